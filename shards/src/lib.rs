@@ -1,0 +1,21 @@
+//! What one core owns: sockets, steering, lease partition, journal, mesh, clock.
+//!
+//! This library knows addresses and leases and nothing of DHCP messages. Everything outside `runtime` and
+//! `sys` is pure: bytes, events and `now` in, actions out.
+//!
+//! Invariants others rely on:
+//! - a lease is changed only by the shard that owns its address ([`partition`]);
+//! - rows of one address reach the lease file in the order they were appended ([`journal`]);
+//! - the kernel programs and [`steer`] compute the same hash.
+
+pub mod engine;
+pub mod journal;
+pub mod mesh;
+pub mod partition;
+pub mod small_bytes;
+pub mod steer;
+
+pub use engine::{Actions, DatagramMeta, Engine, Now, Transmit};
+pub use mesh::{Lane, NodeId, Topology};
+pub use partition::lease::{Lease, LeaseState};
+pub use small_bytes::SmallBytes;

@@ -1,0 +1,2 @@
+//! A shard's leases and who owns which address.
+pub mod lease;

@@ -1,0 +1,1 @@
+//! One hash, and the kernel programs that compute it.

@@ -1,0 +1,2 @@
+//! tandem-ctrl-agent.
+fn main() {}

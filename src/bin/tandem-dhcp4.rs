@@ -1,0 +1,2 @@
+//! tandem-dhcp4.
+fn main() {}

@@ -1,0 +1,298 @@
+//! What shards, HA executors and the control executor say to each other.
+//!
+//! Every message is at most 64 bytes; what is larger is boxed. Who sends what to whom is said per variant.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use shards::{DatagramMeta, Lease, LeaseState, NodeId};
+
+use crate::ha::view::HaView;
+use crate::policy::Snapshot;
+
+/// Names a parked query: slot and generation, so that a late answer finds nothing.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct ParkId {
+    /// Shard that parked it.
+    pub shard: u8,
+    /// Slot of the parking lot.
+    pub slot: u32,
+    /// Generation of the slot.
+    pub generation: u32,
+}
+
+/// One message of the mesh.
+#[derive(Debug)]
+pub enum Message {
+    /// Shard to shard, datagram lane: a query on its way to its home or owner.
+    Forward(Box<Forward>),
+    /// Owner to home or arrival shard: an index entry to add or to remove.
+    Index(IndexChange),
+    /// Owner of the new address to the owner of the old one: delete the lease this client has left.
+    DeleteLeft(Box<DeleteLeft>),
+    /// Answer to `DeleteLeft`: `done` is false when the partner refused it, and the parked reply is dropped.
+    LeftDeleted {
+        /// Parked query that waits for it.
+        park: ParkId,
+        /// Whether the deletion is as durable and replicated as it has to be.
+        done: bool,
+    },
+    /// Shard to HA sender: one lease update for the partner.
+    Update(Box<PartnerUpdate>),
+    /// HA sender to shard: the box comes back with its outcome set, to be used again.
+    UpdateDone(Box<PartnerUpdate>),
+    /// Listener or control to shard.
+    Command(Box<ShardCommand>),
+    /// Shard to the asker.
+    Reply(Box<ShardReply>),
+    /// Control to shard: rules to put in force from the next datagram on.
+    Snapshot(Arc<Snapshot>),
+    /// Shard to control: `epoch` is in force; the old one comes back so that it is freed elsewhere.
+    SnapshotApplied {
+        /// Epoch now in force.
+        epoch: u64,
+        /// What was in force before.
+        old: Arc<Snapshot>,
+    },
+    /// Control to shard: what the HA machine decided.
+    HaView(Arc<HaView>),
+    /// Shard to control, only while interrupted: a query outside our scopes (ha-protocol 4.6).
+    Unanswered(Box<UnansweredClient>),
+    /// Shard to control: the lease updates of one query have all come back (ha-protocol 4.2 (3)).
+    UpdatesSettled {
+        /// Outcome that counts for the state machine: the worst of the query's updates.
+        outcome: UpdateOutcome,
+    },
+    /// Control to sender and listener to control: a command to run or to pass on, and its answer.
+    Partner(Box<PartnerCall>),
+}
+
+/// Why a query is forwarded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForwardReason {
+    /// To the home shard of its client.
+    Home,
+    /// To the owner of the address it is about.
+    Owner,
+    /// To a shard that shows a free address.
+    Spill,
+    /// Back to the home: the index entry it was sent by was stale.
+    NotYours,
+}
+
+/// A query on its way, carried whole.
+#[derive(Debug)]
+pub struct Forward {
+    /// Why it comes.
+    pub reason: ForwardReason,
+    /// Forwards so far, this one included.
+    pub hops: u8,
+    /// Shard the kernel gave it to (its hardware-address home).
+    pub arrival: u8,
+    /// Home shard of its client.
+    pub home: u8,
+    /// Bit per shard that has already tried to allocate for it.
+    pub spilled: u64,
+    /// Addresses this client may hold, by the indexes of home and arrival; client-id hits first.
+    pub held: HeldAddresses,
+    /// Receive information; replies leave through the same socket index on any shard.
+    pub meta: DatagramMeta,
+    /// The datagram.
+    pub datagram: Vec<u8>,
+}
+
+/// Addresses a client may hold by the indexes, at most eight.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct HeldAddresses {
+    /// How many are in use.
+    pub count: u8,
+    /// Client-identifier hits first, then hardware-address hits (ALC-12).
+    pub addresses: [Held; 8],
+}
+
+/// One address of [`HeldAddresses`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Held {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Whether the client-identifier index gave it (else the hardware-address index).
+    pub by_client_id: bool,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { address: Ipv4Addr::UNSPECIFIED, by_client_id: false }
+    }
+}
+
+/// One change of an identity index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IndexChange {
+    /// True to add, false to remove.
+    pub add: bool,
+    /// Which index.
+    pub by_client_id: bool,
+    /// Keyed hash of the identity.
+    pub key: u64,
+    /// The address.
+    pub address: Ipv4Addr,
+    /// Subnet of the lease.
+    pub subnet_id: u32,
+}
+
+/// A lease its client has left for another address.
+#[derive(Debug)]
+pub struct DeleteLeft {
+    /// The address it left.
+    pub address: Ipv4Addr,
+    /// The lease it got, whose identity must own the old one.
+    pub client: Lease,
+    /// Query that waits for the deletion.
+    pub park: ParkId,
+}
+
+/// What to tell the partner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UpdateKind {
+    /// `lease4-del`.
+    Delete,
+    /// `lease4-update`.
+    Update,
+}
+
+/// How one lease update ended (ha-protocol 5.4).
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum UpdateOutcome {
+    /// Result 0 or 3.
+    Acked,
+    /// Result 4: the partner stays available.
+    Conflict,
+    /// Any other answer, or none.
+    Failed,
+}
+
+/// One lease update on its way to the partner and back.
+#[derive(Debug)]
+pub struct PartnerUpdate {
+    /// Parked query that waits for it.
+    pub park: ParkId,
+    /// Command to send.
+    pub kind: UpdateKind,
+    /// The lease as committed.
+    pub lease: Lease,
+    /// Set by the sender.
+    pub outcome: Option<UpdateOutcome>,
+}
+
+/// A query of a client that is the partner's, seen while the partner is silent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnansweredClient {
+    /// chaddr.
+    pub hwaddr: shards::SmallBytes,
+    /// Option 61 or empty.
+    pub client_id: shards::SmallBytes,
+    /// `secs` of the header, as received.
+    pub secs: u16,
+}
+
+/// A command for a shard.
+#[derive(Debug)]
+pub struct ShardCommand {
+    /// Chosen by the asker; comes back in the reply.
+    pub request: u64,
+    /// What to do.
+    pub body: ShardCommandBody,
+}
+
+/// What a shard can be asked for.
+#[derive(Debug)]
+pub enum ShardCommandBody {
+    /// Leases with an address greater than `after`, at most `limit`, ascending.
+    Page {
+        /// Exclusive lower bound; `None` starts at the beginning.
+        after: Option<Ipv4Addr>,
+        /// How many at most.
+        limit: usize,
+        /// Only these subnets; empty is all.
+        subnets: Vec<u32>,
+    },
+    /// The lease of an address owned by the shard.
+    Get(Ipv4Addr),
+    /// Leases of a client by hardware address or client identifier: asked of every shard.
+    GetByIdentity {
+        /// Whether `identity` is a client identifier.
+        by_client_id: bool,
+        /// The identity.
+        identity: shards::SmallBytes,
+    },
+    /// The partner's `lease4-update`: overwrite without comparing (ha-protocol 0.3 rule 8). Durable before the reply.
+    PartnerUpdate {
+        /// The lease.
+        lease: Box<Lease>,
+        /// Create it where it is missing.
+        force_create: bool,
+    },
+    /// The partner's `lease4-del`. Durable before the reply.
+    PartnerDelete(Ipv4Addr),
+    /// Leases of a synchronisation page: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
+    Synchronised(Vec<Lease>),
+    /// Counters and per-subnet lease counts.
+    Statistics,
+    /// Answer once every row appended so far is durable and nothing is parked: before a clean stop.
+    Drain,
+}
+
+/// A shard's answer.
+#[derive(Debug)]
+pub struct ShardReply {
+    /// Which shard answers.
+    pub shard: u8,
+    /// The asker's number.
+    pub request: u64,
+    /// The answer.
+    pub body: ShardReplyBody,
+}
+
+/// What a shard answers.
+#[derive(Debug)]
+pub enum ShardReplyBody {
+    /// Leases, ascending by address.
+    Leases(Vec<Lease>),
+    /// Whether the update created a lease (else it changed one).
+    Updated {
+        /// True when the lease was not there before.
+        created: bool,
+    },
+    /// Whether there was a lease to delete.
+    Deleted(bool),
+    /// The lease to update is not there, and creating it was not asked for.
+    Missing,
+    /// The lease cannot be taken (its journal is poisoned or full).
+    Busy,
+    /// How many leases of a page were applied.
+    Applied(usize),
+    /// Counters of the shard.
+    Statistics(Box<crate::engine::counters::ShardStatistics>),
+    /// Everything asked for is done.
+    Drained,
+}
+
+/// A command to the partner, or one from it that the control node answers.
+#[derive(Debug)]
+pub struct PartnerCall {
+    /// Chosen by the asker.
+    pub request: u64,
+    /// Node that asked, where the answer goes.
+    pub asker: Option<NodeId>,
+    /// JSON body of the command or, in an answer, of the reply.
+    pub body: Vec<u8>,
+    /// How long the answer may take, milliseconds.
+    pub timeout_ms: u64,
+    /// On a connection of its own, closed at the end (synchronisation, notifications).
+    pub private: bool,
+    /// Set in an answer when there was none: why.
+    pub failure: Option<String>,
+}
+
+const _: () = assert!(size_of::<Message>() <= 64, "an envelope must fit a cache line");
+const _: () = assert!(LeaseState::Released as u8 == 3);

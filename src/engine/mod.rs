@@ -1,0 +1,3 @@
+//! The per-shard machine: implements `shards::Engine`.
+pub mod counters;
+pub mod message;

@@ -1,0 +1,2 @@
+//! High availability (pure).
+pub mod view;

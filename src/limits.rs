@@ -1,0 +1,34 @@
+//! Every limit of the server, with its reason.
+
+/// Datagrams that may wait in one datagram lane between two shards; beyond it a forwarded query is dropped
+/// and counted, and the client retransmits.
+pub const DATAGRAM_LANE: usize = 1024;
+
+/// Messages that may wait in one state lane. Credit is reserved before work starts, so a full lane costs a
+/// datagram and never an index entry or a partner's update.
+pub const STATE_LANE: usize = 4096;
+
+/// Datagrams taken from a socket, and sent, at a time.
+pub const RECEIVE_BATCH: usize = 64;
+
+/// Undecided datagrams for the whole server where `packet-queue-size` is 0 (unlimited in Kea).
+pub const UNDECIDED_MAX: usize = 4096;
+
+/// Journal bytes that may wait per shard; above it queries that would commit are dropped.
+pub const JOURNAL_WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Replies that may wait for a partner where `parked-packet-limit` is 0 (unlimited in Kea).
+pub const PARKED_MAX: usize = 65_536;
+
+/// Largest DHCP message sent or received, octets: the largest UDP payload.
+pub const DATAGRAM_OCTETS_MAX: usize = 65_507;
+
+/// An offer keeps its address from other clients this long, in milliseconds.
+pub const OFFER_HOLD_MS: u64 = 10_000;
+
+/// HTTP request head and body limits of a listener, octets.
+pub const HTTP_HEAD_OCTETS_MAX: usize = 16 * 1024;
+/// Largest HTTP request body accepted.
+pub const HTTP_REQUEST_BODY_OCTETS_MAX: usize = 1024 * 1024;
+/// Largest HTTP response body accepted (a page of leases).
+pub const HTTP_RESPONSE_BODY_OCTETS_MAX: usize = 64 * 1024 * 1024;
