@@ -12,8 +12,12 @@ pub mod engine;
 pub mod journal;
 pub mod mesh;
 pub mod partition;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 pub mod small_bytes;
 pub mod steer;
+#[cfg(feature = "runtime")]
+pub mod sys;
 
 pub use engine::{Actions, DatagramMeta, Engine, Now, Transmit};
 pub use mesh::{Lane, NodeId, Topology};

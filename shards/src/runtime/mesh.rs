@@ -1,0 +1,313 @@
+//! The mesh's lanes: one bounded single-producer ring for each pair of nodes and lane, one eventfd per node.
+//!
+//! A consumer that finds nothing sets its `parked` flag, looks once more, and sleeps on its eventfd; a
+//! producer that finds the flag set clears it and writes to the eventfd. So a busy mesh makes no system
+//! calls. The rings are made once for the life of the process; a lane that the topology does not have does
+//! not exist, and using one is a bug that panics.
+//!
+//! Invariant: messages of one lane arrive in the order they were sent. There is no order between lanes.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use glommio::io::BufferedFile;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::sys;
+use crate::{Lane, NodeId, Topology};
+
+/// Places per lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LaneSizes {
+    /// Datagram lane of each pair of shards.
+    pub datagram: usize,
+    /// State lane of each pair that has one.
+    pub state: usize,
+}
+
+/// One node's ends of its lanes. Belongs to one thread at a time and can be moved to another.
+pub struct NodeEnds<M> {
+    id: NodeId,
+    topology: Topology,
+    outgoing: Lanes<Producer<M>>,
+    incoming: Lanes<Consumer<M>>,
+    wakeups: Arc<[Wakeup]>,
+    /// A second descriptor of this node's eventfd, for glommio.
+    event: OwnedFd,
+    /// Where the next round of receiving starts, so that no sender is always served last.
+    next_sender: Cell<usize>,
+}
+
+/// A node in its executor: its ends, and a way to wait. Shared there by `Rc`.
+pub struct NodeHandle<M> {
+    ends: NodeEnds<M>,
+    event: BufferedFile,
+    waiting: Cell<bool>,
+}
+
+struct Lanes<T> {
+    datagram: Vec<Option<RefCell<T>>>,
+    state: Vec<Option<RefCell<T>>>,
+}
+
+/// How a sleeping node is woken.
+struct Wakeup {
+    parked: AtomicBool,
+    event: OwnedFd,
+}
+
+/// Wakes a node from any thread: what its `wait` was waiting for has to be found elsewhere.
+#[derive(Clone)]
+pub struct NodeWaker {
+    wakeups: Arc<[Wakeup]>,
+    node: NodeId,
+}
+
+/// Makes all lanes of `topology`; the ends of node `n` are at index `n`.
+///
+/// # Errors
+/// No more descriptors: two per node are needed.
+pub fn build<M: Send>(topology: Topology, sizes: LaneSizes) -> io::Result<Vec<NodeEnds<M>>> {
+    let nodes = topology.nodes();
+    let wakeups = (0..nodes)
+        .map(|_| Ok(Wakeup { parked: AtomicBool::new(false), event: sys::event::eventfd()? }))
+        .collect::<io::Result<Arc<[Wakeup]>>>()?;
+    let mut ends = (0..nodes)
+        .map(|index| {
+            Ok(NodeEnds {
+                id: node(index),
+                topology,
+                outgoing: Lanes::none(nodes),
+                incoming: Lanes::none(nodes),
+                wakeups: wakeups.clone(),
+                event: wakeups[index].event.try_clone()?,
+                next_sender: Cell::new(0),
+            })
+        })
+        .collect::<io::Result<Vec<NodeEnds<M>>>>()?;
+    for from in 0..nodes {
+        for to in 0..nodes {
+            if topology.has_datagram_lane(node(from), node(to)) {
+                let (producer, consumer) = RingBuffer::new(sizes.datagram);
+                ends[from].outgoing.datagram[to] = Some(RefCell::new(producer));
+                ends[to].incoming.datagram[from] = Some(RefCell::new(consumer));
+            }
+            if topology.has_state_lane(node(from), node(to)) {
+                let (producer, consumer) = RingBuffer::new(sizes.state);
+                ends[from].outgoing.state[to] = Some(RefCell::new(producer));
+                ends[to].incoming.state[from] = Some(RefCell::new(consumer));
+            }
+        }
+    }
+    Ok(ends)
+}
+
+impl<M> NodeEnds<M> {
+    /// Which node this is.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The mesh it belongs to.
+    pub fn topology(&self) -> Topology {
+        self.topology
+    }
+
+    /// Messages that `to` can take on `lane` just now; 0 where there is no such lane.
+    pub fn credit(&self, to: NodeId, lane: Lane) -> usize {
+        self.outgoing.lane(lane)[usize::from(to.0)].as_ref().map_or(0, |ring| ring.borrow().slots())
+    }
+
+    /// Sends `message`, or gives it back when the lane is full.
+    ///
+    /// # Panics
+    /// When the topology has no such lane: a routing bug.
+    pub fn try_send(&self, to: NodeId, lane: Lane, message: M) -> Result<(), M> {
+        let Some(ring) = &self.outgoing.lane(lane)[usize::from(to.0)] else {
+            panic!("no {lane:?} lane from {:?} to {to:?}", self.id)
+        };
+        ring.borrow_mut().push(message).map_err(|rtrb::PushError::Full(message)| message)?;
+        self.wakeups[usize::from(to.0)].wake_if_parked();
+        Ok(())
+    }
+
+    /// Takes up to `max` messages of `lane` from all senders in turn and hands each to `handle`; how many there
+    /// were. `handle` may use this node again, sending included.
+    pub fn receive(&self, lane: Lane, max: usize, mut handle: impl FnMut(NodeId, M)) -> usize {
+        let rings = self.incoming.lane(lane);
+        let start = self.next_sender.get();
+        self.next_sender.set((start + 1) % rings.len());
+        let mut taken = 0;
+        for step in 0..rings.len() {
+            let sender = (start + step) % rings.len();
+            let Some(ring) = &rings[sender] else { continue };
+            while taken < max {
+                // The ring is not borrowed while the message is handled.
+                let Ok(message) = ring.borrow_mut().pop() else { break };
+                taken += 1;
+                handle(node(sender), message);
+            }
+        }
+        taken
+    }
+
+    /// Whether any lane has a message.
+    pub fn has_messages(&self) -> bool {
+        let any = |rings: &[Option<RefCell<Consumer<M>>>]| {
+            rings.iter().flatten().any(|ring| !ring.borrow().is_empty())
+        };
+        any(&self.incoming.state) || any(&self.incoming.datagram)
+    }
+
+    /// A handle by which any thread can end this node's `wait`.
+    pub fn waker(&self) -> NodeWaker {
+        NodeWaker { wakeups: self.wakeups.clone(), node: self.id }
+    }
+}
+
+impl<M> NodeHandle<M> {
+    /// Takes `ends` into the executor that calls this.
+    ///
+    /// # Panics
+    /// Outside an executor.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn new(ends: NodeEnds<M>) -> io::Result<Self> {
+        let event = sys::adopt::buffered_file(ends.event.try_clone()?);
+        Ok(Self { ends, event, waiting: Cell::new(false) })
+    }
+
+    /// Waits until there may be a message or a [`NodeWaker`] was used. Wakes now and then without a reason.
+    ///
+    /// One task of a node waits (the pump); it hands what it receives to the others. The wait must not be
+    /// dropped half-way: a timeout belongs in a task of its own.
+    ///
+    /// # Errors
+    /// The eventfd cannot be read any more; waiting again would spin.
+    ///
+    /// # Panics
+    /// When two tasks wait at once.
+    pub async fn wait(&self) -> io::Result<()> {
+        assert!(!self.waiting.replace(true), "one task of a node waits");
+        let parked = &self.wakeups[usize::from(self.id.0)].parked;
+        parked.store(true, Ordering::SeqCst);
+        // Pairs with the fence in `wake_if_parked`: either this look sees the message, or the sender sees the flag.
+        fence(Ordering::SeqCst);
+        let woken = if self.has_messages() {
+            Ok(())
+        } else {
+            self.event.read_at(0, size_of::<u64>()).await.map(drop).map_err(io::Error::from)
+        };
+        parked.store(false, Ordering::SeqCst);
+        self.waiting.set(false);
+        woken
+    }
+}
+
+impl<M> Deref for NodeHandle<M> {
+    type Target = NodeEnds<M>;
+
+    fn deref(&self) -> &NodeEnds<M> {
+        &self.ends
+    }
+}
+
+impl<M> fmt::Debug for NodeEnds<M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("NodeEnds").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for NodeHandle<M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("NodeHandle").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl<T> Lanes<T> {
+    fn none(nodes: usize) -> Self {
+        Self { datagram: (0..nodes).map(|_| None).collect(), state: (0..nodes).map(|_| None).collect() }
+    }
+
+    fn lane(&self, lane: Lane) -> &[Option<RefCell<T>>] {
+        match lane {
+            Lane::Datagram => &self.datagram,
+            Lane::State => &self.state,
+        }
+    }
+}
+
+impl Wakeup {
+    fn wake_if_parked(&self) {
+        fence(Ordering::SeqCst);
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::SeqCst) {
+            sys::event::signal(&self.event);
+        }
+    }
+}
+
+impl NodeWaker {
+    /// Ends the node's `wait`, the next one if it is not waiting now.
+    pub fn wake(&self) {
+        sys::event::signal(&self.wakeups[usize::from(self.node.0)].event);
+    }
+}
+
+impl fmt::Debug for NodeWaker {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("NodeWaker").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+/// Node number of an index below `Topology::nodes`, which fits by construction.
+fn node(index: usize) -> NodeId {
+    debug_assert!(index <= usize::from(u8::MAX));
+    NodeId(index as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: LaneSizes = LaneSizes { datagram: 4, state: 8 };
+
+    fn mesh() -> Vec<NodeEnds<u32>> {
+        build(Topology { shards: 2, listeners: 1, senders: 1 }, SIZES).unwrap()
+    }
+
+    #[test]
+    fn messages_of_a_lane_arrive_in_order_and_credit_follows() {
+        let nodes = mesh();
+        for number in 0..8 {
+            assert_eq!(nodes[0].credit(NodeId(1), Lane::State), 8 - number as usize);
+            nodes[0].try_send(NodeId(1), Lane::State, number).unwrap();
+        }
+        assert_eq!(nodes[0].try_send(NodeId(1), Lane::State, 8), Err(8));
+        let mut seen = Vec::new();
+        assert_eq!(nodes[1].receive(Lane::State, 5, |from, message| seen.push((from, message))), 5);
+        assert_eq!(seen, (0..5).map(|number| (NodeId(0), number)).collect::<Vec<_>>());
+        assert_eq!(nodes[0].credit(NodeId(1), Lane::State), 5);
+        assert!(nodes[1].has_messages());
+    }
+
+    #[test]
+    fn lanes_the_topology_does_not_have_give_no_credit() {
+        let nodes = mesh();
+        assert_eq!(nodes[0].credit(NodeId(2), Lane::Datagram), 0, "shard to listener has no datagram lane");
+        assert_eq!(nodes[2].credit(NodeId(3), Lane::State), 0, "HA executors do not speak to each other");
+        assert_eq!(nodes[2].credit(NodeId(4), Lane::State), 8, "listener to control");
+        assert_eq!(nodes[0].credit(NodeId(0), Lane::State), 0, "nobody speaks to itself");
+    }
+
+    #[test]
+    #[should_panic(expected = "no Datagram lane")]
+    fn sending_on_a_lane_that_is_not_there_panics() {
+        let _ = mesh()[2].try_send(NodeId(0), Lane::Datagram, 1);
+    }
+}

@@ -1,0 +1,39 @@
+//! Hands descriptors made by us to glommio's types.
+//!
+//! glommio takes raw descriptors by an unsafe constructor; with an [`OwnedFd`] moved in, the only thing that
+//! constructor asks for (that nobody else closes the descriptor) holds by type.
+
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+
+use glommio::io::BufferedFile;
+use glommio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+
+/// A file, pipe or eventfd. It must be in blocking mode: io_uring itself waits for it.
+pub fn buffered_file(fd: OwnedFd) -> BufferedFile {
+    // SAFETY: ownership of an open descriptor is moved in.
+    unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// A bound UDP socket.
+pub fn udp_socket(fd: OwnedFd) -> UdpSocket {
+    // SAFETY: ownership of an open descriptor is moved in.
+    unsafe { UdpSocket::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// A listening TCP socket.
+pub fn tcp_listener(fd: OwnedFd) -> TcpListener {
+    // SAFETY: ownership of an open descriptor is moved in.
+    unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// A connected stream; also any socket whose readiness is all that is wanted (an AF_PACKET socket).
+pub fn tcp_stream(fd: OwnedFd) -> TcpStream {
+    // SAFETY: ownership of an open descriptor is moved in.
+    unsafe { TcpStream::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// A connected unix stream socket.
+pub fn unix_stream(fd: OwnedFd) -> UnixStream {
+    // SAFETY: ownership of an open descriptor is moved in.
+    unsafe { UnixStream::from_raw_fd(fd.into_raw_fd()) }
+}

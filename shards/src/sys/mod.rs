@@ -1,0 +1,9 @@
+//! Every unsafe block of the shard library: the system calls that no safe crate offers.
+//!
+//! Each function takes and gives owned descriptors and plain buffers, and says in a safety note why the call is
+//! sound. Nothing here decides anything, and nothing here allocates per datagram.
+
+#![allow(unsafe_code)]
+
+pub mod adopt;
+pub mod event;
