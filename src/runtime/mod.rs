@@ -2,3 +2,8 @@
 
 mod log_output;
 pub mod log_thread;
+pub mod tls;
+pub mod tls_session;
+#[cfg(test)]
+mod tls_tests;
+mod tls_verify;

@@ -1,0 +1,262 @@
+//! TLS for the HA channel, the control socket and the control agent: files in, rustls configurations out.
+//!
+//! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN, sessions resumed. The
+//! handshake itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in
+//! [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
+//! `key-file`) and says which of them is wrong, and how.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use super::tls_verify::ChainVerifier;
+
+/// Client sessions kept for resumption by a listener.
+const SERVER_SESSIONS_MAX: usize = 1024;
+
+/// The three files of one end of a connection.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct TlsFiles {
+    /// PEM file of one or more certificate authorities, or a folder with hashed names (`openssl rehash`).
+    pub trust_anchor: PathBuf,
+    /// PEM file of the certificate, followed by intermediates if there are any.
+    pub cert_file: PathBuf,
+    /// PEM file of the private key: PKCS#8, PKCS#1 or SEC1, not encrypted.
+    pub key_file: PathBuf,
+}
+
+/// What is wrong with a file. Every text names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The file does not hold what it should.
+    #[error("{path}: {why}")]
+    Bad {
+        /// File.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The key is not the one the certificate was made for.
+    #[error("{key}: this private key does not belong to the certificate in {certificate}")]
+    KeyMismatch {
+        /// Certificate file.
+        certificate: String,
+        /// Key file.
+        key: String,
+    },
+    /// The file cannot be read.
+    #[error("{path}: cannot be read: {source}")]
+    Read {
+        /// File or folder.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+impl TlsError {
+    fn bad(path: &Path, why: impl Into<String>) -> Self {
+        Self::Bad { path: path.display().to_string(), why: why.into() }
+    }
+
+    fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read { path: path.display().to_string(), source }
+    }
+}
+
+/// Configuration of the connecting end: presents the certificate of `files`, accepts a server whose chain ends
+/// at its trust anchor. `check_names` also requires the certificate to name the address connected to.
+pub fn client_config(files: &TlsFiles, check_names: bool) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = verifier(&files.trust_anchor, &provider, check_names)?;
+    let own = SingleCertAndKey::from(certified_key(files, &provider)?);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::bad(&files.cert_file, error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(own));
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// Configuration of the listening end. With `require_client_certs` a client must present a certificate whose
+/// chain ends at the trust anchor; without it none is asked for.
+pub fn server_config(files: &TlsFiles, require_client_certs: bool) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = verifier(&files.trust_anchor, &provider, false)?;
+    let own = SingleCertAndKey::from(certified_key(files, &provider)?);
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::bad(&files.cert_file, error.to_string()))?;
+    let builder = match require_client_certs {
+        true => builder.with_client_cert_verifier(verifier),
+        false => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(own));
+    config.session_storage = rustls::server::ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX);
+    Ok(Arc::new(config))
+}
+
+/// What will make the partner refuse us although the files can be loaded: one text per certificate that has
+/// expired, is not valid yet, or ends within 30 days. Kea starts with such a certificate, and a DHCP server
+/// that does not start over it would turn a lost partner into an outage, so these are warnings.
+pub fn warnings(files: &TlsFiles) -> Result<Vec<String>, TlsError> {
+    const SOON_S: i64 = 30 * 24 * 3600;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    let mut warnings = Vec::new();
+    let mut check = |path: &Path, certificate: &CertificateDer<'_>| -> Result<(), TlsError> {
+        let certificate = parse(path, certificate)?;
+        let validity = certificate.validity();
+        let what = format!("{}: the certificate of {}", path.display(), certificate.subject());
+        if validity.not_before.timestamp() > now {
+            warnings.push(format!("{what} is not valid before {}", validity.not_before));
+        } else if validity.not_after.timestamp() < now {
+            warnings.push(format!("{what} expired on {}", validity.not_after));
+        } else if validity.not_after.timestamp() < now.saturating_add(SOON_S) {
+            warnings.push(format!("{what} expires on {}", validity.not_after));
+        }
+        Ok(())
+    };
+    for (path, anchor) in anchors(&files.trust_anchor)? {
+        check(&path, &anchor)?;
+    }
+    for certificate in certificates(&files.cert_file)? {
+        check(&files.cert_file, &certificate)?;
+    }
+    Ok(warnings)
+}
+
+fn verifier(
+    trust_anchor: &Path,
+    provider: &Arc<CryptoProvider>,
+    check_names: bool,
+) -> Result<Arc<ChainVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    let mut trusted = Vec::new();
+    for (path, anchor) in anchors(trust_anchor)? {
+        parse(&path, &anchor)?;
+        roots
+            .add(anchor.clone())
+            .map_err(|error| TlsError::bad(&path, format!("not a usable CA: {error}")))?;
+        trusted.push(anchor);
+    }
+    let roots = Arc::new(roots);
+    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+        .build()
+        .map_err(|error| TlsError::bad(trust_anchor, error.to_string()))?;
+    let algorithms = provider.signature_verification_algorithms;
+    Ok(Arc::new(ChainVerifier::new(roots, trusted, clients, algorithms, check_names)))
+}
+
+/// Every certificate of the trust anchor with the file it is in.
+fn anchors(trust_anchor: &Path) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, TlsError> {
+    let metadata = std::fs::metadata(trust_anchor).map_err(|source| TlsError::read(trust_anchor, source))?;
+    let mut files = vec![trust_anchor.to_owned()];
+    if metadata.is_dir() {
+        let read_error = |source| TlsError::read(trust_anchor, source);
+        files.clear();
+        for entry in std::fs::read_dir(trust_anchor).map_err(read_error)? {
+            let entry = entry.map_err(read_error)?;
+            if entry.file_name().to_str().is_some_and(is_hashed_name) {
+                files.push(entry.path());
+            }
+        }
+        files.sort();
+        if files.is_empty() {
+            let why =
+                "a folder must hold files named by hash, such as 1a2b3c4d.0; run `openssl rehash` on it";
+            return Err(TlsError::bad(trust_anchor, why));
+        }
+    }
+    let mut anchors = Vec::new();
+    for file in files {
+        for certificate in certificates(&file)? {
+            anchors.push((file.clone(), certificate));
+        }
+    }
+    Ok(anchors)
+}
+
+/// Whether a file name is one OpenSSL looks up in a folder: eight hexadecimal digits, a dot, a number.
+fn is_hashed_name(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(hash, number)| {
+        hash.len() == 8
+            && hash.bytes().all(|octet| octet.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|octet| octet.is_ascii_digit())
+    })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let text = std::fs::read(path).map_err(|source| TlsError::read(path, source))?;
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(&text) {
+        certificates.push(certificate.map_err(|error| TlsError::bad(path, pem_error(&error)))?);
+    }
+    if certificates.is_empty() {
+        return Err(TlsError::bad(path, "holds no PEM certificate (BEGIN CERTIFICATE)"));
+    }
+    Ok(certificates)
+}
+
+fn certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+    let chain = certificates(&files.cert_file)?;
+    let path = &files.key_file;
+    let text = std::fs::read(path).map_err(|source| TlsError::read(path, source))?;
+    if text.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+        return Err(TlsError::bad(
+            path,
+            "the private key is encrypted; a server needs it without a passphrase",
+        ));
+    }
+    let key = match PrivateKeyDer::from_pem_slice(&text) {
+        Ok(key) => key,
+        Err(pem::Error::NoItemsFound) => {
+            return Err(TlsError::bad(path, "holds no PEM private key (BEGIN [RSA|EC] PRIVATE KEY)"));
+        }
+        Err(error) => return Err(TlsError::bad(path, pem_error(&error))),
+    };
+    let key = provider.key_provider.load_private_key(key).map_err(|error| {
+        TlsError::bad(path, format!("a private key of a kind that is not supported: {error}"))
+    })?;
+    // The chain is not empty: `certificates` refuses that.
+    let leaf = parse(&files.cert_file, &chain[0])?;
+    let public = key.public_key();
+    if public.is_some_and(|public| public.as_ref() != leaf.public_key().raw) {
+        return Err(TlsError::KeyMismatch {
+            certificate: files.cert_file.display().to_string(),
+            key: path.display().to_string(),
+        });
+    }
+    Ok(CertifiedKey::new(chain, key))
+}
+
+/// What OpenSSL writes into both forms of an encrypted key.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+fn pem_error(error: &pem::Error) -> String {
+    format!("not a valid PEM file: {error}")
+}
+
+fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<X509Certificate<'a>, TlsError> {
+    match X509Certificate::from_der(der) {
+        Ok((_, certificate)) => Ok(certificate),
+        Err(error) => Err(TlsError::bad(path, format!("not an X.509 certificate: {error}"))),
+    }
+}
+
+/// The verifier a client configuration of `files` uses, for tests that build other configurations around it.
+#[cfg(test)]
+pub(super) fn verifier_of(files: &TlsFiles) -> Result<Arc<ChainVerifier>, TlsError> {
+    verifier(&files.trust_anchor, &Arc::new(rustls::crypto::ring::default_provider()), false)
+}
