@@ -59,7 +59,7 @@ impl ConfigError {
 
     /// All errors in the order they were found (at most 200).
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
-        std::iter::once(&self.first).chain(&self.others)
+        std::iter::once(self.first.as_ref()).chain(&self.others)
     }
 
     /// Warnings found before and beside the errors.
