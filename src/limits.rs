@@ -32,3 +32,12 @@ pub const HTTP_HEAD_OCTETS_MAX: usize = 16 * 1024;
 pub const HTTP_REQUEST_BODY_OCTETS_MAX: usize = 1024 * 1024;
 /// Largest HTTP response body accepted (a page of leases).
 pub const HTTP_RESPONSE_BODY_OCTETS_MAX: usize = 64 * 1024 * 1024;
+
+/// Different options in one message; clients send about ten, PXE ROMs about thirty.
+pub const OPTIONS_MAX: usize = 128;
+
+/// Options in one message, repeated ones (RFC 3396) included: bounds the work of joining them.
+pub const OPTION_INSTANCES_MAX: usize = 512;
+
+/// Octets of all repeated options of one message once joined (RFC 3396): what fits an Ethernet frame.
+pub const JOINED_OPTION_OCTETS_MAX: usize = 1536;

@@ -1,1 +1,11 @@
-//! To be filled: dhcp4.
+//! One decision per query: who asks, where it belongs, what it is told.
+//!
+//! Pure functions over a decoded [`crate::wire::Query`], the compiled configuration and what is known of
+//! leases. Nothing here stores a lease, sends a datagram or reads a clock; replies are written into the shard's
+//! own buffer. `identity` says who is asking, `select` whether and from which subnet it is served, `names` which
+//! host name it gets, and `respond` builds the answer and says where it goes.
+
+pub mod identity;
+pub mod names;
+pub mod respond;
+pub mod select;

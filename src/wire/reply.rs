@@ -1,0 +1,217 @@
+//! Writing a DHCPv4 message into a fixed buffer.
+//!
+//! The writer places octets and splits what is longer than an option can be (RFC 3396); which options a message
+//! carries and in which order is the caller's affair. Nothing is ever written outside the buffer: what does not
+//! fit is [`WriteError::TooLong`]. No option overload, no padding, no minimum size (PKT-40, PKT-43).
+
+use std::net::Ipv4Addr;
+
+use thiserror::Error;
+
+use crate::limits::DATAGRAM_OCTETS_MAX;
+use crate::wire::codes::{self, MessageType};
+use crate::wire::query::{CHADDR_OCTETS, HEADER_OCTETS, Query};
+
+/// Room for one reply, allocated once and used for every reply of a shard.
+#[derive(Clone, Debug)]
+pub struct ReplyBuffer {
+    octets: Box<[u8]>,
+}
+
+impl ReplyBuffer {
+    /// Room for the largest UDP payload.
+    pub fn new() -> Self {
+        Self { octets: vec![0; DATAGRAM_OCTETS_MAX].into_boxed_slice() }
+    }
+
+    /// The first `len` octets: the message last written, where `len` is what its writer returned.
+    pub fn message(&self, len: usize) -> &[u8] {
+        self.octets.get(..len).unwrap_or_default()
+    }
+
+    /// The whole room.
+    pub fn octets_mut(&mut self) -> &mut [u8] {
+        &mut self.octets
+    }
+}
+
+impl Default for ReplyBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why a message could not be written.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum WriteError {
+    /// It does not fit the buffer.
+    #[error("the message does not fit its buffer")]
+    TooLong,
+}
+
+/// The fixed header of a message; what is not listed in a constructor is zero.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MessageHeader<'a> {
+    /// [`codes::BOOTREQUEST`] or [`codes::BOOTREPLY`].
+    pub op: u8,
+    /// Hardware type.
+    pub htype: u8,
+    /// Length of the hardware address as stated.
+    pub hlen: u8,
+    /// Relays passed.
+    pub hops: u8,
+    /// Transaction id.
+    pub xid: u32,
+    /// Seconds since the client began.
+    pub secs: u16,
+    /// Flags.
+    pub flags: u16,
+    /// Address the client has.
+    pub ciaddr: Ipv4Addr,
+    /// Address the client gets.
+    pub yiaddr: Ipv4Addr,
+    /// Next server to use in bootstrap.
+    pub siaddr: Ipv4Addr,
+    /// Address of the relay.
+    pub giaddr: Ipv4Addr,
+    /// The whole hardware address field.
+    pub chaddr: [u8; CHADDR_OCTETS],
+    /// Server host name; at most 64 octets are written.
+    pub sname: &'a [u8],
+    /// Boot file name; at most 128 octets are written.
+    pub file: &'a [u8],
+}
+
+impl MessageHeader<'static> {
+    /// A request with nothing in it but `xid`.
+    pub const fn request(xid: u32) -> Self {
+        let none = Ipv4Addr::UNSPECIFIED;
+        Self {
+            op: codes::BOOTREQUEST,
+            htype: codes::HTYPE_ETHERNET,
+            hlen: 0,
+            hops: 0,
+            xid,
+            secs: 0,
+            flags: 0,
+            ciaddr: none,
+            yiaddr: none,
+            siaddr: none,
+            giaddr: none,
+            chaddr: [0; CHADDR_OCTETS],
+            sname: &[],
+            file: &[],
+        }
+    }
+
+    /// A reply to `query`: htype, hlen, hops, xid, flags, giaddr and chaddr copied, all else zero (a.5).
+    pub fn reply_to(query: &Query) -> Self {
+        Self {
+            op: codes::BOOTREPLY,
+            htype: query.htype(),
+            hlen: query.hlen().min(CHADDR_OCTETS as u8),
+            hops: query.hops(),
+            flags: query.flags(),
+            giaddr: query.giaddr(),
+            chaddr: query.chaddr_field(),
+            ..Self::request(query.xid())
+        }
+    }
+}
+
+/// Writes one message: header and message type first, then options, then the end.
+#[derive(Debug)]
+pub struct MessageWriter<'b> {
+    octets: &'b mut [u8],
+    at: usize,
+}
+
+impl<'b> MessageWriter<'b> {
+    /// Starts a message in `octets`: header, cookie and option 53.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLong`] when `octets` is too small.
+    pub fn new(
+        octets: &'b mut [u8],
+        header: &MessageHeader,
+        message_type: MessageType,
+    ) -> Result<Self, WriteError> {
+        let mut writer = Self { octets, at: 0 };
+        writer.header(header)?;
+        writer.bytes(&codes::MAGIC_COOKIE)?;
+        writer.option(codes::DHCP_MESSAGE_TYPE, &[message_type as u8])?;
+        Ok(writer)
+    }
+
+    /// Adds option `code`; more than 255 octets become several instances of it (PKT-41).
+    ///
+    /// # Errors
+    /// [`WriteError::TooLong`] when it does not fit; the message is then to be given up.
+    pub fn option(&mut self, code: u8, payload: &[u8]) -> Result<(), WriteError> {
+        if payload.is_empty() {
+            return self.bytes(&[code, 0]);
+        }
+        for part in payload.chunks(255) {
+            // A chunk has at most 255 octets, so the cast loses nothing.
+            self.bytes(&[code, part.len() as u8])?;
+            self.bytes(part)?;
+        }
+        Ok(())
+    }
+
+    /// Adds option `code` with an address.
+    ///
+    /// # Errors
+    /// As [`MessageWriter::option`].
+    pub fn address(&mut self, code: u8, address: Ipv4Addr) -> Result<(), WriteError> {
+        self.option(code, &address.octets())
+    }
+
+    /// Adds option `code` with a number of four octets.
+    ///
+    /// # Errors
+    /// As [`MessageWriter::option`].
+    pub fn number(&mut self, code: u8, number: u32) -> Result<(), WriteError> {
+        self.option(code, &number.to_be_bytes())
+    }
+
+    /// Ends the message and returns its length in octets.
+    ///
+    /// # Errors
+    /// [`WriteError::TooLong`] when the end option does not fit.
+    pub fn finish(mut self) -> Result<usize, WriteError> {
+        self.bytes(&[codes::END])?;
+        Ok(self.at)
+    }
+
+    fn header(&mut self, header: &MessageHeader) -> Result<(), WriteError> {
+        self.bytes(&[header.op, header.htype, header.hlen, header.hops])?;
+        self.bytes(&header.xid.to_be_bytes())?;
+        self.bytes(&header.secs.to_be_bytes())?;
+        self.bytes(&header.flags.to_be_bytes())?;
+        for address in [header.ciaddr, header.yiaddr, header.siaddr, header.giaddr] {
+            self.bytes(&address.octets())?;
+        }
+        self.bytes(&header.chaddr)?;
+        self.padded(header.sname, 64)?;
+        self.padded(header.file, 128)?;
+        debug_assert_eq!(self.at, HEADER_OCTETS);
+        Ok(())
+    }
+
+    fn padded(&mut self, text: &[u8], len: usize) -> Result<(), WriteError> {
+        let place = self.octets.get_mut(self.at..self.at + len).ok_or(WriteError::TooLong)?;
+        let used = text.len().min(len);
+        place[..used].copy_from_slice(&text[..used]);
+        place[used..].fill(0);
+        self.at += len;
+        Ok(())
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
+        let end = self.at + bytes.len();
+        self.octets.get_mut(self.at..end).ok_or(WriteError::TooLong)?.copy_from_slice(bytes);
+        self.at = end;
+        Ok(())
+    }
+}
