@@ -2,6 +2,7 @@
 
 mod log_output;
 pub mod log_thread;
+pub mod pki;
 pub mod tls;
 pub mod tls_session;
 #[cfg(test)]
