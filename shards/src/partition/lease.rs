@@ -54,7 +54,7 @@ pub struct Lease {
 impl Lease {
     /// The `expire` column: `cltt + valid_lifetime`, seconds since the epoch (PST-3).
     pub fn expire(&self) -> u64 {
-        self.cltt + u64::from(self.valid_lifetime)
+        self.cltt.saturating_add(u64::from(self.valid_lifetime))
     }
 
     /// Whether the lease has run out at `wall_s` (ALC-40, strict).
