@@ -9,8 +9,11 @@ use std::ops::Range;
 use shards::{DatagramMeta, Transmit};
 
 use crate::dhcp4::names::Names;
-use crate::policy::{Snapshot, Subnet};
-use crate::wire::{Query, ReplyBuffer, WriteError};
+use crate::policy::option_set::ConfiguredOption;
+use crate::policy::{OptionSet, Snapshot, Subnet};
+use crate::wire::codes::{self, FLAG_BROADCAST, MessageType};
+use crate::wire::option::{CodeSet, read_address};
+use crate::wire::{MessageHeader, MessageWriter, Query, ReplyBuffer, WriteError};
 
 /// What a client gets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,9 +65,26 @@ impl Destination {
     }
 }
 
-/// The lifetime a client is granted, seconds (PKT-55).
-pub fn valid_lifetime(_query: &Query, _subnet: &Subnet) -> u32 {
-    todo!()
+/// The lifetime a client is granted, seconds (PKT-55): what it asks for, within bounds, or the default.
+pub fn valid_lifetime(query: &Query, subnet: &Subnet) -> u32 {
+    let bounds = subnet.valid_lifetime;
+    match query.lease_time() {
+        Some(asked_s) => asked_s.min(bounds.max_s).max(bounds.min_s),
+        None => bounds.default_s,
+    }
+}
+
+/// T1 and T2 for a lease of `lifetime_s`, seconds, each where it is to be sent (PKT-57, PKT-58). An infinite
+/// lifetime is a number like any other (PKT-59).
+pub fn tee_times(subnet: &Subnet, lifetime_s: u32) -> (Option<u32>, Option<u32>) {
+    // The product of a part below 1 and a u32 fits a u32.
+    let part = |percent: f64| (percent * f64::from(lifetime_s)).round() as u32;
+    let candidate = |configured: Option<u32>, percent: Option<f64>| configured.or(percent.map(part));
+    let t2 = candidate(subnet.rebind_timer_s, subnet.tee_percent.map(|(_, t2)| t2))
+        .filter(|t2| (1..lifetime_s).contains(t2));
+    let t1 = candidate(subnet.renew_timer_s, subnet.tee_percent.map(|(t1, _)| t1))
+        .filter(|t1| (1..t2.unwrap_or(lifetime_s)).contains(t1));
+    (t1, t2)
 }
 
 /// OFFER of `grant`.
@@ -72,15 +92,17 @@ pub fn valid_lifetime(_query: &Query, _subnet: &Subnet) -> u32 {
 /// # Errors
 /// [`WriteError`] when the configured options do not fit a datagram.
 pub fn offer(
-    _query: &Query,
-    _meta: &DatagramMeta,
-    _snapshot: &Snapshot,
-    _subnet: &Subnet,
-    _grant: &Grant,
-    _names: &Names,
-    _reply: &mut ReplyBuffer,
+    query: &Query,
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+    subnet: &Subnet,
+    grant: &Grant,
+    names: &Names,
+    reply: &mut ReplyBuffer,
 ) -> Result<Built, WriteError> {
-    todo!()
+    let header = MessageHeader { yiaddr: grant.address, ..header_with_fields(query, subnet) };
+    let answer = Answer { query, meta, snapshot, message_type: MessageType::Offer, header };
+    answer.write(&granted(meta, snapshot, subnet, grant, names), reply)
 }
 
 /// ACK of `grant` to a REQUEST.
@@ -88,41 +110,290 @@ pub fn offer(
 /// # Errors
 /// As [`offer`].
 pub fn ack(
-    _query: &Query,
-    _meta: &DatagramMeta,
-    _snapshot: &Snapshot,
-    _subnet: &Subnet,
-    _grant: &Grant,
-    _names: &Names,
-    _reply: &mut ReplyBuffer,
+    query: &Query,
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+    subnet: &Subnet,
+    grant: &Grant,
+    names: &Names,
+    reply: &mut ReplyBuffer,
 ) -> Result<Built, WriteError> {
-    todo!()
+    let header =
+        MessageHeader { ciaddr: query.ciaddr(), yiaddr: grant.address, ..header_with_fields(query, subnet) };
+    let answer = Answer { query, meta, snapshot, message_type: MessageType::Ack, header };
+    answer.write(&granted(meta, snapshot, subnet, grant, names), reply)
 }
 
-/// ACK to an INFORM: options only (PKT-50, PKT-79).
+/// ACK to an INFORM: options only, no lifetime (PKT-50, PKT-79). Without a subnet no option is configured for
+/// the client, as in Kea.
 ///
 /// # Errors
 /// As [`offer`].
 pub fn inform_ack(
-    _query: &Query,
-    _meta: &DatagramMeta,
-    _snapshot: &Snapshot,
-    _subnet: Option<&Subnet>,
-    _reply: &mut ReplyBuffer,
+    query: &Query,
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+    subnet: Option<&Subnet>,
+    reply: &mut ReplyBuffer,
 ) -> Result<Built, WriteError> {
-    todo!()
+    let base = match subnet {
+        Some(subnet) => header_with_fields(query, subnet),
+        None => MessageHeader::reply_to(query),
+    };
+    let through_relay = query.is_relayed() && query.ciaddr().is_unspecified();
+    let header = MessageHeader {
+        ciaddr: query.ciaddr(),
+        hops: if query.is_relayed() { query.hops() } else { 0 },
+        flags: if through_relay { query.flags() | FLAG_BROADCAST } else { query.flags() },
+        ..base
+    };
+    let names = const { Names::none() };
+    let options = ReplyOptions {
+        server_id: server_id(meta, snapshot, subnet.map(|subnet| &subnet.options)),
+        configured: subnet.map(|subnet| &subnet.options),
+        lease: None,
+        names: &names,
+    };
+    let answer = Answer { query, meta, snapshot, message_type: MessageType::Ack, header };
+    answer.write(&options, reply)
 }
 
-/// NAK to a REQUEST (PKT-48).
+/// NAK to a REQUEST (PKT-48). Through a relay the B flag is forced on (RFC 2131 section 4.3.2).
 ///
 /// # Errors
 /// As [`offer`].
 pub fn nak(
-    _query: &Query,
-    _meta: &DatagramMeta,
-    _snapshot: &Snapshot,
-    _subnet: Option<&Subnet>,
-    _reply: &mut ReplyBuffer,
+    query: &Query,
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+    subnet: Option<&Subnet>,
+    reply: &mut ReplyBuffer,
 ) -> Result<Built, WriteError> {
-    todo!()
+    let base = MessageHeader::reply_to(query);
+    let flags = if query.is_relayed() { FLAG_BROADCAST } else { base.flags };
+    let header = MessageHeader { flags, ..base };
+    let names = const { Names::none() };
+    let options = ReplyOptions {
+        server_id: server_id(meta, snapshot, subnet.map(|subnet| &subnet.options)),
+        configured: None,
+        lease: None,
+        names: &names,
+    };
+    let answer = Answer { query, meta, snapshot, message_type: MessageType::Nak, header };
+    answer.write(&options, reply)
+}
+
+/// A reply on its way to the buffer.
+struct Answer<'a> {
+    query: &'a Query<'a>,
+    meta: &'a DatagramMeta,
+    snapshot: &'a Snapshot,
+    message_type: MessageType,
+    header: MessageHeader<'a>,
+}
+
+impl Answer<'_> {
+    fn write(&self, options: &ReplyOptions, reply: &mut ReplyBuffer) -> Result<Built, WriteError> {
+        let mut writer = MessageWriter::new(reply.octets_mut(), &self.header, self.message_type)?;
+        options.write(self.query, self.snapshot, &mut writer)?;
+        Ok(Built { len: writer.finish()?, destination: self.destination() })
+    }
+
+    /// The table of a.9, PKT-8 and PKT-66.
+    fn destination(&self) -> Destination {
+        let Self { query, meta, snapshot, header, .. } = self;
+        let (address, port) = self.address_and_port();
+        let direct_broadcast = header.flags & FLAG_BROADCAST != 0 && !query.is_relayed();
+        let mac = if direct_broadcast { None } else { meta.source_mac };
+        Destination {
+            socket: meta.socket,
+            ifindex: meta.ifindex,
+            source: local_address(meta),
+            address,
+            port: snapshot.forced_client_port.unwrap_or(port),
+            mac: mac.unwrap_or([0xff; 6]),
+        }
+    }
+
+    fn address_and_port(&self) -> (Ipv4Addr, u16) {
+        let Self { query, meta, snapshot, message_type, header } = self;
+        let ciaddr = query.ciaddr();
+        let to_client = |address| (address, codes::CLIENT_PORT);
+        let is_inform = query.message_type() == Some(MessageType::Inform);
+        if is_inform && !ciaddr.is_unspecified() {
+            return to_client(ciaddr);
+        }
+        if query.is_relayed() {
+            let relay_port = query.relay_info().is_some_and(|info| info.has_relay_port());
+            let port = if relay_port { meta.source_port } else { codes::SERVER_PORT };
+            return (query.giaddr(), port);
+        }
+        if is_inform {
+            return to_client(meta.source);
+        }
+        if !ciaddr.is_unspecified() {
+            return to_client(ciaddr);
+        }
+        let broadcast = *message_type == MessageType::Nak || query.wants_broadcast() || !snapshot.raw_sockets;
+        to_client(if broadcast { Ipv4Addr::BROADCAST } else { header.yiaddr })
+    }
+}
+
+/// What the options of a reply come from.
+struct ReplyOptions<'a> {
+    server_id: Ipv4Addr,
+    /// Options of the scopes in force; none in a NAK.
+    configured: Option<&'a OptionSet>,
+    lease: Option<LeaseOptions>,
+    names: &'a Names,
+}
+
+/// Options that come with a lease.
+struct LeaseOptions {
+    mask: Ipv4Addr,
+    lifetime_s: u32,
+    t1_s: Option<u32>,
+    t2_s: Option<u32>,
+}
+
+impl ReplyOptions<'_> {
+    /// Everything after option 53, ascending, 82 last (PKT-40).
+    fn write(
+        &self,
+        query: &Query,
+        snapshot: &Snapshot,
+        writer: &mut MessageWriter,
+    ) -> Result<(), WriteError> {
+        let mut sent = self.configured_codes(query);
+        sent.insert(codes::DHCP_SERVER_IDENTIFIER);
+        if let Some(lease) = &self.lease {
+            sent.insert(codes::SUBNET_MASK);
+            sent.insert(codes::DHCP_LEASE_TIME);
+            lease.t1_s.iter().for_each(|_| sent.insert(codes::DHCP_RENEWAL_TIME));
+            lease.t2_s.iter().for_each(|_| sent.insert(codes::DHCP_REBINDING_TIME));
+        }
+        if let Some(code) = self.names.code() {
+            sent.insert(code);
+        }
+        if snapshot.echo_client_id && query.client_id().is_some() {
+            sent.insert(codes::DHCP_CLIENT_IDENTIFIER);
+        }
+        if query.has_option(codes::SUBNET_SELECTION) {
+            sent.insert(codes::SUBNET_SELECTION);
+        }
+        for code in sent.iter() {
+            self.write_one(code, query, writer)?;
+        }
+        match query.relay_info() {
+            Some(info) => writer.option(codes::DHCP_AGENT_OPTIONS, info.payload()),
+            None => Ok(()),
+        }
+    }
+
+    fn write_one(&self, code: u8, query: &Query, writer: &mut MessageWriter) -> Result<(), WriteError> {
+        if self.names.code() == Some(code) {
+            return self.names.write(writer);
+        }
+        match (code, &self.lease) {
+            (codes::DHCP_SERVER_IDENTIFIER, _) => return writer.address(code, self.server_id),
+            // PKT-47: these two come back as the client sent them.
+            (codes::DHCP_CLIENT_IDENTIFIER | codes::SUBNET_SELECTION, _) => {
+                return writer.option(code, query.option(code).unwrap_or_default());
+            }
+            (codes::SUBNET_MASK, Some(lease)) => return writer.address(code, lease.mask),
+            (codes::DHCP_LEASE_TIME, Some(lease)) => return writer.number(code, lease.lifetime_s),
+            (codes::DHCP_RENEWAL_TIME, Some(LeaseOptions { t1_s: Some(t1_s), .. })) => {
+                return writer.number(code, *t1_s);
+            }
+            (codes::DHCP_REBINDING_TIME, Some(LeaseOptions { t2_s: Some(t2_s), .. })) => {
+                return writer.number(code, *t2_s);
+            }
+            _ => {}
+        }
+        match self.configured.and_then(|configured| configured.get(code)) {
+            Some(option) => writer.option(code, &option.payload),
+            None => Ok(()),
+        }
+    }
+
+    /// Configured options that are sent: asked for, always sent, or one of the basic ones (PKT-44, PKT-45).
+    fn configured_codes(&self, query: &Query) -> CodeSet {
+        let Some(configured) = self.configured else { return CodeSet::EMPTY };
+        let requested = query.parameter_request_list();
+        let wanted = |option: &&ConfiguredOption| {
+            let basic = BASIC_OPTIONS.contains(&option.code);
+            let vendor = option.code == codes::VIVSO_SUBOPTIONS && names_enterprise(query, &option.payload);
+            let asked = requested.contains(option.code) || option.always_send || basic || vendor;
+            asked && !option.never_send && !PROTOCOL_OPTIONS.contains(&option.code)
+        };
+        configured.iter().filter(wanted).map(|option| option.code).collect()
+    }
+}
+
+/// Sent whenever configured (PKT-45); the fourth, 54, is sent in any case.
+const BASIC_OPTIONS: [u8; 3] = [codes::ROUTERS, codes::DOMAIN_NAME_SERVERS, codes::DOMAIN_NAME];
+
+/// Written by the protocol itself or meaningless in a reply; configuring them has no effect (OPT-3).
+const PROTOCOL_OPTIONS: [u8; 8] = [
+    codes::DHCP_REQUESTED_ADDRESS,
+    codes::DHCP_OPTION_OVERLOAD,
+    codes::DHCP_MESSAGE_TYPE,
+    codes::DHCP_PARAMETER_REQUEST_LIST,
+    codes::DHCP_MAX_MESSAGE_SIZE,
+    codes::DHCP_CLIENT_IDENTIFIER,
+    codes::DHCP_AGENT_OPTIONS,
+    codes::SUBNET_SELECTION,
+];
+
+/// Whether the query's option 124 or 125 names the enterprise of a configured 125 (OPT-33). Both begin with the
+/// enterprise number and a length, once for each enterprise (RFC 3925).
+fn names_enterprise(query: &Query, configured: &[u8]) -> bool {
+    let Some(enterprise) = configured.first_chunk::<4>() else { return false };
+    [codes::VIVCO_SUBOPTIONS, codes::VIVSO_SUBOPTIONS].into_iter().any(|code| {
+        let mut rest = query.option(code).unwrap_or_default();
+        while let Some((&[a, b, c, d, len], after)) = rest.split_first_chunk::<5>() {
+            if [a, b, c, d] == *enterprise {
+                return true;
+            }
+            rest = after.get(usize::from(len)..).unwrap_or_default();
+        }
+        false
+    })
+}
+
+fn header_with_fields<'a>(query: &Query, subnet: &'a Subnet) -> MessageHeader<'a> {
+    MessageHeader {
+        siaddr: subnet.next_server,
+        sname: &subnet.server_hostname,
+        file: &subnet.boot_file_name,
+        ..MessageHeader::reply_to(query)
+    }
+}
+
+fn granted<'a>(
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+    subnet: &'a Subnet,
+    grant: &Grant,
+    names: &'a Names,
+) -> ReplyOptions<'a> {
+    let configured = subnet.pool_of(grant.address).map_or(&subnet.options, |pool| &pool.options);
+    let (t1_s, t2_s) = tee_times(subnet, grant.lifetime_s);
+    ReplyOptions {
+        server_id: server_id(meta, snapshot, Some(configured)),
+        configured: Some(configured),
+        lease: Some(LeaseOptions { mask: subnet.mask(), lifetime_s: grant.lifetime_s, t1_s, t2_s }),
+        names,
+    }
+}
+
+/// PKT-49: the configured option 54, else the address the query came in on.
+fn server_id(meta: &DatagramMeta, snapshot: &Snapshot, configured: Option<&OptionSet>) -> Ipv4Addr {
+    let option = configured.unwrap_or(&snapshot.options).get(codes::DHCP_SERVER_IDENTIFIER);
+    option.and_then(|option| read_address(&option.payload)).unwrap_or(local_address(meta))
+}
+
+/// The address the query was sent to, or the socket's own where it was broadcast.
+fn local_address(meta: &DatagramMeta) -> Ipv4Addr {
+    if meta.destination == Ipv4Addr::BROADCAST { meta.socket_address } else { meta.destination }
 }

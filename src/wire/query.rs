@@ -133,9 +133,9 @@ impl<'a> Query<'a> {
         self.field(28)
     }
 
-    /// Whether a relay forwarded it (PKT-90).
+    /// Whether a relay forwarded it: giaddr is an address and not 255.255.255.255 (PKT-90, a.9).
     pub fn is_relayed(&self) -> bool {
-        !self.giaddr().is_unspecified()
+        !self.giaddr().is_unspecified() && self.giaddr() != Ipv4Addr::BROADCAST
     }
 
     /// Whether the client asked for a broadcast reply.
