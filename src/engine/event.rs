@@ -1,0 +1,459 @@
+//! Log events of the packet path: fixed-size values, formatted by the log thread.
+//!
+//! The packet path never formats text. It pushes an [`Event`] into `Actions.events`; the log thread filters by
+//! [`Event::severity`] and [`Event::logger`] and writes [`Event::id`], a space and the `Display` text, which is
+//! the text Kea's operators' tools match (PKT-16).
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+/// Octets of a client identifier kept for the log; a longer one is cut and ends in `..`.
+pub const CLIENT_ID_OCTETS_MAX: usize = 64;
+
+/// How loud an event is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Severity {
+    /// At the debug level given (0..=99).
+    Debug(u8),
+    /// Normal operation.
+    Info,
+    /// Something an operator should know.
+    Warn,
+    /// Something an operator should act on.
+    Error,
+}
+
+/// Who a query is from, as the log shows it.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct ClientLabel {
+    /// Hardware type.
+    pub htype: u8,
+    /// Octets of `hwaddr` in use.
+    pub hlen: u8,
+    /// chaddr.
+    pub hwaddr: [u8; 16],
+    /// Length of the client identifier, 0 when the client sent none.
+    pub client_id_octets: u8,
+    /// Its first octets.
+    pub client_id: [u8; CLIENT_ID_OCTETS_MAX],
+    /// Transaction id.
+    pub xid: u32,
+}
+
+impl ClientLabel {
+    /// The label of a client; longer byte strings are cut.
+    pub fn new(htype: u8, hwaddr: &[u8], client_id: &[u8], xid: u32) -> Self {
+        let mut label = Self {
+            htype,
+            hlen: hwaddr.len().min(16) as u8,
+            hwaddr: [0; 16],
+            client_id_octets: client_id.len().min(255) as u8,
+            client_id: [0; CLIENT_ID_OCTETS_MAX],
+            xid,
+        };
+        for (to, from) in label.hwaddr.iter_mut().zip(hwaddr) {
+            *to = *from;
+        }
+        for (to, from) in label.client_id.iter_mut().zip(client_id) {
+            *to = *from;
+        }
+        label
+    }
+}
+
+impl fmt::Display for ClientLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[hwtype={} ", self.htype)?;
+        write_hex(f, &self.hwaddr[..usize::from(self.hlen)])?;
+        f.write_str("], cid=[")?;
+        if self.client_id_octets == 0 {
+            f.write_str("no info")?;
+        } else {
+            let kept = usize::from(self.client_id_octets).min(CLIENT_ID_OCTETS_MAX);
+            write_hex(f, &self.client_id[..kept])?;
+            if kept < usize::from(self.client_id_octets) {
+                f.write_str("..")?;
+            }
+        }
+        write!(f, "], tid=0x{:x}", self.xid)
+    }
+}
+
+impl fmt::Debug for ClientLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum EventKind {
+    /// No address found; `attempts` were looked at.
+    AllocFail {
+        /// Addresses looked at.
+        attempts: u32,
+    },
+    /// … and the client has classes (every client has `ALL`).
+    AllocFailClasses,
+    /// … because no pool was available.
+    AllocFailNoPools,
+    /// … in a shared network with this many subnets tried.
+    AllocFailSharedNetwork {
+        /// Subnets tried.
+        subnets: u32,
+    },
+    /// … in a subnet.
+    AllocFailSubnet {
+        /// Its id.
+        subnet_id: u32,
+    },
+    /// An address was declined.
+    DeclineLease {
+        /// The address.
+        address: Ipv4Addr,
+        /// Probation period.
+        seconds: u32,
+    },
+    /// DECLINE for the lease of another client, or one that is not in force.
+    DeclineLeaseMismatch {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// DECLINE for an address without lease.
+    DeclineLeaseNotFound {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Dropped as the retransmission of a query that is parked.
+    DropDuplicate,
+    /// Dropped because a limit is reached.
+    DropQueueFull,
+    /// Dropped: foreign server identifier.
+    DropServerIdentifier,
+    /// Dropped: the service is off.
+    DropServiceDisabled,
+    /// Dropped: no subnet for it.
+    DropNoSubnet,
+    /// Dropped: it breaks the RFC.
+    DropRfcViolation,
+    /// Dropped: it could not be read. The name says what is wrong.
+    DropUnpack {
+        /// Name of the fault.
+        fault: &'static str,
+    },
+    /// Dropped: in the partner's scope.
+    HaNotForUs,
+    /// A client in INIT-REBOOT asks for its address.
+    InitReboot {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A lease was given or renewed.
+    LeaseAlloc {
+        /// The address.
+        address: Ipv4Addr,
+        /// Lifetime.
+        seconds: u32,
+    },
+    /// A lease is offered.
+    LeaseOffer {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A lease was given again unchanged (ALC-52).
+    LeaseReuse {
+        /// The address.
+        address: Ipv4Addr,
+        /// Remaining lifetime.
+        seconds: u32,
+    },
+    /// NAK: no subnet.
+    NakNoSubnet,
+    /// NAK: INIT-REBOOT with a wrong address.
+    NakInitReboot {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// NAK: the lease cannot be given.
+    NakNoLease {
+        /// ciaddr.
+        ciaddr: Ipv4Addr,
+        /// Option 50, 0.0.0.0 when absent.
+        requested: Ipv4Addr,
+    },
+    /// A lease was released.
+    Release {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// … and kept for affinity.
+    ReleaseExpired {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// … and deleted.
+    ReleaseDeleted {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// RELEASE of an address without lease.
+    ReleaseNoLease {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// RELEASE of the lease of another client.
+    ReleaseWrongClient {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Expired leases are left after several reclaim cycles.
+    ReclaimLeftovers {
+        /// Cycles.
+        cycles: u32,
+    },
+    /// A parked reply was dropped: the partner refused or did not take the update.
+    ParkedDropped {
+        /// The address of the lease.
+        address: Ipv4Addr,
+    },
+}
+
+/// One log event.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Who it is about; empty for events of no client.
+    pub client: ClientLabel,
+    /// What happened.
+    pub kind: EventKind,
+}
+
+impl Event {
+    /// Kea's message id.
+    pub fn id(&self) -> &'static str {
+        use EventKind as K;
+        match self.kind {
+            K::AllocFail { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL",
+            K::AllocFailClasses => "ALLOC_ENGINE_V4_ALLOC_FAIL_CLASSES",
+            K::AllocFailNoPools => "ALLOC_ENGINE_V4_ALLOC_FAIL_NO_POOLS",
+            K::AllocFailSharedNetwork { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL_SHARED_NETWORK",
+            K::AllocFailSubnet { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL_SUBNET",
+            K::DeclineLease { .. } => "DHCP4_DECLINE_LEASE",
+            K::DeclineLeaseMismatch { .. } => "DHCP4_DECLINE_LEASE_MISMATCH",
+            K::DeclineLeaseNotFound { .. } => "DHCP4_DECLINE_LEASE_NOT_FOUND",
+            K::DropDuplicate => "DHCP4_PACKET_DROP_0011",
+            K::DropQueueFull => "DHCP4_PACKET_QUEUE_FULL",
+            K::DropServerIdentifier => "DHCP4_PACKET_DROP_0003",
+            K::DropServiceDisabled => "DHCP4_PACKET_DROP_0008",
+            K::DropNoSubnet => "DHCP4_PACKET_DROP_0002",
+            K::DropRfcViolation => "DHCP4_PACKET_DROP_0005",
+            K::DropUnpack { .. } => "DHCP4_PACKET_DROP_0001",
+            K::HaNotForUs => "HA_BUFFER4_RECEIVE_NOT_FOR_US",
+            K::InitReboot { .. } => "DHCP4_INIT_REBOOT",
+            K::LeaseAlloc { .. } => "DHCP4_LEASE_ALLOC",
+            K::LeaseOffer { .. } => "DHCP4_LEASE_OFFER",
+            K::LeaseReuse { .. } => "DHCP4_LEASE_REUSE",
+            K::NakNoSubnet => "DHCP4_PACKET_NAK_0001",
+            K::NakInitReboot { .. } => "DHCP4_PACKET_NAK_0002",
+            K::NakNoLease { .. } => "DHCP4_PACKET_NAK_0004",
+            K::Release { .. } => "DHCP4_RELEASE",
+            K::ReleaseExpired { .. } => "DHCP4_RELEASE_EXPIRED",
+            K::ReleaseDeleted { .. } => "DHCP4_RELEASE_DELETED",
+            K::ReleaseNoLease { .. } => "DHCP4_RELEASE_FAIL_NO_LEASE",
+            K::ReleaseWrongClient { .. } => "DHCP4_RELEASE_FAIL_WRONG_CLIENT",
+            K::ReclaimLeftovers { .. } => "ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW",
+            K::ParkedDropped { .. } => "HA_LEASE_UPDATE_REPLY_DROPPED",
+        }
+    }
+
+    /// How loud it is in Kea.
+    pub fn severity(&self) -> Severity {
+        use EventKind as K;
+        match self.kind {
+            K::AllocFail { .. }
+            | K::AllocFailClasses
+            | K::AllocFailNoPools
+            | K::AllocFailSharedNetwork { .. }
+            | K::AllocFailSubnet { .. }
+            | K::DeclineLeaseMismatch { .. }
+            | K::DeclineLeaseNotFound { .. }
+            | K::ReclaimLeftovers { .. } => Severity::Warn,
+            K::DeclineLease { .. }
+            | K::InitReboot { .. }
+            | K::LeaseAlloc { .. }
+            | K::LeaseOffer { .. }
+            | K::LeaseReuse { .. }
+            | K::Release { .. }
+            | K::ReleaseExpired { .. }
+            | K::ReleaseDeleted { .. } => Severity::Info,
+            K::ParkedDropped { .. } | K::HaNotForUs => Severity::Debug(40),
+            K::ReleaseNoLease { .. } | K::ReleaseWrongClient { .. } => Severity::Debug(50),
+            K::DropDuplicate
+            | K::DropQueueFull
+            | K::DropServerIdentifier
+            | K::DropServiceDisabled
+            | K::DropNoSubnet
+            | K::DropRfcViolation
+            | K::DropUnpack { .. }
+            | K::NakNoSubnet
+            | K::NakInitReboot { .. }
+            | K::NakNoLease { .. } => Severity::Debug(15),
+        }
+    }
+
+    /// Kea's logger.
+    pub fn logger(&self) -> &'static str {
+        use EventKind as K;
+        match self.kind {
+            K::AllocFail { .. }
+            | K::AllocFailClasses
+            | K::AllocFailNoPools
+            | K::AllocFailSharedNetwork { .. }
+            | K::AllocFailSubnet { .. }
+            | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
+            K::HaNotForUs | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
+            K::DropDuplicate
+            | K::DropServerIdentifier
+            | K::DropServiceDisabled
+            | K::DropNoSubnet
+            | K::DropRfcViolation
+            | K::DropUnpack { .. }
+            | K::NakNoSubnet
+            | K::NakInitReboot { .. }
+            | K::NakNoLease { .. } => "kea-dhcp4.bad-packets",
+            K::DropQueueFull => "kea-dhcp4.packets",
+            K::DeclineLease { .. }
+            | K::DeclineLeaseMismatch { .. }
+            | K::DeclineLeaseNotFound { .. }
+            | K::InitReboot { .. }
+            | K::LeaseAlloc { .. }
+            | K::LeaseOffer { .. }
+            | K::LeaseReuse { .. }
+            | K::Release { .. }
+            | K::ReleaseExpired { .. }
+            | K::ReleaseDeleted { .. }
+            | K::ReleaseNoLease { .. }
+            | K::ReleaseWrongClient { .. } => "kea-dhcp4.leases",
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use EventKind as K;
+        let client = self.client;
+        match self.kind {
+            K::AllocFail { attempts } => {
+                write!(f, "{client}: failed to allocate an IPv4 address after {attempts} attempt(s)")
+            }
+            K::AllocFailClasses => {
+                write!(f, "{client}: Failed to allocate an IPv4 address for client with classes: ALL, UNKNOWN")
+            }
+            K::AllocFailNoPools => write!(f, "{client}: no pools were available for the address allocation"),
+            K::AllocFailSharedNetwork { subnets } => write!(
+                f,
+                "{client}: failed to allocate an IPv4 address in the shared network: {subnets} subnets tried"
+            ),
+            K::AllocFailSubnet { subnet_id } => {
+                write!(f, "{client}: failed to allocate an IPv4 lease in the subnet-id {subnet_id}")
+            }
+            K::DeclineLease { address, seconds } => write!(
+                f,
+                "Received DHCPDECLINE for addr {address} from client {client}. \
+                 The lease will be unavailable for {seconds} seconds."
+            ),
+            K::DeclineLeaseMismatch { address } => write!(
+                f,
+                "Received DHCPDECLINE for addr {address} from client {client}, but the data doesn't match"
+            ),
+            K::DeclineLeaseNotFound { address } => write!(
+                f,
+                "Received DHCPDECLINE for addr {address} from client {client}, but no such lease found."
+            ),
+            K::DropDuplicate => write!(f, "dropped as sent by the same client as a packet being processed: {client}"),
+            K::DropQueueFull => write!(f, "{client}: a limit is reached, the query is dropped"),
+            K::DropServerIdentifier => write!(f, "{client}: it contains a foreign server identifier"),
+            K::DropServiceDisabled => write!(f, "{client}: DHCP service is globally disabled"),
+            K::DropNoSubnet => write!(f, "{client}: no suitable subnet configured for a direct client"),
+            K::DropRfcViolation => write!(f, "{client}: it does not conform to RFC 2131"),
+            K::DropUnpack { fault } => write!(f, "failed to parse incoming packet: {fault}"),
+            K::HaNotForUs => write!(f, "{client}: dropping query to be processed by another server"),
+            K::InitReboot { address } => {
+                write!(f, "{client}: client is in INIT-REBOOT state and requests address {address}")
+            }
+            K::LeaseAlloc { address, seconds } => {
+                write!(f, "{client}: lease {address} has been allocated for {seconds} seconds")
+            }
+            K::LeaseOffer { address } => write!(f, "{client}: lease {address} will be offered"),
+            K::LeaseReuse { address, seconds } => {
+                write!(f, "{client}: lease {address} has been reused for {seconds} seconds")
+            }
+            K::NakNoSubnet => write!(f, "{client}: failed to select a subnet for incoming packet"),
+            K::NakInitReboot { address } => {
+                write!(f, "{client}: invalid address {address} requested by INIT-REBOOT")
+            }
+            K::NakNoLease { ciaddr, requested } => write!(
+                f,
+                "{client}: failed to grant a lease, client sent ciaddr {ciaddr}, requested-ip-address {requested}"
+            ),
+            K::Release { address } => write!(f, "{client}: address {address} was released properly."),
+            K::ReleaseExpired { address } => write!(f, "{client}: address {address} expired on release"),
+            K::ReleaseDeleted { address } => write!(f, "{client}: address {address} was deleted on release"),
+            K::ReleaseNoLease { address } => {
+                write!(f, "{client}: client is trying to release non-existing lease {address}")
+            }
+            K::ReleaseWrongClient { address } => write!(
+                f,
+                "{client}: client is trying to release the lease {address} which belongs to a different client"
+            ),
+            K::ReclaimLeftovers { cycles } => {
+                write!(f, "expired leases still exist after {cycles} reclamations")
+            }
+            K::ParkedDropped { address } => {
+                write!(f, "{client}: the reply for {address} is dropped, the partner did not take the lease update")
+            }
+        }
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, octets: &[u8]) -> fmt::Result {
+    for (index, octet) in octets.iter().enumerate() {
+        if index > 0 {
+            f.write_str(":")?;
+        }
+        write!(f, "{octet:02x}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_read_as_in_kea() {
+        let rows: [(&[u8], &[u8], &str); 3] = [
+            (&[2, 0, 0, 0, 0, 1], &[], "[hwtype=1 02:00:00:00:00:01], cid=[no info], tid=0x1234"),
+            (&[2, 0, 0, 0, 0, 1], &[1, 2], "[hwtype=1 02:00:00:00:00:01], cid=[01:02], tid=0x1234"),
+            (&[], &[1, 2], "[hwtype=1 ], cid=[01:02], tid=0x1234"),
+        ];
+        for (hwaddr, client_id, text) in rows {
+            assert_eq!(ClientLabel::new(1, hwaddr, client_id, 0x1234).to_string(), text);
+        }
+        let long = ClientLabel::new(1, &[0; 20], &[7; 255], 1).to_string();
+        assert!(long.contains("07.."), "{long}");
+    }
+
+    #[test]
+    fn a_lease_event_has_id_logger_severity_and_text() {
+        let client = ClientLabel::new(1, &[2, 0, 0, 0, 0, 1], &[], 1);
+        let kind = EventKind::LeaseAlloc { address: Ipv4Addr::new(192, 0, 2, 9), seconds: 600 };
+        let event = Event { client, kind };
+        assert_eq!(event.id(), "DHCP4_LEASE_ALLOC");
+        assert_eq!(event.logger(), "kea-dhcp4.leases");
+        assert_eq!(event.severity(), Severity::Info);
+        assert_eq!(
+            event.to_string(),
+            "[hwtype=1 02:00:00:00:00:01], cid=[no info], tid=0x1: lease 192.0.2.9 has been allocated for 600 seconds"
+        );
+    }
+}
