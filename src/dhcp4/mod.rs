@@ -5,7 +5,12 @@
 //! own buffer. `identity` says who is asking, `select` whether and from which subnet it is served, `names` which
 //! host name it gets, and `respond` builds the answer and says where it goes.
 
+pub mod decline;
+pub mod discover;
 pub mod identity;
+pub mod inform;
 pub mod names;
+pub mod release;
+pub mod request;
 pub mod respond;
 pub mod select;

@@ -65,7 +65,12 @@ mod tests {
         let rows = [
             ("own", Some(lease(LeaseState::Default, b"mac", b"id")), false, Verdict::Delete),
             ("own, affinity", Some(lease(LeaseState::Default, b"mac", b"id")), true, Verdict::Keep),
-            ("lease without client id", Some(lease(LeaseState::Default, b"mac", b"")), false, Verdict::Delete),
+            (
+                "lease without client id",
+                Some(lease(LeaseState::Default, b"mac", b"")),
+                false,
+                Verdict::Delete,
+            ),
             ("other client id", Some(lease(LeaseState::Default, b"mac", b"no")), true, Verdict::WrongClient),
             ("other address", Some(lease(LeaseState::Default, b"xyz", b"")), true, Verdict::WrongClient),
             ("released before", Some(lease(LeaseState::Released, b"mac", b"id")), true, Verdict::NoLease),

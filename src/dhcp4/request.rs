@@ -4,7 +4,7 @@
 
 use std::net::Ipv4Addr;
 
-use shards::lease::INFINITE_LIFETIME;
+use shards::partition::lease::INFINITE_LIFETIME;
 use shards::{DatagramMeta, Lease, LeaseState};
 
 use crate::dhcp4::identity::ClientIdentity;

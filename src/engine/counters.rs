@@ -250,7 +250,13 @@ impl ShardStatistics {
     }
 
     /// Changes a lease counter of the subnet, its pool where there is one, and the global sum.
-    pub(crate) fn change_lease(&mut self, counter: LeaseCounter, subnet_id: u32, pool_id: Option<u32>, by: i64) {
+    pub(crate) fn change_lease(
+        &mut self,
+        counter: LeaseCounter,
+        subnet_id: u32,
+        pool_id: Option<u32>,
+        by: i64,
+    ) {
         let change = |value: &mut u64| *value = value.saturating_add_signed(by);
         change(&mut self.leases[counter as usize]);
         // A subnet that left the configuration keeps no counters of its own (API-71).
@@ -282,7 +288,8 @@ impl ShardStatistics {
 
 /// How many addresses the pools of `subnet` hold (`total-addresses`).
 pub fn capacity(subnet: &Subnet) -> u64 {
-    let size = |pool: &crate::policy::Pool| u64::from(u32::from(pool.last).saturating_sub(pool.first.into())) + 1;
+    let size =
+        |pool: &crate::policy::Pool| u64::from(u32::from(pool.last).saturating_sub(pool.first.into())) + 1;
     subnet.pools.iter().map(size).sum()
 }
 

@@ -346,7 +346,10 @@ impl fmt::Display for Event {
                 write!(f, "{client}: failed to allocate an IPv4 address after {attempts} attempt(s)")
             }
             K::AllocFailClasses => {
-                write!(f, "{client}: Failed to allocate an IPv4 address for client with classes: ALL, UNKNOWN")
+                write!(
+                    f,
+                    "{client}: Failed to allocate an IPv4 address for client with classes: ALL, UNKNOWN"
+                )
             }
             K::AllocFailNoPools => write!(f, "{client}: no pools were available for the address allocation"),
             K::AllocFailSharedNetwork { subnets } => write!(
@@ -369,7 +372,9 @@ impl fmt::Display for Event {
                 f,
                 "Received DHCPDECLINE for addr {address} from client {client}, but no such lease found."
             ),
-            K::DropDuplicate => write!(f, "dropped as sent by the same client as a packet being processed: {client}"),
+            K::DropDuplicate => {
+                write!(f, "dropped as sent by the same client as a packet being processed: {client}")
+            }
             K::DropQueueFull => write!(f, "{client}: a limit is reached, the query is dropped"),
             K::DropServerIdentifier => write!(f, "{client}: it contains a foreign server identifier"),
             K::DropServiceDisabled => write!(f, "{client}: DHCP service is globally disabled"),
@@ -409,7 +414,10 @@ impl fmt::Display for Event {
                 write!(f, "expired leases still exist after {cycles} reclamations")
             }
             K::ParkedDropped { address } => {
-                write!(f, "{client}: the reply for {address} is dropped, the partner did not take the lease update")
+                write!(
+                    f,
+                    "{client}: the reply for {address} is dropped, the partner did not take the lease update"
+                )
             }
         }
     }

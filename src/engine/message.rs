@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 
+use crate::engine::rules::Rules;
 use crate::ha::view::HaView;
-use crate::policy::Snapshot;
 
 /// Names a parked query: slot and generation, so that a late answer finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -46,13 +46,13 @@ pub enum Message {
     /// Shard to the asker.
     Reply(Box<ShardReply>),
     /// Control to shard: rules to put in force from the next datagram on.
-    Snapshot(Arc<Snapshot>),
+    Snapshot(Arc<Rules>),
     /// Shard to control: `epoch` is in force; the old one comes back so that it is freed elsewhere.
     SnapshotApplied {
         /// Epoch now in force.
         epoch: u64,
         /// What was in force before.
-        old: Arc<Snapshot>,
+        old: Arc<Rules>,
     },
     /// Control to shard: what the HA machine decided.
     HaView(Arc<HaView>),
@@ -238,6 +238,8 @@ pub enum ShardCommandBody {
     Synchronised(Vec<Lease>),
     /// Counters and per-subnet lease counts.
     Statistics,
+    /// Addresses of leases in no subnet the server has had since it started, for [`Rules::next`].
+    Stray,
     /// Answer once every row appended so far is durable and nothing is parked: before a clean stop.
     Drain,
 }
@@ -269,6 +271,8 @@ pub enum ShardReplyBody {
     Missing,
     /// The lease cannot be taken (its journal is poisoned or full).
     Busy,
+    /// Addresses, ascending.
+    Addresses(Vec<Ipv4Addr>),
     /// How many leases of a page were applied.
     Applied(usize),
     /// Counters of the shard.

@@ -222,7 +222,8 @@ impl ParkingLot {
 
     /// Puts the reply to a newer query of the client in the place of the one that waits (newest wins).
     pub fn replace_reply(&mut self, id: ParkId, transmit: Transmit, client: ClientLabel, bytes: &[u8]) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation) else {
+        let Some(slot) = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+        else {
             return;
         };
         if let Some(entry) = &mut slot.entry {
@@ -294,9 +295,8 @@ impl ParkingLot {
     /// for it (partner-down). Entries that failed already stay dropped.
     pub fn take_waived(&mut self, epoch: u64, out: &mut Vec<u8>) -> Option<Progress> {
         let place = self.by_deadline.iter().position(|(_, id)| {
-            self.entry(*id).is_some_and(|entry| {
-                entry.parked.epoch < epoch && entry.parked.obligations.partner > 0
-            })
+            self.entry(*id)
+                .is_some_and(|entry| entry.parked.epoch < epoch && entry.parked.obligations.partner > 0)
         })?;
         let id = self.by_deadline[place].1;
         let entry = self.entry_mut(id)?;
