@@ -41,3 +41,13 @@ pub const OPTION_INSTANCES_MAX: usize = 512;
 
 /// Octets of all repeated options of one message once joined (RFC 3396): what fits an Ethernet frame.
 pub const JOINED_OPTION_OCTETS_MAX: usize = 1536;
+
+/// A request must be whole within this time of the last byte received, milliseconds (ha-protocol 2.4).
+pub const HTTP_REQUEST_MS: u64 = 10_000;
+/// An idle inbound connection is kept this long, so that a partner's thin traffic never finds it closed (ha-protocol 2.4).
+pub const HTTP_IDLE_MS: u64 = 300_000;
+/// An idle outbound connection is given up after this time: Kea closes at 30 s and a race loses the request.
+pub const HTTP_CLIENT_IDLE_MS: u64 = 25_000;
+
+/// Clients remembered by the traffic analysis of an interrupted pair; beyond it they are counted, not kept.
+pub const HA_CLIENTS_MAX: usize = 65_536;

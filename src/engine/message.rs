@@ -8,6 +8,7 @@ use std::sync::Arc;
 use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 
 use crate::engine::rules::Rules;
+use crate::ha::event::ClientIdentity;
 use crate::ha::view::HaView;
 
 /// Names a parked query: slot and generation, so that a late answer finds nothing.
@@ -58,10 +59,19 @@ pub enum Message {
     HaView(Arc<HaView>),
     /// Shard to control, only while interrupted: a query outside our scopes (ha-protocol 4.6).
     Unanswered(Box<UnansweredClient>),
-    /// Shard to control: the lease updates of one query have all come back (ha-protocol 4.2 (3)).
+    /// Shard to control: the lease updates of one query have all come back (ha-protocol 4.2 (3)). `Acked` is
+    /// reported only while the view says `report_acks`.
     UpdatesSettled {
         /// Outcome that counts for the state machine: the worst of the query's updates.
         outcome: UpdateOutcome,
+        /// Whose leases they were.
+        client: Box<ClientIdentity>,
+    },
+    /// Shard to control: this shard's unsent-update counter, when it has risen (at most once per iteration;
+    /// a later total makes up for one that found no room).
+    UnsentUpdates {
+        /// Count since process start (ha-protocol 4.8).
+        total: u64,
     },
     /// Control to sender and listener to control: a command to run or to pass on, and its answer.
     Partner(Box<PartnerCall>),

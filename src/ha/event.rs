@@ -1,0 +1,127 @@
+//! What goes into the HA machine and what comes out, as data.
+//!
+//! The control node drives the machine: it feeds [`Event`]s, carries out [`Action`]s in order, and calls
+//! `handle_timeout` when `next_timeout` has passed. A call it is asked to make is always answered with
+//! [`Event::CallDone`], be it with a failure; a page it is asked to apply always with [`Event::PageApplied`].
+
+use std::sync::Arc;
+
+use shards::{Lease, SmallBytes};
+
+use super::command::{HaCommand, Reply};
+use super::log::LogEvent;
+use super::view::HaView;
+use crate::engine::message::UpdateOutcome;
+
+/// Number of a call to the partner or of a page to apply; unique for the life of the machine.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallId(pub u64);
+
+/// Who a DHCP client is to the HA machine.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ClientIdentity {
+    /// chaddr.
+    pub hwaddr: SmallBytes,
+    /// Payload of option 61, or empty.
+    pub client_id: SmallBytes,
+}
+
+/// Where a command came from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CommandSource {
+    /// Control socket or HTTP control socket.
+    Administrator,
+    /// The HA listener of the relationship.
+    Partner,
+}
+
+/// Something that has happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A call has ended: the body of the HTTP response, whatever its status, or why there is none.
+    CallDone {
+        /// Which call.
+        id: CallId,
+        /// The response body or the failure in words.
+        result: Result<Vec<u8>, String>,
+    },
+    /// A command to answer with [`Action::Answer`].
+    Command {
+        /// Chosen by the driver; comes back in the answer.
+        token: u64,
+        /// Who asks.
+        source: CommandSource,
+        /// The command.
+        command: HaCommand,
+    },
+    /// Every lease of a page has been applied (or could not be).
+    PageApplied {
+        /// Which page.
+        id: CallId,
+        /// How many leases were written, or why the page could not be applied.
+        result: Result<usize, String>,
+    },
+    /// The first event, once.
+    Start,
+    /// A query of a client that is the partner's, seen while interrupted (ha-protocol 4.6).
+    Unanswered {
+        /// The client.
+        client: ClientIdentity,
+        /// `secs` of its header as received.
+        secs: u16,
+    },
+    /// The unsent-update counters of a shard (ha-protocol 4.8).
+    UnsentUpdates {
+        /// Which shard.
+        shard: u8,
+        /// Its count since process start.
+        total: u64,
+    },
+    /// All lease updates of one query have come back (ha-protocol 4.2 (3)).
+    UpdatesSettled {
+        /// The worst outcome.
+        outcome: UpdateOutcome,
+        /// The client whose leases they were.
+        client: ClientIdentity,
+    },
+}
+
+/// One command to the partner.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call {
+    /// Comes back in [`Event::CallDone`].
+    pub id: CallId,
+    /// Body of the HTTP request.
+    pub body: Vec<u8>,
+    /// How long the answer may take, milliseconds; 0 is for ever (`sync-timeout` 0).
+    pub timeout_ms: u64,
+    /// On the private connection (synchronisation, notification), kept until [`Action::ClosePrivate`].
+    pub private: bool,
+}
+
+/// What the driver is to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Answer a command.
+    Answer {
+        /// The driver's number of the command.
+        token: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// Apply leases of a synchronisation page: each shard gets its own with `ShardCommandBody::Synchronised`.
+    ApplyPage {
+        /// Comes back in [`Event::PageApplied`].
+        id: CallId,
+        /// The leases, in the order of the page.
+        leases: Vec<Lease>,
+    },
+    /// Send a command to the partner.
+    Call(Call),
+    /// The private connection is not needed any longer.
+    ClosePrivate,
+    /// Write to the log.
+    Log(LogEvent),
+    /// Hand this view to every shard (and to listeners and senders, who read the partner's generation in it).
+    Publish(Arc<HaView>),
+}

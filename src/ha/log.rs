@@ -1,0 +1,282 @@
+//! What the HA machine logs, under Kea's message ids, so that log watchers keep working.
+//!
+//! `HA_COMMUNICATION_RESTORED` is ours: Kea says when a partner is lost, not when it is back.
+
+use std::fmt;
+
+use super::state::{OwnState, PartnerState};
+
+/// Logger every HA message goes to, as in Kea.
+pub const TARGET: &str = "kea-dhcp4.ha-hooks";
+
+/// One message: id, level and values.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogEvent {
+    /// `this-server-name`, with which every message begins.
+    pub server: String,
+    /// What happened.
+    pub message: Message,
+}
+
+/// Messages in alphabetical order.
+#[expect(missing_docs, reason = "the text of each message says what its values are")]
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// The partner has not answered for longer than `max-response-delay`.
+    CommunicationInterrupted { partner: String },
+    /// A client of the silent partner, first seen or first seen unanswered.
+    CommunicationInterruptedClient {
+        client: String,
+        unacked: bool,
+        unacked_total: usize,
+        unacked_left: usize,
+    },
+    /// The partner answers again.
+    CommunicationRestored { partner: String },
+    /// `dhcp-disable` to the partner failed.
+    DhcpDisableFailed { partner: String, reason: String },
+    /// `dhcp-enable` to the partner failed.
+    DhcpEnableFailed { partner: String, reason: String },
+    /// No answer to a heartbeat.
+    HeartbeatCommunicationsFailed { partner: String, reason: String },
+    /// An answer to a heartbeat that is no success.
+    HeartbeatFailed { partner: String, reason: String },
+    /// Clocks differ by more than 30 s.
+    HighClockSkew { skew_s: i64 },
+    /// Clocks differ by more than 60 s.
+    HighClockSkewCausesTermination { skew_s: i64 },
+    /// A page of leases could not be fetched or applied.
+    LeasesSyncFailed { partner: String, reason: String },
+    /// A page of leases has come.
+    LeasesSyncPageReceived { partner: String, leases: usize },
+    /// Leases of a page were skipped.
+    LeasesSyncSkipped { skipped: usize, first_reason: String },
+    /// The partner refused a lease update as a conflict.
+    LeaseUpdateConflict { partner: String, client: String },
+    /// Too many clients' updates were refused.
+    LeaseUpdateRejectsCausedTermination { rejected: usize },
+    /// Lease updates are not sent in this state.
+    LeaseUpdatesDisabled { state: OwnState },
+    /// Lease updates are sent in this state.
+    LeaseUpdatesEnabled { state: OwnState },
+    /// The service is off in this state.
+    LocalDhcpDisable { state: OwnState },
+    /// The service is on in this state.
+    LocalDhcpEnable { state: OwnState },
+    /// The partner asked for maintenance, which this server does not offer.
+    MaintenanceRefused { state: OwnState },
+    /// `ha-reset` was obeyed.
+    Reset { state: OwnState },
+    /// The machine has started.
+    ServiceStarted { role: &'static str },
+    /// A state was left for another.
+    StateTransition { from: OwnState, to: OwnState, partner: PartnerState },
+    /// The partner has copied our leases.
+    SyncCompleteNotified,
+    /// The notification that the copy is complete failed.
+    SyncCompleteNotifyFailed { partner: String, reason: String },
+    /// The copy failed.
+    SyncFailed { partner: String, reason: String },
+    /// The copy begins.
+    SyncStart { partner: String },
+    /// The copy is complete.
+    SyncSuccessful { partner: String, applied: usize, duration_ms: u64 },
+    /// High availability has been given up.
+    Terminated,
+    /// The partner is still terminated: it must be restarted too.
+    TerminatedRestartPartner,
+    /// A lease update failed for another reason than a conflict.
+    UpdateFailed { partner: String, client: String },
+}
+
+impl Message {
+    /// Level of the `log` crate that stands for Kea's severity.
+    pub fn level(&self) -> log::Level {
+        match self {
+            Self::HighClockSkewCausesTermination { .. }
+            | Self::LeaseUpdateRejectsCausedTermination { .. }
+            | Self::LeasesSyncFailed { .. }
+            | Self::SyncFailed { .. }
+            | Self::Terminated => log::Level::Error,
+            Self::CommunicationInterrupted { .. }
+            | Self::DhcpDisableFailed { .. }
+            | Self::DhcpEnableFailed { .. }
+            | Self::HeartbeatCommunicationsFailed { .. }
+            | Self::HeartbeatFailed { .. }
+            | Self::HighClockSkew { .. }
+            | Self::LeaseUpdateConflict { .. }
+            | Self::LeasesSyncSkipped { .. }
+            | Self::MaintenanceRefused { .. }
+            | Self::SyncCompleteNotifyFailed { .. }
+            | Self::TerminatedRestartPartner
+            | Self::UpdateFailed { .. } => log::Level::Warn,
+            Self::CommunicationInterruptedClient { .. }
+            | Self::CommunicationRestored { .. }
+            | Self::LeasesSyncPageReceived { .. }
+            | Self::LeaseUpdatesDisabled { .. }
+            | Self::LeaseUpdatesEnabled { .. }
+            | Self::LocalDhcpDisable { .. }
+            | Self::LocalDhcpEnable { .. }
+            | Self::Reset { .. }
+            | Self::ServiceStarted { .. }
+            | Self::StateTransition { .. }
+            | Self::SyncCompleteNotified
+            | Self::SyncStart { .. }
+            | Self::SyncSuccessful { .. } => log::Level::Info,
+        }
+    }
+
+    /// Kea's message id.
+    pub fn id(&self) -> &'static str {
+        match self {
+            Self::CommunicationInterrupted { .. } => "HA_COMMUNICATION_INTERRUPTED",
+            Self::CommunicationInterruptedClient { unacked: false, .. } => {
+                "HA_COMMUNICATION_INTERRUPTED_CLIENT4"
+            }
+            Self::CommunicationInterruptedClient { .. } => "HA_COMMUNICATION_INTERRUPTED_CLIENT4_UNACKED",
+            Self::CommunicationRestored { .. } => "HA_COMMUNICATION_RESTORED",
+            Self::DhcpDisableFailed { .. } => "HA_DHCP_DISABLE_COMMUNICATIONS_FAILED",
+            Self::DhcpEnableFailed { .. } => "HA_DHCP_ENABLE_COMMUNICATIONS_FAILED",
+            Self::HeartbeatCommunicationsFailed { .. } => "HA_HEARTBEAT_COMMUNICATIONS_FAILED",
+            Self::HeartbeatFailed { .. } => "HA_HEARTBEAT_FAILED",
+            Self::HighClockSkew { .. } => "HA_HIGH_CLOCK_SKEW",
+            Self::HighClockSkewCausesTermination { .. } => "HA_HIGH_CLOCK_SKEW_CAUSES_TERMINATION",
+            Self::LeasesSyncFailed { .. } => "HA_LEASES_SYNC_FAILED",
+            Self::LeasesSyncPageReceived { .. } => "HA_LEASES_SYNC_LEASE_PAGE_RECEIVED",
+            Self::LeasesSyncSkipped { .. } => "HA_LEASE_SYNC_FAILED",
+            Self::LeaseUpdateConflict { .. } => "HA_LEASE_UPDATE_CONFLICT",
+            Self::LeaseUpdateRejectsCausedTermination { .. } => "HA_LEASE_UPDATE_REJECTS_CAUSED_TERMINATION",
+            Self::LeaseUpdatesDisabled { .. } => "HA_LEASE_UPDATES_DISABLED",
+            Self::LeaseUpdatesEnabled { .. } => "HA_LEASE_UPDATES_ENABLED",
+            Self::LocalDhcpDisable { .. } => "HA_LOCAL_DHCP_DISABLE",
+            Self::LocalDhcpEnable { .. } => "HA_LOCAL_DHCP_ENABLE",
+            Self::MaintenanceRefused { .. } => "HA_MAINTENANCE_NOTIFY_REFUSED",
+            Self::Reset { .. } => "HA_RESET",
+            Self::ServiceStarted { .. } => "HA_SERVICE_STARTED",
+            Self::StateTransition { .. } => "HA_STATE_TRANSITION",
+            Self::SyncCompleteNotified => "HA_SYNC_COMPLETE_NOTIFY_RECEIVED",
+            Self::SyncCompleteNotifyFailed { .. } => "HA_SYNC_COMPLETE_NOTIFY_FAILED",
+            Self::SyncFailed { .. } => "HA_SYNC_FAILED",
+            Self::SyncStart { .. } => "HA_SYNC_START",
+            Self::SyncSuccessful { .. } => "HA_SYNC_SUCCESSFUL",
+            Self::Terminated => "HA_TERMINATED",
+            Self::TerminatedRestartPartner => "HA_TERMINATED_RESTART_PARTNER",
+            Self::UpdateFailed { .. } => "HA_LEASE_UPDATE_COMMUNICATIONS_FAILED",
+        }
+    }
+}
+
+impl LogEvent {
+    /// Level of the message.
+    pub fn level(&self) -> log::Level {
+        self.message.level()
+    }
+
+    /// Logger of the message.
+    pub fn target(&self) -> &'static str {
+        TARGET
+    }
+}
+
+impl fmt::Display for LogEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.message.id(), self.server, self.message)
+    }
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommunicationInterrupted { partner } => {
+                write!(f, "communication with {partner} is interrupted")
+            }
+            Self::CommunicationInterruptedClient { client, unacked, unacked_total, unacked_left } => {
+                let kind = if *unacked { "an unanswered" } else { "a new" };
+                write!(
+                    f,
+                    "{client}: {kind} client of the silent partner; unanswered so far: {unacked_total}, \
+                     to go before taking over: {unacked_left}"
+                )
+            }
+            Self::CommunicationRestored { partner } => write!(f, "communication with {partner} is restored"),
+            Self::DhcpDisableFailed { partner, reason } => {
+                write!(f, "failed to send request to disable DHCP service of {partner}: {reason}")
+            }
+            Self::DhcpEnableFailed { partner, reason } => {
+                write!(f, "failed to send request to enable DHCP service of {partner}: {reason}")
+            }
+            Self::HeartbeatCommunicationsFailed { partner, reason } => {
+                write!(f, "failed to send heartbeat to {partner}: {reason}")
+            }
+            Self::HeartbeatFailed { partner, reason } => write!(f, "heartbeat to {partner} failed: {reason}"),
+            Self::HighClockSkew { skew_s } => {
+                write!(f, "the partner's clock is {skew_s} s off, please synchronize clocks")
+            }
+            Self::HighClockSkewCausesTermination { skew_s } => {
+                write!(f, "the partner's clock is {skew_s} s off, causing HA service to terminate")
+            }
+            Self::LeasesSyncFailed { partner, reason } => {
+                write!(f, "failed to synchronize leases with {partner}: {reason}")
+            }
+            Self::LeasesSyncPageReceived { partner, leases } => {
+                write!(f, "received {leases} leases from {partner}")
+            }
+            Self::LeasesSyncSkipped { skipped, first_reason } => {
+                write!(f, "skipped {skipped} malformed leases, the first because: {first_reason}")
+            }
+            Self::LeaseUpdateConflict { partner, client } => {
+                write!(f, "{client}: lease update refused by {partner} as a conflict")
+            }
+            Self::LeaseUpdateRejectsCausedTermination { rejected } => {
+                write!(f, "lease updates of {rejected} clients were refused, causing HA service to terminate")
+            }
+            Self::LeaseUpdatesDisabled { state } => {
+                write!(f, "lease updates will not be sent to the partner while in {state} state")
+            }
+            Self::LeaseUpdatesEnabled { state } => {
+                write!(f, "lease updates will be sent to the partner while in {state} state")
+            }
+            Self::LocalDhcpDisable { state } => {
+                write!(f, "local DHCP service is disabled while in the {state} state")
+            }
+            Self::LocalDhcpEnable { state } => {
+                write!(f, "local DHCP service is enabled while in the {state} state")
+            }
+            Self::MaintenanceRefused { state } => {
+                write!(
+                    f,
+                    "the partner's request for maintenance is refused in the {state} state: not offered"
+                )
+            }
+            Self::Reset { state } => write!(f, "state machine reset while in the {state} state"),
+            Self::ServiceStarted { role } => {
+                write!(f, "started high availability service in hot-standby mode as {role} server")
+            }
+            Self::StateTransition { from, to, partner } => {
+                write!(f, "server transitions from {from} to {to} state, partner state is {partner}")
+            }
+            Self::SyncCompleteNotified => f.write_str("the partner has completed its synchronization"),
+            Self::SyncCompleteNotifyFailed { partner, reason } => {
+                write!(f, "failed to notify {partner} of the completed synchronization: {reason}")
+            }
+            Self::SyncFailed { partner, reason } => {
+                write!(f, "lease database synchronization with {partner} failed: {reason}")
+            }
+            Self::SyncStart { partner } => {
+                write!(f, "starting lease database synchronization with {partner}")
+            }
+            Self::SyncSuccessful { partner, applied, duration_ms } => write!(
+                f,
+                "lease database synchronization with {partner} completed successfully in {duration_ms} ms, \
+                 {applied} leases written"
+            ),
+            Self::Terminated => {
+                f.write_str("HA service terminated: it needs a restart or ha-reset of both servers")
+            }
+            Self::TerminatedRestartPartner => {
+                f.write_str("waiting for the partner in the TERMINATED state to be restarted")
+            }
+            Self::UpdateFailed { partner, client } => write!(f, "{client}: lease update to {partner} failed"),
+        }
+    }
+}

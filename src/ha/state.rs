@@ -1,0 +1,203 @@
+//! Names of HA states, roles and modes as Kea writes them (ha-protocol 4.1).
+//!
+//! Every name a partner may report is known here; which of them this server takes itself is [`OwnState`].
+
+use std::fmt;
+
+/// A state as a partner reports it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum PartnerState {
+    /// A backup server.
+    Backup,
+    /// Load-balancing server that queues its updates.
+    CommunicationRecovery,
+    /// Normal state of a hot-standby pair.
+    HotStandby,
+    /// Service handed over, about to be shut down.
+    InMaintenance,
+    /// Normal state of a load-balancing pair.
+    LoadBalancing,
+    /// Serves alone.
+    PartnerDown,
+    /// Serves alone while its partner is in maintenance.
+    PartnerInMaintenance,
+    /// Primary of a passive-backup set.
+    PassiveBackup,
+    /// Has synchronised and waits for its partner.
+    Ready,
+    /// Copies its partner's leases.
+    Syncing,
+    /// Has given up high availability.
+    Terminated,
+    /// Did not answer, or answered with an error.
+    Unavailable,
+    /// Nothing is known yet.
+    Unknown,
+    /// Waits for its turn to synchronise.
+    Waiting,
+}
+
+impl PartnerState {
+    /// Every state, for tables.
+    pub const ALL: [Self; 14] = [
+        Self::Backup,
+        Self::CommunicationRecovery,
+        Self::HotStandby,
+        Self::InMaintenance,
+        Self::LoadBalancing,
+        Self::PartnerDown,
+        Self::PartnerInMaintenance,
+        Self::PassiveBackup,
+        Self::Ready,
+        Self::Syncing,
+        Self::Terminated,
+        Self::Unavailable,
+        Self::Unknown,
+        Self::Waiting,
+    ];
+
+    /// The name on the wire; what was never heard of is `unavailable` there, as in Kea.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::CommunicationRecovery => "communication-recovery",
+            Self::HotStandby => "hot-standby",
+            Self::InMaintenance => "in-maintenance",
+            Self::LoadBalancing => "load-balancing",
+            Self::PartnerDown => "partner-down",
+            Self::PartnerInMaintenance => "partner-in-maintenance",
+            Self::PassiveBackup => "passive-backup",
+            Self::Ready => "ready",
+            Self::Syncing => "syncing",
+            Self::Terminated => "terminated",
+            Self::Unavailable | Self::Unknown => "unavailable",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    /// The state of a wire name; `None` for anything else (the heartbeat has then failed, ha-protocol 3.1).
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| *state != Self::Unknown && state.name() == name)
+    }
+
+    /// Whether polling every second brings the pair together sooner (ha-protocol 8 no. 2).
+    pub fn is_converging(self) -> bool {
+        matches!(self, Self::Ready | Self::Syncing | Self::Waiting)
+    }
+}
+
+impl fmt::Display for PartnerState {
+    /// As in Kea's log: upper case, and `UNDEFINED` for a partner that did not answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable | Self::Unknown => f.write_str("UNDEFINED"),
+            known => f.write_str(&known.name().to_ascii_uppercase()),
+        }
+    }
+}
+
+/// A state this server takes itself. Backup, passive-backup, load-balancing, communication-recovery and the
+/// maintenance states are not built: the configuration that needs them is refused, and maintenance is declined.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum OwnState {
+    /// Normal state: updates are sent, the primary's scope is served by the primary.
+    HotStandby,
+    /// Serves alone.
+    PartnerDown,
+    /// Has synchronised, waits for the partner to see it.
+    Ready,
+    /// Copies the partner's leases.
+    Syncing,
+    /// High availability given up until `ha-reset` or a restart.
+    Terminated,
+    /// Start: waits for its turn.
+    Waiting,
+}
+
+impl OwnState {
+    /// Every own state, for tables.
+    pub const ALL: [Self; 6] =
+        [Self::HotStandby, Self::PartnerDown, Self::Ready, Self::Syncing, Self::Terminated, Self::Waiting];
+
+    /// The same state as a partner sees it.
+    pub fn as_seen_by_partner(self) -> PartnerState {
+        match self {
+            Self::HotStandby => PartnerState::HotStandby,
+            Self::PartnerDown => PartnerState::PartnerDown,
+            Self::Ready => PartnerState::Ready,
+            Self::Syncing => PartnerState::Syncing,
+            Self::Terminated => PartnerState::Terminated,
+            Self::Waiting => PartnerState::Waiting,
+        }
+    }
+
+    /// The name on the wire.
+    pub fn name(self) -> &'static str {
+        self.as_seen_by_partner().name()
+    }
+
+    /// Whether DHCP is served in this state when no lock is held (ha-protocol 4.1).
+    pub fn serves_dhcp(self) -> bool {
+        matches!(self, Self::HotStandby | Self::PartnerDown | Self::Terminated)
+    }
+
+    /// Whether the partner is polled in this state (ha-protocol 4.1).
+    pub fn polls_partner(self) -> bool {
+        !matches!(self, Self::Terminated)
+    }
+}
+
+impl fmt::Display for OwnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_seen_by_partner().fmt(f)
+    }
+}
+
+/// Role of an active server of a hot-standby pair (ha-protocol 1.8).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Serves while both are there.
+    Primary,
+    /// Takes over.
+    Standby,
+}
+
+impl Role {
+    /// The name in the configuration and in `status-get`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Standby => "standby",
+        }
+    }
+
+    /// The role of the other server.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Standby,
+            Self::Standby => Self::Primary,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_but_unknown_is_found_by_its_wire_name() {
+        for state in PartnerState::ALL {
+            let expected = if state == PartnerState::Unknown { PartnerState::Unavailable } else { state };
+            assert_eq!(PartnerState::from_name(state.name()), Some(expected));
+        }
+        for wrong in ["", "READY", "Ready", "hot standby", "unknown", "undefined"] {
+            assert_eq!(PartnerState::from_name(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn states_are_logged_in_upper_case_and_an_absent_partner_as_undefined() {
+        assert_eq!(OwnState::PartnerDown.to_string(), "PARTNER-DOWN");
+        assert_eq!(PartnerState::Unavailable.to_string(), "UNDEFINED");
+    }
+}

@@ -1,0 +1,376 @@
+//! One inbound HTTP connection (ha-protocol 2.3, 2.4, 2.6).
+//!
+//! Takes POST requests one after another, pipelined ones too, and writes responses byte for byte as Kea does.
+//! What is malformed is answered here and the connection is then to be closed. The driver reads while
+//! [`ServerConnection::wants_bytes`], and closes after sending when [`ServerConnection::is_closing`].
+
+use crate::limits::{HTTP_HEAD_OCTETS_MAX, HTTP_IDLE_MS, HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_REQUEST_MS};
+
+use super::body::{BodyError, Decoder, Progress};
+use super::{HEADERS_MAX, reason_phrase, rfc1123_date};
+
+/// A whole request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Method; always `POST`, everything else was answered with 400.
+    pub method: Method,
+    /// Whether the connection stays open after the response.
+    pub keep_alive: bool,
+    /// Value of the `Authorization` header.
+    pub authorization: Option<Vec<u8>>,
+    /// Body, whole.
+    pub body: Vec<u8>,
+}
+
+/// Methods that reach a handler.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// The only one.
+    Post,
+}
+
+/// One connection. Drive it: `handle_bytes` when bytes have come, `respond` once per request, then
+/// `poll_request` for a pipelined one.
+#[derive(Debug)]
+pub struct ServerConnection {
+    input: Vec<u8>,
+    phase: Phase,
+    deadline_ns: Option<u64>,
+    body_octets_max: usize,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Body {
+        head: Head,
+        decoder: Decoder,
+    },
+    Closing,
+    /// `started` is false on a connection that has exchanged something and is now idle.
+    Head {
+        started: bool,
+    },
+    /// The handler has the request.
+    Responding {
+        head: Head,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Head {
+    version_minor: u8,
+    keep_alive: bool,
+    authorization: Option<Vec<u8>>,
+}
+
+impl ServerConnection {
+    /// A connection accepted at `now_ns` (monotonic); its first request must come within 10 s.
+    pub fn new(now_ns: u64) -> Self {
+        Self::with_body_limit(now_ns, HTTP_REQUEST_BODY_OCTETS_MAX)
+    }
+
+    /// The same with another limit for request bodies, octets.
+    pub fn with_body_limit(now_ns: u64, body_octets_max: usize) -> Self {
+        Self {
+            input: Vec::new(),
+            phase: Phase::Head { started: true },
+            deadline_ns: Some(after_ms(now_ns, HTTP_REQUEST_MS)),
+            body_octets_max,
+        }
+    }
+
+    /// Bytes have come. Returns a request when one is whole; an error response goes to `output`.
+    pub fn handle_bytes(
+        &mut self,
+        now_ns: u64,
+        wall_s: u64,
+        bytes: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Option<Request> {
+        if matches!(self.phase, Phase::Closing) || bytes.is_empty() {
+            return None;
+        }
+        self.input.extend_from_slice(bytes);
+        if !matches!(self.phase, Phase::Responding { .. }) {
+            self.deadline_ns = Some(after_ms(now_ns, HTTP_REQUEST_MS));
+        }
+        self.poll_request(wall_s, output)
+    }
+
+    /// A request that was already received behind the one just answered, if it is whole.
+    pub fn poll_request(&mut self, wall_s: u64, output: &mut Vec<u8>) -> Option<Request> {
+        loop {
+            match &mut self.phase {
+                Phase::Closing | Phase::Responding { .. } => return None,
+                Phase::Head { .. } => match parse_head(&self.input, self.body_octets_max) {
+                    Ok(None) => {
+                        if self.input.len() > HTTP_HEAD_OCTETS_MAX {
+                            self.refuse(431, 1, wall_s, output);
+                        } else if !self.input.is_empty() {
+                            self.phase = Phase::Head { started: true };
+                        }
+                        return None;
+                    }
+                    Ok(Some((head_octets, head, decoder))) => {
+                        self.input.drain(..head_octets);
+                        self.phase = Phase::Body { head, decoder };
+                    }
+                    Err(refusal) => {
+                        self.refuse(refusal.status, refusal.version_minor, wall_s, output);
+                        return None;
+                    }
+                },
+                Phase::Body { head, decoder } => {
+                    let mut rest = self.input.as_slice();
+                    let progress = decoder.take(&mut rest);
+                    let taken = self.input.len() - rest.len();
+                    self.input.drain(..taken);
+                    match progress {
+                        Ok(Progress::More) => return None,
+                        Ok(Progress::Whole) => return Some(self.hand_over()),
+                        Err(error) => {
+                            let version_minor = head.version_minor;
+                            let status = if error == BodyError::TooLarge { 413 } else { 400 };
+                            self.refuse(status, version_minor, wall_s, output);
+                            return None;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Answers the request that was handed over: `status` and a JSON `body`.
+    ///
+    /// # Panics
+    /// When no request is being handled: a mistake of the driver, which network input cannot cause.
+    pub fn respond(&mut self, now_ns: u64, wall_s: u64, status: u16, body: &[u8], output: &mut Vec<u8>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closing);
+        let Phase::Responding { head } = phase else { panic!("a response without a request") };
+        write_response(head.version_minor, status, wall_s, !head.keep_alive, body, output);
+        if head.keep_alive {
+            let started = !self.input.is_empty();
+            let wait_ms = if started { HTTP_REQUEST_MS } else { HTTP_IDLE_MS };
+            self.phase = Phase::Head { started };
+            self.deadline_ns = Some(after_ms(now_ns, wait_ms));
+        } else {
+            self.deadline_ns = None;
+        }
+    }
+
+    /// Answers with the HTTP error `status` in Kea's object form and leaves the connection as it is.
+    pub fn respond_error(&mut self, now_ns: u64, wall_s: u64, status: u16, output: &mut Vec<u8>) {
+        let body = error_body(status);
+        self.respond(now_ns, wall_s, status, body.as_bytes(), output);
+    }
+
+    /// The deadline has passed: 408 for a request that has stalled, nothing for an idle connection; closed then.
+    pub fn handle_timeout(&mut self, now_ns: u64, wall_s: u64, output: &mut Vec<u8>) {
+        if self.deadline_ns.is_none_or(|deadline| now_ns < deadline) {
+            return;
+        }
+        match &self.phase {
+            // Nothing parsed yet: answered as HTTP/1.0, as Kea does.
+            Phase::Head { started: true } => self.refuse(408, 0, wall_s, output),
+            Phase::Body { head, .. } => self.refuse(408, head.version_minor, wall_s, output),
+            Phase::Head { started: false } => self.phase = Phase::Closing,
+            Phase::Closing | Phase::Responding { .. } => {}
+        }
+        self.deadline_ns = None;
+    }
+
+    /// When `handle_timeout` is wanted, on the monotonic clock in nanoseconds.
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+
+    /// Whether the driver should read on. False while a request is being handled and enough is buffered.
+    pub fn wants_bytes(&self) -> bool {
+        match self.phase {
+            Phase::Closing => false,
+            Phase::Responding { .. } => self.input.len() < HTTP_HEAD_OCTETS_MAX,
+            Phase::Body { .. } | Phase::Head { .. } => true,
+        }
+    }
+
+    /// Whether the connection is to be closed once the output is sent.
+    pub fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing)
+    }
+
+    fn hand_over(&mut self) -> Request {
+        let phase = std::mem::replace(&mut self.phase, Phase::Closing);
+        let Phase::Body { head, decoder } = phase else { unreachable!("called in the body phase only") };
+        self.deadline_ns = None;
+        let request = Request {
+            method: Method::Post,
+            keep_alive: head.keep_alive,
+            authorization: head.authorization.clone(),
+            body: decoder.into_body(),
+        };
+        self.phase = Phase::Responding { head };
+        request
+    }
+
+    fn refuse(&mut self, status: u16, version_minor: u8, wall_s: u64, output: &mut Vec<u8>) {
+        write_response(version_minor, status, wall_s, true, error_body(status).as_bytes(), output);
+        self.phase = Phase::Closing;
+        self.deadline_ns = None;
+        self.input = Vec::new();
+    }
+}
+
+/// HTTP-level failures carry an object, never the array of commands (ha-protocol 2.3).
+pub fn error_body(status: u16) -> String {
+    format!("{{ \"result\": {status}, \"text\": \"{}\" }}", reason_phrase(status))
+}
+
+struct Refusal {
+    status: u16,
+    version_minor: u8,
+}
+
+/// Parses a head at the front of `input`; `Ok(None)` when it is not whole.
+fn parse_head(input: &[u8], body_octets_max: usize) -> Result<Option<(usize, Head, Decoder)>, Refusal> {
+    let bad = |version_minor| Refusal { status: 400, version_minor };
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let patched;
+    let head_octets = match parsed.parse(input) {
+        Ok(httparse::Status::Complete(octets)) => octets,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        // Another HTTP version is answered as HTTP/1.0 (ha-protocol 2.4): read it as if it said so.
+        Err(httparse::Error::Version) => {
+            patched = as_http_1_0(input).ok_or_else(|| bad(0))?;
+            parsed = httparse::Request::new(&mut headers);
+            match parsed.parse(&patched) {
+                Ok(httparse::Status::Complete(octets)) => octets,
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Err(_) => return Err(bad(0)),
+            }
+        }
+        Err(httparse::Error::TooManyHeaders) => return Err(Refusal { status: 431, version_minor: 1 }),
+        Err(_) => return Err(bad(1)),
+    };
+    let version_minor = parsed.version.unwrap_or(0);
+    if head_octets > HTTP_HEAD_OCTETS_MAX {
+        return Err(Refusal { status: 431, version_minor });
+    }
+    let fields = Fields::read(parsed.headers).ok_or_else(|| bad(version_minor))?;
+    if parsed.method != Some("POST") || !fields.json {
+        return Err(bad(version_minor));
+    }
+    let decoder = match (fields.chunked, fields.content_length) {
+        (true, _) => Decoder::chunked(body_octets_max),
+        (false, Some(length)) => Decoder::with_length(length, body_octets_max)
+            .map_err(|_| Refusal { status: 413, version_minor })?,
+        (false, None) => return Err(bad(version_minor)),
+    };
+    let keep_alive = match version_minor {
+        0 => fields.keep_alive,
+        _ => !fields.close,
+    };
+    let head = Head { version_minor, keep_alive, authorization: fields.authorization };
+    Ok(Some((head_octets, head, decoder)))
+}
+
+/// What is read of the header fields.
+#[derive(Default)]
+struct Fields {
+    authorization: Option<Vec<u8>>,
+    chunked: bool,
+    close: bool,
+    content_length: Option<u64>,
+    json: bool,
+    keep_alive: bool,
+}
+
+impl Fields {
+    /// `None` when lengths contradict each other or cannot be read.
+    fn read(headers: &[httparse::Header<'_>]) -> Option<Self> {
+        let mut fields = Self::default();
+        for header in headers {
+            let value = header.value.trim_ascii();
+            if header.name.eq_ignore_ascii_case("content-length") {
+                let length = content_length(value)?;
+                if fields.content_length.is_some_and(|earlier| earlier != length) {
+                    return None;
+                }
+                fields.content_length = Some(length);
+            } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return None;
+                }
+                fields.chunked = true;
+            } else if header.name.eq_ignore_ascii_case("content-type") {
+                let media_type = value.split(|octet| *octet == b';').next().unwrap_or(value).trim_ascii();
+                fields.json = media_type.eq_ignore_ascii_case(b"application/json");
+            } else if header.name.eq_ignore_ascii_case("connection") {
+                fields.close |= has_token(value, b"close");
+                fields.keep_alive |= has_token(value, b"keep-alive");
+            } else if header.name.eq_ignore_ascii_case("authorization") {
+                fields.authorization = Some(value.to_vec());
+            }
+        }
+        // Both at once is how requests are smuggled (RFC 9112 §6.1).
+        if fields.chunked && fields.content_length.is_some() { None } else { Some(fields) }
+    }
+}
+
+/// A `Content-Length` of digits alone.
+pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Whether a comma-separated list contains `token`, whatever its case.
+pub(super) fn has_token(value: &[u8], token: &[u8]) -> bool {
+    value.split(|octet| *octet == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token))
+}
+
+/// The same bytes with `HTTP/x.y` in the request line replaced by `HTTP/1.0`.
+fn as_http_1_0(input: &[u8]) -> Option<Vec<u8>> {
+    let line_end = input.iter().position(|octet| *octet == b'\n')?;
+    let line = &input[..line_end];
+    let version = line.windows(6).rposition(|window| window == b" HTTP/")? + 6;
+    let text = line[version..].trim_ascii_end();
+    let known = text.len() == 3 && text[0].is_ascii_digit() && text[1] == b'.' && text[2].is_ascii_digit();
+    if !known {
+        return None;
+    }
+    let mut patched = input.to_vec();
+    patched[version..version + 3].copy_from_slice(b"1.0");
+    Some(patched)
+}
+
+fn write_response(
+    version_minor: u8,
+    status: u16,
+    wall_s: u64,
+    close: bool,
+    body: &[u8],
+    output: &mut Vec<u8>,
+) {
+    let phrase = reason_phrase(status);
+    let length = body.len();
+    let date = rfc1123_date(wall_s);
+    // Kea names no Connection in its responses; saying that it ends is understood by every client.
+    let connection = match (version_minor, close) {
+        (0, false) => "Connection: keep-alive\r\n",
+        (0, true) | (_, false) => "",
+        (_, true) => "Connection: close\r\n",
+    };
+    let authenticate = if status == 401 { "WWW-Authenticate: Basic realm=\"\"\r\n" } else { "" };
+    let head = format!(
+        "HTTP/1.{version_minor} {status} {phrase}\r\n{connection}Content-Length: {length}\r\n\
+         Content-Type: application/json\r\nDate: {date}\r\n{authenticate}\r\n"
+    );
+    output.extend_from_slice(head.as_bytes());
+    output.extend_from_slice(body);
+}
+
+fn after_ms(now_ns: u64, ms: u64) -> u64 {
+    now_ns.saturating_add(ms.saturating_mul(1_000_000))
+}
