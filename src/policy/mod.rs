@@ -2,11 +2,12 @@
 //!
 //! `compile` is the only constructor. A snapshot is shared by `Arc` and swapped between two datagrams.
 
+pub mod option;
 pub mod option_set;
 
 use std::net::Ipv4Addr;
 
-pub use option_set::OptionSet;
+pub use option_set::{ConfiguredOption, OptionSet, VendorOptions};
 
 /// One compiled configuration.
 #[derive(Clone, Debug)]

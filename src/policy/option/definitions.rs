@@ -1,0 +1,300 @@
+//! Custom option definitions (`option-def`) beside the standard ones.
+//!
+//! Owns the registry that answers "which definition has this code, or this name, in this space". A registry holds
+//! sound definitions only: records have fields, nothing encapsulates itself, codes and names are unique in a space.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+
+use super::table::standard;
+use super::{DataType, OptionDefinition, SPACE_DHCP4, SPACE_VENDOR_PREFIX};
+
+/// One `option-def` entry as the file has it.
+#[derive(Clone, Debug)]
+pub struct DefinitionText<'a> {
+    /// `name`.
+    pub name: &'a str,
+    /// `code`.
+    pub code: u64,
+    /// `type`.
+    pub kind: &'a str,
+    /// `array`.
+    pub array: bool,
+    /// `record-types`, comma separated.
+    pub record_types: &'a str,
+    /// `space`.
+    pub space: &'a str,
+    /// `encapsulate`.
+    pub encapsulate: &'a str,
+}
+
+/// Why a definition is refused (reference d.4). The wording of the first ones is Kea's contract.
+#[derive(Clone, Debug, Error, Eq, PartialEq)]
+pub enum DefinitionError {
+    /// The standard has the code.
+    #[error("unable to override definition of option '{code}' in standard option space '{space}'")]
+    Standard {
+        /// Code.
+        code: u8,
+        /// Space.
+        space: String,
+    },
+    /// A type nobody knows.
+    #[error(
+        "option type 18 not supported. ('{kind}' is not one of binary, boolean, empty, fqdn, int8, int16, int32, \
+             ipv4-address, ipv6-address, ipv6-prefix, psid, record, string, tuple, uint8, uint16, uint32)"
+    )]
+    UnknownType {
+        /// The word in the file.
+        kind: String,
+    },
+    /// Out of 1..=254.
+    #[error("invalid option code '{code}': it must be within 1..254")]
+    Code {
+        /// The number in the file.
+        code: u64,
+    },
+    /// Empty, or with characters other than letters, digits, `-` and `_`.
+    #[error("invalid option name '{name}'")]
+    Name {
+        /// The name in the file.
+        name: String,
+    },
+    /// Empty, or with a space or another character no space name has.
+    #[error("invalid option space name '{space}'")]
+    Space {
+        /// The name in the file.
+        space: String,
+    },
+    /// Fewer than two fields.
+    #[error(
+        "invalid number of data fields: {fields} specified for the option of type 'record'. Expected at least 2 \
+             fields."
+    )]
+    RecordFields {
+        /// Fields given.
+        fields: usize,
+    },
+    /// A field type that does not exist or cannot stand in a record.
+    #[error(
+        "invalid record type values specified for the option definition: '{kind}' cannot be a field of a record"
+    )]
+    RecordField {
+        /// The word in the file.
+        kind: String,
+    },
+    /// Text or octets anywhere but at the end.
+    #[error(
+        "invalid record type values specified for the option definition: a field of type '{kind}' takes all that \
+             follows and can only be the last one"
+    )]
+    RecordOrder {
+        /// Type of the field.
+        kind: String,
+    },
+    /// `record-types` without `type: record`.
+    #[error(
+        "invalid record type values specified for the option definition: they need the type 'record', not '{kind}'"
+    )]
+    RecordTypesWithoutRecord {
+        /// The type given.
+        kind: String,
+    },
+    /// Arrays of types whose values have no end.
+    #[error("an array of type '{kind}' is not a valid option definition")]
+    Array {
+        /// Type of the value.
+        kind: String,
+    },
+    /// `array` and `encapsulate` together.
+    #[error(
+        "option '{space}.{name}', comprising an array of data fields may not encapsulate any option space"
+    )]
+    ArrayEncapsulates {
+        /// Space.
+        space: String,
+        /// Name.
+        name: String,
+    },
+    /// `encapsulate` names the definition's own space.
+    #[error("option must not encapsulate an option space it belongs to: '{space}.{name}'")]
+    EncapsulatesItself {
+        /// Space.
+        space: String,
+        /// Name.
+        name: String,
+    },
+    /// The code is taken.
+    #[error("option definition with code '{code}' already exists in option space '{space}'")]
+    DuplicateCode {
+        /// Code.
+        code: u8,
+        /// Space.
+        space: String,
+    },
+    /// The name is taken.
+    #[error("option definition with name '{name}' already exists in option space '{space}'")]
+    DuplicateName {
+        /// Name.
+        name: String,
+        /// Space.
+        space: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Custom {
+    code: u8,
+    name: String,
+    kind: DataType,
+    fields: Vec<DataType>,
+    array: bool,
+    encapsulates: Option<String>,
+}
+
+impl Custom {
+    fn view(&self) -> OptionDefinition<'_> {
+        OptionDefinition {
+            code: self.code,
+            name: &self.name,
+            kind: self.kind,
+            fields: &self.fields,
+            array: self.array,
+            encapsulates: self.encapsulates.as_deref(),
+            newer_than_22: false,
+        }
+    }
+}
+
+/// Standard and custom definitions, by space.
+#[derive(Clone, Debug, Default)]
+pub struct Definitions {
+    custom: HashMap<String, Vec<Custom>>,
+}
+
+impl Definitions {
+    /// The definition of `code` in `space`; a custom one stands before a standard one.
+    pub fn by_code(&self, space: &str, code: u8) -> Option<OptionDefinition<'_>> {
+        self.find(space, |definition| definition.code == code)
+    }
+
+    /// The definition called `name` in `space`.
+    pub fn by_name(&self, space: &str, name: &str) -> Option<OptionDefinition<'_>> {
+        self.find(space, |definition| definition.name == name)
+    }
+
+    fn find(
+        &self,
+        space: &str,
+        wanted: impl Fn(&OptionDefinition<'_>) -> bool,
+    ) -> Option<OptionDefinition<'_>> {
+        let custom = self.custom.get(space).into_iter().flatten().map(Custom::view);
+        custom.chain(standard(space).iter().copied()).find(wanted)
+    }
+
+    /// Whether any definition, or the protocol itself, gives `space` a meaning.
+    pub fn knows_space(&self, space: &str) -> bool {
+        self.custom.contains_key(space) || !standard(space).is_empty() || enterprise_of(space).is_some()
+    }
+
+    /// Takes a custom definition.
+    ///
+    /// # Errors
+    /// When it is unsound or collides with one that exists.
+    pub fn add(&mut self, text: &DefinitionText<'_>) -> Result<(), DefinitionError> {
+        let space = text.space;
+        if !is_space_name(space) {
+            return Err(DefinitionError::Space { space: space.to_owned() });
+        }
+        let custom = sound(text)?;
+        let taken = standard(space).iter().find(|known| known.code == custom.code);
+        // What Kea 2.2 did not know, its files define themselves; 43 and 224..254 are meant to be redefined (OPT-30).
+        let redefinable =
+            |known: &OptionDefinition<'_>| known.newer_than_22 || (space == SPACE_DHCP4 && known.code == 43);
+        if taken.is_some_and(|known| !redefinable(known)) {
+            return Err(DefinitionError::Standard { code: custom.code, space: space.to_owned() });
+        }
+        let listed = self.custom.entry(space.to_owned()).or_default();
+        if listed.iter().any(|known| known.code == custom.code) {
+            return Err(DefinitionError::DuplicateCode { code: custom.code, space: space.to_owned() });
+        }
+        if listed.iter().any(|known| known.name == custom.name) {
+            return Err(DefinitionError::DuplicateName { name: custom.name, space: space.to_owned() });
+        }
+        listed.push(custom);
+        Ok(())
+    }
+}
+
+/// The enterprise number of a space called `vendor-<number>`.
+pub fn enterprise_of(space: &str) -> Option<u32> {
+    let digits = space.strip_prefix(SPACE_VENDOR_PREFIX)?;
+    if digits.starts_with('+') { None } else { digits.parse().ok() }
+}
+
+/// Letters, digits, `-`, `_` and `.`, neither first nor last a `-` or `_`.
+pub fn is_space_name(space: &str) -> bool {
+    let sound = |octet: u8| octet.is_ascii_alphanumeric() || b"-_.".contains(&octet);
+    !space.is_empty()
+        && space.bytes().all(sound)
+        && !space.starts_with(['-', '_'])
+        && !space.ends_with(['-', '_'])
+}
+
+fn is_option_name(name: &str) -> bool {
+    let sound = |octet: u8| octet.is_ascii_alphanumeric() || b"-_".contains(&octet);
+    !name.is_empty()
+        && name.bytes().all(sound)
+        && !name.starts_with(['-', '_'])
+        && !name.ends_with(['-', '_'])
+}
+
+fn sound(text: &DefinitionText<'_>) -> Result<Custom, DefinitionError> {
+    let (space, name) = (text.space.to_owned(), text.name.to_owned());
+    let code = u8::try_from(text.code).ok().filter(|code| (1..=254).contains(code));
+    let code = code.ok_or(DefinitionError::Code { code: text.code })?;
+    if !is_option_name(&name) {
+        return Err(DefinitionError::Name { name });
+    }
+    let kind = DataType::from_name(text.kind).filter(|kind| *kind != DataType::Internal);
+    let kind = kind.ok_or_else(|| DefinitionError::UnknownType { kind: text.kind.to_owned() })?;
+    let fields = record_fields(text, kind)?;
+    if text.array && (kind.is_open_ended() || kind == DataType::Empty) {
+        return Err(DefinitionError::Array { kind: text.kind.to_owned() });
+    }
+    let encapsulates = Some(text.encapsulate).filter(|space| !space.is_empty()).map(str::to_owned);
+    match &encapsulates {
+        Some(_) if text.array => return Err(DefinitionError::ArrayEncapsulates { space, name }),
+        Some(inner) if *inner == space => return Err(DefinitionError::EncapsulatesItself { space, name }),
+        Some(inner) if !is_space_name(inner) => return Err(DefinitionError::Space { space: inner.clone() }),
+        _ => {}
+    }
+    Ok(Custom { code, name, kind, fields, array: text.array, encapsulates })
+}
+
+fn record_fields(text: &DefinitionText<'_>, kind: DataType) -> Result<Vec<DataType>, DefinitionError> {
+    let words: Vec<&str> =
+        text.record_types.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    if kind != DataType::Record {
+        return match words.is_empty() {
+            true => Ok(Vec::new()),
+            false => Err(DefinitionError::RecordTypesWithoutRecord { kind: text.kind.to_owned() }),
+        };
+    }
+    let mut fields = Vec::new();
+    for word in &words {
+        let field = DataType::from_name(word);
+        let field =
+            field.filter(|field| !matches!(field, DataType::Empty | DataType::Internal | DataType::Record));
+        fields.push(field.ok_or_else(|| DefinitionError::RecordField { kind: (*word).to_owned() })?);
+    }
+    if fields.len() < 2 {
+        return Err(DefinitionError::RecordFields { fields: fields.len() });
+    }
+    let closed = if text.array { fields.len() } else { fields.len() - 1 };
+    match fields[..closed].iter().position(|field| field.is_open_ended()) {
+        Some(place) => Err(DefinitionError::RecordOrder { kind: words[place].to_owned() }),
+        None => Ok(fields),
+    }
+}
