@@ -2,15 +2,22 @@
 //!
 //! `compile` is the only constructor. A snapshot is shared by `Arc` and swapped between two datagrams.
 
+pub mod compile;
+pub mod effective;
+pub mod interfaces;
 pub mod option;
 pub mod option_set;
+pub mod restart;
+mod subnet;
 
 use std::net::Ipv4Addr;
 
+pub use compile::{Compiled, Host, compile};
+pub use interfaces::HostInterface;
 pub use option_set::{ConfiguredOption, OptionSet, VendorOptions};
 
 /// One compiled configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Rises by one with every configuration put in force.
     pub epoch: u64,
@@ -18,6 +25,9 @@ pub struct Snapshot {
     pub subnets: Vec<Subnet>,
     /// Interfaces the server answers on, as found on the host when the snapshot was made.
     pub interfaces: Vec<Interface>,
+    /// Interfaces the file names and the host cannot serve on now: absent, down or without an address. The server
+    /// waits for them and compiles again when the host changes (PKT-4).
+    pub interfaces_missing: Vec<String>,
     /// Options of the global scope, for replies without a subnet.
     pub options: OptionSet,
     /// Global `authoritative`, for INIT-REBOOT without a subnet (PKT-74).
@@ -71,7 +81,7 @@ pub struct LifetimeTriplet {
 }
 
 /// A subnet with everything inherited already resolved.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Subnet {
     /// Id, 1..=4294967294.
     pub id: u32,
@@ -99,7 +109,7 @@ pub struct Subnet {
     pub authoritative: bool,
     /// `store-extended-info` (PKT-92).
     pub store_extended_info: bool,
-    /// `cache-threshold` (ALC-51); `None` with no `cache_max_age_s` is off.
+    /// `cache-threshold` (ALC-51), 0 < t < 1; `None` where caching is off.
     pub cache_threshold: Option<f64>,
     /// `cache-max-age`, seconds; 0 turns caching off.
     pub cache_max_age_s: Option<u32>,
@@ -116,7 +126,7 @@ pub struct Subnet {
 }
 
 /// A range of addresses.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// First address.
     pub first: Ipv4Addr,

@@ -16,13 +16,13 @@ pub struct DefinitionText<'a> {
     /// `name`.
     pub name: &'a str,
     /// `code`.
-    pub code: u64,
+    pub code: u8,
     /// `type`.
     pub kind: &'a str,
     /// `array`.
     pub array: bool,
-    /// `record-types`, comma separated.
-    pub record_types: &'a str,
+    /// `record-types`.
+    pub record_types: Vec<&'a str>,
     /// `space`.
     pub space: &'a str,
     /// `encapsulate`.
@@ -49,11 +49,11 @@ pub enum DefinitionError {
         /// The word in the file.
         kind: String,
     },
-    /// Out of 1..=254.
+    /// 0 or 255 in the space of a message, where they are PAD and END.
     #[error("invalid option code '{code}': it must be within 1..254")]
     Code {
         /// The number in the file.
-        code: u64,
+        code: u8,
     },
     /// Empty, or with characters other than letters, digits, `-` and `_`.
     #[error("invalid option name '{name}'")]
@@ -252,8 +252,10 @@ fn is_option_name(name: &str) -> bool {
 
 fn sound(text: &DefinitionText<'_>) -> Result<Custom, DefinitionError> {
     let (space, name) = (text.space.to_owned(), text.name.to_owned());
-    let code = u8::try_from(text.code).ok().filter(|code| (1..=254).contains(code));
-    let code = code.ok_or(DefinitionError::Code { code: text.code })?;
+    let code = text.code;
+    if space == SPACE_DHCP4 && !(1..=254).contains(&code) {
+        return Err(DefinitionError::Code { code });
+    }
     if !is_option_name(&name) {
         return Err(DefinitionError::Name { name });
     }
@@ -274,8 +276,7 @@ fn sound(text: &DefinitionText<'_>) -> Result<Custom, DefinitionError> {
 }
 
 fn record_fields(text: &DefinitionText<'_>, kind: DataType) -> Result<Vec<DataType>, DefinitionError> {
-    let words: Vec<&str> =
-        text.record_types.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    let words = &text.record_types;
     if kind != DataType::Record {
         return match words.is_empty() {
             true => Ok(Vec::new()),
@@ -283,7 +284,7 @@ fn record_fields(text: &DefinitionText<'_>, kind: DataType) -> Result<Vec<DataTy
         };
     }
     let mut fields = Vec::new();
-    for word in &words {
+    for word in words {
         let field = DataType::from_name(word);
         let field =
             field.filter(|field| !matches!(field, DataType::Empty | DataType::Internal | DataType::Record));

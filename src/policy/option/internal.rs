@@ -2,7 +2,7 @@
 //!
 //! Text in, payload out (OPT-2). Never deals with option codes beyond choosing between the two.
 
-use super::text::{ValueError, encode_domain_name, ipv4_address, malformed, split_escaped};
+use super::text::{ValueError, encode_domain_name, ipv4_address, malformed, split_escaped, text_octets};
 
 /// Payload of option `code` from its text.
 ///
@@ -75,7 +75,7 @@ fn resolver(instance: &str) -> Result<Vec<u8>, ValueError> {
     let Some(addresses) = addresses else {
         return Ok(octets);
     };
-    let addresses = addresses.split_whitespace().map(ipv4_address).collect::<Result<Vec<_>, _>>()?;
+    let addresses = addresses.split_ascii_whitespace().map(ipv4_address).collect::<Result<Vec<_>, _>>()?;
     let len =
         u8::try_from(addresses.len() * 4).map_err(|_| malformed(instance, "given up to 63 addresses"))?;
     octets.push(len);
@@ -89,7 +89,7 @@ fn resolver(instance: &str) -> Result<Vec<u8>, ValueError> {
 /// Service parameters in ascending key (RFC 9460 section 2.2).
 fn service_parameters(text: &str) -> Result<Vec<u8>, ValueError> {
     let mut parameters: Vec<(u16, Vec<u8>)> = Vec::new();
-    for parameter in text.split_whitespace() {
+    for parameter in text.split_ascii_whitespace() {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         let (key, value) = service_parameter(name, value)?;
         match parameters.binary_search_by_key(&key, |(known, _)| *known) {
@@ -114,9 +114,10 @@ fn service_parameter(name: &str, value: &str) -> Result<(u16, Vec<u8>), ValueErr
         "alpn" => {
             let mut octets = Vec::new();
             for protocol in value.split(',') {
+                let protocol = text_octets(protocol);
                 let len = u8::try_from(protocol.len()).ok().filter(|len| *len > 0);
                 octets.push(len.ok_or_else(|| malformed(value, "a list of protocols of 1 to 255 octets"))?);
-                octets.extend(protocol.as_bytes());
+                octets.extend(protocol);
             }
             (1, octets)
         }
@@ -125,10 +126,10 @@ fn service_parameter(name: &str, value: &str) -> Result<(u16, Vec<u8>), ValueErr
             let port: u16 = value.parse().map_err(|_| malformed(value, "a port, 0..65535"))?;
             (3, port.to_be_bytes().to_vec())
         }
-        "dohpath" => (7, value.as_bytes().to_vec()),
+        "dohpath" => (7, text_octets(value)),
         _ => {
             let key = name.strip_prefix("key").and_then(|digits| digits.parse().ok());
-            (key.ok_or_else(|| malformed(name, EXPECTED))?, value.as_bytes().to_vec())
+            (key.ok_or_else(|| malformed(name, EXPECTED))?, text_octets(value))
         }
     })
 }

@@ -3,6 +3,7 @@
 //! Resolves names to codes, texts to octets, and puts sub-options into their containers. Sub-options meet only
 //! containers of the same scope (OPT-22). Never merges scopes: that is [`OptionSet::over`].
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use thiserror::Error;
@@ -13,16 +14,16 @@ use super::{OptionDefinition, SPACE_DHCP4};
 use crate::policy::option_set::{ConfiguredOption, OptionSet, VendorOptions};
 
 /// One `option-data` entry as the file has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OptionText<'a> {
     /// `name`.
     pub name: Option<&'a str>,
     /// `code`.
-    pub code: Option<u64>,
+    pub code: Option<u8>,
     /// `space`.
     pub space: &'a str,
-    /// `data`.
-    pub data: &'a str,
+    /// `data`; each octet of the file as the character of that number.
+    pub data: Cow<'a, str>,
     /// `csv-format`, when given.
     pub csv_format: Option<bool>,
     /// `always-send`.
@@ -45,13 +46,13 @@ pub enum OptionError {
         /// Name, empty when not given.
         name: String,
         /// Code, 0 when not given.
-        code: u64,
+        code: u8,
     },
-    /// Out of 1..=254.
+    /// 0 or 255 in the space of a message, where they are PAD and END.
     #[error("invalid option code '{code}', it must be within 1..254")]
     Code {
         /// The number in the file.
-        code: u64,
+        code: u8,
     },
     /// Name and code belong to different options.
     #[error("specified option name '{name}' does not match the option definition: '{space}.{defined}'")]
@@ -249,7 +250,7 @@ fn resolve(
     let name = text.name.filter(|name| !name.is_empty());
     let definition = match (text.code, name) {
         (None, None) => return Err(OptionError::Anonymous),
-        (Some(code), _) => u8::try_from(code).ok().and_then(|code| definitions.by_code(&space, code)),
+        (Some(code), _) => definitions.by_code(&space, code),
         (None, Some(name)) => definitions.by_name(&space, name),
     };
     if let (Some(name), Some(definition)) = (name, definition)
@@ -266,7 +267,7 @@ fn resolve(
     let textual = definition.is_some() && text.csv_format != Some(false);
     let octets = match definition.filter(|_| textual) {
         Some(definition) => {
-            let encoded = encode_text(&definition, text.data).map_err(value)?;
+            let encoded = encode_text(&definition, &text.data).map_err(value)?;
             if encoded.values_ignored > 0 {
                 let (space, values) = (space.clone(), encoded.values_ignored);
                 warnings.push((index, OptionWarning::ValuesIgnored { space, code, values }));
@@ -296,7 +297,10 @@ fn code_without_definition(
         name: name.unwrap_or_default().to_owned(),
         code: text.code.unwrap_or(0),
     })?;
-    u8::try_from(code).ok().filter(|code| (1..=254).contains(code)).ok_or(OptionError::Code { code })
+    if space == SPACE_DHCP4 && !(1..=254).contains(&code) {
+        return Err(OptionError::Code { code });
+    }
+    Ok(code)
 }
 
 fn from_digits(
@@ -305,8 +309,8 @@ fn from_digits(
     space: &str,
     code: u8,
 ) -> Result<Vec<u8>, OptionError> {
-    let octets =
-        hexadecimal(text.data).map_err(|_| OptionError::Hexadecimal { data: text.data.to_owned() })?;
+    let octets = hexadecimal(&text.data)
+        .map_err(|_| OptionError::Hexadecimal { data: text.data.clone().into_owned() })?;
     if let Some(definition) = definition {
         let space = space.to_owned();
         check_octets(&definition, &octets).map_err(|reason| OptionError::Value { space, code, reason })?;

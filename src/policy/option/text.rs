@@ -73,7 +73,8 @@ pub(super) fn split_escaped(text: &str, separator: char) -> Vec<String> {
         }
     }
     values.push(value);
-    values.iter().map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
+    let trimmed = |value: &String| value.trim_matches(|symbol: char| symbol.is_ascii_whitespace()).to_owned();
+    values.iter().map(trimmed).filter(|value| !value.is_empty()).collect()
 }
 
 /// An encoded text.
@@ -169,6 +170,19 @@ pub(super) fn malformed(value: &str, expected: &'static str) -> ValueError {
     ValueError::Malformed { value: value.to_owned(), expected }
 }
 
+/// The octets of a text. Texts of a file are octet strings carried as characters U+0000 to U+00FF, one for each
+/// octet; a character above, which no file yields, stands for its UTF-8 octets.
+pub(super) fn text_octets(value: &str) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(value.len());
+    for symbol in value.chars() {
+        match u8::try_from(u32::from(symbol)) {
+            Ok(octet) => octets.push(octet),
+            Err(_) => octets.extend(symbol.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+    octets
+}
+
 pub(super) fn ipv4_address(value: &str) -> Result<Ipv4Addr, ValueError> {
     value.parse().map_err(|_| malformed(value, "an IPv4 address"))
 }
@@ -201,10 +215,10 @@ pub(super) fn encode_domain_name(name: &str, octets: &mut Vec<u8>) -> Result<(),
     let start = octets.len();
     let labels = name.strip_suffix('.').unwrap_or(name);
     if !labels.is_empty() {
-        for label in labels.split('.') {
+        for label in labels.split('.').map(text_octets) {
             let len = u8::try_from(label.len()).ok().filter(|len| (1..=63).contains(len));
             octets.push(len.ok_or_else(|| malformed(name, EXPECTED))?);
-            octets.extend(label.as_bytes());
+            octets.extend(label);
         }
     }
     octets.push(0);
@@ -250,9 +264,9 @@ fn encode_psid(value: &str, octets: &mut Vec<u8>) -> Result<(), ValueError> {
 /// When the text is none of these.
 pub fn hexadecimal(text: &str) -> Result<Vec<u8>, ValueError> {
     const EXPECTED: &str = "a string of hexadecimal digits";
-    let text = text.trim();
+    let text = text.trim_ascii();
     if let Some(quoted) = text.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
-        return Ok(quoted.as_bytes().to_vec());
+        return Ok(text_octets(quoted));
     }
     let separator = [':', ' '].into_iter().find(|separator| text.contains(*separator));
     if let Some(separator) = separator {

@@ -1,0 +1,159 @@
+//! Which addresses and interfaces get sockets, from `interfaces-config` and the facts of the host (PKT-2 to PKT-4).
+//!
+//! A pure function of the two; looking at the host is the caller's business.
+
+use std::net::Ipv4Addr;
+
+use config::diagnostics::Diagnostics;
+use config::document::{InterfaceEntry, InterfacesConfig, SocketType};
+
+use super::Interface;
+
+/// An interface of the host, as it is when a configuration is compiled.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostInterface {
+    /// Kernel index.
+    pub ifindex: u32,
+    /// Name, such as `eth0`.
+    pub name: String,
+    /// Hardware address; zeros where there is none.
+    pub mac: [u8; 6],
+    /// IPv4 addresses in the kernel's order, the first one first (ALC-4).
+    pub addresses: Vec<Ipv4Addr>,
+    /// Whether it is up and running.
+    pub up: bool,
+    /// Whether it is a loopback interface.
+    pub loopback: bool,
+}
+
+/// The outcome of a selection.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Selection {
+    pub interfaces: Vec<Interface>,
+    pub missing: Vec<String>,
+}
+
+/// What the file wants of one interface.
+struct Wanted<'a> {
+    name: &'a str,
+    /// `None` is every address.
+    addresses: Option<Vec<Ipv4Addr>>,
+}
+
+/// Selects interfaces and addresses; whatever cannot be served now is reported and listed as missing.
+pub(super) fn select(
+    settings: &InterfacesConfig,
+    host: &[HostInterface],
+    must_exist: bool,
+    report: &mut Diagnostics,
+) -> Selection {
+    let raw = *settings.socket_type == SocketType::Raw;
+    let mut selection = Selection::default();
+    let named = wanted(settings, report);
+    for entry in &named {
+        let position = entry_position(settings, entry.name);
+        let Some(facts) = host.iter().find(|facts| facts.name == entry.name) else {
+            let message =
+                format!("Failed to select interface: interface '{}' doesn't exist in the system", entry.name);
+            match must_exist {
+                true => report.error(position, "interfaces", message),
+                false => report.warn(position, "interfaces", format!("{message}; the server waits for it")),
+            }
+            selection.missing.push(entry.name.to_owned());
+            continue;
+        };
+        if facts.loopback && raw {
+            let message = format!(
+                "interface '{}' is a loopback interface, which is served with dhcp-socket-type udp only",
+                entry.name
+            );
+            report.warn(position, "interfaces", message);
+            continue;
+        }
+        let addresses: Vec<Ipv4Addr> = match &entry.addresses {
+            None => facts.addresses.clone(),
+            Some(chosen) => {
+                for absent in chosen.iter().filter(|address| !facts.addresses.contains(address)) {
+                    let message =
+                        format!("interface '{}' doesn't have address {absent} assigned", entry.name);
+                    match must_exist {
+                        true => report.error(position, "interfaces", message),
+                        false => {
+                            report.warn(position, "interfaces", format!("{message}; the server waits for it"))
+                        }
+                    }
+                    push_once(&mut selection.missing, entry.name);
+                }
+                chosen.iter().copied().filter(|address| facts.addresses.contains(address)).collect()
+            }
+        };
+        if facts.up && !addresses.is_empty() {
+            selection.interfaces.push(interface(facts, addresses));
+        } else {
+            let fault = if facts.up { "has no IPv4 address" } else { "is not up and running" };
+            // An address that is not there has been reported already.
+            if !selection.missing.iter().any(|name| name == entry.name) {
+                let message = format!("interface '{}' {fault}; the server waits for it", entry.name);
+                report.warn(position, "interfaces", message);
+            }
+            push_once(&mut selection.missing, entry.name);
+        }
+    }
+    if settings.interfaces.iter().any(|entry| entry.value == InterfaceEntry::All) {
+        let others = host.iter().filter(|facts| named.iter().all(|entry| entry.name != facts.name));
+        for facts in others.filter(|facts| !facts.loopback && facts.up && !facts.addresses.is_empty()) {
+            selection.interfaces.push(interface(facts, facts.addresses.clone()));
+        }
+    }
+    selection.interfaces.sort_by_key(|interface| interface.ifindex);
+    selection
+}
+
+fn push_once(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_owned());
+    }
+}
+
+fn interface(facts: &HostInterface, socket_addresses: Vec<Ipv4Addr>) -> Interface {
+    Interface {
+        ifindex: facts.ifindex,
+        name: facts.name.clone(),
+        mac: facts.mac,
+        addresses: facts.addresses.clone(),
+        socket_addresses,
+    }
+}
+
+/// The named entries, those of one interface joined. `eth0` beside `eth0/192.0.2.1` contradicts itself.
+fn wanted<'a>(settings: &'a InterfacesConfig, report: &mut Diagnostics) -> Vec<Wanted<'a>> {
+    let mut wanted: Vec<Wanted<'a>> = Vec::new();
+    for entry in &settings.interfaces {
+        let (name, address) = match &entry.value {
+            InterfaceEntry::All => continue,
+            InterfaceEntry::Name(name) => (name.as_str(), None),
+            InterfaceEntry::NameAndAddress(name, address) => (name.as_str(), Some(*address)),
+        };
+        let Some(known) = wanted.iter_mut().find(|known| known.name == name) else {
+            wanted.push(Wanted { name, addresses: address.map(|address| vec![address]) });
+            continue;
+        };
+        match (&mut known.addresses, address) {
+            (Some(addresses), Some(address)) if !addresses.contains(&address) => addresses.push(address),
+            _ => {
+                let message = format!("interface '{name}' has already been selected");
+                report.error(&entry.position, "interfaces", message);
+            }
+        }
+    }
+    wanted
+}
+
+/// Where the file names the interface first.
+fn entry_position<'a>(settings: &'a InterfacesConfig, wanted: &str) -> &'a config::Position {
+    let entry = settings.interfaces.iter().find(|entry| match &entry.value {
+        InterfaceEntry::All => false,
+        InterfaceEntry::Name(name) | InterfaceEntry::NameAndAddress(name, _) => name == wanted,
+    });
+    entry.map_or(&settings.socket_type.position, |entry| &entry.position)
+}

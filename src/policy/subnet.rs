@@ -1,0 +1,183 @@
+//! One subnet of the document: inheritance, the rules between its timers, its pools and their options.
+
+use std::net::Ipv4Addr;
+
+use config::diagnostics::Diagnostics;
+use config::document::Document;
+use config::scope::Scope;
+use config::value::Located;
+
+use super::compile::{Host, options};
+use super::option::definitions::Definitions;
+use super::option_set::OptionSet;
+use super::{LifetimeTriplet, Pool, Subnet};
+
+/// Lifetime where the file says nothing, seconds.
+pub(super) const VALID_LIFETIME_S: u32 = 7200;
+/// T1 as a part of the lifetime where the file says nothing.
+pub(super) const T1_PERCENT: f64 = 0.5;
+/// T2 as a part of the lifetime where the file says nothing.
+pub(super) const T2_PERCENT: f64 = 0.875;
+/// Part of the lifetime within which a lease is not written again, where the file says nothing.
+pub(super) const CACHE_THRESHOLD: f64 = 0.25;
+
+/// What a subnet is compiled against.
+pub(super) struct Context<'a> {
+    pub document: &'a Document,
+    pub host: &'a Host<'a>,
+    pub definitions: &'a Definitions,
+    pub global: &'a OptionSet,
+}
+
+/// Compiles `entry`; whatever is wrong is reported, and the result is of no use then.
+pub(super) fn compile(
+    entry: &config::subnet::Subnet,
+    context: &Context<'_>,
+    report: &mut Diagnostics,
+) -> Subnet {
+    let scope = entry.scope.inherit(&context.document.scope);
+    let prefix = *entry.prefix;
+    check_interface(entry, context, report);
+    let own = options(&entry.options, context.definitions, report);
+    let merged = own.over(context.global);
+    let pools = entry.pools.iter().map(|pool| Pool {
+        first: pool.range.0,
+        last: pool.range.1,
+        pool_id: *pool.pool_id,
+        options: options(&pool.options, context.definitions, report).over(&merged),
+    });
+    let pools = pools.collect();
+    let valid_lifetime = lifetimes(entry, &scope, report);
+    let (renew_timer_s, rebind_timer_s) = timers(entry, &scope, valid_lifetime, report);
+    let (cache_threshold, cache_max_age_s) = cache(&scope);
+    Subnet {
+        id: *entry.id,
+        prefix: prefix.network(),
+        prefix_len: prefix.len,
+        interface: entry.interface.as_deref().cloned(),
+        relays: entry.relays.iter().map(|relay| relay.value).collect(),
+        pools,
+        valid_lifetime,
+        renew_timer_s,
+        rebind_timer_s,
+        tee_percent: tee_percent(entry, &scope, report),
+        match_client_id: value(&scope.match_client_id).unwrap_or(true),
+        authoritative: value(&scope.authoritative).unwrap_or(false),
+        store_extended_info: value(&scope.store_extended_info).unwrap_or(false),
+        cache_threshold,
+        cache_max_age_s,
+        offer_lifetime_s: value(&scope.offer_lifetime_s).unwrap_or(0),
+        next_server: value(&scope.next_server).unwrap_or(Ipv4Addr::UNSPECIFIED),
+        server_hostname: scope.server_hostname.map(|name| name.value).unwrap_or_default(),
+        boot_file_name: scope.boot_file_name.map(|name| name.value).unwrap_or_default(),
+        options: merged,
+    }
+}
+
+fn value<T: Copy>(setting: &Option<Located<T>>) -> Option<T> {
+    setting.as_ref().map(|setting| setting.value)
+}
+
+fn check_interface(entry: &config::subnet::Subnet, context: &Context<'_>, report: &mut Diagnostics) {
+    let Some(name) = &entry.interface else { return };
+    if context.host.interfaces.iter().any(|facts| facts.name == name.value) {
+        return;
+    }
+    let message = format!(
+        "Specified network interface name {} for subnet {} is not present in the system",
+        name.value, entry.prefix.value
+    );
+    match context.host.interfaces_must_exist {
+        true => report.error(&name.position, "interface", message),
+        false => report.warn(&name.position, "interface", format!("{message}; the server waits for it")),
+    }
+}
+
+/// PKT-55. The reader leaves the relation of the three to this place, because they may come from two scopes.
+fn lifetimes(entry: &config::subnet::Subnet, scope: &Scope, report: &mut Diagnostics) -> LifetimeTriplet {
+    let default_s = value(&scope.valid_lifetime_s).unwrap_or(VALID_LIFETIME_S);
+    let min_s = value(&scope.min_valid_lifetime_s).unwrap_or(default_s);
+    let max_s = value(&scope.max_valid_lifetime_s).unwrap_or(default_s);
+    let place = |setting: &Option<Located<u32>>| {
+        setting.as_ref().map_or_else(|| entry.position.clone(), |setting| setting.position.clone())
+    };
+    let subnet = entry.prefix.value;
+    if min_s > default_s {
+        let message = format!(
+            "the value of min-valid-lifetime ({min_s}) is not less than (default) valid-lifetime ({default_s}) in subnet \
+             {subnet}"
+        );
+        report.error(&place(&scope.min_valid_lifetime_s), "min-valid-lifetime", message);
+    }
+    if max_s < default_s {
+        let message = format!(
+            "the value of max-valid-lifetime ({max_s}) is not greater than (default) valid-lifetime ({default_s}) in \
+             subnet {subnet}"
+        );
+        report.error(&place(&scope.max_valid_lifetime_s), "max-valid-lifetime", message);
+    }
+    if default_s == 0 {
+        let message =
+            format!("a valid-lifetime of 0 in subnet {subnet}: every lease is expired when it is given");
+        report.warn(&place(&scope.valid_lifetime_s), "valid-lifetime", message);
+    }
+    LifetimeTriplet { min_s, default_s, max_s }
+}
+
+/// PKT-57 and PKT-58. A T1 that lies behind T2 is dropped, as Kea 3.x does.
+fn timers(
+    entry: &config::subnet::Subnet,
+    scope: &Scope,
+    lifetime: LifetimeTriplet,
+    report: &mut Diagnostics,
+) -> (Option<u32>, Option<u32>) {
+    let subnet = entry.prefix.value;
+    let (renew, rebind) = (&scope.renew_timer_s, &scope.rebind_timer_s);
+    for (key, timer) in [("renew-timer", renew), ("rebind-timer", rebind)] {
+        if let Some(timer) = timer.as_ref().filter(|timer| timer.value >= lifetime.max_s) {
+            let message = format!(
+                "{key} ({}) is not less than the longest lifetime ({}) of subnet {subnet}; it is never sent",
+                timer.value, lifetime.max_s
+            );
+            report.warn(&timer.position, key, message);
+        }
+    }
+    match (renew, rebind) {
+        (Some(renew), Some(rebind)) if renew.value > rebind.value => {
+            let message = format!(
+                "the value of renew-timer ({}) is greater than the value of rebind-timer ({}) in subnet {subnet}; \
+                 renew-timer is ignored",
+                renew.value, rebind.value
+            );
+            report.warn(&renew.position, "renew-timer", message);
+            (None, Some(rebind.value))
+        }
+        _ => (value(renew), value(rebind)),
+    }
+}
+
+fn tee_percent(
+    entry: &config::subnet::Subnet,
+    scope: &Scope,
+    report: &mut Diagnostics,
+) -> Option<(f64, f64)> {
+    let t1 = value(&scope.t1_percent).unwrap_or(T1_PERCENT);
+    let t2 = value(&scope.t2_percent).unwrap_or(T2_PERCENT);
+    if !value(&scope.calculate_tee_times).unwrap_or(false) {
+        return None;
+    }
+    if t1 >= t2 {
+        let place = scope.t1_percent.as_ref().or(scope.t2_percent.as_ref());
+        let place = place.map_or(&entry.position, |setting| &setting.position);
+        let message = format!("t1-percent:  {t1} is invalid, it must be less than t2-percent: {t2}");
+        report.error(place, "t1-percent", message);
+    }
+    Some((t1, t2))
+}
+
+/// ALC-51. Either bound at 0 turns caching off; both then say so, and no caller needs to know the rule.
+fn cache(scope: &Scope) -> (Option<f64>, Option<u32>) {
+    let threshold = value(&scope.cache_threshold).unwrap_or(CACHE_THRESHOLD);
+    let max_age_s = value(&scope.cache_max_age_s);
+    if threshold <= 0.0 || max_age_s == Some(0) { (None, Some(0)) } else { (Some(threshold), max_age_s) }
+}
