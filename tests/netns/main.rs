@@ -1,0 +1,6 @@
+//! End to end, over veth pairs in network namespaces that each test makes and removes. Needs root and the Debian
+//! packages that `tests/run` installs.
+
+#[path = "../kea/mod.rs"]
+mod kea;
+mod support;
