@@ -8,8 +8,9 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use super::script::{Address, Conversation, Expected, Step, parse};
-use super::server::{ELSEWHERE_ADDRESS, Kind, SERVER_ADDRESS, Server};
+use super::server::{ELSEWHERE_ADDRESS, SERVER_ADDRESS, Server};
 use crate::support::frame::{BROADCAST_MAC, Frame};
+use crate::support::server::Kind;
 use crate::support::sys;
 
 /// Hardware address of the relay.

@@ -1,26 +1,16 @@
 //! The two servers of the comparison, each alone in a pair of namespaces with a client side.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::Process;
+use crate::support::server::{Kind, start_ready};
 
 /// Address of the server on the link it has a subnet for.
 pub const SERVER_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);
 /// Its address on the link that no subnet is for.
 pub const ELSEWHERE_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 51, 100, 1);
-
-/// Where the Debian package puts Kea.
-const KEA: &str = "/usr/sbin/kea-dhcp4";
-
-/// Which server to run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    Kea,
-    Tandem,
-}
 
 /// A server on one end of a link, and a packet socket on the other.
 pub struct Server {
@@ -44,21 +34,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("kea-dhcp4.conf");
         std::fs::write(&config, configuration(kind, folder.path())).expect("a configuration file");
-        let (program, started) = match kind {
-            Kind::Kea => (PathBuf::from(KEA), "DHCP4_STARTED"),
-            Kind::Tandem => (PathBuf::from(env!("CARGO_BIN_EXE_tandem-dhcp4")), "DHCP4_STARTED"),
-        };
-        let path = folder.path().to_str().expect("a UTF-8 path");
-        let environment =
-            [("KEA_PIDFILE_DIR", path), ("KEA_LOCKFILE_DIR", path), ("KEA_DHCP_DATA_DIR", path)];
-        let mut process = Process::start(
-            &server,
-            program.to_str().expect("a UTF-8 path"),
-            &["-c", config.to_str().expect("a UTF-8 path")],
-            &environment,
-            &folder.path().join("output"),
-        );
-        process.wait_for(None, started, Duration::from_secs(20));
+        let process = start_ready(kind, &server, &config, folder.path());
         let wires = ["cli0", "cli1"].map(|interface| clients.packet_socket(interface, 400));
         let macs = ["srv0", "srv1"].map(|interface| mac_of(&server, interface));
         Self { kind, wires, macs, process, _folder: folder, _server: server, _clients: clients }

@@ -1,6 +1,9 @@
-//! What the end-to-end tests share: namespaces, processes in them, frames on the wire.
+//! What the end-to-end tests share: namespaces, processes in them, frames on the wire, servers and clients.
 
+pub mod client;
 pub mod frame;
+pub mod lan;
 pub mod namespace;
 pub mod process;
+pub mod server;
 pub mod sys;
