@@ -123,6 +123,12 @@ impl<M> NodeEnds<M> {
         self.outgoing.lane(lane)[usize::from(to.0)].as_ref().map_or(0, |ring| ring.borrow().slots())
     }
 
+    /// [`NodeEnds::credit`] of the node at `index`, for filling a table.
+    pub(crate) fn credit_by_index(&self, index: usize, lane: Lane) -> u32 {
+        // A lane has at most a few thousand places.
+        self.credit(node(index), lane) as u32
+    }
+
     /// Sends `message`, or gives it back when the lane is full.
     ///
     /// # Panics

@@ -2,8 +2,19 @@
 //!
 //! The only place of the library where anything waits. Protocol decisions are the [`crate::Engine`]'s.
 
+pub mod executor;
+pub mod frame;
+pub mod journal_writer;
+mod local;
 pub mod mesh;
 pub mod node;
+pub mod port;
+pub mod socket;
+pub mod undecided;
 
+pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
+pub use journal_writer::{Durability, JournalFailure, JournalFile};
 pub use mesh::{LaneSizes, NodeEnds, NodeHandle, NodeWaker};
 pub use node::{Executor, Placement, SpawnError, spawn};
+pub use port::{DriverCounters, Request, ShardPort};
+pub use socket::{Opened, ShardSocket, SocketError, Steering, open_raw, open_udp};

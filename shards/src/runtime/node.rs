@@ -16,8 +16,9 @@ use super::mesh::{NodeEnds, NodeHandle};
 /// I/O memory of an executor, octets: the smallest that works. Sockets and files use buffers of their own.
 const IO_MEMORY_OCTETS: usize = 64 * 1024;
 
-/// How often a busy task is asked to give way, at most; the loops here give way by themselves.
-const PREEMPT_TIMER: Duration = Duration::from_millis(100);
+/// After this long a busy executor submits I/O and looks for completions, though its tasks have more to do. Tasks
+/// that give way to each other do not cause it, so this bounds how long a row waits for its write under load.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
 
 /// How long an executor may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);

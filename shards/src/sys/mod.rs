@@ -6,4 +6,10 @@
 #![allow(unsafe_code)]
 
 pub mod adopt;
+pub mod clock;
 pub mod event;
+pub mod interface;
+pub mod lock;
+pub mod receive;
+pub mod send;
+pub mod socket;

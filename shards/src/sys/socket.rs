@@ -1,0 +1,160 @@
+//! Socket options and addresses that no safe crate offers: programs, fanout, packet info, AF_PACKET binding.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::steer::Instruction;
+
+/// IPv4 in Ethernet.
+const ETH_P_IP: u16 = libc::ETH_P_IP as u16;
+
+/// Makes an AF_PACKET socket that receives nothing yet: programs first, then [`bind_packet`].
+pub fn packet_socket() -> io::Result<Socket> {
+    // Protocol 0 keeps it silent until it is bound, so that no frame passes before the filter is there.
+    Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))
+}
+
+/// Binds an AF_PACKET socket to the IPv4 frames of one interface.
+pub fn bind_packet(socket: &Socket, ifindex: u32) -> io::Result<()> {
+    // SAFETY: all-zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ETH_P_IP.to_be();
+    address.sll_ifindex = i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the pointer and length describe a live sockaddr_ll.
+    check(unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    })
+}
+
+/// Puts a filter on one socket; a datagram for which it returns 0 is dropped.
+pub fn attach_filter(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
+    set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)
+}
+
+/// Puts the choosing program on a reuseport group; its result is the index, in order of joining.
+pub fn attach_reuseport_program(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
+    set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program)
+}
+
+/// How a fanout group chooses a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fanout {
+    /// By the program given with [`set_fanout_program`].
+    Program,
+    /// By flow: what is left where no program can be attached.
+    Flow,
+}
+
+/// Makes a fanout group of the interface that `socket` is bound to, with a number that is in use nowhere else, and
+/// gives the number.
+pub fn create_fanout(socket: &impl AsFd, fanout: Fanout) -> io::Result<u16> {
+    set_fanout(socket, 0, fanout, libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
+    let mut argument = 0u32;
+    let mut length = size_of::<u32>() as libc::socklen_t;
+    // SAFETY: pointer and length describe the live integer that this option fills.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_FANOUT,
+            (&raw mut argument).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok((argument & 0xffff) as u16)
+}
+
+/// Joins fanout group `group`; the index of a socket is its place in the order of joining.
+pub fn join_fanout(socket: &impl AsFd, group: u16, fanout: Fanout) -> io::Result<()> {
+    set_fanout(socket, group, fanout, 0)
+}
+
+/// Gives the fanout group its choosing program.
+pub fn set_fanout_program(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
+    set_program(socket, libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, program)
+}
+
+/// Asks for destination and interface with every datagram.
+pub fn enable_packet_info(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
+}
+
+/// Asks for the VLAN tag with every frame.
+pub fn enable_auxdata(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)
+}
+
+/// Asks for a receive buffer of `octets`, above the host's limit where the process may.
+pub fn set_receive_buffer(socket: &impl AsFd, octets: i32) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, octets)
+        .or_else(|_| set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, octets))
+}
+
+/// Frames the kernel dropped for want of buffer since this was last asked (AF_PACKET only).
+pub fn take_packet_drops(socket: &impl AsFd) -> io::Result<u32> {
+    let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
+    let mut length = size_of::<libc::tpacket_stats>() as libc::socklen_t;
+    // SAFETY: pointer and length describe the live struct that this option fills.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_STATISTICS,
+            (&raw mut statistics).cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(statistics.tp_drops)
+}
+
+fn set_fanout(socket: &impl AsFd, group: u16, fanout: Fanout, flags: u32) -> io::Result<()> {
+    let kind = match fanout {
+        Fanout::Program => libc::PACKET_FANOUT_CBPF,
+        Fanout::Flow => libc::PACKET_FANOUT_HASH,
+    };
+    let argument = u32::from(group) | ((kind | flags) << 16);
+    set_int(socket, libc::SOL_PACKET, libc::PACKET_FANOUT, argument.cast_signed())
+}
+
+fn set_program(socket: &impl AsFd, level: i32, option: i32, program: &[Instruction]) -> io::Result<()> {
+    let mut code: Vec<libc::sock_filter> = program
+        .iter()
+        .map(|one| libc::sock_filter { code: one.code, jt: one.jt, jf: one.jf, k: one.k })
+        .collect();
+    let length = u16::try_from(code.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let argument = libc::sock_fprog { len: length, filter: code.as_mut_ptr() };
+    // SAFETY: the kernel copies `len` instructions from `filter`, both alive, and keeps no pointer.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const argument).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    })
+}
+
+fn set_int(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: pointer and length describe a live integer.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    })
+}
+
+fn check(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
