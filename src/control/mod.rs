@@ -1,1 +1,17 @@
-//! To be filled: control.
+//! Commands (pure): a table from name to typed handler, requests in, plans and answers out.
+//!
+//! The channels (unix socket, HTTP control socket, HA listener) and what carries a plan out are in `runtime`.
+//! Envelope and replies are those of [`crate::ha::command`], which the partner's commands share.
+
+mod answer;
+pub mod gather;
+pub mod json;
+pub mod statistic;
+pub mod status;
+pub mod table;
+pub mod version;
+
+pub use answer::Answer;
+pub use gather::Gather;
+pub use status::StatusFacts;
+pub use table::{Facts, Plan, ServerCommand, plan};

@@ -1,0 +1,304 @@
+//! The command table: a name to the handler that makes a plan of it.
+//!
+//! A handler is pure. What it cannot answer from the facts at hand it turns into a plan: ask the shards, ask the
+//! HA machine, or have the server do something.
+
+use std::net::Ipv4Addr;
+
+use config::Dialect;
+use serde_json::{Map, Value};
+use shards::SmallBytes;
+
+use super::answer::Answer;
+use super::gather::{Gather, LeaseWriter, ListRequest};
+use super::{statistic, version};
+use crate::engine::rules::Rules;
+use crate::ha::command::{Envelope, HaCommand, PageRequest, Reply};
+use crate::ha::lease_json::{Listing, write_listing};
+
+/// What handlers know.
+pub struct Facts<'a> {
+    /// Dialect of the configuration in force.
+    pub dialect: Dialect,
+    /// The rules in force.
+    pub rules: &'a Rules,
+    /// Whether the lease commands library is configured.
+    pub lease_commands: bool,
+    /// Whether high availability is configured.
+    pub high_availability: bool,
+    /// Local time of the command, `YYYY-MM-DD HH:MM:SS.ffffff` (API-5).
+    pub timestamp: String,
+    /// Whether released leases are listed as expired, for a partner that does not know them.
+    pub listing: Listing,
+}
+
+/// What is to be done about a command.
+pub enum Plan {
+    /// Nothing more.
+    Answer(Answer),
+    /// The HA machine, or what holds the service locks without one, answers.
+    Ha(HaCommand),
+    /// The server does it.
+    Server(ServerCommand),
+    /// The shards are asked.
+    Shards(Gather),
+}
+
+/// What only the running server can do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerCommand {
+    /// `config-get`.
+    ConfigGet,
+    /// `config-reload`.
+    ConfigReload,
+    /// `config-test` of a whole document, `{ "Dhcp4": … }`.
+    ConfigTest(Value),
+    /// `shutdown`, with the exit value asked for.
+    Shutdown(i32),
+    /// `status-get`.
+    StatusGet,
+}
+
+/// When a command exists.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Needs {
+    HighAvailability,
+    LeaseCommands,
+    Nothing,
+}
+
+type Handler = fn(&Envelope, &Facts<'_>) -> Result<Plan, Reply>;
+
+/// Every command, in order of name.
+const TABLE: &[(&str, Needs, Handler)] = &[
+    ("build-report", Needs::Nothing, |_, _| Ok(Plan::Answer(Reply::success(version::build_report()).into()))),
+    ("config-get", Needs::Nothing, |_, _| Ok(Plan::Server(ServerCommand::ConfigGet))),
+    ("config-reload", Needs::Nothing, |_, _| Ok(Plan::Server(ServerCommand::ConfigReload))),
+    ("config-test", Needs::Nothing, config_test),
+    ("dhcp-disable", Needs::Nothing, ha_command),
+    ("dhcp-enable", Needs::Nothing, ha_command),
+    ("ha-continue", Needs::HighAvailability, ha_command),
+    ("ha-heartbeat", Needs::HighAvailability, ha_command),
+    ("ha-maintenance-notify", Needs::HighAvailability, ha_command),
+    ("ha-reset", Needs::HighAvailability, ha_command),
+    ("ha-sync", Needs::HighAvailability, ha_command),
+    ("ha-sync-complete-notify", Needs::HighAvailability, ha_command),
+    ("lease4-get", Needs::LeaseCommands, lease4_get),
+    ("lease4-get-all", Needs::LeaseCommands, lease4_get_all),
+    ("lease4-get-by-client-id", Needs::LeaseCommands, lease4_get_by_client_id),
+    ("lease4-get-by-hw-address", Needs::LeaseCommands, lease4_get_by_hw_address),
+    ("lease4-get-page", Needs::LeaseCommands, lease4_get_page),
+    ("list-commands", Needs::Nothing, list_commands),
+    ("shutdown", Needs::Nothing, shutdown),
+    ("statistic-get", Needs::Nothing, statistic_get),
+    ("statistic-get-all", Needs::Nothing, statistic_get_all),
+    ("status-get", Needs::Nothing, |_, _| Ok(Plan::Server(ServerCommand::StatusGet))),
+    ("version-get", Needs::Nothing, version_get),
+];
+
+/// What to do about the command in `envelope`.
+pub fn plan(envelope: &Envelope, facts: &Facts<'_>) -> Plan {
+    let entry = TABLE.iter().find(|(name, needs, _)| *name == envelope.command && facts.has(*needs));
+    let planned = match entry {
+        Some((_, _, handler)) => handler(envelope, facts),
+        None => Err(Reply::unsupported(&envelope.command)),
+    };
+    planned.unwrap_or_else(|reply| Plan::Answer(reply.into()))
+}
+
+impl Facts<'_> {
+    fn has(&self, needs: Needs) -> bool {
+        match needs {
+            Needs::HighAvailability => self.high_availability,
+            Needs::LeaseCommands => self.lease_commands,
+            Needs::Nothing => true,
+        }
+    }
+
+    fn shards(&self) -> u8 {
+        self.rules.owners.shards()
+    }
+
+    fn lease_writer(&self) -> LeaseWriter {
+        match self.listing {
+            Listing::AsStored => |lease, output| write_listing(lease, Listing::AsStored, output),
+            Listing::WithoutReleased => {
+                |lease, output| write_listing(lease, Listing::WithoutReleased, output)
+            }
+        }
+    }
+}
+
+fn arguments(envelope: &Envelope) -> Result<Map<String, Value>, Reply> {
+    match &envelope.arguments {
+        None => Ok(Map::new()),
+        Some(Value::Object(members)) => Ok(members.clone()),
+        Some(_) => {
+            Err(Reply::error(format!("arguments of the '{}' command must be a map", envelope.command)))
+        }
+    }
+}
+
+fn string(arguments: &Map<String, Value>, name: &str) -> Result<String, Reply> {
+    match arguments.get(name) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(_) => Err(Reply::error(format!("'{name}' parameter must be a string"))),
+        None => Err(Reply::error(format!("missing parameter '{name}'"))),
+    }
+}
+
+fn list_commands(_: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let names = TABLE.iter().filter(|(_, needs, _)| facts.has(*needs)).map(|(name, _, _)| Value::from(*name));
+    Ok(Plan::Answer(Answer::data(names.collect())))
+}
+
+fn version_get(_: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let extended = serde_json::json!({ "extended": version::extended(facts.dialect) });
+    Ok(Plan::Answer(Reply::success(version::release(facts.dialect)).with_arguments(extended).into()))
+}
+
+fn shutdown(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
+    let arguments = arguments(envelope)?;
+    if let Some(unknown) = arguments.keys().find(|key| *key != "exit-value" && *key != "type") {
+        return Err(Reply::error(format!("unsupported parameter '{unknown}'")));
+    }
+    let exit_value = match arguments.get("exit-value") {
+        None => 0,
+        Some(value) => value
+            .as_i64()
+            .and_then(|value| i32::try_from(value).ok())
+            .ok_or_else(|| Reply::error("parameter 'exit-value' is not an integer"))?,
+    };
+    Ok(Plan::Server(ServerCommand::Shutdown(exit_value)))
+}
+
+fn config_test(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
+    let arguments = arguments(envelope)?;
+    if !arguments.contains_key("Dhcp4") {
+        return Err(Reply::error("Missing mandatory 'Dhcp4' parameter."));
+    }
+    if let Some(unknown) = arguments.keys().find(|key| *key != "Dhcp4" && *key != "hash") {
+        return Err(Reply::error(format!("unsupported '{unknown}' parameter")));
+    }
+    let document = arguments.into_iter().filter(|(key, _)| key == "Dhcp4").collect();
+    Ok(Plan::Server(ServerCommand::ConfigTest(Value::Object(document))))
+}
+
+fn ha_command(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
+    match HaCommand::parse(envelope) {
+        Some(command) => command.map(Plan::Ha),
+        None => Err(Reply::unsupported(&envelope.command)),
+    }
+}
+
+fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let arguments = arguments(envelope)?;
+    if arguments.contains_key("ip-address") {
+        let text = string(&arguments, "ip-address")?;
+        let address: Ipv4Addr =
+            text.parse().map_err(|_| Reply::error(format!("'{text}' is not an IPv4 address")))?;
+        let owner = facts.rules.owners.owner_of(address);
+        return Ok(Plan::Shards(Gather::one(facts.shards(), owner, address, facts.lease_writer())));
+    }
+    let missing = || Reply::error("Mandatory 'subnet-id' parameter missing.");
+    let subnet_id = arguments.get("subnet-id").ok_or_else(missing)?;
+    let subnet_id = subnet_id.as_u64().and_then(|id| u32::try_from(id).ok());
+    let subnet_id =
+        subnet_id.ok_or_else(|| Reply::error("'subnet-id' parameter must be an unsigned 32-bit integer"))?;
+    let by_client_id = match string(&arguments, "identifier-type")?.as_str() {
+        "client-id" => true,
+        "hw-address" => false,
+        other => {
+            return Err(Reply::error(format!(
+                "Identifier type {other} is not supported, use hw-address or client-id"
+            )));
+        }
+    };
+    let identity = identity(&string(&arguments, "identifier")?)?;
+    let writer = facts.lease_writer();
+    Ok(Plan::Shards(Gather::identity(facts.shards(), by_client_id, identity, Some(subnet_id), writer)))
+}
+
+fn lease4_get_by_hw_address(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    by_identity(envelope, facts, "hw-address", false)
+}
+
+fn lease4_get_by_client_id(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    by_identity(envelope, facts, "client-id", true)
+}
+
+fn by_identity(
+    envelope: &Envelope,
+    facts: &Facts<'_>,
+    name: &str,
+    by_client_id: bool,
+) -> Result<Plan, Reply> {
+    let identity = identity(&string(&arguments(envelope)?, name)?)?;
+    Ok(Plan::Shards(Gather::identity(facts.shards(), by_client_id, identity, None, facts.lease_writer())))
+}
+
+/// Octets in hexadecimal, with colons (one or two digits each) or without.
+fn identity(text: &str) -> Result<SmallBytes, Reply> {
+    let octet = |digits: &str| match digits.len() {
+        1 | 2 => u8::from_str_radix(digits, 16)
+            .ok()
+            .filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit())),
+        _ => None,
+    };
+    let octets: Option<Vec<u8>> = if text.contains(':') {
+        text.split(':').map(octet).collect()
+    } else {
+        text.as_bytes().chunks(2).map(|digits| octet(std::str::from_utf8(digits).ok()?)).collect()
+    };
+    match octets {
+        Some(octets) if !octets.is_empty() && octets.len() <= 255 => Ok(SmallBytes::new(&octets)),
+        _ => Err(Reply::error(format!("invalid identifier '{text}': expected octets such as 01:02:0a"))),
+    }
+}
+
+fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let arguments = arguments(envelope)?;
+    let subnets = match arguments.get("subnets") {
+        None => Vec::new(),
+        Some(Value::Array(ids)) => ids
+            .iter()
+            .map(|id| id.as_u64().and_then(|id| u32::try_from(id).ok()))
+            .collect::<Option<Vec<u32>>>()
+            .ok_or_else(|| Reply::error("listed subnet identifiers must be numbers"))?,
+        Some(_) => return Err(Reply::error("'subnets' parameter must be a list")),
+    };
+    // An empty list of subnets asks for none; for a shard it means all.
+    if subnets.is_empty() && arguments.contains_key("subnets") {
+        return Ok(Plan::Answer(Answer::leases(b"", 0, false)));
+    }
+    let request = ListRequest { after: None, limit: None, subnets };
+    Ok(Plan::Shards(Gather::leases(facts.shards(), request, facts.lease_writer())))
+}
+
+fn lease4_get_page(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let page = PageRequest::parse(envelope)?;
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let request = ListRequest { after: page.after, limit: Some(limit), subnets: Vec::new() };
+    Ok(Plan::Shards(Gather::leases(facts.shards(), request, facts.lease_writer())))
+}
+
+fn statistic_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    let name = string(&arguments(envelope)?, "name")?;
+    Ok(statistics(facts, Some(name)))
+}
+
+fn statistic_get_all(_: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    Ok(statistics(facts, None))
+}
+
+/// All statistics, or the one named; an unknown name gives an empty map.
+fn statistics(facts: &Facts<'_>, only: Option<String>) -> Plan {
+    let (snapshot, dialect, timestamp) =
+        (facts.rules.snapshot.clone(), facts.dialect, facts.timestamp.clone());
+    let writer = move |sum: crate::engine::counters::ShardStatistics| {
+        let mut all = statistic::all(&sum, &snapshot, dialect, &timestamp);
+        all.retain(|name, _| only.as_ref().is_none_or(|only| only == name));
+        Answer::data(Value::Object(all))
+    };
+    Plan::Shards(Gather::statistics(facts.shards(), Box::new(writer)))
+}
