@@ -117,6 +117,11 @@ impl<'a> Query<'a> {
         Ipv4Addr::from(self.field(12))
     }
 
+    /// Address given to the client: in replies, which clients read with the same reader.
+    pub fn yiaddr(&self) -> Ipv4Addr {
+        Ipv4Addr::from(self.field(16))
+    }
+
     /// Address of the relay; 0.0.0.0 if the client is attached directly.
     pub fn giaddr(&self) -> Ipv4Addr {
         Ipv4Addr::from(self.field(24))
