@@ -299,3 +299,91 @@ fn record_fields(text: &DefinitionText<'_>, kind: DataType) -> Result<Vec<DataTy
         None => Ok(fields),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text<'a>(name: &'a str, code: u8, kind: &'a str) -> DefinitionText<'a> {
+        let record_types = Vec::new();
+        DefinitionText { name, code, kind, array: false, record_types, space: "dhcp4", encapsulate: "" }
+    }
+
+    #[test]
+    fn unsound_definitions_are_refused_with_the_words_of_the_contract() {
+        let plain = || text("x", 225, "uint8");
+        let record = |record_types| DefinitionText { kind: "record", record_types, ..plain() };
+        let rows = [
+            (
+                text("x", 3, "string"),
+                "unable to override definition of option '3' in standard option space 'dhcp4'",
+            ),
+            (text("x", 225, "foo"), "option type 18 not supported."),
+            (text("x", 225, "internal"), "option type 18 not supported."),
+            (text("x", 0, "uint8"), "invalid option code '0'"),
+            (text("x", 255, "uint8"), "invalid option code '255'"),
+            (text("x y", 225, "uint8"), "invalid option name 'x y'"),
+            (text("", 225, "uint8"), "invalid option name ''"),
+            (
+                record(vec!["uint8"]),
+                "invalid number of data fields: 1 specified for the option of type 'record'",
+            ),
+            (record(vec!["uint8", "foo"]), "invalid record type values specified"),
+            (record(vec!["uint8", "record"]), "invalid record type values specified"),
+            (record(vec!["string", "uint8"]), "invalid record type values specified"),
+            (
+                DefinitionText { record_types: vec!["uint8"], ..plain() },
+                "invalid record type values specified",
+            ),
+            (
+                DefinitionText { array: true, ..record(vec!["uint8", "string"]) },
+                "invalid record type values specified",
+            ),
+            (DefinitionText { array: true, ..text("x", 225, "string") }, "an array of type 'string'"),
+            (
+                DefinitionText { array: true, encapsulate: "foo", ..plain() },
+                "option 'dhcp4.x', comprising an array of data fields may not encapsulate any option space",
+            ),
+            (
+                DefinitionText { encapsulate: "dhcp4", ..plain() },
+                "option must not encapsulate an option space it belongs to",
+            ),
+            (DefinitionText { space: "bad space", ..plain() }, "invalid option space name 'bad space'"),
+            (DefinitionText { space: "vendor-4491", code: 2, ..plain() }, "unable to override definition"),
+        ];
+        for (text, words) in rows {
+            let error = Definitions::default().add(&text).expect_err(words).to_string();
+            assert!(error.starts_with(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn code_and_name_are_unique_within_a_space() {
+        let mut definitions = Definitions::default();
+        definitions.add(&text("x", 225, "uint8")).expect("the first");
+        let error = definitions.add(&text("y", 225, "uint8")).expect_err("the code is taken");
+        assert_eq!(
+            "option definition with code '225' already exists in option space 'dhcp4'",
+            error.to_string()
+        );
+        let error = definitions.add(&text("x", 226, "uint8")).expect_err("the name is taken");
+        assert_eq!(
+            "option definition with name 'x' already exists in option space 'dhcp4'",
+            error.to_string()
+        );
+        definitions
+            .add(&DefinitionText { space: "other", ..text("x", 225, "uint8") })
+            .expect("another space");
+    }
+
+    #[test]
+    fn custom_definition_replaces_what_kea_2_2_does_not_know_and_option_43() {
+        let mut definitions = Definitions::default();
+        definitions.add(&text("my-routes", 121, "binary")).expect("121 is newer than 2.2");
+        definitions
+            .add(&DefinitionText { encapsulate: "339", ..text("vendor", 43, "empty") })
+            .expect("43 is free");
+        assert_eq!(Some("my-routes"), definitions.by_code("dhcp4", 121).map(|found| found.name));
+        assert_eq!(Some(Some("339")), definitions.by_code("dhcp4", 43).map(|found| found.encapsulates));
+    }
+}

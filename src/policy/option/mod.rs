@@ -5,6 +5,8 @@
 //! [`OptionSet`](super::OptionSet). Never reads the configuration document itself: callers hand in plain values.
 
 pub mod definitions;
+#[cfg(test)]
+mod golden;
 pub mod internal;
 pub mod scope;
 pub mod table;

@@ -353,3 +353,113 @@ fn append_sub_option(payload: &mut Vec<u8>, code: u8, octets: &[u8]) {
         payload.extend(piece);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::definitions::DefinitionText;
+    use super::*;
+
+    fn named(name: &'static str, data: &'static str) -> OptionText<'static> {
+        OptionText {
+            name: Some(name),
+            code: None,
+            space: SPACE_DHCP4,
+            data: Cow::Borrowed(data),
+            csv_format: None,
+            always_send: false,
+            never_send: false,
+        }
+    }
+
+    fn coded(code: u8, data: &'static str) -> OptionText<'static> {
+        OptionText { name: None, code: Some(code), ..named("", data) }
+    }
+
+    #[test]
+    fn wrong_entries_are_refused_with_the_words_of_the_contract() {
+        let value =
+            |code: u8| format!("option data does not match option definition (space: dhcp4, code: {code}): ");
+        let rows = [
+            (
+                OptionText { name: None, ..named("", "1") },
+                "option data configuration requires one of 'code' or 'name' parameters to be specified"
+                    .to_owned(),
+            ),
+            (
+                named("foo", "01"),
+                "definition for the option 'dhcp4.foo' having code '0' does not exist".to_owned(),
+            ),
+            (
+                OptionText { csv_format: Some(true), ..coded(250, "01") },
+                "definition for the option 'dhcp4.' having code '250' does not exist".to_owned(),
+            ),
+            (
+                OptionText { code: Some(3), ..named("foo", "192.0.2.1") },
+                "specified option name 'foo' does not match the option definition: 'dhcp4.routers'"
+                    .to_owned(),
+            ),
+            (coded(0, "01"), "invalid option code '0'".to_owned()),
+            (coded(255, "01"), "invalid option code '255'".to_owned()),
+            (coded(250, "xyz"), "option data is not a valid string of hexadecimal digits: xyz".to_owned()),
+            (
+                OptionText { csv_format: Some(false), ..named("routers", "192.0.2.1") },
+                "option data is not a valid string of hexadecimal digits: 192.0.2.1".to_owned(),
+            ),
+            (OptionText { csv_format: Some(false), ..named("routers", "C00002") }, value(3)),
+            (named("routers", "1.2.3.4, foo"), value(3)),
+            (named("routers", ""), value(3)),
+            (named("default-ip-ttl", "300"), value(23)),
+            (named("client-ndi", "1, 2"), value(94)),
+            (
+                OptionText { space: "bad space", ..coded(1, "01") },
+                "invalid option space name 'bad space'".to_owned(),
+            ),
+        ];
+        for (entry, words) in rows {
+            let (place, error) =
+                compile_scope(&[coded(224, "00"), entry], &Definitions::default()).expect_err(&words);
+            assert_eq!(1, place);
+            assert!(error.to_string().starts_with(&words), "{error}");
+        }
+    }
+
+    #[test]
+    fn entries_without_effect_are_warned_about() {
+        let list = [
+            coded(53, "05"),
+            coded(61, "0102"),
+            named("dhcp-max-message-size", "1500"),
+            named("routers", "192.0.2.1"),
+            named("routers", "192.0.2.2"),
+            OptionText { space: "docsis3-v4", ..coded(1, "20") },
+            named("domain-name", "a, b"),
+        ];
+        let scope = compile_scope(&list, &Definitions::default()).expect("all accepted");
+        let space = || SPACE_DHCP4.to_owned();
+        let expected = vec![
+            (0, OptionWarning::OwnedByServer { code: 53 }),
+            (1, OptionWarning::OwnedByServer { code: 61 }),
+            (2, OptionWarning::OnlyFromClients { code: 57 }),
+            (4, OptionWarning::Repeated { space: space(), code: 3 }),
+            (6, OptionWarning::ValuesIgnored { space: space(), code: 15, values: 1 }),
+            (5, OptionWarning::Unreachable { space: "docsis3-v4".to_owned(), code: 1 }),
+        ];
+        assert_eq!(expected, scope.warnings);
+        let sent: Vec<(u8, &[u8])> =
+            scope.options.iter().map(|option| (option.code, &*option.payload)).collect();
+        assert_eq!(vec![(3, &[192, 0, 2, 1][..]), (15, &b"a"[..])], sent);
+    }
+
+    #[test]
+    fn spaces_that_encapsulate_each_other_are_an_error() {
+        let mut definitions = Definitions::default();
+        for (space, encapsulate) in [(SPACE_DHCP4, "a"), ("a", "b"), ("b", "a")] {
+            let record_types = Vec::new();
+            let (name, code, kind, array) = ("x", 224, "empty", false);
+            let text = DefinitionText { name, code, kind, array, record_types, space, encapsulate };
+            definitions.add(&text).expect("sound by itself");
+        }
+        let list = ["dhcp4", "a", "b"].map(|space| OptionText { space, ..coded(224, "") });
+        assert!(matches!(compile_scope(&list, &definitions), Err((_, OptionError::TooLong { .. }))));
+    }
+}

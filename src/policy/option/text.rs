@@ -143,17 +143,19 @@ fn encode_value(kind: DataType, value: &str, octets: &mut Vec<u8>) -> Result<(),
         }
         DataType::Ipv6Prefix => encode_ipv6_prefix(value, octets)?,
         DataType::LongTuple => {
+            let text = text_octets(value);
             let len =
-                u16::try_from(value.len()).map_err(|_| malformed(value, "a text of up to 65535 octets"))?;
+                u16::try_from(text.len()).map_err(|_| malformed(value, "a text of up to 65535 octets"))?;
             octets.extend(len.to_be_bytes());
-            octets.extend(value.as_bytes());
+            octets.extend(text);
         }
         DataType::Psid => encode_psid(value, octets)?,
-        DataType::String => octets.extend(value.as_bytes()),
+        DataType::String => octets.extend(text_octets(value)),
         DataType::Tuple => {
+            let text = text_octets(value);
             octets
-                .push(u8::try_from(value.len()).map_err(|_| malformed(value, "a text of up to 255 octets"))?);
-            octets.extend(value.as_bytes());
+                .push(u8::try_from(text.len()).map_err(|_| malformed(value, "a text of up to 255 octets"))?);
+            octets.extend(text);
         }
         DataType::Uint8 => octets.push(integer(value, "uint8", 0, u8::MAX.into())? as u8),
         DataType::Uint16 => {
@@ -378,5 +380,159 @@ fn skip_domain_name(mut octets: &[u8]) -> Option<&[u8]> {
             192..=255 => return rest.get(1..),
             64..=191 => return None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::table::standard;
+    use super::*;
+
+    fn definition(kind: DataType, array: bool) -> OptionDefinition<'static> {
+        let fields = &[DataType::Uint8, DataType::Fqdn, DataType::Tuple, DataType::String];
+        let fields: &[DataType] =
+            if kind == DataType::Record { &fields[..if array { 3 } else { 4 }] } else { &[] };
+        OptionDefinition {
+            code: 200,
+            name: "x",
+            kind,
+            fields,
+            array,
+            encapsulates: None,
+            newer_than_22: false,
+        }
+    }
+
+    const KINDS: [DataType; 18] = [
+        DataType::Binary,
+        DataType::Boolean,
+        DataType::Empty,
+        DataType::Fqdn,
+        DataType::Int8,
+        DataType::Int16,
+        DataType::Int32,
+        DataType::Ipv4Address,
+        DataType::Ipv6Address,
+        DataType::Ipv6Prefix,
+        DataType::LongTuple,
+        DataType::Psid,
+        DataType::Record,
+        DataType::String,
+        DataType::Tuple,
+        DataType::Uint8,
+        DataType::Uint16,
+        DataType::Uint32,
+    ];
+
+    #[test]
+    fn values_outside_their_type_are_refused() {
+        let rows = [
+            (DataType::Binary, "xyz"),
+            (DataType::Binary, "c0:123"),
+            (DataType::Binary, "0xé0"),
+            (DataType::Boolean, "yes"),
+            (DataType::Empty, "something"),
+            (DataType::Fqdn, "a..b"),
+            (DataType::Fqdn, &"a".repeat(64)),
+            (DataType::Fqdn, &"abcdefg.".repeat(33)),
+            (DataType::Int8, "-129"),
+            (DataType::Int16, "32768"),
+            (DataType::Int32, "2147483648"),
+            (DataType::Ipv4Address, "192.0.2"),
+            (DataType::Ipv6Address, "192.0.2.1"),
+            (DataType::Ipv6Prefix, "2001:db8::"),
+            (DataType::Ipv6Prefix, "2001:db8::/129"),
+            (DataType::Psid, "16/4"),
+            (DataType::Psid, "1/17"),
+            (DataType::Psid, "1"),
+            (DataType::String, ""),
+            (DataType::Tuple, &"x".repeat(256)),
+            (DataType::Uint8, "256"),
+            (DataType::Uint8, "-1"),
+            (DataType::Uint8, "0x-1"),
+            (DataType::Uint16, "abc"),
+            (DataType::Uint32, "4294967296"),
+            (DataType::Record, "1, a.b"),
+        ];
+        for (kind, text) in rows {
+            assert!(encode_text(&definition(kind, false), text).is_err(), "{kind:?} from {text:?}");
+        }
+    }
+
+    #[test]
+    fn values_without_a_place_are_counted_and_left_out() {
+        let rows = [
+            (DataType::Uint8, false, "1, 2, 3", "\u{1}", 2),
+            (DataType::Uint8, true, "1, 2", "\u{1}\u{2}", 0),
+            (DataType::String, false, "a\\,b, c", "a,b", 1),
+            (DataType::String, false, "a\\b", "a\\b", 0),
+            (DataType::String, false, "\u{e9}", "\u{e9}", 0),
+            (DataType::Record, false, "1, ., x", "\u{1}\0\u{1}x", 0),
+            (DataType::Record, false, "1, ., x, y, z", "\u{1}\0\u{1}xy", 1),
+        ];
+        for (kind, array, text, octets, ignored) in rows {
+            let encoded = encode_text(&definition(kind, array), text).expect(text);
+            assert_eq!((text_octets(octets), ignored), (encoded.octets, encoded.values_ignored), "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_are_read_in_every_form_kea_writes() {
+        for text in ["C0000201", "c0:00:02:01", "C0 00 02 01", "0xC0000201", "c0:0:2:1"] {
+            assert_eq!(Ok(vec![192, 0, 2, 1]), hexadecimal(text), "{text}");
+        }
+        assert_eq!(Ok(b"text".to_vec()), hexadecimal("'text'"));
+        assert_eq!(Ok(vec![1, 2, 3]), hexadecimal("10203"));
+        assert_eq!(Ok(Vec::new()), hexadecimal(""));
+    }
+
+    #[test]
+    fn octets_that_cannot_be_a_value_are_refused() {
+        let rows: [(DataType, bool, &[u8], bool); 12] = [
+            (DataType::Ipv4Address, true, &[1, 2, 3, 4, 5, 6, 7, 8], true),
+            (DataType::Ipv4Address, true, &[1, 2, 3], false),
+            (DataType::Ipv4Address, true, &[], false),
+            (DataType::Uint8, false, &[1, 2], false),
+            (DataType::Uint16, true, &[1, 2, 3], false),
+            (DataType::Fqdn, false, &[1, b'a', 0], true),
+            (DataType::Fqdn, false, &[1, b'a'], false),
+            (DataType::Fqdn, true, &[1, b'a', 0, 192, 0], true),
+            (DataType::Tuple, true, &[1, b'a', 2, b'b'], false),
+            (DataType::Record, false, &[1, 0, 0], true),
+            (DataType::Ipv6Prefix, false, &[129, 0], false),
+            (DataType::Empty, false, &[1, 1, 1], true),
+        ];
+        for (kind, array, octets, sound) in rows {
+            assert_eq!(sound, check_octets(&definition(kind, array), octets).is_ok(), "{kind:?} {octets:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_encodes_to_sound_octets_or_is_refused(
+            text in "([0-9a-f.:/, \\\\|=-]|true|example|\\PC){0,24}",
+            kind in prop::sample::select(&KINDS[..]),
+            array in any::<bool>(),
+        ) {
+            let definition = definition(kind, array);
+            if let Ok(encoded) = encode_text(&definition, &text) {
+                prop_assert_eq!(Ok(()), check_octets(&definition, &encoded.octets));
+            }
+        }
+
+        #[test]
+        fn any_text_and_any_octets_pass_the_standard_definitions_without_panic(
+            text in "([0-9a-f.:/, \\\\|=-]|alpn=|port=|\\PC){0,32}",
+            octets in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            for definition in standard("dhcp4") {
+                if let Ok(encoded) = encode_text(definition, &text) {
+                    prop_assert_eq!(Ok(()), check_octets(definition, &encoded.octets));
+                }
+                let _ = check_octets(definition, &octets);
+            }
+        }
     }
 }
