@@ -4,4 +4,5 @@
 mod clients;
 #[path = "../kea/mod.rs"]
 mod kea;
+mod pair;
 mod support;

@@ -73,6 +73,10 @@ impl Client {
                 ("dhclient", all)
             }
             Kind::Dhcpcd => {
+                if !folder.join("events").exists() {
+                    // dhcpcd remembers leases by interface name; what an earlier run has left is not this client's.
+                    let _ = std::fs::remove_file(format!("/var/lib/dhcpcd/{interface}.lease"));
+                }
                 let configuration = text(folder.join("conf"));
                 // dhcpcd runs its script with an environment of its own.
                 let settings = format!(

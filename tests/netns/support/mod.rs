@@ -1,9 +1,12 @@
 //! What the end-to-end tests share: namespaces, processes in them, frames on the wire, servers and clients.
 
+pub mod certificates;
 pub mod client;
+pub mod control;
 pub mod frame;
 pub mod lan;
 pub mod namespace;
+pub mod pair;
 pub mod process;
 pub mod server;
 pub mod sys;
