@@ -200,7 +200,7 @@ fn maps(dhcp4: &mut Object, dialect: Dialect) {
 fn reservation_modes(scope: &mut Object) {
     let mode = scope.get("reservation-mode").and_then(Value::as_str);
     let (global, in_subnet, out_of_pool) = match mode {
-        Some("disabled") => (false, false, false),
+        Some("disabled" | "off") => (false, false, false),
         Some("out-of-pool") => (false, true, true),
         Some("global") => (true, false, false),
         Some("all") => (false, true, false),

@@ -157,3 +157,105 @@ fn entry_position<'a>(settings: &'a InterfacesConfig, wanted: &str) -> &'a confi
     });
     entry.map_or(&settings.socket_type.position, |entry| &entry.position)
 }
+
+#[cfg(test)]
+mod tests {
+    use config::{Located, Position};
+
+    use super::*;
+
+    fn host() -> Vec<HostInterface> {
+        let interface = |ifindex, name: &str, addresses: &[[u8; 4]], up, loopback| HostInterface {
+            ifindex,
+            name: name.to_owned(),
+            mac: [2, 0, 0, 0, 0, 1],
+            addresses: addresses.iter().map(|octets| Ipv4Addr::from(*octets)).collect(),
+            up,
+            loopback,
+        };
+        vec![
+            interface(1, "lo", &[[127, 0, 0, 1]], true, true),
+            interface(2, "eth0", &[[192, 0, 2, 1], [192, 0, 2, 2]], true, false),
+            interface(3, "eth1", &[[198, 51, 100, 1]], true, false),
+            interface(4, "down0", &[[203, 0, 113, 1]], false, false),
+            interface(5, "bare0", &[], true, false),
+        ]
+    }
+
+    /// Entries as a file has them, told apart as the reader does.
+    fn settings(entries: &[&str], socket_type: SocketType) -> InterfacesConfig {
+        let place = Position::start_of("file");
+        let entry = |text: &&str| match text.split_once('/') {
+            None if *text == "*" => InterfaceEntry::All,
+            None => InterfaceEntry::Name((*text).to_owned()),
+            Some((name, address)) => {
+                InterfaceEntry::NameAndAddress(name.to_owned(), address.parse().expect("an address"))
+            }
+        };
+        InterfacesConfig {
+            interfaces: entries.iter().map(|text| Located::written(entry(text), place.clone())).collect(),
+            socket_type: Located::written(socket_type, place.clone()),
+        }
+    }
+
+    #[test]
+    fn selection_follows_entries_socket_type_and_state() {
+        use SocketType::{Raw, Udp};
+        // Entries, socket type, selected interfaces with the number of their sockets, missing ones.
+        type Row =
+            (&'static [&'static str], SocketType, &'static [(&'static str, usize)], &'static [&'static str]);
+        let rows: &[Row] = &[
+            (&[], Raw, &[], &[]),
+            (&["*"], Raw, &[("eth0", 2), ("eth1", 1)], &[]),
+            (&["*"], Udp, &[("eth0", 2), ("eth1", 1)], &[]),
+            (&["*", "eth0/192.0.2.2"], Raw, &[("eth0", 1), ("eth1", 1)], &[]),
+            (&["eth0"], Raw, &[("eth0", 2)], &[]),
+            (&["eth1", "eth0"], Raw, &[("eth0", 2), ("eth1", 1)], &[]),
+            (&["eth0/192.0.2.2", "eth0/192.0.2.1"], Raw, &[("eth0", 2)], &[]),
+            (&["lo"], Raw, &[], &[]),
+            (&["lo"], Udp, &[("lo", 1)], &[]),
+            (&["lo/127.0.0.1", "*"], Udp, &[("lo", 1), ("eth0", 2), ("eth1", 1)], &[]),
+            (&["down0"], Raw, &[], &["down0"]),
+            (&["bare0"], Raw, &[], &["bare0"]),
+            (&["wlan0", "eth1"], Raw, &[("eth1", 1)], &["wlan0"]),
+            (&["eth0/192.0.2.9"], Raw, &[], &["eth0"]),
+            (&["eth0/192.0.2.9", "eth0/192.0.2.1"], Raw, &[("eth0", 1)], &["eth0"]),
+        ];
+        for (entries, socket_type, selected, missing) in rows {
+            let mut report = Diagnostics::default();
+            let selection = select(&settings(entries, *socket_type), &host(), false, &mut report);
+            let sockets: Vec<(&str, usize)> = selection
+                .interfaces
+                .iter()
+                .map(|interface| (interface.name.as_str(), interface.socket_addresses.len()))
+                .collect();
+            assert_eq!(selected.to_vec(), sockets, "{entries:?}");
+            assert_eq!(missing.to_vec(), selection.missing, "{entries:?}");
+            let warnings = report.finish().expect("nothing here is an error");
+            let served =
+                entries.iter().all(|entry| *entry != "lo" || *socket_type == Udp) && missing.is_empty();
+            assert_eq!(served, warnings.is_empty(), "{entries:?}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn missing_interface_or_address_is_an_error_where_it_must_exist() {
+        for entry in ["wlan0", "eth0/192.0.2.9"] {
+            let mut report = Diagnostics::default();
+            select(&settings(&[entry], SocketType::Raw), &host(), true, &mut report);
+            assert!(report.has_errors(), "{entry}");
+        }
+    }
+
+    #[test]
+    fn interface_selected_twice_is_an_error() {
+        for entries in
+            [["eth0", "eth0/192.0.2.1"], ["eth0/192.0.2.1", "eth0"], ["eth0/192.0.2.1"; 2], ["eth0"; 2]]
+        {
+            let mut report = Diagnostics::default();
+            select(&settings(&entries, SocketType::Raw), &host(), false, &mut report);
+            let error = report.finish().expect_err("selected twice");
+            assert_eq!("interface 'eth0' has already been selected", error.first().message);
+        }
+    }
+}

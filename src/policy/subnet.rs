@@ -60,7 +60,7 @@ pub(super) fn compile(
         valid_lifetime,
         renew_timer_s,
         rebind_timer_s,
-        tee_percent: tee_percent(entry, &scope, report),
+        tee_percent: tee_percent(&scope),
         match_client_id: value(&scope.match_client_id).unwrap_or(true),
         authoritative: value(&scope.authoritative).unwrap_or(false),
         store_extended_info: value(&scope.store_extended_info).unwrap_or(false),
@@ -93,86 +93,45 @@ fn check_interface(entry: &config::subnet::Subnet, context: &Context<'_>, report
     }
 }
 
-/// PKT-55. The reader leaves the relation of the three to this place, because they may come from two scopes.
+/// PKT-55. The reader has seen to min ≤ default ≤ max with everything inherited.
 fn lifetimes(entry: &config::subnet::Subnet, scope: &Scope, report: &mut Diagnostics) -> LifetimeTriplet {
     let default_s = value(&scope.valid_lifetime_s).unwrap_or(VALID_LIFETIME_S);
     let min_s = value(&scope.min_valid_lifetime_s).unwrap_or(default_s);
     let max_s = value(&scope.max_valid_lifetime_s).unwrap_or(default_s);
-    let place = |setting: &Option<Located<u32>>| {
-        setting.as_ref().map_or_else(|| entry.position.clone(), |setting| setting.position.clone())
-    };
-    let subnet = entry.prefix.value;
-    if min_s > default_s {
-        let message = format!(
-            "the value of min-valid-lifetime ({min_s}) is not less than (default) valid-lifetime ({default_s}) in subnet \
-             {subnet}"
-        );
-        report.error(&place(&scope.min_valid_lifetime_s), "min-valid-lifetime", message);
-    }
-    if max_s < default_s {
-        let message = format!(
-            "the value of max-valid-lifetime ({max_s}) is not greater than (default) valid-lifetime ({default_s}) in \
-             subnet {subnet}"
-        );
-        report.error(&place(&scope.max_valid_lifetime_s), "max-valid-lifetime", message);
-    }
-    if default_s == 0 {
+    if let Some(lifetime) = scope.valid_lifetime_s.as_ref().filter(|lifetime| lifetime.value == 0) {
+        let subnet = entry.prefix.value;
         let message =
             format!("a valid-lifetime of 0 in subnet {subnet}: every lease is expired when it is given");
-        report.warn(&place(&scope.valid_lifetime_s), "valid-lifetime", message);
+        report.warn(&lifetime.position, "valid-lifetime", message);
     }
     LifetimeTriplet { min_s, default_s, max_s }
 }
 
-/// PKT-57 and PKT-58. A T1 that lies behind T2 is dropped, as Kea 3.x does.
+/// PKT-57 and PKT-58. A T1 that lies behind T2 is not sent, which the reader has warned about.
 fn timers(
     entry: &config::subnet::Subnet,
     scope: &Scope,
     lifetime: LifetimeTriplet,
     report: &mut Diagnostics,
 ) -> (Option<u32>, Option<u32>) {
-    let subnet = entry.prefix.value;
-    let (renew, rebind) = (&scope.renew_timer_s, &scope.rebind_timer_s);
-    for (key, timer) in [("renew-timer", renew), ("rebind-timer", rebind)] {
+    for (key, timer) in [("renew-timer", &scope.renew_timer_s), ("rebind-timer", &scope.rebind_timer_s)] {
         if let Some(timer) = timer.as_ref().filter(|timer| timer.value >= lifetime.max_s) {
             let message = format!(
-                "{key} ({}) is not less than the longest lifetime ({}) of subnet {subnet}; it is never sent",
-                timer.value, lifetime.max_s
+                "{key} ({}) is not less than the longest lifetime ({}) of subnet {}; it is never sent",
+                timer.value, lifetime.max_s, entry.prefix.value
             );
             report.warn(&timer.position, key, message);
         }
     }
-    match (renew, rebind) {
-        (Some(renew), Some(rebind)) if renew.value > rebind.value => {
-            let message = format!(
-                "the value of renew-timer ({}) is greater than the value of rebind-timer ({}) in subnet {subnet}; \
-                 renew-timer is ignored",
-                renew.value, rebind.value
-            );
-            report.warn(&renew.position, "renew-timer", message);
-            (None, Some(rebind.value))
-        }
-        _ => (value(renew), value(rebind)),
-    }
+    let (renew_s, rebind_s) = (value(&scope.renew_timer_s), value(&scope.rebind_timer_s));
+    (renew_s.filter(|renew_s| rebind_s.is_none_or(|rebind_s| *renew_s <= rebind_s)), rebind_s)
 }
 
-fn tee_percent(
-    entry: &config::subnet::Subnet,
-    scope: &Scope,
-    report: &mut Diagnostics,
-) -> Option<(f64, f64)> {
+/// The reader has seen to t1 < t2.
+fn tee_percent(scope: &Scope) -> Option<(f64, f64)> {
     let t1 = value(&scope.t1_percent).unwrap_or(T1_PERCENT);
     let t2 = value(&scope.t2_percent).unwrap_or(T2_PERCENT);
-    if !value(&scope.calculate_tee_times).unwrap_or(false) {
-        return None;
-    }
-    if t1 >= t2 {
-        let place = scope.t1_percent.as_ref().or(scope.t2_percent.as_ref());
-        let place = place.map_or(&entry.position, |setting| &setting.position);
-        let message = format!("t1-percent:  {t1} is invalid, it must be less than t2-percent: {t2}");
-        report.error(place, "t1-percent", message);
-    }
-    Some((t1, t2))
+    value(&scope.calculate_tee_times).unwrap_or(false).then_some((t1, t2))
 }
 
 /// ALC-51. Either bound at 0 turns caching off; both then say so, and no caller needs to know the rule.
