@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::LeaseState;
+
 /// Shards to a row are padded to this many words, so that two shards do not write to one cache line.
 const LINE_WORDS: usize = 16;
 
@@ -77,6 +79,16 @@ impl LeaseCounts {
     /// Kea's `assigned-addresses`: leases in use, declined ones included.
     pub fn assigned(self) -> u64 {
         self.default + self.declined
+    }
+
+    /// The count of leases in `state`.
+    pub(super) fn of_state(&mut self, state: LeaseState) -> &mut u64 {
+        match state {
+            LeaseState::Default => &mut self.default,
+            LeaseState::Declined => &mut self.declined,
+            LeaseState::ExpiredReclaimed => &mut self.expired_reclaimed,
+            LeaseState::Released => &mut self.released,
+        }
     }
 
     /// Leases in any state.

@@ -8,11 +8,26 @@
 //! is available and not held for a client that was offered it. Both are words of bits, kept up to date by every
 //! call and by [`Partition::advance`], which must run about once a second.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{FreeCounts, Identities, Lease, LeaseCounts, OwnerTable, SubnetSpace};
+use super::block::SubnetBlocks;
+use super::expiry::Expiry;
+use super::hold::{Hold, Holds};
+use super::table::{LeaseRow, LeaseTable, NOT_FILED};
+use super::{FreeCounts, Identities, IdentityIndex, Lease, LeaseCounts, LeaseState, OwnerTable, SubnetSpace};
 use crate::Now;
+
+/// Holds that are over and are looked at per allocation: more than one hold is made, so they cannot pile up.
+const HOLDS_ENDED_PER_CALL: usize = 16;
+
+/// Holds of a subnet that are offered to `accept` once nothing else is left.
+const HOLDS_REUSED_PER_CALL: usize = 256;
+
+/// Subnet of a hold on an address outside of every pool; no subnet has this id.
+const NO_SUBNET: u32 = 0;
 
 /// Limits of a partition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,6 +69,29 @@ pub struct PartitionMemory {
 #[derive(Debug)]
 pub struct Partition {
     shard: u8,
+    owners: Arc<OwnerTable>,
+    free: Arc<FreeCounts>,
+    limits: PartitionLimits,
+    /// Ascending by id.
+    subnets: Vec<SubnetBlocks>,
+    /// Ascending by first address.
+    pools: Vec<PoolPlace>,
+    table: LeaseTable,
+    counts: BTreeMap<(u32, u32), LeaseCounts>,
+    expiry: Expiry,
+    holds: Holds,
+    identities: Identities,
+}
+
+/// Where the pools that hold an address are.
+#[derive(Clone, Copy, Debug)]
+struct PoolPlace {
+    first: u32,
+    last: u32,
+    /// Greatest `last` of this pool and those before it: where looking back may stop.
+    reach: u32,
+    /// Position in `subnets`.
+    subnet: usize,
 }
 
 impl Partition {
@@ -65,13 +103,31 @@ impl Partition {
         subnets: &[SubnetSpace],
         limits: PartitionLimits,
     ) -> Self {
-        todo!()
+        let identities = Identities {
+            hardware: IdentityIndex::new(limits.index_entries_max),
+            client_id: IdentityIndex::new(limits.index_entries_max),
+        };
+        let mut partition = Self {
+            shard,
+            owners,
+            free,
+            limits,
+            subnets: Vec::new(),
+            pools: Vec::new(),
+            table: LeaseTable::default(),
+            counts: BTreeMap::new(),
+            expiry: Expiry::default(),
+            holds: Holds::new(limits.offer_holds_max),
+            identities,
+        };
+        partition.lay_out(subnets);
+        partition
     }
 
-    /// Puts another configuration in force: leases stay, free words are made anew, iterative pointers of
-    /// surviving subnets start over as in Kea, offer holds stay. Leases that `owners` gives to another shard are
-    /// taken out and returned, for the caller to hand over (none, where `owners` came from
-    /// [`OwnerTable::rebuild`] with every stray block).
+    /// Puts another configuration in force: leases and offer holds stay, free words are made anew, iterative
+    /// pointers start over as in Kea. Leases that `owners` gives to another shard are taken out and returned,
+    /// for the caller to hand over (none, where `owners` came from [`OwnerTable::rebuild`] with every stray
+    /// lease). Costs a look at every lease.
     pub fn reconfigure(
         &mut self,
         now: Now,
@@ -79,27 +135,45 @@ impl Partition {
         free: Arc<FreeCounts>,
         subnets: &[SubnetSpace],
     ) -> Vec<Lease> {
-        todo!()
+        self.owners = owners;
+        self.free = free;
+        let addresses: Vec<u32> = self.table.rows_from(0).map(|(address, _)| address).collect();
+        let moved = addresses.iter().filter(|&&address| !self.owns(address.into()));
+        let moved: Vec<u32> = moved.copied().collect();
+        let moved = moved.into_iter().filter_map(|address| self.take_out(address)).collect();
+        self.lay_out(subnets);
+        for address in addresses {
+            self.refresh(address, now);
+        }
+        let mut holds = std::mem::replace(&mut self.holds, Holds::new(self.limits.offer_holds_max));
+        while let Some(hold) = holds.oldest() {
+            holds.remove(hold.address);
+            if self.owns(hold.address.into()) {
+                let subnet_id = self.subnet_of(hold.address);
+                self.insert_hold(now, Hold { subnet_id, ..hold });
+            }
+        }
+        moved
     }
 
     /// Whether this shard owns `address`.
     pub fn owns(&self, address: Ipv4Addr) -> bool {
-        todo!()
+        self.owners.owner_of(address) == self.shard
     }
 
     /// The owner table in force.
     pub fn owners(&self) -> &Arc<OwnerTable> {
-        todo!()
+        &self.owners
     }
 
     /// The free counts in force, shared by all shards.
     pub fn free_counts(&self) -> &Arc<FreeCounts> {
-        todo!()
+        &self.free
     }
 
     /// The lease of `address`, expired or not.
     pub fn get(&self, address: Ipv4Addr) -> Option<Lease> {
-        todo!()
+        self.table.get(address.into())
     }
 
     /// Stores `lease` and ends any hold on its address. True when there was no lease before.
@@ -107,7 +181,30 @@ impl Partition {
     /// # Panics
     /// When this shard does not own the address.
     pub fn upsert(&mut self, now: Now, lease: &Lease) -> bool {
-        todo!()
+        self.assert_owner(lease.address);
+        let address = u32::from(lease.address);
+        let filed = self.table.row(address).map(|row| (row.state(), row.filed));
+        if let Some((LeaseState::ExpiredReclaimed, filed)) = filed {
+            self.expiry.reclaimed.remove(&(filed, address));
+        }
+        let expire = (!lease.is_infinite()).then(|| lease.expire());
+        let waiting = filed.filter(|&(state, _)| state != LeaseState::ExpiredReclaimed);
+        let waiting = waiting.map_or(NOT_FILED, |(_, filed)| filed);
+        let filed = if lease.state == LeaseState::ExpiredReclaimed {
+            self.expiry.waiting.remove(&(waiting, address));
+            self.expiry.reclaim(address, expire)
+        } else {
+            self.expiry.wait(address, waiting, expire)
+        };
+        let replaced = self.table.upsert(lease, filed);
+        if let Some(row) = &replaced {
+            self.uncount(row);
+        }
+        let counts = self.counts.entry((lease.subnet_id, lease.pool_id)).or_default();
+        *counts.of_state(lease.state) += 1;
+        self.holds.remove(address);
+        self.refresh(address, now);
+        replaced.is_none()
     }
 
     /// Removes and returns the lease of `address`.
@@ -115,123 +212,348 @@ impl Partition {
     /// # Panics
     /// When this shard does not own the address.
     pub fn remove(&mut self, now: Now, address: Ipv4Addr) -> Option<Lease> {
-        todo!()
+        self.assert_owner(address);
+        let lease = self.take_out(address.into())?;
+        self.refresh(address.into(), now);
+        Some(lease)
     }
 
     /// Picks an open address of `subnet_id` that `accept` takes, holds it for `client` and returns it. With none
-    /// left the oldest hold that `accept` takes is reused. `client` is the keyed hash of the client's identity;
-    /// its former hold, if any, ends. `None` when nothing of the subnet is available here.
+    /// left it is the address the client already holds, or else that of the oldest hold that `accept` takes.
+    /// `client` is the keyed hash of the client's identity; its former hold, if any, ends. `None` when nothing
+    /// of the subnet is available here. `accept` is asked at most once per address that is open.
     pub fn allocate(
         &mut self,
         now: Now,
         subnet_id: u32,
         client: u64,
         pick: Pick,
-        accept: impl FnMut(Ipv4Addr) -> bool,
+        mut accept: impl FnMut(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
-        todo!()
+        let slot = self.slot_of(subnet_id)?;
+        self.end_holds(now, HOLDS_ENDED_PER_CALL);
+        let mut at = match pick {
+            Pick::At(position) => Some(position),
+            Pick::Next => None,
+        };
+        for _ in 0..self.subnets[slot].available() {
+            let candidate = match at {
+                None => self.subnets[slot].take_next(),
+                Some(from) => self.subnets[slot].find_at(from).map(|(position, address)| {
+                    at = Some(position + 1);
+                    address
+                }),
+            };
+            let Some(address) = candidate else { break };
+            if !self.is_available(now, address, client) {
+                // Pools of two subnets overlap, or the clock was set back.
+                self.refresh(address.into(), now);
+            } else if accept(address) {
+                self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
+                return Some(address);
+            }
+        }
+        let own = self.holds.of_client(client).filter(|hold| hold.subnet_id == subnet_id);
+        let oldest = self.holds.of_subnet(subnet_id).take(HOLDS_REUSED_PER_CALL);
+        let reused = own.into_iter().chain(oldest).find(|hold| {
+            self.table.row(hold.address).is_none_or(|row| row.is_available(now.wall_s()))
+                && accept(hold.address.into())
+        })?;
+        let address = Ipv4Addr::from(reused.address);
+        self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
+        Some(address)
     }
 
     /// Whether `client` may have `address`: this shard owns it, its lease is absent, reclaimed, released or
     /// expired, and no other client holds it. Whether it is in a pool is not asked.
     pub fn is_available(&self, now: Now, address: Ipv4Addr, client: u64) -> bool {
-        todo!()
+        let free = self.table.row(address.into()).is_none_or(|row| row.is_available(now.wall_s()));
+        let held = self.holds.of_address(address.into());
+        free && self.owns(address)
+            && held.is_none_or(|hold| hold.client == client || hold.until_ns <= now.monotonic_ns)
     }
 
-    /// Keeps `address` from other clients for the hold time; renews a hold of the same client. Another address
-    /// held for `client` is let go.
+    /// Keeps `address` from other clients for the hold time; renews a hold of the same client and ends one of
+    /// another. Another address held for `client` is let go.
     ///
     /// # Panics
     /// When this shard does not own the address.
     pub fn hold(&mut self, now: Now, address: Ipv4Addr, client: u64) {
-        todo!()
+        self.assert_owner(address);
+        let subnet_id = self.subnet_of(address.into());
+        self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
     }
 
     /// The address this shard holds for `client`.
     pub fn held(&self, now: Now, client: u64) -> Option<Ipv4Addr> {
-        todo!()
+        let hold = self.holds.of_client(client).filter(|hold| hold.until_ns > now.monotonic_ns)?;
+        Some(hold.address.into())
     }
 
     /// Ends the hold on `address`, if there is one.
     pub fn release_hold(&mut self, now: Now, address: Ipv4Addr) {
-        todo!()
+        if self.holds.remove(address.into()).is_some() {
+            self.refresh(address.into(), now);
+        }
     }
 
     /// Available addresses of the subnet at this shard, held ones included; 0 for an unknown subnet.
     pub fn free_count(&self, subnet_id: u32) -> u32 {
-        todo!()
+        self.slot_of(subnet_id).map_or(0, |slot| free_of(&self.subnets[slot]))
     }
 
     /// Addresses in all pools of the subnet, over all shards; the range of [`Pick::At`].
     pub fn capacity(&self, subnet_id: u32) -> u64 {
-        todo!()
+        self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].capacity())
     }
 
     /// Hands up to `limit` leases with an address above `after`, ascending, to `each`; only those of `subnets`
     /// unless it is empty. Costs what it passes over, at most every lease of the shard.
     pub fn page(&self, after: Option<Ipv4Addr>, limit: usize, subnets: &[u32], each: impl FnMut(Lease)) {
-        todo!()
+        let from = match after {
+            None => Some(0),
+            Some(after) => u32::from(after).checked_add(1),
+        };
+        let Some(from) = from else { return };
+        let wanted = |row: &LeaseRow| subnets.is_empty() || subnets.contains(&row.subnet_id());
+        self.table.leases_from(from, wanted).take(limit).for_each(each);
     }
 
     /// Hands every lease, ascending by address, to `each`.
     pub fn for_each(&self, each: impl FnMut(Lease)) {
-        todo!()
+        self.table.leases_from(0, |_| true).for_each(each);
+    }
+
+    /// Addresses of leases outside every subnet, one per 64-address block: what [`OwnerTable::rebuild`] asks for.
+    pub fn strays(&self) -> Vec<Ipv4Addr> {
+        let mut strays: Vec<u32> = Vec::new();
+        for (address, _) in self.table.rows_from(0) {
+            let known = strays.last().is_some_and(|last| last >> 6 == address >> 6);
+            if !known && self.owners.is_stray(address.into()) {
+                strays.push(address);
+            }
+        }
+        strays.into_iter().map(Ipv4Addr::from).collect()
     }
 
     /// How many leases there are, in any state.
     pub fn len(&self) -> usize {
-        todo!()
+        self.table.len()
     }
 
     /// Whether there is no lease.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.table.is_empty()
     }
 
-    /// Lease counts per subnet and pool id, in that order; zero rows are left out.
+    /// Lease counts per (subnet id, pool id), ascending; those without a lease are left out.
     pub fn counts(&self) -> impl Iterator<Item = ((u32, u32), LeaseCounts)> + '_ {
-        todo!();
-        #[allow(unreachable_code)]
-        std::iter::empty()
+        self.counts.iter().map(|(&key, &counts)| (key, counts))
     }
 
     /// Lets the clock reach `now`: addresses whose lease has run out become available, holds that are over end.
     /// Looks at no more than `limit` of each; true when more are waiting. A wall clock that was set back is
     /// followed back.
     pub fn advance(&mut self, now: Now, limit: usize) -> bool {
-        todo!()
+        let holds_left = self.end_holds(now, limit);
+        let due = Expiry::due_before(now.wall_s());
+        for _ in 0..limit {
+            let entry = if self.expiry.seen < due {
+                self.expiry.waiting.range(self.expiry.seen..due).next().copied()
+            } else {
+                self.expiry.waiting.range(due..self.expiry.seen).next_back().copied()
+            };
+            let Some(entry) = entry else {
+                self.expiry.seen = due;
+                return holds_left;
+            };
+            let (second, address) = entry;
+            if self.expiry.seen >= due {
+                self.expiry.seen = entry;
+            } else {
+                // Every address is below the limited broadcast address, which is never leased; if a file says
+                // otherwise, its entry is passed with the whole second.
+                self.expiry.seen = address.checked_add(1).map_or((second + 1, 0), |next| (second, next));
+                self.settle(entry);
+            }
+            self.refresh(address, now);
+        }
+        true
     }
 
     /// Appends up to `limit` expired leases that await reclamation (state other than 2, ALC-43) to `out`, oldest
     /// first. A lease stays in the list until it is removed or stored with another state or expiry.
     pub fn expired(&mut self, now: Now, limit: usize, out: &mut Vec<Lease>) {
-        todo!()
+        let due = Expiry::due_before(now.wall_s());
+        let mut after = Bound::Unbounded;
+        let full = out.len() + limit;
+        while out.len() < full {
+            let next = self.expiry.waiting.range((after, Bound::Excluded(due))).next().copied();
+            let Some(entry) = next else { return };
+            after = Bound::Excluded(entry);
+            if self.settle(entry) {
+                out.extend(self.table.get(entry.1));
+            }
+        }
     }
 
     /// Appends up to `limit` addresses of reclaimed rows whose expiry is more than `hold_reclaimed_s` ago to
     /// `out`, oldest first (ALC-45).
     pub fn purgeable(&self, now: Now, hold_reclaimed_s: u32, limit: usize, out: &mut Vec<Ipv4Addr>) {
-        todo!()
-    }
-
-    /// Wall-clock second at which the next lease runs out or the next hold ends at the latest; `None` when
-    /// nothing is waiting.
-    pub fn next_deadline_wall_s(&self) -> Option<u64> {
-        todo!()
+        let due = Expiry::due_before(now.wall_s().saturating_sub(u64::from(hold_reclaimed_s)));
+        let rows = self.expiry.reclaimed.range(..due).take(limit);
+        out.extend(rows.map(|&(_, address)| Ipv4Addr::from(address)));
     }
 
     /// Identity indexes of the clients whose home or arrival shard this is.
     pub fn identities(&self) -> &Identities {
-        todo!()
+        &self.identities
     }
 
     /// The same, to change them.
     pub fn identities_mut(&mut self) -> &mut Identities {
-        todo!()
+        &mut self.identities
     }
 
-    /// Bytes kept, by part.
+    /// Bytes kept, by part. Costs a look at every lease.
     pub fn memory(&self) -> PartitionMemory {
-        todo!()
+        PartitionMemory {
+            table: self.table.memory(),
+            expiry: self.expiry.memory(),
+            blocks: self.subnets.iter().map(SubnetBlocks::memory).sum(),
+            holds: self.holds.memory(),
+            indexes: self.identities.hardware.memory() + self.identities.client_id.memory(),
+        }
+    }
+
+    fn assert_owner(&self, address: Ipv4Addr) {
+        let owner = self.owners.owner_of(address);
+        assert!(owner == self.shard, "shard {} is asked to change {address}, which {owner} owns", self.shard);
+    }
+
+    /// Makes the free words of `subnets` as if there were no lease.
+    fn lay_out(&mut self, subnets: &[SubnetSpace]) {
+        let blocks = subnets.iter().map(|subnet| SubnetBlocks::new(subnet, &self.owners, self.shard));
+        self.subnets = blocks.collect();
+        self.subnets.sort_by_key(|blocks| blocks.subnet_id);
+        let places = self.subnets.iter().enumerate().flat_map(|(subnet, blocks)| {
+            blocks.ranges().map(move |(first, last)| PoolPlace { first, last, reach: last, subnet })
+        });
+        self.pools = places.collect();
+        self.pools.sort_by_key(|place| place.first);
+        let mut reach = 0;
+        for place in &mut self.pools {
+            reach = reach.max(place.last);
+            place.reach = reach;
+        }
+        for blocks in &self.subnets {
+            self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+        }
+    }
+
+    fn slot_of(&self, subnet_id: u32) -> Option<usize> {
+        self.subnets.binary_search_by_key(&subnet_id, |blocks| blocks.subnet_id).ok()
+    }
+
+    /// Subnet whose pool holds `address`.
+    fn subnet_of(&self, address: u32) -> u32 {
+        let mut places = places_of(&self.pools, address);
+        places.next().map_or(NO_SUBNET, |place| self.subnets[place.subnet].subnet_id)
+    }
+
+    /// Sets the bits of `address` by its lease and hold. Only for addresses this shard owns or has just lost.
+    fn refresh(&mut self, address: u32, now: Now) {
+        let owned = self.owns(address.into());
+        let available = self.table.row(address).is_none_or(|row| row.is_available(now.wall_s()));
+        let held = self.holds.of_address(address).is_some();
+        for place in places_of(&self.pools, address) {
+            let blocks = &mut self.subnets[place.subnet];
+            if blocks.put(address, owned && available, held) {
+                self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+            }
+        }
+    }
+
+    fn take_out(&mut self, address: u32) -> Option<Lease> {
+        let lease = self.table.get(address)?;
+        let row = self.table.remove(address)?;
+        if row.state() == LeaseState::ExpiredReclaimed {
+            self.expiry.reclaimed.remove(&(row.filed, address));
+        } else {
+            self.expiry.waiting.remove(&(row.filed, address));
+        }
+        self.uncount(&row);
+        Some(lease)
+    }
+
+    fn uncount(&mut self, row: &LeaseRow) {
+        let key = (row.subnet_id(), row.pool_id());
+        if let Some(counts) = self.counts.get_mut(&key) {
+            *counts.of_state(row.state()) -= 1;
+            if counts.total() == 0 {
+                self.counts.remove(&key);
+            }
+        }
+    }
+
+    fn new_hold(&self, now: Now, address: Ipv4Addr, client: u64, subnet_id: u32) -> Hold {
+        let until_ns = now.monotonic_ns.saturating_add(self.limits.offer_hold_ms.saturating_mul(1_000_000));
+        Hold { address: address.into(), client, subnet_id, until_ns }
+    }
+
+    fn insert_hold(&mut self, now: Now, hold: Hold) {
+        let mut ended = [hold.address; 4];
+        let mut count = 1;
+        self.holds.insert(hold, |other| {
+            ended[count] = other.address;
+            count += 1;
+        });
+        for &address in &ended[..count] {
+            self.refresh(address, now);
+        }
+    }
+
+    /// Ends up to `limit` holds that are over; true when more are.
+    fn end_holds(&mut self, now: Now, limit: usize) -> bool {
+        for _ in 0..limit {
+            match self.holds.oldest() {
+                Some(hold) if hold.until_ns <= now.monotonic_ns => {
+                    self.holds.remove(hold.address);
+                    self.refresh(hold.address, now);
+                }
+                _ => return false,
+            }
+        }
+        self.holds.oldest().is_some_and(|hold| hold.until_ns <= now.monotonic_ns)
+    }
+
+    /// Moves an entry that came up early to where its lease has got to; true when it did not.
+    fn settle(&mut self, entry: (u32, u32)) -> bool {
+        let (second, address) = entry;
+        let expire = self.table.row(address).and_then(LeaseRow::expire);
+        let actual = Expiry::second(expire);
+        if actual == second {
+            return true;
+        }
+        self.expiry.waiting.remove(&entry);
+        if actual != NOT_FILED {
+            self.expiry.waiting.insert((actual, address));
+        }
+        self.table.set_filed(address, actual);
+        false
     }
 }
+
+fn free_of(blocks: &SubnetBlocks) -> u32 {
+    u32::try_from(blocks.available()).unwrap_or(u32::MAX)
+}
+
+/// Pools that hold `address`.
+fn places_of(pools: &[PoolPlace], address: u32) -> impl Iterator<Item = PoolPlace> + '_ {
+    let upto = pools.partition_point(|place| place.first <= address);
+    let near = pools[..upto].iter().rev().take_while(move |place| place.reach >= address);
+    near.filter(move |place| place.last >= address).copied()
+}
+
+#[cfg(test)]
+mod tests;

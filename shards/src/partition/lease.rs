@@ -57,8 +57,13 @@ impl Lease {
         self.cltt.saturating_add(u64::from(self.valid_lifetime))
     }
 
+    /// Whether the lease never runs out.
+    pub fn is_infinite(&self) -> bool {
+        self.valid_lifetime == INFINITE_LIFETIME
+    }
+
     /// Whether the lease has run out at `wall_s` (ALC-40, strict).
     pub fn is_expired(&self, wall_s: u64) -> bool {
-        self.valid_lifetime != INFINITE_LIFETIME && self.expire() < wall_s
+        !self.is_infinite() && self.expire() < wall_s
     }
 }
