@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use crate::diagnostics::Diagnostics;
 use crate::logger::Logger;
-use crate::socket::{TlsFiles, UnixSocket};
+use crate::reader::Reader;
+use crate::socket::{TlsFiles, UnixSocket, read_host};
 use crate::value::{Located, Value};
 
 /// A control agent's file.
@@ -41,4 +43,40 @@ impl ControlAgent {
     pub fn socket(&self, service: &str) -> Option<&UnixSocket> {
         self.sockets.iter().find(|entry| entry.service == service).map(|entry| &entry.socket)
     }
+}
+
+impl ControlAgent {
+    /// Reads the map under `Control-agent`; `None` after an error.
+    pub(crate) fn read(tree: &Value, diagnostics: &mut Diagnostics) -> Option<ControlAgent> {
+        let mut reader = Reader { map: tree, diagnostics };
+        let agent = ControlAgent {
+            http_host: read_host(&mut reader, "http-host")?,
+            http_port: reader.number("http-port", 8000),
+            tls: TlsFiles::read(&mut reader, None, ""),
+            cert_required: reader.bool("cert-required", true),
+            sockets: read_sockets(&mut reader),
+            loggers: Logger::read_all(&mut reader),
+            user_context: reader.user_context(),
+            tree: tree.clone(),
+        };
+        if agent.tls.is_none() {
+            let message = format!(
+                "the agent on {} is unprotected: whoever reaches it commands the servers behind it",
+                *agent.http_host
+            );
+            reader.warn(&agent.http_host.position, "http-host", message);
+        }
+        Some(agent)
+    }
+}
+
+fn read_sockets(reader: &mut Reader<'_, '_>) -> Vec<AgentSocket> {
+    let services = ["dhcp4", "dhcp6", "d2"];
+    let Some(map) = reader.get("control-sockets") else { return Vec::new() };
+    let written = services.into_iter().filter_map(|service| Some((service, map.get(service)?)));
+    let read = written.filter_map(|(service, map)| {
+        let socket = UnixSocket::read(&mut reader.inside(map))?;
+        Some(AgentSocket { service: service.to_owned(), socket })
+    });
+    read.collect()
 }

@@ -46,10 +46,10 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// An error that ends the reading at once: a file that cannot be opened, or text that is no JSON.
-    pub fn syntax(position: Position, message: String) -> Self {
-        let first = Box::new(Diagnostic { position, message, key: String::new(), repeated: 0 });
-        Self { first, others: Vec::new(), warnings: Vec::new(), syntax: true }
+    /// An error on its own.
+    pub(crate) fn new(position: Position, message: &str) -> Self {
+        let first = Box::new(diagnostic(&position, "", message.to_owned()));
+        Self { first, others: Vec::new(), warnings: Vec::new(), syntax: false }
     }
 
     /// The first error of the file.

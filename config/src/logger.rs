@@ -1,5 +1,6 @@
 //! `loggers` (CFG-40).
 
+use crate::reader::{Reader, quoted};
 use crate::value::{Located, Position};
 
 /// One entry of `loggers`.
@@ -66,3 +67,85 @@ pub enum LogDestination {
 
 /// Files smaller than this are never rotated (CFG-40), octets.
 pub const ROTATION_SIZE_MIN: u64 = 204_800;
+
+impl Logger {
+    /// Reads the entries of `loggers`.
+    pub(crate) fn read_all(reader: &mut Reader<'_, '_>) -> Vec<Logger> {
+        let items = reader.items("loggers");
+        let mut loggers: Vec<Logger> = Vec::new();
+        for item in items {
+            let mut inside = reader.inside(item);
+            let Some(logger) = Self::read(&mut inside) else { continue };
+            if loggers.iter().any(|known| *known.name == *logger.name) {
+                let message = format!("logger {} is configured twice", quoted(&*logger.name));
+                inside.error(&logger.name.position, "name", message);
+            }
+            loggers.push(logger);
+        }
+        loggers
+    }
+
+    fn read(reader: &mut Reader<'_, '_>) -> Option<Logger> {
+        let outputs = match reader.items("output-options") {
+            [] => reader.items("output_options"),
+            items => items,
+        };
+        let logger = Logger {
+            position: reader.map.position.clone(),
+            name: reader.required_text("name")?,
+            severity: read_severity(reader),
+            debuglevel: reader.number("debuglevel", 0),
+            outputs: outputs.iter().filter_map(|item| LogOutput::read(&mut reader.inside(item))).collect(),
+        };
+        let debug = logger.severity.as_ref().is_some_and(|severity| **severity == Severity::Debug);
+        if *logger.debuglevel > 0 && !debug {
+            let message = "debuglevel has no effect unless severity is DEBUG";
+            reader.warn(&logger.debuglevel.position, "debuglevel", message);
+        }
+        Some(logger)
+    }
+}
+
+impl LogOutput {
+    fn read(reader: &mut Reader<'_, '_>) -> Option<LogOutput> {
+        let output = reader.required_text("output")?;
+        let destination = match output.as_str() {
+            "stdout" => LogDestination::Stdout,
+            "stderr" => LogDestination::Stderr,
+            "syslog" => LogDestination::Syslog(None),
+            path => match path.strip_prefix("syslog:") {
+                Some(name) => LogDestination::Syslog(Some(name.to_owned()).filter(|name| !name.is_empty())),
+                None => LogDestination::File(path.to_owned()),
+            },
+        };
+        let maxver = reader.number("maxver", 1);
+        if *maxver == 0 {
+            reader.error(&maxver.position, "maxver", "maxver must be at least 1");
+        }
+        Some(LogOutput {
+            position: reader.map.position.clone(),
+            destination: Located::written(destination, output.position),
+            flush: reader.bool("flush", true),
+            maxsize: reader.number("maxsize", 10_240_000),
+            maxver,
+            pattern: reader.nonempty_text("pattern"),
+        })
+    }
+}
+
+fn read_severity(reader: &mut Reader<'_, '_>) -> Option<Located<Severity>> {
+    let text = reader.optional_text("severity")?;
+    let severity = match text.as_str() {
+        "DEBUG" => Severity::Debug,
+        "INFO" => Severity::Info,
+        "WARN" => Severity::Warn,
+        "ERROR" => Severity::Error,
+        "FATAL" => Severity::Fatal,
+        "NONE" => Severity::None,
+        other => {
+            reader.error(&text.position, "severity", format!("unknown severity {}", quoted(other)));
+            return None;
+        }
+    };
+    Some(Located::written(severity, text.position))
+}

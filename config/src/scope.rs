@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 
+use crate::reader::Reader;
 use crate::value::Located;
 
 /// Settings of one scope. `None` is "not said here".
@@ -72,4 +73,105 @@ impl Scope {
             boot_file_name: pick(&self.boot_file_name, &parent.boot_file_name),
         }
     }
+}
+
+/// Octets of `sname` less its terminating zero.
+const SERVER_HOSTNAME_OCTETS_MAX: usize = 63;
+
+/// Octets of `file` less its terminating zero.
+const BOOT_FILE_NAME_OCTETS_MAX: usize = 127;
+
+/// Where nothing is said (f.4).
+const VALID_LIFETIME_S: u32 = 7200;
+
+impl Scope {
+    /// Reads the settings of one map.
+    pub(crate) fn read(reader: &mut Reader<'_, '_>) -> Scope {
+        let scope = Scope {
+            valid_lifetime_s: reader.optional_number("valid-lifetime"),
+            min_valid_lifetime_s: reader.optional_number("min-valid-lifetime"),
+            max_valid_lifetime_s: reader.optional_number("max-valid-lifetime"),
+            renew_timer_s: reader.optional_number("renew-timer"),
+            rebind_timer_s: reader.optional_number("rebind-timer"),
+            calculate_tee_times: reader.optional_bool("calculate-tee-times"),
+            t1_percent: reader.optional_float("t1-percent"),
+            t2_percent: reader.optional_float("t2-percent"),
+            cache_threshold: reader.optional_float("cache-threshold"),
+            cache_max_age_s: reader.optional_number("cache-max-age"),
+            store_extended_info: reader.optional_bool("store-extended-info"),
+            offer_lifetime_s: reader.optional_number("offer-lifetime"),
+            match_client_id: reader.optional_bool("match-client-id"),
+            authoritative: reader.optional_bool("authoritative"),
+            next_server: read_next_server(reader),
+            server_hostname: read_field(reader, "server-hostname", SERVER_HOSTNAME_OCTETS_MAX),
+            boot_file_name: read_field(reader, "boot-file-name", BOOT_FILE_NAME_OCTETS_MAX),
+        };
+        reader.check_share("t1-percent", &scope.t1_percent, false);
+        reader.check_share("t2-percent", &scope.t2_percent, false);
+        reader.check_share("cache-threshold", &scope.cache_threshold, true);
+        scope
+    }
+
+    /// Checks what applies to a map once everything is inherited. `own` is what the map itself says: a
+    /// conflict that lies in the parent alone is reported there.
+    pub(crate) fn check(&self, own: &Scope, reader: &mut Reader<'_, '_>) {
+        if own.valid_lifetime_s.is_some()
+            || own.min_valid_lifetime_s.is_some()
+            || own.max_valid_lifetime_s.is_some()
+        {
+            self.check_lifetimes(reader);
+        }
+        if own.t1_percent.is_some() || own.t2_percent.is_some() {
+            let t1 = self.t1_percent.as_ref().map_or(0.5, |share| **share);
+            let t2 = self.t2_percent.as_ref().map_or(0.875, |share| **share);
+            let place = own.t1_percent.as_ref().or(own.t2_percent.as_ref());
+            if let Some(place) = place.filter(|_| t1 >= t2) {
+                let message = format!("t1-percent:  {t1} is invalid, it must be less than t2-percent: {t2}");
+                reader.error(&place.position, "t1-percent", message);
+            }
+        }
+        let place = own.renew_timer_s.as_ref().or(own.rebind_timer_s.as_ref());
+        if let (Some(place), Some(t1), Some(t2)) = (place, &self.renew_timer_s, &self.rebind_timer_s)
+            && **t1 > **t2
+        {
+            let message =
+                format!("renew-timer ({}) is greater than rebind-timer ({}): it is not sent", **t1, **t2);
+            reader.warn(&place.position, "renew-timer", message);
+        }
+    }
+
+    fn check_lifetimes(&self, reader: &mut Reader<'_, '_>) {
+        let valid = self.valid_lifetime_s.as_ref().map_or(VALID_LIFETIME_S, |lifetime| **lifetime);
+        if let Some(min) = self.min_valid_lifetime_s.as_ref().filter(|min| ***min > valid) {
+            let message = format!(
+                "the value of min-valid-lifetime ({}) is not less than (default) valid-lifetime ({valid})",
+                **min
+            );
+            reader.error(&min.position, "min-valid-lifetime", message);
+        }
+        if let Some(max) = self.max_valid_lifetime_s.as_ref().filter(|max| ***max < valid) {
+            let message = format!(
+                "the value of (default) valid-lifetime ({valid}) is not less than max-valid-lifetime ({})",
+                **max
+            );
+            reader.error(&max.position, "max-valid-lifetime", message);
+        }
+    }
+}
+
+fn read_next_server(reader: &mut Reader<'_, '_>) -> Option<Located<Ipv4Addr>> {
+    let value = reader.get("next-server")?;
+    if value.as_bytes().is_some_and(<[u8]>::is_empty) {
+        return None;
+    }
+    reader.address_of(value, "next-server").filter(|address| !address.is_unspecified())
+}
+
+fn read_field(reader: &mut Reader<'_, '_>, key: &str, octets_max: usize) -> Option<Located<Vec<u8>>> {
+    let field = reader.nonempty_bytes(key)?;
+    if field.len() > octets_max {
+        let message = format!("{key} must be at most {octets_max} octets in length, it is {}", field.len());
+        reader.error(&field.position, key, message);
+    }
+    Some(field)
 }

@@ -1,0 +1,103 @@
+//! The `high-availability` block (ha-protocol 1.4 to 1.7).
+//!
+//! Kea accepts any unknown key here, so an unknown key is a warning.
+
+use super::common::TLS;
+use super::{Default, Table, Type, U32, built, idle, refused, warned};
+
+const BASIC: &str = "basic authentication between partners";
+
+/// One relationship.
+pub static RELATIONSHIP: Table = Table {
+    name: "high-availability",
+    groups: &[
+        &[
+            built("this-server-name", Type::Text, Default::None),
+            built("mode", Type::Text, Default::None),
+            built("send-lease-updates", Type::Bool, Default::Bool(true)),
+            built("sync-leases", Type::Bool, Default::Bool(true)),
+            built("sync-timeout", U32, Default::Integer(60_000)),
+            built("sync-page-limit", U32, Default::Integer(10_000)),
+            built("delayed-updates-limit", U32, Default::Integer(0)),
+            built("heartbeat-delay", U32, Default::Integer(10_000)),
+            built("max-response-delay", U32, Default::Integer(60_000)),
+            built("max-ack-delay", U32, Default::Integer(10_000)),
+            built("max-unacked-clients", U32, Default::Integer(10)),
+            built("max-rejected-lease-updates", U32, Default::Integer(10)),
+            built("wait-backup-ack", Type::Bool, Default::Bool(false)),
+            built("require-client-certs", Type::Bool, Default::Bool(true)),
+            built("restrict-commands", Type::Bool, Default::Bool(true)),
+            built("multi-threading", Type::Map(&MULTI_THREADING), Default::Empty),
+            built("peers", Type::Maps(&PEER), Default::None),
+            built("state-machine", Type::Map(&STATE_MACHINE), Default::Empty),
+        ],
+        TLS,
+    ],
+    required: &["this-server-name", "mode", "peers"],
+    exclusive: &[],
+    nonempty: true,
+};
+
+static MULTI_THREADING: Table = Table {
+    name: "multi-threading",
+    groups: &[&[
+        built("enable-multi-threading", Type::Bool, Default::Bool(true)),
+        warned(
+            "http-dedicated-listener",
+            Type::Bool,
+            Default::Bool(true),
+            "partners are always served by a listener of their own at this server's url",
+        ),
+        built("http-listener-threads", U32, Default::Integer(0)),
+        built("http-client-threads", U32, Default::Integer(0)),
+    ]],
+    required: &[],
+    exclusive: &[],
+    nonempty: false,
+};
+
+static PEER: Table = Table {
+    name: "peers",
+    groups: &[
+        &[
+            built("name", Type::Text, Default::None),
+            built("url", Type::Text, Default::None),
+            built("role", Type::Text, Default::None),
+            built("auto-failover", Type::Bool, Default::Bool(true)),
+            refused("basic-auth-user", Type::Text, Default::Empty, BASIC),
+            refused("basic-auth-user-file", Type::Text, Default::None, BASIC),
+            idle("basic-auth-password", Type::Text, "it needs a user"),
+            idle("basic-auth-password-file", Type::Text, "it needs a user"),
+            // The published template writes it here, where Kea does not look.
+            warned(
+                "require-client-certs",
+                Type::Bool,
+                Default::None,
+                "it counts for the relationship only, where it is true by default; Kea ignores it here too",
+            ),
+        ],
+        TLS,
+    ],
+    required: &["name", "url", "role"],
+    exclusive: &[("basic-auth-password", "basic-auth-password-file")],
+    nonempty: true,
+};
+
+static STATE_MACHINE: Table = Table {
+    name: "state-machine",
+    groups: &[&[built("states", Type::Maps(&STATE), Default::Empty)]],
+    required: &["states"],
+    exclusive: &[],
+    nonempty: true,
+};
+
+static STATE: Table = Table {
+    name: "states",
+    groups: &[&[
+        built("state", Type::Text, Default::None),
+        warned("pause", Type::Text, Default::Text("never"), "the state machine does not pause"),
+    ]],
+    required: &["state"],
+    exclusive: &[],
+    nonempty: true,
+};
