@@ -62,3 +62,76 @@ impl<'q> ClientIdentity<'q> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const CHADDR: &[u8] = &[2, 0, 0, 0, 0, 1];
+    const REPEATED: &[u8] = &[1, 2, 0, 0, 0, 0, 1];
+    const DUID: &[u8] = &[255, 0, 0, 0, 1, 0, 3];
+
+    fn client<'q>(chaddr: &'q [u8], client_id: &'q [u8]) -> ClientIdentity<'q> {
+        ClientIdentity { htype: 1, chaddr, client_id: (!client_id.is_empty()).then_some(client_id) }
+    }
+
+    fn lease(hwaddr: &[u8], client_id: &[u8]) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(192, 0, 2, 100),
+            subnet_id: 1,
+            pool_id: 0,
+            hwaddr: hwaddr.into(),
+            client_id: client_id.into(),
+            valid_lifetime: 3600,
+            cltt: 0,
+            state: shards::LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: Default::default(),
+            user_context: None,
+        }
+    }
+
+    #[test]
+    fn a_lease_belongs_to_its_client_as_alc_11_says() {
+        const OTHER: &[u8] = &[2, 0, 0, 0, 0, 2];
+        const OTHER_ID: &[u8] = &[255, 9];
+        // Client, lease (hwaddr, client-id), owned with match-client-id, owned without.
+        type Row<'a> = (&'a str, (&'a [u8], &'a [u8]), (&'a [u8], &'a [u8]), bool, bool);
+        let table: &[Row] = &[
+            ("same ids, same address", (CHADDR, DUID), (CHADDR, DUID), true, true),
+            ("same ids, other address", (CHADDR, DUID), (OTHER, DUID), true, false),
+            ("other ids, same address", (CHADDR, DUID), (CHADDR, OTHER_ID), false, true),
+            ("client without id", (CHADDR, &[]), (CHADDR, DUID), true, true),
+            ("lease without id", (CHADDR, DUID), (CHADDR, &[]), true, true),
+            ("no ids, same address", (CHADDR, &[]), (CHADDR, &[]), true, true),
+            ("no ids, other address", (CHADDR, &[]), (OTHER, &[]), false, false),
+            ("ALC-13: no address, same ids", (&[], DUID), (&[], DUID), true, false),
+            ("no address on either side, one id", (&[], DUID), (&[], &[]), false, false),
+            ("a declined lease is nobody's", (CHADDR, DUID), (&[], &[]), false, false),
+        ];
+        for (case, (chaddr, id), (lease_chaddr, lease_id), matching, ignoring) in table {
+            let (client, lease) = (client(chaddr, id), lease(lease_chaddr, lease_id));
+            assert_eq!(client.owns(&lease, true), *matching, "{case}");
+            assert_eq!(client.owns(&lease, false), *ignoring, "{case}, ids ignored");
+        }
+    }
+
+    #[test]
+    fn the_home_is_the_hardware_address_unless_the_client_id_is_of_its_own() {
+        let table: &[(&[u8], &[u8], HomeKey)] = &[
+            (CHADDR, &[], HomeKey::HardwareAddress(CHADDR)),
+            (CHADDR, REPEATED, HomeKey::HardwareAddress(CHADDR)),
+            (CHADDR, DUID, HomeKey::ClientId(DUID)),
+            (&[], DUID, HomeKey::ClientId(DUID)),
+            (CHADDR, &[6, 2, 0, 0, 0, 0, 1], HomeKey::ClientId(&[6, 2, 0, 0, 0, 0, 1])),
+            (&[], &[1, 2], HomeKey::ClientId(&[1, 2])),
+        ];
+        for (chaddr, client_id, expected) in table {
+            assert_eq!(client(chaddr, client_id).home_key(), *expected, "{client_id:?}");
+        }
+        assert!(client(&[], &[]).is_empty() && !client(&[], DUID).is_empty());
+    }
+}

@@ -14,3 +14,7 @@ pub mod release;
 pub mod request;
 pub mod respond;
 pub mod select;
+mod vendor;
+
+#[cfg(test)]
+pub(crate) mod test_support;

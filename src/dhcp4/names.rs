@@ -252,3 +252,129 @@ fn trimmed(payload: &[u8]) -> &[u8] {
     let end = payload.iter().rposition(|octet| *octet != 0).map_or(0, |last| last + 1);
     payload[..end].trim_ascii()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dhcp4::test_support::QueryBuilder;
+    use crate::wire::codes::MessageType;
+    use crate::wire::reply::MessageHeader;
+
+    /// Decides for 192.0.2.100 and returns the lease's host name and the option as it would be written.
+    fn decide(options: &[(u8, &[u8])]) -> (Vec<u8>, Option<(u8, Vec<u8>)>) {
+        let mut query = QueryBuilder::new(MessageType::Request);
+        for (code, payload) in options {
+            query = query.option(*code, payload);
+        }
+        let bytes = query.bytes();
+        let names = Names::decide(&Query::decode(&bytes).unwrap(), Ipv4Addr::new(192, 0, 2, 100));
+        let mut octets = [0; 1500];
+        let mut writer =
+            MessageWriter::new(&mut octets, &MessageHeader::request(1), MessageType::Ack).unwrap();
+        names.write(&mut writer).unwrap();
+        let len = writer.finish().unwrap();
+        let message = Query::decode(&octets[..len]).unwrap();
+        let written = names.code().map(|code| (code, message.option(code).unwrap_or_default().to_vec()));
+        (names.lease_hostname().to_vec(), written)
+    }
+
+    #[test]
+    fn option_12_is_cleaned_and_returned_as_pkt_83_and_84_say() {
+        let longest_label = [b'a'; 63];
+        let too_long_label = [b'a'; 64];
+        let long_name = [&longest_label[..]; 4].join(&b'.');
+        type Row<'a> = (&'a str, &'a [u8], &'a [u8]);
+        let table: &[Row] = &[
+            ("single label", b"Host", b"host"),
+            ("single label with dot", b"host.", b"host"),
+            ("several labels", b"Host.Example.ORG", b"host.example.org"),
+            ("several labels with dot", b"host.example.", b"host.example."),
+            ("blanks and zeros around", b" host\0\0", b"host"),
+            ("characters outside the set", b"my_host name!", b"myhostname"),
+            ("nothing left", b"_!?", b""),
+            ("empty", b"", b""),
+            ("only zeros", b"\0\0", b""),
+            ("only the root", b".", b""),
+            ("empty label", b"a..b", b""),
+            ("longest label", &longest_label, &longest_label),
+            ("label too long", &too_long_label, b""),
+            ("name too long", &long_name, b""),
+            ("octets that are no text", &[0xff, 0xfe, b'x'], b"x"),
+        ];
+        for (case, payload, expected) in table {
+            let (hostname, option) = decide(&[(12, payload)]);
+            assert_eq!(hostname, *expected, "{case}");
+            let carried = (!expected.is_empty()).then(|| (12, expected.to_vec()));
+            assert_eq!(option, carried, "{case}");
+        }
+    }
+
+    #[test]
+    fn option_81_is_answered_as_pkt_81_and_82_say() {
+        let fqdn = |flags: u8, name: &[u8]| [&[flags, 1, 2], name].concat();
+        let wire_longest: Vec<u8> = [&[63; 1][..], &[b'a'; 63]]
+            .concat()
+            .repeat(3)
+            .into_iter()
+            .chain([61])
+            .chain([b'b'; 61])
+            .collect();
+        let longest_text = {
+            let label = "a".repeat(63);
+            format!("{label}.{label}.{label}.{}.", "b".repeat(61)).into_bytes()
+        };
+        type Row<'a> = (&'a str, Vec<u8>, Option<(Vec<u8>, &'a [u8])>);
+        let table: Vec<Row> = vec![
+            ("0,0", fqdn(0, b"host"), Some((fqdn(8, b"host."), b"host."))),
+            ("0,1 overridden", fqdn(1, b"host"), Some((fqdn(8 | 2, b"host."), b"host."))),
+            ("1,0", fqdn(8, b"host"), Some((fqdn(8, b"host."), b"host."))),
+            ("1,1 is invalid", fqdn(9, b"host"), None),
+            (
+                "E copied",
+                fqdn(4, b"\x04Host\x07example\0"),
+                Some((fqdn(12, b"\x04host\x07example\0"), b"host.example.")),
+            ),
+            ("partial labels", fqdn(4, b"\x04host"), Some((fqdn(12, b"\x04host\0"), b"host."))),
+            ("full text", fqdn(0, b"host.example."), Some((fqdn(8, b"host.example."), b"host.example."))),
+            ("reserved flags cleared", fqdn(0xf0, b"h"), Some((fqdn(8, b"h."), b"h."))),
+            ("generated", fqdn(0, b""), Some((fqdn(8, b"myhost-192-0-2-100."), b"myhost-192-0-2-100."))),
+            (
+                "generated, labels",
+                fqdn(4, b""),
+                Some((fqdn(12, b"\x12myhost-192-0-2-100\0"), b"myhost-192-0-2-100.")),
+            ),
+            (
+                "generated for the root",
+                fqdn(4, b"\0"),
+                Some((fqdn(12, b"\x12myhost-192-0-2-100\0"), b"myhost-192-0-2-100.")),
+            ),
+            (
+                "scrubbed",
+                fqdn(0, b"my_host.ex ample"),
+                Some((fqdn(8, b"myhost.example."), b"myhost.example.")),
+            ),
+            ("scrubbed to nothing", fqdn(0, b"__"), None),
+            ("a label scrubbed to nothing", fqdn(0, b"a._.b"), None),
+            ("label past the end", fqdn(4, b"\x05host"), None),
+            ("compressed", fqdn(4, b"\xc0\x00"), None),
+            ("octets after the root", fqdn(4, b"\x01a\0\x01b"), None),
+            ("no RCODEs", vec![0, 0], None),
+            (
+                "longest name",
+                fqdn(4, &wire_longest),
+                Some((fqdn(12, &[&wire_longest[..], &[0]].concat()), &longest_text)),
+            ),
+            ("name too long", fqdn(4, &[&wire_longest[..], b"\x01c"].concat()), None),
+        ];
+        for (case, payload, expected) in table {
+            // Option 12 is there too, and must not be looked at.
+            let (hostname, option) = decide(&[(81, &payload), (12, b"other")]);
+            let (carried, name) = match expected {
+                Some((carried, name)) => (Some((81, carried)), name),
+                None => (None, &b""[..]),
+            };
+            assert_eq!(option, carried, "{case}");
+            assert_eq!(hostname, name, "{case}");
+        }
+    }
+}

@@ -9,8 +9,8 @@ use std::ops::Range;
 use shards::{DatagramMeta, Transmit};
 
 use crate::dhcp4::names::Names;
-use crate::policy::option_set::ConfiguredOption;
-use crate::policy::{OptionSet, Snapshot, Subnet};
+use crate::dhcp4::vendor;
+use crate::policy::{ConfiguredOption, OptionSet, Snapshot, Subnet};
 use crate::wire::codes::{self, FLAG_BROADCAST, MessageType};
 use crate::wire::option::{CodeSet, read_address};
 use crate::wire::{MessageHeader, MessageWriter, Query, ReplyBuffer, WriteError};
@@ -310,10 +310,12 @@ impl ReplyOptions<'_> {
             }
             _ => {}
         }
-        match self.configured.and_then(|configured| configured.get(code)) {
-            Some(option) => writer.option(code, &option.payload),
-            None => Ok(()),
+        let Some(configured) = self.configured else { return Ok(()) };
+        let requested = query.parameter_request_list();
+        if code == codes::VIVSO_SUBOPTIONS && vendor::is_sent(configured, query, &requested) {
+            return vendor::write(configured, query, &requested, writer);
         }
+        configured.get(code).map_or(Ok(()), |option| writer.option(code, &option.payload))
     }
 
     /// Configured options that are sent: asked for, always sent, or one of the basic ones (PKT-44, PKT-45).
@@ -322,11 +324,14 @@ impl ReplyOptions<'_> {
         let requested = query.parameter_request_list();
         let wanted = |option: &&ConfiguredOption| {
             let basic = BASIC_OPTIONS.contains(&option.code);
-            let vendor = option.code == codes::VIVSO_SUBOPTIONS && names_enterprise(query, &option.payload);
-            let asked = requested.contains(option.code) || option.always_send || basic || vendor;
+            let asked = requested.contains(option.code) || option.always_send || basic;
             asked && !option.never_send && !PROTOCOL_OPTIONS.contains(&option.code)
         };
-        configured.iter().filter(wanted).map(|option| option.code).collect()
+        let mut sent: CodeSet = configured.iter().filter(wanted).map(|option| option.code).collect();
+        if vendor::is_sent(configured, query, &requested) {
+            sent.insert(codes::VIVSO_SUBOPTIONS);
+        }
+        sent
     }
 }
 
@@ -344,22 +349,6 @@ const PROTOCOL_OPTIONS: [u8; 8] = [
     codes::DHCP_AGENT_OPTIONS,
     codes::SUBNET_SELECTION,
 ];
-
-/// Whether the query's option 124 or 125 names the enterprise of a configured 125 (OPT-33). Both begin with the
-/// enterprise number and a length, once for each enterprise (RFC 3925).
-fn names_enterprise(query: &Query, configured: &[u8]) -> bool {
-    let Some(enterprise) = configured.first_chunk::<4>() else { return false };
-    [codes::VIVCO_SUBOPTIONS, codes::VIVSO_SUBOPTIONS].into_iter().any(|code| {
-        let mut rest = query.option(code).unwrap_or_default();
-        while let Some((&[a, b, c, d, len], after)) = rest.split_first_chunk::<5>() {
-            if [a, b, c, d] == *enterprise {
-                return true;
-            }
-            rest = after.get(usize::from(len)..).unwrap_or_default();
-        }
-        false
-    })
-}
 
 fn header_with_fields<'a>(query: &Query, subnet: &'a Subnet) -> MessageHeader<'a> {
     MessageHeader {
@@ -397,3 +386,7 @@ fn server_id(meta: &DatagramMeta, snapshot: &Snapshot, configured: Option<&Optio
 fn local_address(meta: &DatagramMeta) -> Ipv4Addr {
     if meta.destination == Ipv4Addr::BROADCAST { meta.socket_address } else { meta.destination }
 }
+
+#[cfg(test)]
+#[path = "respond_tests.rs"]
+mod tests;

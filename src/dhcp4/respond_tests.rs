@@ -1,0 +1,515 @@
+//! Tables over the bytes of replies: header (a.5), options (a.6), lifetimes (a.7) and destinations (a.9).
+
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::dhcp4::test_support::{
+    MAC, NONE, QueryBuilder, SERVER, direct, option, snapshot, subnet, unicast,
+};
+use crate::policy::{LifetimeTriplet, VendorOptions};
+
+const LEASED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 150);
+const BROADCAST_MAC: [u8; 6] = [0xff; 6];
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Ack,
+    Inform,
+    Nak,
+    Offer,
+}
+
+impl Kind {
+    fn query(self) -> QueryBuilder {
+        QueryBuilder::new(match self {
+            Self::Offer => MessageType::Discover,
+            Self::Ack | Self::Nak => MessageType::Request,
+            Self::Inform => MessageType::Inform,
+        })
+    }
+}
+
+/// Builds a reply of `kind` with a lifetime of 3600 s and returns its bytes and destination.
+fn reply(
+    kind: Kind,
+    query: &QueryBuilder,
+    meta: &DatagramMeta,
+    snapshot: &Snapshot,
+) -> (Vec<u8>, Destination) {
+    let bytes = query.bytes();
+    let query = Query::decode(&bytes).unwrap();
+    let subnet = &snapshot.subnets[0];
+    let grant = Grant { address: LEASED, lifetime_s: 3600 };
+    let names = Names::decide(&query, LEASED);
+    let mut buffer = ReplyBuffer::new();
+    // What the buffer held before must not show through.
+    buffer.octets_mut()[..2000].fill(0xaa);
+    let built = match kind {
+        Kind::Offer => offer(&query, meta, snapshot, subnet, &grant, &names, &mut buffer),
+        Kind::Ack => ack(&query, meta, snapshot, subnet, &grant, &names, &mut buffer),
+        Kind::Nak => nak(&query, meta, snapshot, Some(subnet), &mut buffer),
+        Kind::Inform => inform_ack(&query, meta, snapshot, Some(subnet), &mut buffer),
+    }
+    .unwrap();
+    (buffer.message(built.len).to_vec(), built.destination)
+}
+
+fn codes_of(bytes: &[u8]) -> Vec<u8> {
+    Query::decode(bytes).unwrap().option_codes().collect()
+}
+
+#[test]
+fn headers_are_those_of_section_a_5() {
+    let mut configured = subnet(1, 2, vec![]);
+    configured.next_server = Ipv4Addr::new(192, 0, 2, 3);
+    configured.server_hostname = b"boot".to_vec();
+    configured.boot_file_name = b"kernel".to_vec();
+    let snapshot = snapshot(vec![configured]);
+    // Kind, flags of the reply, ciaddr, yiaddr, fields set.
+    let table = [
+        (Kind::Offer, 0x8001, NONE, LEASED, true),
+        (Kind::Ack, 0x8001, CLIENT, LEASED, true),
+        (Kind::Inform, 0x8001, CLIENT, NONE, true),
+        (Kind::Nak, 0x8000, NONE, NONE, false),
+    ];
+    for (kind, flags, ciaddr, yiaddr, fields) in table {
+        let query = kind.query().ciaddr(CLIENT).giaddr(RELAY).header(|header| header.flags = 0x8001);
+        let (bytes, _) = reply(kind, &query, &unicast(RELAY, 67), &snapshot);
+        let message = Query::decode(&bytes).unwrap();
+        assert_eq!(message.op(), codes::BOOTREPLY, "{kind:?}");
+        assert_eq!((message.htype(), message.hlen(), message.hops()), (1, 6, 1), "{kind:?}");
+        assert_eq!((message.xid(), message.secs()), (0x1234_5678, 0), "{kind:?}");
+        assert_eq!(message.flags(), flags, "{kind:?}");
+        assert_eq!((message.ciaddr(), message.yiaddr()), (ciaddr, yiaddr), "{kind:?}");
+        assert_eq!(message.giaddr(), RELAY, "{kind:?}");
+        assert_eq!(message.chaddr_field(), query.header.chaddr, "{kind:?}");
+        let siaddr = if fields { [192, 0, 2, 3] } else { [0; 4] };
+        assert_eq!(bytes[20..24], siaddr, "{kind:?}: siaddr");
+        let (sname, file): (&[u8], &[u8]) = if fields { (b"boot\0", b"kernel\0") } else { (&[0], &[0]) };
+        assert!(bytes[44..].starts_with(sname) && bytes[108..].starts_with(file), "{kind:?}: sname, file");
+    }
+}
+
+#[test]
+fn a_direct_inform_is_answered_with_hops_0_and_a_relayed_one_without_ciaddr_with_the_b_flag() {
+    let snapshot = snapshot(vec![subnet(1, 2, vec![])]);
+    let direct_query = Kind::Inform.query().ciaddr(CLIENT).header(|header| header.hops = 3);
+    let (bytes, _) = reply(Kind::Inform, &direct_query, &unicast(CLIENT, 68), &snapshot);
+    assert_eq!(Query::decode(&bytes).unwrap().hops(), 0);
+    let relayed = Kind::Inform.query().giaddr(RELAY);
+    let (bytes, _) = reply(Kind::Inform, &relayed, &unicast(RELAY, 67), &snapshot);
+    let message = Query::decode(&bytes).unwrap();
+    assert_eq!((message.flags(), message.hops()), (FLAG_BROADCAST, 1));
+}
+
+#[test]
+fn a_hardware_address_longer_than_its_field_is_answered_with_16_octets() {
+    let query = Kind::Offer.query().header(|header| header.hlen = 255);
+    let (bytes, _) = reply(Kind::Offer, &query, &direct(), &snapshot(vec![subnet(1, 2, vec![])]));
+    assert_eq!(bytes[2], 16);
+}
+
+#[test]
+fn replies_go_where_section_a_9_says() {
+    let server_port = codes::SERVER_PORT;
+    let everywhere = Ipv4Addr::BROADCAST;
+    let relay_port: &[u8] = &[19, 0];
+    let query = Kind::query;
+    type Row = (&'static str, Kind, QueryBuilder, DatagramMeta, bool, (Ipv4Addr, u16, [u8; 6]));
+    let table: Vec<Row> = vec![
+        (
+            "1 INFORM with ciaddr",
+            Kind::Inform,
+            query(Kind::Inform).ciaddr(CLIENT),
+            unicast(CLIENT, 68),
+            true,
+            (CLIENT, 68, MAC),
+        ),
+        (
+            "1 INFORM with ciaddr, relayed",
+            Kind::Inform,
+            query(Kind::Inform).ciaddr(CLIENT).giaddr(RELAY),
+            unicast(RELAY, 67),
+            true,
+            (CLIENT, 68, MAC),
+        ),
+        (
+            "2 INFORM relayed",
+            Kind::Inform,
+            query(Kind::Inform).giaddr(RELAY),
+            unicast(RELAY, 67),
+            true,
+            (RELAY, server_port, MAC),
+        ),
+        (
+            "3 INFORM by source",
+            Kind::Inform,
+            query(Kind::Inform),
+            unicast(CLIENT, 68),
+            true,
+            (CLIENT, 68, MAC),
+        ),
+        (
+            "4 relayed",
+            Kind::Offer,
+            query(Kind::Offer).giaddr(RELAY),
+            unicast(RELAY, 1067),
+            true,
+            (RELAY, server_port, MAC),
+        ),
+        (
+            "4 relayed, B flag",
+            Kind::Offer,
+            query(Kind::Offer).giaddr(RELAY).broadcast(),
+            unicast(RELAY, 67),
+            true,
+            (RELAY, server_port, MAC),
+        ),
+        (
+            "4 relay port",
+            Kind::Offer,
+            query(Kind::Offer).giaddr(RELAY).option(82, relay_port),
+            unicast(RELAY, 1067),
+            true,
+            (RELAY, 1067, MAC),
+        ),
+        (
+            "4 relayed NAK",
+            Kind::Nak,
+            query(Kind::Nak).giaddr(RELAY),
+            unicast(RELAY, 67),
+            true,
+            (RELAY, server_port, MAC),
+        ),
+        (
+            "4 relayed, ciaddr",
+            Kind::Ack,
+            query(Kind::Ack).giaddr(RELAY).ciaddr(LEASED),
+            unicast(RELAY, 67),
+            true,
+            (RELAY, server_port, MAC),
+        ),
+        (
+            "4 giaddr 255.255.255.255 is none",
+            Kind::Offer,
+            query(Kind::Offer).giaddr(everywhere),
+            direct(),
+            true,
+            (LEASED, 68, MAC),
+        ),
+        ("5 renew", Kind::Ack, query(Kind::Ack).ciaddr(LEASED), unicast(LEASED, 68), true, (LEASED, 68, MAC)),
+        (
+            "5 renew, B flag",
+            Kind::Ack,
+            query(Kind::Ack).ciaddr(LEASED).broadcast(),
+            unicast(LEASED, 68),
+            true,
+            (LEASED, 68, BROADCAST_MAC),
+        ),
+        ("5 NAK to a rebind", Kind::Nak, query(Kind::Nak).ciaddr(LEASED), direct(), true, (LEASED, 68, MAC)),
+        ("6 NAK", Kind::Nak, query(Kind::Nak), direct(), true, (everywhere, 68, MAC)),
+        (
+            "6 NAK, B flag",
+            Kind::Nak,
+            query(Kind::Nak).broadcast(),
+            direct(),
+            true,
+            (everywhere, 68, BROADCAST_MAC),
+        ),
+        (
+            "7 B flag",
+            Kind::Offer,
+            query(Kind::Offer).broadcast(),
+            direct(),
+            true,
+            (everywhere, 68, BROADCAST_MAC),
+        ),
+        ("7 PKT-65 udp mode", Kind::Offer, query(Kind::Offer), direct(), false, (everywhere, 68, MAC)),
+        ("8 OFFER", Kind::Offer, query(Kind::Offer), direct(), true, (LEASED, 68, MAC)),
+        ("8 ACK", Kind::Ack, query(Kind::Ack), direct(), true, (LEASED, 68, MAC)),
+    ];
+    for (case, kind, query, meta, raw_sockets, expected) in table {
+        let mut snapshot = snapshot(vec![subnet(1, 2, vec![])]);
+        snapshot.raw_sockets = raw_sockets;
+        let (_, to) = reply(kind, &query, &meta, &snapshot);
+        assert_eq!((to.address, to.port, to.mac), expected, "{case}");
+        // PKT-66: the address it was sent to, or the socket's own.
+        assert_eq!((to.source, to.ifindex, to.socket), (SERVER, 3, 0), "{case}");
+        snapshot.forced_client_port = Some(1068);
+        assert_eq!(reply(kind, &query, &meta, &snapshot).1.port, 1068, "{case}: PKT-1");
+    }
+}
+
+#[test]
+fn a_reply_leaves_from_the_address_the_query_was_sent_to() {
+    let second = Ipv4Addr::new(192, 0, 2, 200);
+    let meta = DatagramMeta { destination: second, ..direct() };
+    let (bytes, to) =
+        reply(Kind::Ack, &Kind::Ack.query().ciaddr(LEASED), &meta, &snapshot(vec![subnet(1, 2, vec![])]));
+    assert_eq!(to.source, second);
+    assert_eq!(Query::decode(&bytes).unwrap().server_id(), Some(second), "PKT-49");
+    let payload = 10..10 + bytes.len();
+    let transmit = to.transmit(payload.clone());
+    assert_eq!((transmit.source, transmit.destination, transmit.payload), (second, LEASED, payload));
+}
+
+#[test]
+fn options_are_chosen_and_ordered_as_section_a_6_says() {
+    let always = |code| ConfiguredOption { always_send: true, ..option(code, &[192, 0, 2, 8]) };
+    let never = |code| ConfiguredOption { never_send: true, ..option(code, &[192, 0, 2, 8]) };
+    let v4 = |code| option(code, &[192, 0, 2, 8]);
+    let id: &[u8] = &[1, 2, 0, 0, 0, 0, 0x11];
+    let all = |kind: Kind| kind.query().option(55, &(1..=254).collect::<Vec<_>>());
+    type Row = (&'static str, Kind, QueryBuilder, Vec<ConfiguredOption>, Vec<u8>);
+    let table: Vec<Row> = vec![
+        ("PKT-45 nothing configured", Kind::Offer, Kind::Offer.query(), vec![], vec![53, 1, 51, 54]),
+        (
+            "PKT-45 basic options unasked",
+            Kind::Ack,
+            Kind::Ack.query(),
+            vec![v4(3), v4(6), v4(15), v4(42)],
+            vec![53, 1, 3, 6, 15, 51, 54],
+        ),
+        (
+            "PKT-40 the order Kea was seen to use",
+            Kind::Offer,
+            Kind::Offer
+                .query()
+                .option(82, &[1, 1, 7])
+                .option(61, id)
+                .option(55, &[1, 3, 6, 15, 51, 54, 58, 59, 12, 119]),
+            vec![v4(3), v4(6), v4(15), always(42), v4(119), v4(120)],
+            vec![53, 1, 3, 6, 15, 42, 51, 54, 61, 119, 82],
+        ),
+        (
+            "PKT-44 asked in two instances",
+            Kind::Ack,
+            Kind::Ack.query().option(55, &[42]).option(55, &[44]),
+            vec![v4(42), v4(43), v4(44)],
+            vec![53, 1, 42, 44, 51, 54],
+        ),
+        (
+            "PKT-44 never wins",
+            Kind::Ack,
+            all(Kind::Ack),
+            vec![never(42), never(3), ConfiguredOption { always_send: true, ..never(44) }],
+            vec![53, 1, 51, 54],
+        ),
+        (
+            "PKT-44 INFORM without configured mask",
+            Kind::Inform,
+            all(Kind::Inform).ciaddr(CLIENT),
+            vec![],
+            vec![53, 54],
+        ),
+        (
+            "OPT-4 INFORM with configured ones",
+            Kind::Inform,
+            all(Kind::Inform).ciaddr(CLIENT),
+            vec![v4(1), v4(51), v4(58)],
+            vec![53, 1, 51, 54, 58],
+        ),
+        (
+            "OPT-3 of no effect",
+            Kind::Ack,
+            all(Kind::Ack),
+            [50, 52, 53, 55, 57, 61, 82, 118].map(v4).to_vec(),
+            vec![53, 1, 51, 54],
+        ),
+        (
+            "PKT-47 echo 118",
+            Kind::Offer,
+            Kind::Offer.query().option(118, &[192, 0, 2, 0]),
+            vec![],
+            vec![53, 1, 51, 54, 118],
+        ),
+        (
+            "PKT-47 empty 82 is not echoed",
+            Kind::Offer,
+            Kind::Offer.query().option(82, &[]),
+            vec![],
+            vec![53, 1, 51, 54],
+        ),
+        (
+            "PKT-48 NAK",
+            Kind::Nak,
+            all(Kind::Nak)
+                .option(12, b"host")
+                .option(61, id)
+                .option(118, &[192, 0, 2, 0])
+                .option(82, &[1, 1, 7]),
+            vec![v4(3), v4(6), always(42)],
+            vec![53, 54, 61, 118, 82],
+        ),
+        (
+            "PKT-83 name unasked",
+            Kind::Ack,
+            Kind::Ack.query().option(12, b"host"),
+            vec![],
+            vec![53, 1, 12, 51, 54],
+        ),
+        (
+            "PKT-83 configured name asked for",
+            Kind::Ack,
+            Kind::Ack.query().option(55, &[12]),
+            vec![v4(12)],
+            vec![53, 1, 12, 51, 54],
+        ),
+        (
+            "PKT-80 81 without 12",
+            Kind::Ack,
+            Kind::Ack.query().option(12, b"h").option(81, &[0, 0, 0, b'h']),
+            vec![],
+            vec![53, 1, 51, 54, 81],
+        ),
+    ];
+    for (case, kind, query, configured, expected) in table {
+        let snapshot = snapshot(vec![subnet(1, 2, configured)]);
+        let (bytes, _) = reply(kind, &query, &direct(), &snapshot);
+        assert_eq!(codes_of(&bytes), expected, "{case}");
+        assert_eq!(bytes.last(), Some(&codes::END), "{case}");
+        let sent = query.bytes();
+        let (asked, answered) = (Query::decode(&sent).unwrap(), Query::decode(&bytes).unwrap());
+        for code in [61, 118] {
+            assert_eq!(answered.option(code), asked.option(code), "{case}: PKT-47 echo of {code}");
+        }
+        assert_eq!(answered.relay_info(), asked.relay_info(), "{case}: PKT-47 echo of 82");
+    }
+}
+
+#[test]
+fn the_client_id_is_not_echoed_where_the_configuration_says_so() {
+    let mut snapshot = snapshot(vec![subnet(1, 2, vec![])]);
+    snapshot.echo_client_id = false;
+    let (bytes, _) = reply(Kind::Ack, &Kind::Ack.query().option(61, &[1, 2]), &direct(), &snapshot);
+    assert_eq!(codes_of(&bytes), [53, 1, 51, 54]);
+}
+
+#[test]
+fn values_come_from_lease_subnet_and_query() {
+    let mut configured = subnet(1, 2, vec![option(54, &[10, 0, 0, 1]), option(1, &[9, 9, 9, 9])]);
+    configured.renew_timer_s = Some(900);
+    configured.rebind_timer_s = Some(1800);
+    let long: Vec<u8> = (0..=255).chain(0..=99).collect();
+    let snapshot = snapshot(vec![configured]);
+    let query = Kind::Ack.query().option(82, &long).option(55, &[1, 58]);
+    let (bytes, _) = reply(Kind::Ack, &query, &direct(), &snapshot);
+    let message = Query::decode(&bytes).unwrap();
+    assert_eq!(message.option(1), Some(&[255, 255, 255, 0][..]), "OPT-4: the mask is the prefix's");
+    assert_eq!(message.lease_time(), Some(3600));
+    assert_eq!(message.server_id(), Some(Ipv4Addr::new(10, 0, 0, 1)), "PKT-49: a configured 54");
+    assert_eq!(message.option(58), Some(&900_u32.to_be_bytes()[..]));
+    assert_eq!(message.option(59), Some(&1800_u32.to_be_bytes()[..]));
+    assert_eq!(message.option(82), Some(&long[..]), "PKT-41 and PKT-23: split and joined again");
+    // 356 octets are one instance of 255 and one of 101, and the end.
+    let tail = &bytes[bytes.len() - (2 + 255 + 2 + 101 + 1)..];
+    assert_eq!((&tail[..2], &tail[257..259]), (&[82, 255][..], &[82, 101][..]), "PKT-40: 82 is last");
+}
+
+#[test]
+fn lifetimes_are_bounded_as_pkt_55_says() {
+    let bounds = LifetimeTriplet { min_s: 600, default_s: 7200, max_s: 86_400 };
+    let fixed = LifetimeTriplet { min_s: 7200, default_s: 7200, max_s: 7200 };
+    let table = [
+        ("absent", bounds, None, 7200),
+        ("below", bounds, Some(1), 600),
+        ("within", bounds, Some(3600), 3600),
+        ("above", bounds, Some(u32::MAX), 86_400),
+        ("hint ignored", fixed, Some(60), 7200),
+        ("infinite", LifetimeTriplet { max_s: u32::MAX, ..bounds }, Some(u32::MAX), u32::MAX),
+    ];
+    for (case, valid_lifetime, asked, expected) in table {
+        let mut configured = subnet(1, 2, vec![]);
+        configured.valid_lifetime = valid_lifetime;
+        let mut query = Kind::Ack.query();
+        if let Some(asked) = asked {
+            query = query.option(51, &u32::to_be_bytes(asked));
+        }
+        let bytes = query.bytes();
+        assert_eq!(super::valid_lifetime(&Query::decode(&bytes).unwrap(), &configured), expected, "{case}");
+    }
+}
+
+#[test]
+fn timers_are_sent_as_pkt_57_and_58_say() {
+    let percent = Some((0.5, 0.875));
+    // renew-timer, rebind-timer, percents, lifetime, (T1, T2).
+    let table = [
+        ("nothing configured", None, None, None, 3600, (None, None)),
+        ("both set", Some(900), Some(1800), None, 3600, (Some(900), Some(1800))),
+        ("T2 not below the lifetime", Some(900), Some(3600), None, 3600, (Some(900), None)),
+        ("T1 not below T2", Some(1800), Some(1800), None, 3600, (None, Some(1800))),
+        ("T1 without T2", Some(3599), None, None, 3600, (Some(3599), None)),
+        ("T1 not below the lifetime", Some(3600), None, None, 3600, (None, None)),
+        ("zero is not sent", Some(0), Some(0), None, 3600, (None, None)),
+        ("computed", None, None, percent, 3601, (Some(1801), Some(3151))),
+        ("set before computed", Some(10), None, percent, 3600, (Some(10), Some(3150))),
+        ("PKT-59 infinite", None, None, percent, u32::MAX, (Some(2_147_483_648), Some(3_758_096_383))),
+        ("no lifetime", Some(1), Some(2), percent, 0, (None, None)),
+    ];
+    for (case, renew_timer_s, rebind_timer_s, tee_percent, lifetime_s, expected) in table {
+        let configured = Subnet { renew_timer_s, rebind_timer_s, tee_percent, ..subnet(1, 2, vec![]) };
+        assert_eq!(tee_times(&configured, lifetime_s), expected, "{case}");
+    }
+}
+
+#[test]
+fn vendor_options_go_to_those_opt_33_names() {
+    let sub = |code, always_send| ConfiguredOption { always_send, ..option(code, &[code]) };
+    let vendor = |enterprise, container, always_send| VendorOptions {
+        enterprise,
+        container,
+        always_send,
+        never_send: false,
+        options: vec![sub(2, false), sub(3, true)],
+    };
+    let cable = vendor(4491, false, false);
+    let asks = [0, 0, 0x11, 0x8b, 3, 1, 1, 2];
+    let class = [0, 0, 0x11, 0x8b, 1, b'x'];
+    let sent = |enterprise: [u8; 4], options: &[u8]| {
+        let mut payload = enterprise.to_vec();
+        payload.push(options.len() as u8);
+        payload.extend_from_slice(options);
+        Some(payload)
+    };
+    let number = [0, 0, 0x11, 0x8b];
+    let never = VendorOptions { never_send: true, ..vendor(4491, true, true) };
+    let query = || Kind::Ack.query();
+    type Row = (&'static str, VendorOptions, QueryBuilder, Option<Vec<u8>>);
+    let table: Vec<Row> = vec![
+        ("nobody names it", cable.clone(), query().option(55, &[125]), None),
+        ("the class names it", cable.clone(), query().option(124, &class), sent(number, &[3, 1, 3])),
+        ("CableLabs asks", cable.clone(), query().option(125, &asks), sent(number, &[2, 1, 2, 3, 1, 3])),
+        ("another enterprise", vendor(9, false, false), query().option(125, &asks), None),
+        ("always sent", vendor(4491, true, true), query(), sent(number, &[3, 1, 3])),
+        (
+            "asked for by its code",
+            vendor(4491, true, false),
+            query().option(55, &[125]),
+            sent(number, &[3, 1, 3]),
+        ),
+        ("never sent", never, query().option(55, &[125]), None),
+        ("cut off", cable, query().option(125, &asks[..4]), None),
+    ];
+    for (case, vendor, query, expected) in table {
+        let mut configured = subnet(1, 2, vec![]);
+        configured.options = OptionSet::default().with_vendors([vendor]);
+        configured.pools.clear();
+        let (bytes, _) = reply(Kind::Ack, &query, &direct(), &snapshot(vec![configured]));
+        assert_eq!(Query::decode(&bytes).unwrap().option(125), expected.as_deref(), "{case}");
+    }
+}
+
+#[test]
+fn a_reply_that_does_not_fit_a_datagram_is_an_error() {
+    let huge = option(43, &vec![7; 65_000]);
+    let snapshot = snapshot(vec![subnet(1, 2, vec![ConfiguredOption { always_send: true, ..huge }])]);
+    let bytes = Kind::Ack.query().bytes();
+    let query = Query::decode(&bytes).unwrap();
+    let grant = Grant { address: LEASED, lifetime_s: 3600 };
+    let mut buffer = ReplyBuffer::new();
+    let built = ack(&query, &direct(), &snapshot, &snapshot.subnets[0], &grant, &Names::none(), &mut buffer);
+    assert_eq!(built, Err(WriteError::TooLong));
+}
