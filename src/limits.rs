@@ -51,3 +51,14 @@ pub const HTTP_CLIENT_IDLE_MS: u64 = 25_000;
 
 /// Clients remembered by the traffic analysis of an interrupted pair; beyond it they are counted, not kept.
 pub const HA_CLIENTS_MAX: usize = 65_536;
+
+/// Connections an HA listen executor or an HTTP control socket serves at a time; one more is closed at once. A
+/// partner opens one per sender; each may hold a request of `HTTP_REQUEST_BODY_OCTETS_MAX`.
+pub const HA_CONNECTIONS_MAX: usize = 256;
+/// Lease updates that may wait in a sender: two (a deletion and an update) for each parked reply. One more comes
+/// back as failed, and its client retransmits.
+pub const SENDER_WAITING_MAX: usize = 2 * PARKED_MAX;
+/// Largest command on the unix control socket (a whole configuration to test), octets.
+pub const CONTROL_REQUEST_OCTETS_MAX: usize = 16 * 1024 * 1024;
+/// Connections of a unix control socket served at a time; one more waits in the kernel.
+pub const CONTROL_CONNECTIONS_MAX: usize = 32;

@@ -75,6 +75,8 @@ pub enum Message {
     },
     /// Control to sender and listener to control: a command to run or to pass on, and its answer.
     Partner(Box<PartnerCall>),
+    /// Control to HA listener or sender: the server stops; what is under way is given up.
+    Stop,
 }
 
 /// Why a query is forwarded.
@@ -302,7 +304,7 @@ pub struct PartnerCall {
     pub body: Vec<u8>,
     /// How long the answer may take, milliseconds.
     pub timeout_ms: u64,
-    /// On a connection of its own, closed at the end (synchronisation, notifications).
+    /// On the private connection (synchronisation, notifications), kept until a private call with an empty body.
     pub private: bool,
     /// Set in an answer when there was none: why.
     pub failure: Option<String>,

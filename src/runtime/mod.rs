@@ -1,8 +1,15 @@
 //! Everything of the server that touches a kernel: executors, sockets, TLS, files, threads.
 
+pub mod acceptor;
+pub mod clock;
+pub mod ha_listen;
+pub mod http_serve;
+pub mod link;
+pub mod local;
 mod log_output;
 pub mod log_thread;
 pub mod pki;
+pub mod refusals;
 pub mod tls;
 pub mod tls_session;
 #[cfg(test)]

@@ -1,0 +1,32 @@
+//! The time as the control node and the HA executors read it.
+
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Nanoseconds on the monotonic clock since the first call in this process.
+pub fn monotonic_ns() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds of wall clock since the epoch.
+pub fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seconds of wall clock since the epoch.
+pub fn wall_s() -> u64 {
+    wall_ms() / 1000
+}
+
+/// Both at once, as the pure machines take them.
+pub fn now() -> shards::Now {
+    shards::Now { monotonic_ns: monotonic_ns(), wall_ms: wall_ms() }
+}
+
+/// Local time as Kea's commands write it: `YYYY-MM-DD HH:MM:SS.ffffff` (API-5).
+pub fn local_timestamp() -> String {
+    chrono::Local::now().format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}

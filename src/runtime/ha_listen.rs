@@ -1,0 +1,277 @@
+//! An HA listen executor: the partner's commands in, answers out.
+//!
+//! Connections come from the [`acceptor`](super::acceptor). `lease4-update` and `lease4-del` go straight to the
+//! shard that owns the address and are answered when the lease is durable; lists of leases are gathered from
+//! all shards here; everything else is answered by the control node. The executor holds no leases and decides
+//! nothing. Its rules and the HA view come from the control node.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use shards::runtime::NodeHandle;
+use shards::{Lane, NodeId};
+
+use super::acceptor::AcceptedQueue;
+use super::clock;
+use super::http_serve::{Response, serve};
+use super::local::Answers;
+use super::refusals::Refusals;
+use crate::control::Answer;
+use crate::control::gather::{GATHER_MS, Gather, ListRequest};
+use crate::engine::message::{
+    Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+};
+use crate::engine::rules::Rules;
+use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply, result};
+use crate::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
+use crate::ha::view::HaView;
+use crate::http::auth::BasicAuth;
+use crate::http::server::Request;
+use crate::limits::HA_CONNECTIONS_MAX;
+
+/// How long a shard has for one lease, and the control node for a command. Below the partner's 10 s, so that it
+/// hears what went wrong instead of nothing.
+const ANSWER_WITHIN: Duration = Duration::from_millis(9_000);
+
+/// Messages taken from the mesh at a time.
+const RECEIVE_MAX: usize = 256;
+
+/// What a listen executor is started with.
+pub struct ListenContext {
+    /// Connections from the acceptor.
+    pub accepted: AcceptedQueue,
+    /// Own certificate and whom to accept; `None` is plain TCP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Credentials a partner must present, if any.
+    pub auth: Option<BasicAuth>,
+    /// `restrict-commands`.
+    pub restrict_commands: bool,
+    /// Rules in force at the start.
+    pub rules: Arc<Rules>,
+    /// Refused peers, shared by all listen executors.
+    pub refusals: Refusals,
+}
+
+/// Runs until the control node tells it to stop with [`Message::Stop`].
+///
+/// # Errors
+/// The executor's eventfd is broken: nothing can reach it any more.
+pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> Result<(), String> {
+    let listener = Rc::new(Listener {
+        node: node.clone(),
+        tls: context.tls.take(),
+        auth: context.auth.take(),
+        restrict_commands: context.restrict_commands,
+        rules: RefCell::new(context.rules.clone()),
+        view: RefCell::new(Arc::new(HaView::default())),
+        from_shards: Answers::default(),
+        from_control: Answers::default(),
+        connections: Cell::new(0),
+        stopping: Cell::new(false),
+        refusals: context.refusals.clone(),
+    });
+    while !listener.stopping.get() {
+        node.receive(Lane::State, RECEIVE_MAX, |_, message| listener.handle_message(message));
+        while let Ok(accepted) = context.accepted.pop() {
+            Listener::start_serving(&listener, accepted);
+        }
+        node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
+    }
+    Ok(())
+}
+
+struct Listener {
+    node: Rc<NodeHandle<Message>>,
+    tls: Option<Arc<ServerConfig>>,
+    auth: Option<BasicAuth>,
+    restrict_commands: bool,
+    rules: RefCell<Arc<Rules>>,
+    view: RefCell<Arc<HaView>>,
+    from_shards: Answers<ShardReply>,
+    from_control: Answers<Box<PartnerCall>>,
+    connections: Cell<usize>,
+    stopping: Cell<bool>,
+    refusals: Refusals,
+}
+
+impl Listener {
+    fn handle_message(&self, message: Message) {
+        match message {
+            Message::Reply(reply) => self.from_shards.answer(reply.request, *reply),
+            Message::Partner(call) => self.from_control.answer(call.request, call),
+            Message::Snapshot(rules) => *self.rules.borrow_mut() = rules,
+            Message::HaView(view) => *self.view.borrow_mut() = view,
+            Message::Stop => self.stopping.set(true),
+            other => log::error!(
+                target: "kea-dhcp4.ha-hooks",
+                "TANDEM_UNEXPECTED_MESSAGE an HA listener does not take {other:?}"
+            ),
+        }
+    }
+
+    fn start_serving(listener: &Rc<Self>, accepted: super::acceptor::Accepted) {
+        let peer = accepted.peer.ip();
+        if listener.connections.get() >= HA_CONNECTIONS_MAX {
+            listener.refusals.refused(peer, &format!("more than {HA_CONNECTIONS_MAX} connections"));
+            return;
+        }
+        listener.connections.set(listener.connections.get() + 1);
+        let listener = listener.clone();
+        glommio::spawn_local(async move {
+            let tcp = shards::sys::adopt::tcp_stream(accepted.socket);
+            serve(tcp, peer, listener.tls.as_ref(), &listener.refusals, |request| listener.handle(request))
+                .await;
+            listener.connections.set(listener.connections.get() - 1);
+        })
+        .detach();
+    }
+
+    async fn handle(&self, request: Request) -> Response {
+        if self.auth.as_ref().is_some_and(|auth| !auth.permits(request.authorization.as_deref())) {
+            return Response::Error(401);
+        }
+        let envelope = match Envelope::parse(&request.body) {
+            Ok(envelope) => envelope,
+            Err(EnvelopeError::Json(_)) => return Response::Error(400),
+            Err(EnvelopeError::Refused(reply)) => return Response::Json(reply.to_http_body()),
+        };
+        if self.restrict_commands && !PARTNER_COMMANDS.contains(&envelope.command.as_str()) {
+            return Response::Error(403);
+        }
+        match envelope.command.as_str() {
+            "lease4-update" => Response::Json(self.update(&envelope).await.to_http_body()),
+            "lease4-del" => Response::Json(self.delete(&envelope).await.to_http_body()),
+            "lease4-get-page" => match PageRequest::parse(&envelope) {
+                Ok(page) => {
+                    let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
+                    Response::Json(
+                        self.list(ListRequest { after: page.after, limit, subnets: Vec::new() }).await,
+                    )
+                }
+                Err(reply) => Response::Json(reply.to_http_body()),
+            },
+            "lease4-get-all" => {
+                Response::Json(self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }).await)
+            }
+            _ => self.ask_control(request.body).await,
+        }
+    }
+
+    async fn update(&self, envelope: &Envelope) -> Reply {
+        let rules = self.rules.borrow().clone();
+        let update = match LeaseUpdate::parse(envelope, clock::wall_s(), rules.snapshot.as_ref()) {
+            Ok(update) => update,
+            Err(reply) => return reply,
+        };
+        let address = update.lease.address;
+        let owner = rules.owners.owner_of(address);
+        let body = ShardCommandBody::PartnerUpdate {
+            lease: Box::new(update.lease),
+            force_create: update.force_create,
+        };
+        match self.ask_shard(owner, body).await {
+            Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
+            Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
+            Some(ShardReplyBody::Missing) => {
+                let text = format!("failed to update the lease with address {address} - no such lease");
+                Reply::new(result::CONFLICT, text)
+            }
+            Some(_) => {
+                Reply::error(format!("the lease of {address} cannot be stored: the lease file takes nothing"))
+            }
+            None => Reply::error(format!("the lease of {address} was not stored in time")),
+        }
+    }
+
+    async fn delete(&self, envelope: &Envelope) -> Reply {
+        let address = match parse_delete(envelope) {
+            Ok(address) => address,
+            Err(reply) => return reply,
+        };
+        let owner = self.rules.borrow().owners.owner_of(address);
+        match self.ask_shard(owner, ShardCommandBody::PartnerDelete(address)).await {
+            Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
+            Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
+            Some(_) => Reply::error(format!(
+                "the lease of {address} cannot be deleted: the lease file takes nothing"
+            )),
+            None => Reply::error(format!("the lease of {address} was not deleted in time")),
+        }
+    }
+
+    /// Lists leases of all shards; the whole HTTP body.
+    async fn list(&self, request: ListRequest) -> Vec<u8> {
+        let writer: crate::control::gather::LeaseWriter = match self.view.borrow().partner_knows_released {
+            true => |lease, output| write_listing(lease, Listing::AsStored, output),
+            false => |lease, output| write_listing(lease, Listing::WithoutReleased, output),
+        };
+        let shards = self.node.topology().shards;
+        let mut gather = Gather::leases(shards, request, writer);
+        while !gather.is_complete() {
+            let Some((shard, body)) = gather.poll_request() else { break };
+            // One shard after the other: a page is a few chunks, and the source serves no clients meanwhile.
+            match self.ask_shard_within(shard, body, Duration::from_millis(GATHER_MS)).await {
+                Some(body) => gather.handle_reply(shard, body),
+                None => break,
+            }
+        }
+        let answer: Answer = gather.finish();
+        answer.render_list()
+    }
+
+    async fn ask_shard(&self, shard: u8, body: ShardCommandBody) -> Option<ShardReplyBody> {
+        self.ask_shard_within(shard, body, ANSWER_WITHIN).await
+    }
+
+    async fn ask_shard_within(
+        &self,
+        shard: u8,
+        body: ShardCommandBody,
+        within: Duration,
+    ) -> Option<ShardReplyBody> {
+        let question = self.from_shards.question();
+        let command = ShardCommand { request: question.number(), body };
+        let to = self.node.topology().shard(shard);
+        let answered = async {
+            self.send(to, Message::Command(Box::new(command))).await;
+            Ok(question.await)
+        };
+        glommio::timer::timeout(within, answered).await.ok().map(|reply: ShardReply| reply.body)
+    }
+
+    async fn ask_control(&self, body: Vec<u8>) -> Response {
+        let question = self.from_control.question();
+        let timeout_ms = u64::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(u64::MAX);
+        let call = PartnerCall {
+            request: question.number(),
+            asker: Some(self.node.id()),
+            body,
+            timeout_ms,
+            private: false,
+            failure: None,
+        };
+        let answered = async {
+            self.send(self.node.topology().control(), Message::Partner(Box::new(call))).await;
+            Ok(question.await)
+        };
+        match glommio::timer::timeout(ANSWER_WITHIN, answered).await {
+            Ok(call) => match call.failure {
+                None => Response::Json(call.body),
+                Some(failure) => Response::Json(Reply::error(failure).to_http_body()),
+            },
+            Err(_) => Response::Json(Reply::error("the server did not answer in time").to_http_body()),
+        }
+    }
+
+    /// Sends, waiting for room in a full lane; the caller's deadline ends the wait.
+    async fn send(&self, to: NodeId, message: Message) {
+        let mut message = message;
+        while let Err(back) = self.node.try_send(to, Lane::State, message) {
+            message = back;
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Which peers were refused, so that each is logged once and not at every attempt.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Peers remembered; beyond it all are forgotten and may be logged once more.
+const PEERS_MAX: usize = 1024;
+
+/// Shared by the listen executors. Its lock is taken once per connection, never on the packet path.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
+    peers: Arc<Mutex<HashMap<IpAddr, String>>>,
+}
+
+impl Refusals {
+    /// A connection from `peer` was refused; logs it unless the same was logged before.
+    pub fn refused(&self, peer: IpAddr, reason: &str) {
+        if self.is_news(peer, reason) {
+            log::warn!(
+                target: "kea-dhcp4.http",
+                "HTTP_CONNECTION_HANDSHAKE_FAILED handshake with {peer} failed: {reason}"
+            );
+        }
+    }
+
+    /// A connection from `peer` was accepted; its next refusal is news again.
+    pub fn accepted(&self, peer: IpAddr) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+    }
+
+    fn is_news(&self, peer: IpAddr, reason: &str) -> bool {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.get(&peer).is_some_and(|known| known == reason) {
+            return false;
+        }
+        if peers.len() >= PEERS_MAX {
+            peers.clear();
+        }
+        peers.insert(peer, reason.to_owned());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_news_once_until_it_was_accepted_or_fails_otherwise() {
+        let refusals = Refusals::default();
+        let (one, two) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        assert!(refusals.is_news(one, "expired"));
+        assert!(!refusals.is_news(one, "expired"));
+        assert!(refusals.is_news(two, "expired"));
+        assert!(refusals.is_news(one, "unknown CA"));
+        refusals.accepted(two);
+        assert!(refusals.is_news(two, "expired"));
+        assert!(!refusals.is_news(one, "unknown CA"));
+    }
+}
