@@ -196,25 +196,31 @@ fn maps(dhcp4: &mut Object, dialect: Dialect) {
     }
 }
 
-/// The old one-word form becomes the three switches it stands for (CFG-33).
+/// The old one-word form becomes the switches it stands for (CFG-33); what lies out of the pool matters only where
+/// reservations in the subnet count.
 fn reservation_modes(scope: &mut Object) {
     let mode = scope.get("reservation-mode").and_then(Value::as_str);
-    let (global, in_subnet, out_of_pool) = match mode {
-        Some("disabled" | "off") => (false, false, false),
-        Some("out-of-pool") => (false, true, true),
-        Some("global") => (true, false, false),
-        Some("all") => (false, true, false),
+    let switches = match mode {
+        Some("disabled" | "off") => json!({ "reservations-global": false, "reservations-in-subnet": false }),
+        Some("out-of-pool") => {
+            json!({
+                "reservations-global": false,
+                "reservations-in-subnet": true,
+                "reservations-out-of-pool": true,
+            })
+        }
+        Some("global") => json!({ "reservations-global": true, "reservations-in-subnet": false }),
+        Some("all") => {
+            json!({
+                "reservations-global": false,
+                "reservations-in-subnet": true,
+                "reservations-out-of-pool": false,
+            })
+        }
         _ => return,
     };
     scope.remove("reservation-mode");
-    fill(
-        scope,
-        json!({
-            "reservations-global": global,
-            "reservations-in-subnet": in_subnet,
-            "reservations-out-of-pool": out_of_pool,
-        }),
-    );
+    fill(scope, switches);
 }
 
 /// Gives every `option-data` entry of a scope its code, its name where one exists, and its switches.
@@ -315,6 +321,9 @@ fn subnets(dhcp4: &mut Object, document: &Document, definitions: &Definitions) {
         options(subnet, definitions, document.dialect);
         for pool in listed(subnet, "pools") {
             options(pool, definitions, document.dialect);
+            if let Some(Value::String(range)) = pool.get_mut("pool") {
+                range.retain(|symbol| !symbol.is_ascii_whitespace());
+            }
         }
     }
     if let Some(Value::Array(subnets)) = dhcp4.get_mut("subnet4") {

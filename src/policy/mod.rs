@@ -9,6 +9,8 @@ pub mod option;
 pub mod option_set;
 pub mod restart;
 mod subnet;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 

@@ -14,7 +14,8 @@ pub fn standard(space: &str) -> &'static [OptionDefinition<'static>] {
         SPACE_DHCP4 => DHCP4,
         "dhcp-agent-options-space" => AGENT_OPTIONS,
         "cablelabs-client-conf" => CABLELABS_CLIENT_CONF,
-        "vendor-4491" => VENDOR_4491,
+        // The second name is Kea's own for the same definitions; no option carries that space.
+        "vendor-4491" | "docsis3-v4" => VENDOR_4491,
         _ => &[],
     }
 }
