@@ -16,3 +16,6 @@ pub use error::WireError;
 pub use query::Query;
 pub use relay::RelayInfo;
 pub use reply::{MessageHeader, MessageWriter, ReplyBuffer, WriteError};
+
+#[cfg(test)]
+mod differential_tests;

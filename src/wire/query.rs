@@ -308,3 +308,138 @@ impl<'a> Query<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A header with every field set, the cookie, and `options`.
+    fn message(options: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![1, 6, 6, 2, 0x12, 0x34, 0x56, 0x78, 0, 9, 0x80, 1];
+        bytes.extend([[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3], [10, 0, 0, 4]].concat());
+        bytes.extend((0xa0..0xb0).collect::<Vec<u8>>());
+        bytes.resize(HEADER_OCTETS, 0);
+        bytes.extend(codes::MAGIC_COOKIE);
+        bytes.extend(options);
+        bytes
+    }
+
+    fn overloaded(options: &[u8], file: &[u8], sname: &[u8]) -> Vec<u8> {
+        let mut bytes = message(options);
+        bytes[FILE][..file.len()].copy_from_slice(file);
+        bytes[SNAME][..sname.len()].copy_from_slice(sname);
+        bytes
+    }
+
+    #[test]
+    fn header_fields_are_read_from_their_places() {
+        let bytes = message(&[255]);
+        let query = Query::decode(&bytes).unwrap();
+        assert_eq!((query.op(), query.htype(), query.hlen(), query.hops()), (1, 6, 6, 2));
+        assert_eq!((query.xid(), query.secs(), query.flags()), (0x1234_5678, 9, 0x8001));
+        assert_eq!(query.ciaddr(), Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(query.yiaddr(), Ipv4Addr::new(10, 0, 0, 2));
+        assert_eq!(query.giaddr(), Ipv4Addr::new(10, 0, 0, 4));
+        assert_eq!(query.chaddr(), [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5]);
+        assert_eq!(query.chaddr_field()[15], 0xaf);
+        assert!(query.is_relayed() && query.wants_broadcast());
+        assert_eq!(query.message_type(), None);
+    }
+
+    #[test]
+    fn a_message_is_refused_for_its_own_reason() {
+        let many = |count: u16| -> Vec<u8> { (0..count).flat_map(|n| [(n % 50) as u8 + 1, 0]).collect() };
+        let different: Vec<u8> = (62..=190).flat_map(|code| [code, 2, 0, 0]).collect();
+        let repeated = [&[43, 255][..], &[7; 255]].concat();
+        let long_id = [&[61, 255][..], &[7; 255], &[61, 1, 7]].concat();
+        let mut wrong_cookie = message(&[]);
+        wrong_cookie[239] = 98;
+        type Row = (&'static str, Vec<u8>, Result<(), WireError>);
+        let table: Vec<Row> = vec![
+            ("PKT-20 nothing", vec![], Err(WireError::TooShort)),
+            ("PKT-20 235 octets", message(&[])[..235].to_vec(), Err(WireError::TooShort)),
+            ("PKT-20 header only", message(&[])[..236].to_vec(), Err(WireError::MissingCookie)),
+            ("PKT-20 half a cookie", message(&[])[..239].to_vec(), Err(WireError::MissingCookie)),
+            ("PKT-20 wrong cookie", wrong_cookie, Err(WireError::BadCookie)),
+            ("PKT-26 no options at all", message(&[]), Ok(())),
+            ("PKT-26 largest datagram", message(&vec![0; DATAGRAM_OCTETS_MAX - 240]), Ok(())),
+            ("larger than a datagram", message(&vec![0; DATAGRAM_OCTETS_MAX - 239]), Err(WireError::TooLong)),
+            ("empty message type", message(&[53, 0]), Err(WireError::MessageTypeLength)),
+            ("long message type", message(&[53, 2, 1, 1]), Err(WireError::MessageTypeLength)),
+            ("two message types", message(&[53, 1, 1, 53, 1, 1]), Err(WireError::MessageTypeLength)),
+            ("PKT-25 empty client-id", message(&[61, 0]), Err(WireError::ClientIdLength)),
+            ("PKT-25 one octet", message(&[61, 1, 1]), Err(WireError::ClientIdLength)),
+            ("PKT-25 two octets", message(&[61, 2, 1, 1]), Ok(())),
+            ("PKT-25 255 octets", message(&long_id[..257]), Ok(())),
+            ("PKT-25 joined to 256", message(&long_id), Err(WireError::ClientIdLength)),
+            ("instances at the limit", message(&many(512)), Ok(())),
+            ("instances above the limit", message(&many(513)), Err(WireError::TooManyOptions)),
+            ("different options at the limit", message(&different[..128 * 4]), Ok(())),
+            ("different options above the limit", message(&different), Err(WireError::TooManyOptions)),
+            ("joined at the limit", message(&repeated.repeat(6)), Ok(())),
+            ("joined above the limit", message(&repeated.repeat(7)), Err(WireError::JoinedTooLong)),
+        ];
+        for (case, bytes, expected) in table {
+            assert_eq!(Query::decode(&bytes).map(|_| ()), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_hlen_beyond_the_field_reads_the_field() {
+        for (hlen, octets) in [(0, 0), (6, 6), (16, 16), (17, 16), (255, 16)] {
+            let mut bytes = message(&[]);
+            bytes[2] = hlen;
+            assert_eq!(Query::decode(&bytes).unwrap().chaddr().len(), octets, "PKT-21: hlen {hlen}");
+        }
+    }
+
+    #[test]
+    fn repeated_options_are_joined_in_order_of_appearance() {
+        let bytes = message(&[43, 2, 1, 2, 55, 1, 6, 43, 1, 3, 12, 1, b'h', 55, 2, 3, 6, 43, 0, 255]);
+        let query = Query::decode(&bytes).unwrap();
+        assert_eq!(query.option(43), Some(&[1, 2, 3][..]), "PKT-23");
+        assert_eq!(query.option(55), Some(&[6, 3, 6][..]), "PKT-23");
+        assert_eq!(query.option(12), Some(&b"h"[..]));
+        assert_eq!(query.parameter_request_list().iter().collect::<Vec<_>>(), [3, 6], "PKT-44");
+        assert_eq!(query.option_codes().collect::<Vec<_>>(), [43, 55, 12]);
+    }
+
+    #[test]
+    fn overload_reads_file_then_sname_where_option_52_says_so() {
+        let file = [43, 1, 2, 12, 1, b'f', 255, 99, 1];
+        let sname = [43, 1, 3, 60, 1, b's'];
+        type Row<'a> = (&'a str, &'a [u8], Option<&'a [u8]>, bool, bool);
+        let table: &[Row] = &[
+            ("PKT-22 absent", &[43, 1, 1], Some(&[1]), false, false),
+            ("PKT-22 file", &[43, 1, 1, 52, 1, 1], Some(&[1, 2]), true, false),
+            ("PKT-22 sname", &[43, 1, 1, 52, 1, 2], Some(&[1, 3]), false, true),
+            ("PKT-22 both", &[43, 1, 1, 52, 1, 3], Some(&[1, 2, 3]), true, true),
+            ("a value without meaning", &[52, 1, 4], None, false, false),
+            ("no value", &[52, 0], None, false, false),
+        ];
+        for (case, options, joined, host_name, vendor_class) in table {
+            let bytes = overloaded(options, &file, &sname);
+            let query = Query::decode(&bytes).unwrap();
+            assert_eq!(query.option(43), *joined, "{case}");
+            assert_eq!(query.has_option(12), *host_name, "{case}");
+            assert_eq!(query.has_option(60), *vendor_class, "{case}");
+            assert!(!query.has_option(99), "{case}: after the end of file");
+        }
+    }
+
+    #[test]
+    fn an_overload_inside_an_overloaded_field_counts_for_nothing() {
+        let bytes = overloaded(&[52, 1, 1], &[52, 1, 3], &[60, 1, b's']);
+        assert!(!Query::decode(&bytes).unwrap().has_option(60));
+    }
+
+    #[test]
+    fn typed_reads_take_exact_lengths_only() {
+        let bytes = message(&[50, 3, 1, 2, 3, 51, 5, 0, 0, 0, 0, 9, 54, 4, 1, 2, 3, 4, 57, 2, 5, 220, 12, 0]);
+        let query = Query::decode(&bytes).unwrap();
+        assert_eq!((query.requested_address(), query.lease_time()), (None, None));
+        assert_eq!(query.server_id(), Some(Ipv4Addr::new(1, 2, 3, 4)));
+        assert_eq!(query.max_message_size(), Some(1500));
+        assert!(query.has_option(12) && query.host_name().is_none(), "PKT-24");
+    }
+}

@@ -215,3 +215,60 @@ impl<'b> MessageWriter<'b> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_written_octet_by_octet() {
+        let mut octets = [0xaa; 300];
+        let header = MessageHeader { hlen: 6, secs: 3, sname: b"s", ..MessageHeader::request(0x0102_0304) };
+        let mut writer = MessageWriter::new(&mut octets, &header, MessageType::Discover).unwrap();
+        writer.option(80, &[]).unwrap();
+        writer.number(51, 7200).unwrap();
+        let len = writer.finish().unwrap();
+        assert_eq!(len, 240 + 3 + 2 + 6 + 1, "PKT-40: no padding");
+        assert_eq!(octets[..12], [1, 1, 6, 0, 1, 2, 3, 4, 0, 3, 0, 0]);
+        assert_eq!(octets[44..46], [b's', 0], "sname is padded with zeros");
+        assert_eq!(octets[236..len], [99, 130, 83, 99, 53, 1, 1, 80, 0, 51, 4, 0, 0, 28, 32, 255]);
+        assert_eq!(octets[len], 0xaa, "nothing is written after the end");
+    }
+
+    #[test]
+    fn a_long_option_becomes_several_of_at_most_255_octets() {
+        for (len, instances) in [(0, 1), (1, 1), (255, 1), (256, 2), (510, 2), (511, 3)] {
+            let mut octets = [0; 1500];
+            let header = MessageHeader::request(1);
+            let mut writer = MessageWriter::new(&mut octets, &header, MessageType::Ack).unwrap();
+            let payload: Vec<u8> = (0..len).map(|octet| octet as u8).collect();
+            writer.option(43, &payload).unwrap();
+            let end = writer.finish().unwrap();
+            assert_eq!(end, 243 + 2 * instances + len + 1, "PKT-41: {len} octets");
+            let query = Query::decode(&octets[..end]).unwrap();
+            assert_eq!(query.option(43), Some(&payload[..]), "PKT-41: {len} octets");
+        }
+    }
+
+    #[test]
+    fn a_buffer_of_any_size_gives_a_whole_message_or_an_error() {
+        let build = |octets: &mut [u8]| {
+            let mut writer = MessageWriter::new(octets, &MessageHeader::request(1), MessageType::Ack)?;
+            writer.option(43, &[7; 300])?;
+            writer.finish()
+        };
+        let whole = build(&mut [0; 1000]).unwrap();
+        for room in 0..whole {
+            assert_eq!(build(&mut vec![0; room]), Err(WriteError::TooLong), "{room} octets");
+        }
+        assert_eq!(build(&mut vec![0; whole]), Ok(whole));
+    }
+
+    #[test]
+    fn names_longer_than_their_fields_are_cut() {
+        let mut octets = [0; 300];
+        let header = MessageHeader { sname: &[b's'; 70], file: &[b'f'; 130], ..MessageHeader::request(1) };
+        MessageWriter::new(&mut octets, &header, MessageType::Ack).unwrap();
+        assert_eq!((octets[107], octets[108], octets[235], octets[236]), (b's', b'f', b'f', 99));
+    }
+}
