@@ -3,6 +3,8 @@
 pub mod acceptor;
 pub mod clock;
 pub mod ha_listen;
+pub mod ha_send;
+pub mod ha_setup;
 pub mod http_serve;
 pub mod link;
 pub mod local;
