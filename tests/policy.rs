@@ -75,7 +75,19 @@ fn templates_compile_without_a_word_but_for_missing_ids_and_come_back_the_same()
 #[test]
 fn shared_files_without_features_to_come_compile_and_come_back_the_same() {
     let Some(folder) = shared() else { return };
-    for name in ["all-options", "leases-expiration", "multiple-options", "several-subnets", "single-subnet"] {
+    let names = [
+        "advanced",
+        "all-options",
+        "backends",
+        "dhcpv4-over-dhcpv6",
+        "leases-expiration",
+        "multiple-options",
+        "several-subnets",
+        "single-subnet",
+        "vendor-specific",
+        "with-ddns",
+    ];
+    for name in names {
         let document = load(&folder.join(format!("{name}.json")));
         compiled(&document);
         assert_round_trip(&document);

@@ -4,6 +4,8 @@
 //! `user-context`, and options named. Spellings stay those of the file, and a file of the 2.2 dialect gets only keys
 //! that Kea 2.2 knows. Reading the result again gives the same snapshot.
 
+use std::collections::HashMap;
+
 use config::diagnostics::Diagnostics;
 use config::{Dialect, Document};
 use serde_json::{Map, Value, json};
@@ -300,6 +302,7 @@ fn subnets(dhcp4: &mut Object, document: &Document, definitions: &Definitions) {
             globals.insert(key.to_owned(), bound.clone());
         }
     }
+    let numbers = numbers(document);
     for subnet in listed(dhcp4, "subnet4") {
         reservation_modes(subnet);
         fill(subnet, Value::Object(globals.clone()));
@@ -317,7 +320,7 @@ fn subnets(dhcp4: &mut Object, document: &Document, definitions: &Definitions) {
             }),
         );
         relay(subnet);
-        number(subnet, document);
+        number(subnet, &numbers);
         options(subnet, definitions, document.dialect);
         for pool in listed(subnet, "pools") {
             options(pool, definitions, document.dialect);
@@ -339,11 +342,15 @@ fn relay(subnet: &mut Object) {
     }
 }
 
-/// A subnet the file gives no id has the one it was numbered with (CFG-31).
-fn number(subnet: &mut Object, document: &Document) {
-    let prefix = subnet.get("subnet").and_then(Value::as_str).unwrap_or_default().replace(' ', "");
-    let known = document.subnets.iter().find(|known| known.prefix.value.to_string() == prefix);
-    if let Some(known) = known {
-        subnet.insert("id".to_owned(), json!(known.id.value));
+/// Ids by prefix: a subnet the file gives no id has the one it was numbered with (CFG-31).
+fn numbers(document: &Document) -> HashMap<String, u32> {
+    document.subnets.iter().map(|subnet| (subnet.prefix.value.to_string(), subnet.id.value)).collect()
+}
+
+fn number(subnet: &mut Object, numbers: &HashMap<String, u32>) {
+    let mut prefix = subnet.get("subnet").and_then(Value::as_str).unwrap_or_default().to_owned();
+    prefix.retain(|symbol| !symbol.is_ascii_whitespace());
+    if let Some(id) = numbers.get(&prefix) {
+        subnet.insert("id".to_owned(), json!(id));
     }
 }

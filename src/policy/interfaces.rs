@@ -99,10 +99,15 @@ pub(super) fn select(
             push_once(&mut selection.missing, entry.name);
         }
     }
-    if settings.interfaces.iter().any(|entry| entry.value == InterfaceEntry::All) {
+    if let Some(all) = settings.interfaces.iter().find(|entry| entry.value == InterfaceEntry::All) {
         let others = host.iter().filter(|facts| named.iter().all(|entry| entry.name != facts.name));
         for facts in others.filter(|facts| !facts.loopback && facts.up && !facts.addresses.is_empty()) {
             selection.interfaces.push(interface(facts, facts.addresses.clone()));
+        }
+        if selection.interfaces.is_empty() {
+            let message = "no interface of the host is up with an IPv4 address; the server waits for one";
+            report.warn(&all.position, "interfaces", message);
+            selection.missing.push("*".to_owned());
         }
     }
     selection.interfaces.sort_by_key(|interface| interface.ifindex);
@@ -236,6 +241,14 @@ mod tests {
                 entries.iter().all(|entry| *entry != "lo" || *socket_type == Udp) && missing.is_empty();
             assert_eq!(served, warnings.is_empty(), "{entries:?}: {warnings:?}");
         }
+    }
+
+    #[test]
+    fn wildcard_waits_where_nothing_can_be_served() {
+        let mut report = Diagnostics::default();
+        let selection = select(&settings(&["*"], SocketType::Udp), &host()[..1], false, &mut report);
+        assert_eq!((0, vec!["*".to_owned()]), (selection.interfaces.len(), selection.missing));
+        assert_eq!(1, report.finish().expect("no error").len());
     }
 
     #[test]

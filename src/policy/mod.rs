@@ -28,7 +28,7 @@ pub struct Snapshot {
     /// Interfaces the server answers on, as found on the host when the snapshot was made.
     pub interfaces: Vec<Interface>,
     /// Interfaces the file names and the host cannot serve on now: absent, down or without an address. The server
-    /// waits for them and compiles again when the host changes (PKT-4).
+    /// waits for them and compiles again when the host changes (PKT-4). `*` where the wildcard finds nothing.
     pub interfaces_missing: Vec<String>,
     /// Options of the global scope, for replies without a subnet.
     pub options: OptionSet,

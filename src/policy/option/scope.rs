@@ -356,6 +356,8 @@ fn append_sub_option(payload: &mut Vec<u8>, code: u8, octets: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::definitions::DefinitionText;
     use super::*;
 
@@ -461,5 +463,43 @@ mod tests {
         }
         let list = ["dhcp4", "a", "b"].map(|space| OptionText { space, ..coded(224, "") });
         assert!(matches!(compile_scope(&list, &definitions), Err((_, OptionError::TooLong { .. }))));
+    }
+
+    fn any_entry() -> impl Strategy<Value = OptionText<'static>> {
+        let names = vec![None, Some("routers"), Some("x"), Some("domain-search"), Some("vivso-suboptions")];
+        let spaces =
+            vec!["dhcp4", "inside", "vendor-4491", "vendor-9", "vendor-encapsulated-options-space", "a b"];
+        let name = prop::sample::select(names);
+        let code = prop::option::of(any::<u8>());
+        let space = prop::sample::select(spaces);
+        let data = "([0-9a-fx.:/, \\\\|-]|example|true|\\PC){0,16}";
+        (name, code, space, data, prop::option::of(any::<bool>()), any::<bool>(), any::<bool>()).prop_map(
+            |(name, code, space, data, csv_format, always_send, never_send)| {
+                let data = Cow::Owned(data);
+                OptionText { name, code, space, data, csv_format, always_send, never_send }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_list_is_a_scope_or_an_error_at_one_of_its_entries(list in prop::collection::vec(any_entry(), 0..6)) {
+            let mut definitions = Definitions::default();
+            let (name, code, kind, array) = ("x", 224, "uint8", false);
+            let record_types = Vec::new();
+            let (space, encapsulate) = (SPACE_DHCP4, "inside");
+            let text = DefinitionText { name, code, kind, array, record_types, space, encapsulate };
+            definitions.add(&text).expect("sound");
+            match compile_scope(&list, &definitions) {
+                Ok(scope) => {
+                    prop_assert!(scope.warnings.iter().all(|(place, _)| *place < list.len()));
+                    for option in scope.options.iter() {
+                        prop_assert!((1..=254).contains(&option.code));
+                        prop_assert!(!OWNED_BY_SERVER.contains(&option.code));
+                    }
+                }
+                Err((place, _)) => prop_assert!(place < list.len()),
+            }
+        }
     }
 }
