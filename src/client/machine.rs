@@ -399,3 +399,7 @@ fn padded(hardware_address: [u8; 6]) -> [u8; 8] {
     let [a, b, c, d, e, f] = hardware_address;
     [0, 0, a, b, c, d, e, f]
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

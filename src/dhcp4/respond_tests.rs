@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::client::{Client, ClientConfig, ClientEvent, Relay, Route};
+use crate::dhcp4::select;
 use crate::dhcp4::test_support::{
     MAC, NONE, QueryBuilder, SERVER, direct, option, snapshot, subnet, unicast,
 };
@@ -512,4 +514,53 @@ fn a_reply_that_does_not_fit_a_datagram_is_an_error() {
     let mut buffer = ReplyBuffer::new();
     let built = ack(&query, &direct(), &snapshot, &snapshot.subnets[0], &grant, &Names::none(), &mut buffer);
     assert_eq!(built, Err(WriteError::TooLong));
+}
+
+/// Goal: the client and the replies understand each other. A client of `src/client` goes from DISCOVER to a
+/// renewed lease against these functions, attached directly and through a relay.
+#[test]
+fn a_client_gets_and_renews_a_lease_from_these_replies() {
+    let mut configured = subnet(1, 2, vec![option(3, &SERVER.octets())]);
+    configured.renew_timer_s = Some(900);
+    let snapshot = snapshot(vec![configured]);
+    let relay = Relay { address: RELAY, agent_options: vec![1, 1, 7], carries_unicast: true };
+    for relay in [None, Some(relay)] {
+        let is_relayed = relay.is_some();
+        let config = ClientConfig { relay, client_id: Some(vec![0, 9]), ..ClientConfig::new(MAC, 3) };
+        let mut client = Client::new(0, config);
+        for now_ns in 0..2 {
+            let answer = answer_of(&mut client, &snapshot);
+            client.handle_reply(now_ns, &answer);
+        }
+        let lease = *client.lease().expect("it has a lease");
+        assert_eq!((lease.address, lease.server_id, lease.lifetime_s), (LEASED, SERVER, 7200));
+        assert_eq!(client.next_timeout(), Some(lease.requested_ns + 900_000_000_000), "T1 of the subnet");
+        assert_eq!(client.handle_timeout(client.next_timeout().unwrap()), None);
+        let answer = answer_of(&mut client, &snapshot);
+        let event = client.handle_reply(900_000_000_001, &answer);
+        assert!(matches!(event, Some(ClientEvent::Renewed(_))), "relayed {is_relayed}: {event:?}");
+    }
+}
+
+/// The answer to the message that waits in `client`.
+fn answer_of(client: &mut Client, snapshot: &Snapshot) -> Vec<u8> {
+    let mut octets = [0; 576];
+    let outgoing = client.poll_transmit(&mut octets).expect("a message waits");
+    let query = Query::decode(&octets[..outgoing.len]).unwrap();
+    let meta = match outgoing.route {
+        Route::Broadcast => direct(),
+        Route::Relayed => unicast(RELAY, 67),
+        Route::Unicast(server_id) => DatagramMeta { destination: server_id, ..unicast(outgoing.source, 68) },
+    };
+    let message_type = select::accept(&query, &meta, snapshot).expect("it is accepted");
+    let subnet = select::subnet(&query, &meta, snapshot).expect("there is a subnet");
+    let grant = Grant { address: LEASED, lifetime_s: super::valid_lifetime(&query, subnet) };
+    let names = Names::decide(&query, LEASED);
+    let mut buffer = ReplyBuffer::new();
+    let built = match message_type {
+        MessageType::Discover => offer(&query, &meta, snapshot, subnet, &grant, &names, &mut buffer),
+        _ => ack(&query, &meta, snapshot, subnet, &grant, &names, &mut buffer),
+    }
+    .unwrap();
+    buffer.message(built.len).to_vec()
 }
