@@ -62,3 +62,19 @@ pub const SENDER_WAITING_MAX: usize = 2 * PARKED_MAX;
 pub const CONTROL_REQUEST_OCTETS_MAX: usize = 16 * 1024 * 1024;
 /// Connections of a unix control socket served at a time; one more waits in the kernel.
 pub const CONTROL_CONNECTIONS_MAX: usize = 32;
+/// Offer holds per shard; one is about 40 octets, and 10 s of offers at 6,500 a second fill it. Beyond it the
+/// oldest hold is forgotten, which costs a client a NAK at worst.
+pub const OFFER_HOLDS_MAX: usize = 65_536;
+
+/// Entries of each identity index of a shard: more than the leases a shard is meant to hold.
+pub const INDEX_ENTRIES_MAX: usize = 16 * 1024 * 1024;
+
+/// Expired leases reclaimed, or reclaimed rows purged, between two batches of datagrams.
+pub const RECLAIM_SLICE: usize = 32;
+
+/// Boxes kept for use again, of each kind.
+pub const SPARE_BOXES_MAX: usize = 1024;
+
+/// How long after `max-ack-delay` an unanswered lease update is given up, milliseconds. The sender has its own
+/// time-out and always answers; this is for the case that it does not.
+pub const PARKED_GRACE_MS: u64 = 30_000;

@@ -7,6 +7,7 @@
 
 pub mod decline;
 pub mod discover;
+pub mod extended_info;
 pub mod identity;
 pub mod inform;
 pub mod names;

@@ -124,7 +124,11 @@ counters! {
         ReplyFailed = "tandem-reply-failed",
         /// Messages this shard never expects.
         UnexpectedMessage = "tandem-unexpected-message",
-        /// Reclaim slices that left expired leases behind.
+        /// Queries dropped because they were forwarded too often.
+        HopLimit = "tandem-hop-limit",
+        /// Index entries not added because the index was full.
+        IndexFull = "tandem-index-full",
+        /// Reclaim cycles that left expired leases behind.
         ReclaimLeftovers = "tandem-reclaim-leftovers",
     }
 }

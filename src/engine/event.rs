@@ -59,19 +59,28 @@ impl ClientLabel {
         }
         label
     }
+
+    /// The hardware address.
+    pub fn hwaddr(&self) -> &[u8] {
+        &self.hwaddr[..usize::from(self.hlen)]
+    }
+
+    /// The client identifier, as far as it is kept; empty when the client sent none.
+    pub fn client_id(&self) -> &[u8] {
+        &self.client_id[..usize::from(self.client_id_octets).min(CLIENT_ID_OCTETS_MAX)]
+    }
 }
 
 impl fmt::Display for ClientLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[hwtype={} ", self.htype)?;
-        write_hex(f, &self.hwaddr[..usize::from(self.hlen)])?;
+        write_hex(f, self.hwaddr())?;
         f.write_str("], cid=[")?;
         if self.client_id_octets == 0 {
             f.write_str("no info")?;
         } else {
-            let kept = usize::from(self.client_id_octets).min(CLIENT_ID_OCTETS_MAX);
-            write_hex(f, &self.client_id[..kept])?;
-            if kept < usize::from(self.client_id_octets) {
+            write_hex(f, self.client_id())?;
+            if self.client_id().len() < usize::from(self.client_id_octets) {
                 f.write_str("..")?;
             }
         }
@@ -126,6 +135,8 @@ pub enum EventKind {
     },
     /// Dropped as the retransmission of a query that is parked.
     DropDuplicate,
+    /// Dropped because it could not be processed.
+    DropProcessingFailed,
     /// Dropped because a limit is reached.
     DropQueueFull,
     /// Dropped: foreign server identifier.
@@ -241,6 +252,7 @@ impl Event {
             K::DeclineLeaseMismatch { .. } => "DHCP4_DECLINE_LEASE_MISMATCH",
             K::DeclineLeaseNotFound { .. } => "DHCP4_DECLINE_LEASE_NOT_FOUND",
             K::DropDuplicate => "DHCP4_PACKET_DROP_0011",
+            K::DropProcessingFailed => "DHCP4_PACKET_DROP_0007",
             K::DropQueueFull => "DHCP4_PACKET_QUEUE_FULL",
             K::DropServerIdentifier => "DHCP4_PACKET_DROP_0003",
             K::DropServiceDisabled => "DHCP4_PACKET_DROP_0008",
@@ -288,6 +300,7 @@ impl Event {
             K::ParkedDropped { .. } | K::HaNotForUs => Severity::Debug(40),
             K::ReleaseNoLease { .. } | K::ReleaseWrongClient { .. } => Severity::Debug(50),
             K::DropDuplicate
+            | K::DropProcessingFailed
             | K::DropQueueFull
             | K::DropServerIdentifier
             | K::DropServiceDisabled
@@ -312,6 +325,7 @@ impl Event {
             | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
             K::HaNotForUs | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
             K::DropDuplicate
+            | K::DropProcessingFailed
             | K::DropServerIdentifier
             | K::DropServiceDisabled
             | K::DropNoSubnet
@@ -375,6 +389,7 @@ impl fmt::Display for Event {
             K::DropDuplicate => {
                 write!(f, "dropped as sent by the same client as a packet being processed: {client}")
             }
+            K::DropProcessingFailed => write!(f, "{client}: failed to process packet"),
             K::DropQueueFull => write!(f, "{client}: a limit is reached, the query is dropped"),
             K::DropServerIdentifier => write!(f, "{client}: it contains a foreign server identifier"),
             K::DropServiceDisabled => write!(f, "{client}: DHCP service is globally disabled"),

@@ -38,9 +38,10 @@ pub enum Message {
         /// Whether the deletion is as durable and replicated as it has to be.
         done: bool,
     },
-    /// Shard to HA sender: one lease update for the partner.
+    /// Shard to HA sender: one lease update for the partner. Shard to control while the view says queue: one for
+    /// the backlog.
     Update(Box<PartnerUpdate>),
-    /// HA sender to shard: the box comes back with its outcome set, to be used again.
+    /// HA sender or control to shard: the box comes back with its outcome set, to be used again.
     UpdateDone(Box<PartnerUpdate>),
     /// Listener or control to shard.
     Command(Box<ShardCommand>),
@@ -129,6 +130,13 @@ pub struct Held {
     pub address: Ipv4Addr,
     /// Whether the client-identifier index gave it (else the hardware-address index).
     pub by_client_id: bool,
+}
+
+impl ParkId {
+    /// The id of an update nobody waits for.
+    pub const fn nobody(shard: u8) -> Self {
+        Self { shard, slot: u32::MAX, generation: u32::MAX }
+    }
 }
 
 impl Default for Held {
@@ -250,7 +258,7 @@ pub enum ShardCommandBody {
     Synchronised(Vec<Lease>),
     /// Counters and per-subnet lease counts.
     Statistics,
-    /// Addresses of leases in no subnet the server has had since it started, for [`Rules::next`].
+    /// Addresses of leases in no subnet the server has had since it started, one per block, for [`Rules::next`].
     Stray,
     /// Answer once every row appended so far is durable and nothing is parked: before a clean stop.
     Drain,

@@ -1,14 +1,28 @@
 //! The per-shard machine: implements `shards::Engine`.
 //!
-//! One [`Engine`] per shard decides every query that reaches its shard: it reads it, finds out whose it is, sends
-//! it on to the shard that owns the address, or decides it, commits the lease and parks the reply until every
-//! obligation is cleared. It is pure: inputs and `now` in, actions out.
+//! One [`Engine`] per shard decides every query that reaches its shard: it reads it ([`receive`]), sends it on to
+//! the shard that can decide it ([`routing`]), decides it ([`serve`]), commits the lease ([`commit`]) and parks
+//! the reply until every obligation is cleared ([`parking`], [`completion`]). Commands of control and partner are
+//! in [`command`], reclamation of expired leases in [`reclaim`]. It is pure: inputs and `now` in, actions out.
+//!
+//! Invariants others rely on:
+//! - a lease changes only in [`commit`] and [`reclaim`], after room was reserved for everything that follows;
+//! - a shard changes only leases it owns; the partition asserts it;
+//! - no reply that gives a lease leaves before its obligations are cleared.
 
+mod command;
+mod commit;
+mod completion;
 pub mod counters;
 pub mod event;
 pub mod message;
 pub mod parking;
+mod receive;
+mod reclaim;
+mod routing;
 pub mod rules;
+mod serve;
+mod shard;
 
 use std::sync::Arc;
 
@@ -18,6 +32,7 @@ use shards::{Actions, DatagramMeta, NodeId, Now, Topology};
 use crate::engine::event::Event;
 use crate::engine::message::Message;
 use crate::engine::rules::{Rules, ShardLeases, Steering};
+use crate::engine::shard::{Shard, Turn};
 use crate::ha::view::HaView;
 
 /// What an engine starts with.
@@ -42,13 +57,16 @@ pub struct EngineStart {
 /// The machine of one shard.
 #[derive(Debug)]
 pub struct Engine {
-    start: EngineStart,
+    /// Beside the rest, so that the rules can be read while the shard changes.
+    rules: Arc<Rules>,
+    shard: Shard,
 }
 
 impl Engine {
     /// An engine that holds the leases it starts with.
     pub fn new(now: Now, start: EngineStart) -> Self {
-        todo!()
+        let rules = Arc::clone(&start.rules);
+        Self { rules, shard: Shard::new(now, start) }
     }
 }
 
@@ -63,8 +81,9 @@ impl shards::Engine for Engine {
         bytes: &[u8],
         actions: &mut Actions<Message, Event>,
     ) {
-        todo!()
+        self.shard.receive(&mut Turn { now, rules: &self.rules, actions }, meta, bytes);
     }
+
     fn handle_message(
         &mut self,
         now: Now,
@@ -72,18 +91,30 @@ impl shards::Engine for Engine {
         message: Message,
         actions: &mut Actions<Message, Event>,
     ) {
-        todo!()
+        let rules = match message {
+            Message::Snapshot(rules) => rules,
+            other => {
+                self.shard.handle_message(&mut Turn { now, rules: &self.rules, actions }, from, other);
+                return;
+            }
+        };
+        let old = std::mem::replace(&mut self.rules, rules);
+        self.shard.reconfigure(&mut Turn { now, rules: &self.rules, actions }, from, old);
     }
+
     fn handle_persisted(&mut self, now: Now, batch: u64, actions: &mut Actions<Message, Event>) {
-        todo!()
+        self.shard.persisted(&mut Turn { now, rules: &self.rules, actions }, batch);
     }
+
     fn handle_timeout(&mut self, now: Now, actions: &mut Actions<Message, Event>) {
-        todo!()
+        self.shard.timeout(&mut Turn { now, rules: &self.rules, actions });
     }
+
     fn next_timeout(&self) -> Option<u64> {
-        todo!()
+        Some(self.shard.next_timeout())
     }
+
     fn set_journal_waiting(&mut self, waiting_bytes: usize) {
-        todo!()
+        self.shard.set_journal_waiting(waiting_bytes);
     }
 }

@@ -37,11 +37,22 @@ impl Obligations {
     }
 }
 
+/// Kind of a reply to a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Answer {
+    /// ACK.
+    Ack,
+    /// NAK.
+    Nak,
+    /// OFFER.
+    Offer,
+}
+
 /// What is done when the last obligation is cleared.
 #[derive(Debug)]
 pub enum Completion {
-    /// Transmit the reply.
-    Transmit(Transmit),
+    /// Transmit the reply, of this kind.
+    Transmit(Answer, Transmit),
     /// Answer a command.
     Answer(NodeId, Box<ShardReply>),
     /// Tell the owner of the new lease that the left one is deleted.
@@ -72,8 +83,8 @@ pub struct Parked {
 /// What came of one cleared (or failed) obligation.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// All updates of the entry have come back; the worst outcome counts.
-    pub updates_settled: Option<UpdateOutcome>,
+    /// All updates of the entry have come back: the worst outcome counts, and whose query it was.
+    pub updates_settled: Option<(UpdateOutcome, ClientLabel)>,
     /// The entry is over.
     pub finished: Option<Finished>,
     /// Nothing was found under that id.
@@ -227,7 +238,7 @@ impl ParkingLot {
             return;
         };
         if let Some(entry) = &mut slot.entry {
-            entry.parked.completion = Completion::Transmit(transmit);
+            entry.parked.completion = Completion::Transmit(Answer::Ack, transmit);
             entry.parked.client = client;
             slot.bytes.clear();
             slot.bytes.extend_from_slice(bytes);
@@ -257,7 +268,8 @@ impl ParkingLot {
         entry.parked.obligations.partner -= 1;
         entry.worst = entry.worst.max(Some(outcome));
         entry.dropped |= outcome != UpdateOutcome::Acked;
-        let settled = if entry.parked.obligations.partner == 0 { entry.worst } else { None };
+        let worst = if entry.parked.obligations.partner == 0 { entry.worst } else { None };
+        let settled = worst.map(|worst| (worst, entry.parked.client));
         let last = !entry.parked.obligations.awaits_others();
         if last {
             self.awaiting_others -= 1;
@@ -287,7 +299,8 @@ impl ParkingLot {
         }
         let entry = self.entry_mut(id)?;
         entry.dropped = true;
-        let settled = (entry.parked.obligations.partner > 0).then_some(UpdateOutcome::Failed);
+        let settled =
+            (entry.parked.obligations.partner > 0).then_some((UpdateOutcome::Failed, entry.parked.client));
         Some(self.stop_waiting(id, settled, out))
     }
 
@@ -307,9 +320,8 @@ impl ParkingLot {
         Some(self.step(id, None, out))
     }
 
-    /// When the first deadline passes.
-    pub fn next_deadline(&mut self) -> Option<u64> {
-        self.next_awaiting()?;
+    /// When the first deadline passes; that of an entry which no longer waits is as good as any.
+    pub fn next_deadline(&self) -> Option<u64> {
         self.by_deadline.front().map(|(deadline, _)| *deadline)
     }
 
@@ -324,7 +336,12 @@ impl ParkingLot {
         }
     }
 
-    fn stop_waiting(&mut self, id: ParkId, settled: Option<UpdateOutcome>, out: &mut Vec<u8>) -> Progress {
+    fn stop_waiting(
+        &mut self,
+        id: ParkId,
+        settled: Option<(UpdateOutcome, ClientLabel)>,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         if let Some(entry) = self.entry_mut(id) {
             entry.parked.obligations.partner = 0;
             entry.parked.obligations.left = 0;
@@ -333,7 +350,12 @@ impl ParkingLot {
         self.step(id, settled, out)
     }
 
-    fn step(&mut self, id: ParkId, updates_settled: Option<UpdateOutcome>, out: &mut Vec<u8>) -> Progress {
+    fn step(
+        &mut self,
+        id: ParkId,
+        updates_settled: Option<(UpdateOutcome, ClientLabel)>,
+        out: &mut Vec<u8>,
+    ) -> Progress {
         let clear = self.entry(id).is_some_and(|entry| entry.parked.obligations.are_clear());
         let finished = if clear { self.finish(id, out) } else { None };
         Progress { updates_settled, finished, unknown: false }
@@ -349,7 +371,7 @@ impl ParkingLot {
             self.by_address.remove(&entry.parked.address);
         }
         let mut completion = entry.parked.completion;
-        if let Completion::Transmit(transmit) = &mut completion
+        if let Completion::Transmit(_, transmit) = &mut completion
             && !entry.dropped
         {
             let start = out.len();
@@ -394,7 +416,7 @@ mod tests {
             payload: 0..0,
         };
         Parked {
-            completion: Completion::Transmit(transmit),
+            completion: Completion::Transmit(Answer::Ack, transmit),
             obligations: Obligations { written, partner, left },
             epoch: 1,
             deadline_ns: 100,
@@ -402,6 +424,10 @@ mod tests {
             client: ClientLabel::new(1, &[1], &[], 7),
             deduplicate: true,
         }
+    }
+
+    fn settled(progress: &Progress) -> Option<UpdateOutcome> {
+        progress.updates_settled.map(|(outcome, _)| outcome)
     }
 
     fn is_sent(progress: &Progress) -> bool {
@@ -419,7 +445,7 @@ mod tests {
                 assert!(!is_sent(&lot.take_written(3, &mut out).unwrap()));
             }
             let progress = lot.handle_update(id, UpdateOutcome::Acked, &mut out);
-            assert_eq!(progress.updates_settled, Some(UpdateOutcome::Acked));
+            assert_eq!(settled(&progress), Some(UpdateOutcome::Acked));
             assert_eq!(is_sent(&progress), disk_first);
             if !disk_first {
                 assert!(is_sent(&lot.take_written(5, &mut out).unwrap()));
@@ -438,7 +464,7 @@ mod tests {
         let first = lot.handle_update(id, UpdateOutcome::Failed, &mut out);
         assert!(first.finished.is_none() && first.updates_settled.is_none());
         let last = lot.handle_update(id, UpdateOutcome::Conflict, &mut out);
-        assert_eq!(last.updates_settled, Some(UpdateOutcome::Failed));
+        assert_eq!(settled(&last), Some(UpdateOutcome::Failed));
         assert!(last.finished.unwrap().dropped);
         assert!(out.is_empty());
     }
@@ -471,7 +497,7 @@ mod tests {
         assert_eq!(lot.next_deadline(), Some(100));
         assert!(lot.take_overdue(99, &mut out).is_none());
         let progress = lot.take_overdue(100, &mut out).unwrap();
-        assert_eq!(progress.updates_settled, Some(UpdateOutcome::Failed));
+        assert_eq!(settled(&progress), Some(UpdateOutcome::Failed));
         assert!(progress.finished.unwrap().dropped);
         assert!(lot.take_overdue(100, &mut out).is_none());
         let next = lot.park(parked(None, 1, 0), b"ack");

@@ -177,6 +177,11 @@ impl SubnetBlocks {
         self.available.count()
     }
 
+    /// Open addresses: available and held for nobody.
+    pub fn open(&self) -> u64 {
+        self.open.count()
+    }
+
     /// Says what `address` is now; true when the number of available addresses changed. An address outside of
     /// the pools is left alone.
     pub fn put(&mut self, address: u32, available: bool, held: bool) -> bool {

@@ -302,6 +302,12 @@ impl Partition {
         self.slot_of(subnet_id).map_or(0, |slot| free_of(&self.subnets[slot]))
     }
 
+    /// Open addresses of the subnet at this shard: available and held for nobody; 0 for an unknown subnet. While
+    /// there is one, [`Partition::allocate`] does not reuse a hold.
+    pub fn open_count(&self, subnet_id: u32) -> u64 {
+        self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].open())
+    }
+
     /// Addresses in all pools of the subnet, over all shards; the range of [`Pick::At`].
     pub fn capacity(&self, subnet_id: u32) -> u64 {
         self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].capacity())

@@ -1,0 +1,374 @@
+//! The one place where leases change on behalf of a query, a command or another shard.
+//!
+//! A commit is all or nothing: room for everything that follows from it (rows, index entries at other shards,
+//! updates for the partner, the parked reply) is reserved before the first lease is touched, so that a full
+//! lane costs a datagram and never an index entry or a partner's update (design sections 7 and 8).
+
+use std::net::Ipv4Addr;
+
+use shards::journal::row;
+use shards::{Lane, Lease, LeaseState, NodeId};
+
+use crate::dhcp4::respond::Built;
+use crate::engine::counters::{LeaseCounter, OwnCounter};
+use crate::engine::event::ClientLabel;
+use crate::engine::message::{
+    DeleteLeft, IndexChange, Message, ParkId, PartnerUpdate, ShardReply, ShardReplyBody, UpdateKind,
+};
+use crate::engine::parking::{Answer, Completion, Obligations, Parked};
+use crate::engine::routing::Asking;
+use crate::engine::shard::{NS_PER_MS, Shard, Turn};
+use crate::ha::view::UpdateMode;
+use crate::limits;
+
+/// One change of a lease this shard owns.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Delete it; the lease as it is.
+    Delete(Lease),
+    /// Create or overwrite it.
+    Put(Lease),
+}
+
+/// What is said, and to whom, when everything is as durable and replicated as it has to be.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// The ACK in the reply buffer, to the client.
+    Ack(Built),
+    /// An answer to a command.
+    Answer(NodeId, Box<ShardReply>),
+    /// Nothing, and nobody asked: reclamation.
+    Internal,
+    /// The answer to another shard's `DeleteLeft`.
+    LeftDeleted(NodeId, ParkId),
+    /// Nothing: RELEASE and DECLINE have no reply, but their updates are tracked.
+    None,
+    /// The OFFER in the reply buffer, to the client.
+    Offer(Built),
+}
+
+/// A commit of the changes in `Shard::changes`.
+#[derive(Debug)]
+pub(super) struct Commit {
+    pub address: Ipv4Addr,
+    pub client: ClientLabel,
+    pub reply: Reply,
+    /// Whether the partner is told (ha-protocol 5.1).
+    pub replicates: bool,
+    left: [Option<(u8, Ipv4Addr)>; 8],
+}
+
+/// What a commit owes other nodes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Replication {
+    /// Nothing is sent.
+    None,
+    /// To the backlog; nobody waits.
+    Queue,
+    /// To the partner, which must acknowledge.
+    Send,
+}
+
+impl Commit {
+    /// A commit that a query asked for.
+    pub fn of_query(asking: &Asking, address: Ipv4Addr, reply: Reply) -> Self {
+        let replicates = !matches!(reply, Reply::Offer(_));
+        Self { address, client: asking.label, reply, replicates, left: [None; 8] }
+    }
+
+    /// A commit that no query asked for.
+    pub fn without_query(address: Ipv4Addr, reply: Reply, replicates: bool) -> Self {
+        Self { address, client: ClientLabel::new(0, &[], &[], 0), reply, replicates, left: [None; 8] }
+    }
+
+    /// Adds a lease of the client that the shard `owner` is to delete.
+    pub fn leave(&mut self, owner: u8, address: Ipv4Addr) {
+        // There are as many places as a query can carry addresses.
+        if let Some(place) = self.left.iter_mut().find(|place| place.is_none()) {
+            *place = Some((owner, address));
+        }
+    }
+
+    fn left(&self) -> impl Iterator<Item = (u8, Ipv4Addr)> + '_ {
+        self.left.iter().flatten().copied()
+    }
+}
+
+impl Shard {
+    /// Commits `Shard::changes`. False, changing nothing, when there is no room for what follows; whoever asked
+    /// has been told or counted.
+    pub fn commit(&mut self, turn: &mut Turn, commit: Commit) -> bool {
+        let changes = std::mem::take(&mut self.changes);
+        let replication = self.replication(&commit);
+        let reserved = self.reserve(turn, &commit, &changes, replication);
+        let done = match reserved {
+            Ok(()) => {
+                self.carry_out(turn, commit, &changes, replication);
+                true
+            }
+            Err(limit) => {
+                self.give_up(turn, commit, limit);
+                false
+            }
+        };
+        self.changes = changes;
+        self.changes.clear();
+        done
+    }
+
+    fn replication(&self, commit: &Commit) -> Replication {
+        match self.view.updates {
+            UpdateMode::Send if commit.replicates && self.topology.senders > 0 => Replication::Send,
+            UpdateMode::Queue if commit.replicates => Replication::Queue,
+            _ => Replication::None,
+        }
+    }
+
+    /// Checks the limits and takes credit for every message.
+    fn reserve(
+        &mut self,
+        turn: &mut Turn,
+        commit: &Commit,
+        changes: &[Change],
+        replication: Replication,
+    ) -> Result<(), OwnCounter> {
+        if self.journal.waiting_bytes > limits::JOURNAL_WAITING_BYTES_MAX {
+            return Err(OwnCounter::JournalFull);
+        }
+        let awaits_others = replication == Replication::Send || commit.left().next().is_some();
+        if awaits_others && !self.parking.has_room() {
+            return Err(OwnCounter::ParkingFull);
+        }
+        let mut credit = std::mem::take(&mut self.credit);
+        credit.fill(0);
+        for change in changes {
+            let (address, new) = match change {
+                Change::Delete(lease) => (lease.address, None),
+                Change::Put(lease) => (lease.address, Some(lease)),
+            };
+            let old = self.partition.get(address);
+            self.for_index_changes(old.as_ref(), new, |shard, _| credit[usize::from(shard)] += 1);
+            if let Some(node) = self.update_node(address, replication) {
+                credit[usize::from(node.0)] += 1;
+            }
+        }
+        // The shard's own index is changed in place.
+        credit[usize::from(self.number)] = 0;
+        for (shard, _) in commit.left() {
+            credit[usize::from(shard)] += 1;
+        }
+        let reserved = reserve_all(turn, &credit);
+        self.credit = credit;
+        if reserved { Ok(()) } else { Err(OwnCounter::MeshStateFull) }
+    }
+
+    fn carry_out(&mut self, turn: &mut Turn, commit: Commit, changes: &[Change], replication: Replication) {
+        for change in changes {
+            self.apply(turn, change);
+        }
+        let partner = match replication {
+            Replication::Send => u8::try_from(changes.len()).unwrap_or(u8::MAX),
+            Replication::None | Replication::Queue => 0,
+        };
+        if commit.replicates && self.view.configured && self.view.updates == UpdateMode::None {
+            self.statistics.bump_own(OwnCounter::UnsentUpdates);
+        }
+        let left: [Option<(u8, Ipv4Addr)>; 8] = commit.left;
+        let left_count = left.iter().flatten().count() as u8;
+        let park = self.park(turn, commit, partner, left_count);
+        for change in changes {
+            self.replicate(turn, change, park, replication);
+        }
+        let Some(Change::Put(client)) = changes.last() else { return };
+        for (shard, address) in left.iter().flatten().copied() {
+            let message = DeleteLeft { address, client: client.clone(), park };
+            let node = self.node(shard);
+            turn.actions.send(node, Lane::State, Message::DeleteLeft(Box::new(message)));
+        }
+    }
+
+    /// Changes one lease: the ledger, its row, and the index entries of its client.
+    fn apply(&mut self, turn: &mut Turn, change: &Change) {
+        if turn.actions.rows.is_empty() {
+            self.journal.batch += 1;
+        }
+        let (old, new) = match change {
+            Change::Delete(lease) => {
+                let old = self.partition.remove(turn.now, lease.address);
+                row::write_deletion(&mut turn.actions.rows, lease, self.columns);
+                (old, None)
+            }
+            Change::Put(lease) => {
+                let old = self.partition.get(lease.address);
+                self.count_assignment(turn, old.as_ref(), lease);
+                self.partition.upsert(turn.now, lease);
+                row::write_lease(&mut turn.actions.rows, lease, self.columns);
+                (old, Some(lease))
+            }
+        };
+        let mut moves: [Option<(u8, IndexChange)>; 4] = [None; 4];
+        let mut count = 0;
+        self.for_index_changes(old.as_ref(), new, |shard, change| {
+            moves[count] = Some((shard, change));
+            count += 1;
+        });
+        for (shard, change) in moves.into_iter().flatten() {
+            if shard == self.number {
+                self.change_index(&change);
+            } else {
+                let node = self.node(shard);
+                turn.actions.send(node, Lane::State, Message::Index(change));
+            }
+        }
+    }
+
+    /// Tells `each` what has to change in which shard's index: at most two removals and two additions.
+    fn for_index_changes(
+        &self,
+        old: Option<&Lease>,
+        new: Option<&Lease>,
+        mut each: impl FnMut(u8, IndexChange),
+    ) {
+        let entries =
+            |lease: Option<&Lease>| lease.map_or([None, None], |lease| self.steering.index_entries(lease));
+        for (before, after) in entries(old).into_iter().zip(entries(new)) {
+            if before == after {
+                continue;
+            }
+            if let Some((shard, change)) = before {
+                each(shard, IndexChange { add: false, ..change });
+            }
+            if let Some((shard, change)) = after {
+                each(shard, change);
+            }
+        }
+    }
+
+    /// Statistics of a lease that is given (ALC-41, API-70).
+    fn count_assignment(&mut self, turn: &Turn, old: Option<&Lease>, new: &Lease) {
+        if new.state != LeaseState::Default {
+            return;
+        }
+        let in_use = |lease: &&Lease| matches!(lease.state, LeaseState::Default | LeaseState::Declined);
+        let before = old.filter(in_use);
+        let ran_out = before.filter(|lease| lease.is_expired(turn.now.wall_s()));
+        if let Some(ran_out) = ran_out {
+            self.count_reclaimed(ran_out);
+        }
+        if before.is_none() || ran_out.is_some() {
+            let (subnet, pool) = (new.subnet_id, Some(new.pool_id));
+            self.statistics.change_lease(LeaseCounter::CumulativeAssigned, subnet, pool, 1);
+        }
+    }
+
+    /// Counts a lease that ran out as reclaimed (ALC-43).
+    pub fn count_reclaimed(&mut self, lease: &Lease) {
+        let (subnet, pool) = (lease.subnet_id, Some(lease.pool_id));
+        self.statistics.change_lease(LeaseCounter::Reclaimed, subnet, pool, 1);
+        if lease.state == LeaseState::Declined {
+            self.statistics.change_lease(LeaseCounter::ReclaimedDeclined, subnet, pool, 1);
+        }
+    }
+
+    /// Parks what waits for the changes just applied.
+    fn park(&mut self, turn: &Turn, commit: Commit, partner: u8, left: u8) -> ParkId {
+        let mut bytes: &[u8] = &[];
+        let mut deduplicate = false;
+        let completion = match commit.reply {
+            Reply::Ack(built) => {
+                bytes = self.reply.message(built.len);
+                deduplicate = true;
+                Completion::Transmit(Answer::Ack, built.destination.transmit(0..0))
+            }
+            Reply::Offer(built) => {
+                bytes = self.reply.message(built.len);
+                Completion::Transmit(Answer::Offer, built.destination.transmit(0..0))
+            }
+            Reply::Answer(node, reply) => Completion::Answer(node, reply),
+            Reply::LeftDeleted(node, park) => Completion::LeftDeleted(node, park),
+            Reply::Internal | Reply::None if partner == 0 => return ParkId::nobody(self.number),
+            Reply::Internal | Reply::None => Completion::Nothing,
+        };
+        let patience_ms = u64::from(self.view.max_ack_delay_ms) + limits::PARKED_GRACE_MS;
+        let parked = Parked {
+            completion,
+            obligations: Obligations { written: Some(self.journal.batch), partner, left },
+            epoch: self.view.epoch,
+            deadline_ns: turn.now.monotonic_ns + patience_ms * NS_PER_MS,
+            address: commit.address,
+            client: commit.client,
+            deduplicate,
+        };
+        self.statistics.bump_own(OwnCounter::Parked);
+        self.parking.park(parked, bytes)
+    }
+
+    /// Sends one update to the partner, or to the backlog.
+    fn replicate(&mut self, turn: &mut Turn, change: &Change, park: ParkId, replication: Replication) {
+        let (kind, lease) = match change {
+            Change::Delete(lease) => (UpdateKind::Delete, lease),
+            // A partner that does not know the state is told of a release as Kea 2.2 does it (ha-protocol 5.1).
+            Change::Put(lease)
+                if lease.state == LeaseState::Released && !self.view.partner_knows_released =>
+            {
+                (UpdateKind::Delete, lease)
+            }
+            Change::Put(lease) => (UpdateKind::Update, lease),
+        };
+        let Some(node) = self.update_node(lease.address, replication) else { return };
+        let park = if replication == Replication::Send { park } else { ParkId::nobody(self.number) };
+        let update = PartnerUpdate { park, kind, lease: lease.clone(), outcome: None };
+        let message = match self.update_boxes.pop() {
+            Some(mut spare) => {
+                *spare = update;
+                spare
+            }
+            None => Box::new(update),
+        };
+        turn.actions.send(node, Lane::State, Message::Update(message));
+    }
+
+    /// Where updates of `address` go: always the same sender, so that they stay in order (ha-protocol 5.5).
+    fn update_node(&self, address: Ipv4Addr, replication: Replication) -> Option<NodeId> {
+        match replication {
+            Replication::None => None,
+            Replication::Queue => Some(self.topology.control()),
+            Replication::Send => {
+                let key = self.steering.identities.key(&address.octets());
+                let sender = key % u64::from(self.topology.senders.max(1));
+                Some(self.topology.sender(sender as u8))
+            }
+        }
+    }
+
+    /// Nothing was changed: says so to whoever waits.
+    fn give_up(&mut self, turn: &mut Turn, commit: Commit, limit: OwnCounter) {
+        match commit.reply {
+            Reply::Ack(_) | Reply::None | Reply::Offer(_) => self.drop_at_limit(turn, commit.client, limit),
+            Reply::Answer(node, mut reply) => {
+                self.statistics.bump_own(limit);
+                reply.body = ShardReplyBody::Busy;
+                self.send_or_keep(turn, node, Message::Reply(reply));
+            }
+            Reply::Internal => self.statistics.bump_own(limit),
+            Reply::LeftDeleted(node, park) => {
+                self.statistics.bump_own(limit);
+                self.send_or_keep(turn, node, Message::LeftDeleted { park, done: false });
+            }
+        }
+    }
+}
+
+/// Takes state-lane credit for `credit[node]` messages to each node, or for none at all.
+fn reserve_all(turn: &mut Turn, credit: &[u32]) -> bool {
+    for (node, &count) in credit.iter().enumerate() {
+        if count == 0 || turn.actions.reserve(NodeId(node as u8), Lane::State, count) {
+            continue;
+        }
+        for (node, &count) in credit.iter().enumerate().take(node) {
+            turn.actions.unreserve(NodeId(node as u8), Lane::State, count);
+        }
+        return false;
+    }
+    true
+}

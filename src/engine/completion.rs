@@ -1,0 +1,202 @@
+//! What comes back: durable batches, the partner's answers, other shards' answers, deadlines; and the dispatch
+//! of messages from other nodes.
+
+use shards::{Lane, NodeId, SmallBytes};
+
+use crate::dhcp4::identity::ClientIdentity;
+use crate::dhcp4::request::Availability;
+use crate::engine::commit::{Change, Commit, Reply};
+use crate::engine::counters::{Counter, OwnCounter};
+use crate::engine::event::{ClientLabel, EventKind};
+use crate::engine::message::{
+    DeleteLeft, Message, ParkId, PartnerUpdate, ShardReply, ShardReplyBody, UpdateOutcome,
+};
+use crate::engine::parking::{Completion, Finished, Progress};
+use crate::engine::shard::{Shard, Turn};
+use crate::limits;
+
+impl Shard {
+    /// A message from another node.
+    pub fn handle_message(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
+        match message {
+            Message::Command(command) => self.handle_command(turn, from, *command),
+            Message::DeleteLeft(left) => self.delete_left(turn, from, &left),
+            Message::Forward(forward) => self.handle_forward(turn, forward),
+            Message::HaView(view) => self.set_view(turn, &view),
+            Message::Index(change) => self.change_index(&change),
+            Message::LeftDeleted { park, done } => {
+                let progress = self.parking.handle_left(park, done, &mut turn.actions.bytes);
+                self.settle(turn, progress);
+            }
+            // The answer of a shard that took over stray leases.
+            Message::Reply(_) => {}
+            Message::UpdateDone(update) => self.update_done(turn, update),
+            Message::Partner(_)
+            | Message::Snapshot(_)
+            | Message::SnapshotApplied { .. }
+            | Message::Stop
+            | Message::Unanswered(_)
+            | Message::UnsentUpdates { .. }
+            | Message::Update(_)
+            | Message::UpdatesSettled { .. } => self.statistics.bump_own(OwnCounter::UnexpectedMessage),
+        }
+        self.flush_outbox(turn);
+        self.answer_drains(turn);
+    }
+
+    /// Everything up to batch `batch` is durable.
+    pub fn persisted(&mut self, turn: &mut Turn, batch: u64) {
+        self.journal.durable = self.journal.durable.max(batch);
+        while let Some(progress) = self.parking.take_written(batch, &mut turn.actions.bytes) {
+            self.settle(turn, progress);
+        }
+        self.flush_outbox(turn);
+        self.answer_drains(turn);
+    }
+
+    /// Timers.
+    pub fn timeout(&mut self, turn: &mut Turn) {
+        let now_ns = turn.now.monotonic_ns;
+        while let Some(progress) = self.parking.take_overdue(now_ns, &mut turn.actions.bytes) {
+            self.statistics.bump_own(OwnCounter::ParkedExpired);
+            self.settle(turn, progress);
+        }
+        self.reclaim_slice(turn);
+        self.report_unsent(turn);
+        self.flush_outbox(turn);
+        self.answer_drains(turn);
+    }
+
+    /// When `timeout` is wanted next.
+    pub fn next_timeout(&self) -> u64 {
+        let mut next = self.reclaim.next_ns();
+        if let Some(deadline) = self.parking.next_deadline() {
+            next = next.min(deadline);
+        }
+        if !self.outbox.is_empty() || self.unsent_reported != self.statistics.own(OwnCounter::UnsentUpdates) {
+            next = next.min(self.outbox_retry_ns);
+        }
+        next
+    }
+
+    /// How much waits for the disk.
+    pub fn set_journal_waiting(&mut self, waiting_bytes: usize) {
+        self.journal.waiting_bytes = waiting_bytes;
+    }
+
+    /// The view no longer asks for the partner's word.
+    pub fn waive_acknowledgements(&mut self, turn: &mut Turn) {
+        while let Some(progress) = self.parking.take_waived(self.view.epoch, &mut turn.actions.bytes) {
+            self.statistics.bump_own(OwnCounter::UnsentUpdates);
+            self.settle(turn, progress);
+        }
+    }
+
+    fn update_done(&mut self, turn: &mut Turn, update: Box<PartnerUpdate>) {
+        // A sender that gives the box back without an outcome has not sent it.
+        let outcome = update.outcome.unwrap_or(UpdateOutcome::Failed);
+        let (park, address) = (update.park, update.lease.address);
+        if self.update_boxes.len() < limits::SPARE_BOXES_MAX {
+            self.update_boxes.push(update);
+        }
+        if park == ParkId::nobody(self.number) {
+            return;
+        }
+        if outcome == UpdateOutcome::Acked {
+            self.unacknowledged.remove(address);
+        } else {
+            self.unacknowledged.insert(address);
+        }
+        let progress = self.parking.handle_update(park, outcome, &mut turn.actions.bytes);
+        self.settle(turn, progress);
+    }
+
+    /// Another shard's client has left `left.address`, which this shard owns.
+    fn delete_left(&mut self, turn: &mut Turn, from: NodeId, left: &DeleteLeft) {
+        let lease = if self.partition.owns(left.address) { self.partition.get(left.address) } else { None };
+        let client = ClientIdentity {
+            htype: 0,
+            chaddr: &left.client.hwaddr,
+            client_id: Some(left.client.client_id.as_slice()).filter(|client_id| !client_id.is_empty()),
+        };
+        let match_client_id =
+            turn.rules.snapshot.subnet(left.client.subnet_id).is_none_or(|subnet| subnet.match_client_id);
+        let wall_s = turn.now.wall_s();
+        let availability = Availability::of(lease.as_ref(), &client, match_client_id, wall_s);
+        match lease.filter(|_| availability == Availability::Own) {
+            Some(lease) => {
+                self.changes.clear();
+                self.changes.push(Change::Delete(lease));
+                let reply = Reply::LeftDeleted(from, left.park);
+                self.commit(turn, Commit::without_query(left.address, reply, true));
+            }
+            // Gone, or never the client's: there is nothing to delete.
+            None => self.send_or_keep(turn, from, Message::LeftDeleted { park: left.park, done: true }),
+        }
+    }
+
+    fn settle(&mut self, turn: &mut Turn, progress: Progress) {
+        if progress.unknown {
+            self.statistics.bump_own(OwnCounter::LateAnswer);
+        }
+        if let Some((outcome, label)) = progress.updates_settled
+            && (outcome != UpdateOutcome::Acked || self.view.report_acks)
+        {
+            let client = Box::new(ha_identity(&label));
+            let control = self.topology.control();
+            self.send_or_keep(turn, control, Message::UpdatesSettled { outcome, client });
+        }
+        if let Some(finished) = progress.finished {
+            self.finish(turn, finished);
+        }
+    }
+
+    fn finish(&mut self, turn: &mut Turn, finished: Finished) {
+        let Finished { dropped, completion, address, client } = finished;
+        match completion {
+            Completion::Transmit(..) if dropped => {
+                self.statistics.bump_own(OwnCounter::ParkedDropped);
+                self.statistics.bump(Counter::ReceiveDrop);
+                turn.log(client, EventKind::ParkedDropped { address });
+            }
+            Completion::Transmit(answer, transmit) => {
+                self.statistics.bump_own(OwnCounter::Unparked);
+                turn.actions.transmit.push(transmit);
+                self.count_sent(answer);
+            }
+            Completion::Answer(node, reply) => self.send_or_keep(turn, node, Message::Reply(reply)),
+            Completion::LeftDeleted(node, park) => {
+                self.send_or_keep(turn, node, Message::LeftDeleted { park, done: !dropped });
+            }
+            Completion::Nothing => {}
+        }
+    }
+
+    /// Tells control how many queries' updates were not sent; the last total counts.
+    fn report_unsent(&mut self, turn: &mut Turn) {
+        let total = self.statistics.own(OwnCounter::UnsentUpdates);
+        let control = self.topology.control();
+        if total != self.unsent_reported && turn.actions.reserve(control, Lane::State, 1) {
+            turn.actions.send(control, Lane::State, Message::UnsentUpdates { total });
+            self.unsent_reported = total;
+        }
+    }
+
+    /// Answers those who wait for quiet, once it is quiet.
+    pub fn answer_drains(&mut self, turn: &mut Turn) {
+        let quiet = self.parking.is_empty() && self.journal.durable >= self.journal.batch;
+        while quiet && let Some((node, request)) = self.drains.pop() {
+            let reply = ShardReply { shard: self.number, request, body: ShardReplyBody::Drained };
+            self.send_or_keep(turn, node, Message::Reply(Box::new(reply)));
+        }
+    }
+}
+
+/// The client of a label, for the HA machine. Of a client identifier longer than the label keeps, its first part
+/// stands for the whole.
+fn ha_identity(label: &ClientLabel) -> crate::ha::event::ClientIdentity {
+    crate::ha::event::ClientIdentity {
+        hwaddr: SmallBytes::new(label.hwaddr()),
+        client_id: SmallBytes::new(label.client_id()),
+    }
+}

@@ -1,0 +1,99 @@
+//! From the socket to the first decision: reading, counting, service and HA scope, acceptance (a.2, a.4).
+
+use shards::{DatagramMeta, Lane, SmallBytes};
+
+use crate::dhcp4::identity::ClientIdentity;
+use crate::dhcp4::select::{self, DropReason};
+use crate::engine::counters::{Counter, OwnCounter};
+use crate::engine::event::{ClientLabel, EventKind};
+use crate::engine::message::{Message, UnansweredClient};
+use crate::engine::routing::Asking;
+use crate::engine::shard::{Shard, Turn};
+use crate::wire::codes::{self, MessageType};
+use crate::wire::{Query, WireError};
+
+impl Shard {
+    /// A datagram from the socket.
+    pub fn receive(&mut self, turn: &mut Turn, meta: &DatagramMeta, bytes: &[u8]) {
+        self.statistics.bump(Counter::Received);
+        if !self.view.service_on {
+            let nobody = ClientLabel::new(0, &[], &[], 0);
+            self.drop_query(turn, nobody, Counter::ServiceDisabled, EventKind::DropServiceDisabled);
+            return;
+        }
+        let query = match Query::decode(bytes) {
+            Ok(query) => query,
+            Err(error) => return self.drop_malformed(turn, error),
+        };
+        self.count_received(&query);
+        let label = label_of(&query);
+        if self.is_out_of_scope(&query) {
+            return self.drop_out_of_scope(turn, &query, label);
+        }
+        match select::accept(&query, meta, &turn.rules.snapshot) {
+            Ok(kind) => {
+                let identity = ClientIdentity::of(&query);
+                self.route(turn, &Asking { query: &query, meta, identity, kind, label });
+            }
+            Err(DropReason::NotForUs) => {
+                self.drop_query(turn, label, Counter::NotForUs, EventKind::DropServerIdentifier);
+            }
+            Err(_) => self.drop_query(turn, label, Counter::RfcViolation, EventKind::DropRfcViolation),
+        }
+    }
+
+    fn drop_malformed(&mut self, turn: &mut Turn, error: WireError) {
+        self.statistics.bump_malformed(error.counter_name());
+        let nobody = ClientLabel::new(0, &[], &[], 0);
+        self.drop_query(
+            turn,
+            nobody,
+            Counter::ParseFailed,
+            EventKind::DropUnpack { fault: error.counter_name() },
+        );
+    }
+
+    fn count_received(&mut self, query: &Query) {
+        let value = query.option(codes::DHCP_MESSAGE_TYPE).and_then(|payload| payload.first().copied());
+        self.statistics.bump(match value {
+            Some(1) => Counter::DiscoverReceived,
+            Some(2) => Counter::OfferReceived,
+            Some(3) => Counter::RequestReceived,
+            Some(4) => Counter::DeclineReceived,
+            Some(5) => Counter::AckReceived,
+            Some(6) => Counter::NakReceived,
+            Some(7) => Counter::ReleaseReceived,
+            Some(8) => Counter::InformReceived,
+            Some(10) => Counter::LeaseQueryReceived,
+            _ => Counter::UnknownReceived,
+        });
+    }
+
+    /// Whether the query is the partner's (ha-protocol 5.9).
+    fn is_out_of_scope(&self, query: &Query) -> bool {
+        use MessageType::{Decline, Discover, Inform, Release, Request};
+        let subject = matches!(query.message_type(), Some(Decline | Discover | Inform | Release | Request));
+        self.view.configured && subject && !self.view.serves_primary_scope
+    }
+
+    fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel) {
+        self.statistics.bump_own(OwnCounter::OutOfScope);
+        self.statistics.bump(Counter::ReceiveDrop);
+        turn.log(label, EventKind::HaNotForUs);
+        let control = self.topology.control();
+        // Without credit the report is lost; the client asks again, with a higher `secs`.
+        if self.view.interrupted && turn.actions.reserve(control, Lane::State, 1) {
+            let client = UnansweredClient {
+                hwaddr: SmallBytes::new(query.chaddr()),
+                client_id: SmallBytes::new(query.client_id().unwrap_or_default()),
+                secs: query.secs(),
+            };
+            turn.actions.send(control, Lane::State, Message::Unanswered(Box::new(client)));
+        }
+    }
+}
+
+/// The log label of the sender of `query`.
+pub(super) fn label_of(query: &Query) -> ClientLabel {
+    ClientLabel::new(query.htype(), query.chaddr(), query.client_id().unwrap_or_default(), query.xid())
+}

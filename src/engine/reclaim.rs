@@ -1,0 +1,203 @@
+//! Reclamation of expired leases, in slices between datagrams (b.7).
+//!
+//! Kea stops packets for it; here a slice takes a few leases and the next datagram is served. A cycle begins
+//! `reclaim-timer-wait-time` after the last one ended and takes at most the shard's part of
+//! `max-reclaim-leases`, for at most `max-reclaim-time`. Nothing is reclaimed while the service is off (ALC-44).
+
+use std::net::Ipv4Addr;
+
+use shards::{Lease, LeaseState, Now, SmallBytes};
+
+use crate::engine::commit::{Change, Commit, Reply};
+use crate::engine::counters::OwnCounter;
+use crate::engine::event::{ClientLabel, EventKind};
+use crate::engine::shard::{NS_PER_MS, Shard, Turn};
+use crate::limits;
+
+/// The partition's clock is advanced this often.
+const TICK_NS: u64 = 1_000 * NS_PER_MS;
+
+/// Timers and the cycle under way.
+#[derive(Debug)]
+pub(super) struct Reclaim {
+    tick_ns: u64,
+    next_cycle_ns: u64,
+    next_purge_ns: u64,
+    cycle: Option<Cycle>,
+    /// Cycles in a row that left leases behind.
+    unfinished_cycles: u32,
+    /// Kept for their capacity.
+    expired: Vec<Lease>,
+    purgeable: Vec<Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cycle {
+    started_ns: u64,
+    left: usize,
+}
+
+impl Reclaim {
+    /// Timers that begin now.
+    pub fn new(now: Now) -> Self {
+        Self {
+            tick_ns: now.monotonic_ns,
+            next_cycle_ns: now.monotonic_ns,
+            next_purge_ns: now.monotonic_ns,
+            cycle: None,
+            unfinished_cycles: 0,
+            expired: Vec::new(),
+            purgeable: Vec::new(),
+        }
+    }
+
+    /// When there is something to do next.
+    pub fn next_ns(&self) -> u64 {
+        self.tick_ns
+    }
+}
+
+impl Shard {
+    /// One slice of whatever is due.
+    pub fn reclaim_slice(&mut self, turn: &mut Turn) {
+        let now_ns = turn.now.monotonic_ns;
+        if now_ns < self.reclaim.tick_ns {
+            return;
+        }
+        let mut again = self.partition.advance(turn.now, limits::RECLAIM_SLICE * 8);
+        if self.view.service_on {
+            again |= self.reclaim_expired(turn);
+            again |= self.purge(turn);
+        }
+        // The next slice comes after whatever datagrams are waiting.
+        self.reclaim.tick_ns = if again { now_ns + 1 } else { now_ns + TICK_NS };
+    }
+
+    /// True when the cycle goes on.
+    fn reclaim_expired(&mut self, turn: &mut Turn) -> bool {
+        let settings = turn.rules.snapshot.expired_leases;
+        let now_ns = turn.now.monotonic_ns;
+        if settings.reclaim_timer_wait_s == 0 {
+            self.reclaim.cycle = None;
+            return false;
+        }
+        let mut cycle = match self.reclaim.cycle {
+            Some(cycle) => cycle,
+            None if now_ns < self.reclaim.next_cycle_ns => return false,
+            None => {
+                let shards = u32::from(self.topology.shards);
+                let quota = match settings.max_reclaim_leases {
+                    0 => usize::MAX,
+                    all => all.div_ceil(shards) as usize,
+                };
+                Cycle { started_ns: now_ns, left: quota }
+            }
+        };
+        let slice = cycle.left.min(limits::RECLAIM_SLICE);
+        let mut expired = std::mem::take(&mut self.reclaim.expired);
+        expired.clear();
+        self.partition.expired(turn.now, slice, &mut expired);
+        let found = expired.len();
+        let mut done = 0;
+        for lease in expired.drain(..) {
+            if !self.reclaim_lease(turn, lease, settings.hold_reclaimed_s) {
+                break;
+            }
+            done += 1;
+        }
+        self.reclaim.expired = expired;
+        cycle.left -= done;
+        let limit_ns = u64::from(settings.max_reclaim_time_ms) * NS_PER_MS;
+        let timed_out = limit_ns != 0 && now_ns - cycle.started_ns > limit_ns;
+        let goes_on = done == found && found == slice && cycle.left > 0 && !timed_out;
+        if goes_on {
+            self.reclaim.cycle = Some(cycle);
+            return true;
+        }
+        self.reclaim.cycle = None;
+        self.reclaim.next_cycle_ns = now_ns + u64::from(settings.reclaim_timer_wait_s) * 1_000 * NS_PER_MS;
+        self.end_cycle(turn, settings.unwarned_reclaim_cycles);
+        false
+    }
+
+    fn end_cycle(&mut self, turn: &mut Turn, unwarned_cycles: u32) {
+        let mut expired = std::mem::take(&mut self.reclaim.expired);
+        expired.clear();
+        self.partition.expired(turn.now, 1, &mut expired);
+        let leftovers = !expired.is_empty();
+        expired.clear();
+        self.reclaim.expired = expired;
+        if !leftovers {
+            self.reclaim.unfinished_cycles = 0;
+            return;
+        }
+        self.statistics.bump_own(OwnCounter::ReclaimLeftovers);
+        self.reclaim.unfinished_cycles += 1;
+        let cycles = self.reclaim.unfinished_cycles;
+        if unwarned_cycles != 0 && cycles > unwarned_cycles {
+            self.reclaim.unfinished_cycles = 0;
+            turn.log(ClientLabel::new(0, &[], &[], 0), EventKind::ReclaimLeftovers { cycles });
+        }
+    }
+
+    /// ALC-43. False when there is no room for what follows.
+    fn reclaim_lease(&mut self, turn: &mut Turn, lease: Lease, hold_reclaimed_s: u32) -> bool {
+        let address = lease.address;
+        self.changes.clear();
+        self.changes.push(if lease.state == LeaseState::Declined || hold_reclaimed_s == 0 {
+            Change::Delete(lease.clone())
+        } else {
+            Change::Put(reclaimed(lease.clone()))
+        });
+        debug_assert!(
+            lease.state != LeaseState::ExpiredReclaimed,
+            "a reclaimed lease is not reclaimed again"
+        );
+        let done = self.commit(turn, Commit::without_query(address, Reply::Internal, false));
+        if done {
+            self.count_reclaimed(&lease);
+        }
+        done
+    }
+
+    /// ALC-45. True when more is waiting.
+    fn purge(&mut self, turn: &mut Turn) -> bool {
+        let settings = turn.rules.snapshot.expired_leases;
+        let now_ns = turn.now.monotonic_ns;
+        if settings.flush_reclaimed_timer_wait_s == 0 || now_ns < self.reclaim.next_purge_ns {
+            return false;
+        }
+        let mut purgeable = std::mem::take(&mut self.reclaim.purgeable);
+        purgeable.clear();
+        let slice = limits::RECLAIM_SLICE;
+        self.partition.purgeable(turn.now, settings.hold_reclaimed_s, slice, &mut purgeable);
+        let mut done = 0;
+        for address in purgeable.iter().copied() {
+            let Some(lease) = self.partition.get(address) else { continue };
+            self.changes.clear();
+            self.changes.push(Change::Delete(lease));
+            if !self.commit(turn, Commit::without_query(address, Reply::Internal, false)) {
+                break;
+            }
+            done += 1;
+        }
+        let goes_on = done == slice;
+        self.reclaim.purgeable = purgeable;
+        if !goes_on {
+            let wait_s = u64::from(settings.flush_reclaimed_timer_wait_s);
+            self.reclaim.next_purge_ns = now_ns + wait_s * 1_000 * NS_PER_MS;
+        }
+        goes_on
+    }
+}
+
+/// A reclaimed row: the name is gone, the identity stays for affinity.
+fn reclaimed(lease: Lease) -> Lease {
+    Lease {
+        state: LeaseState::ExpiredReclaimed,
+        hostname: SmallBytes::empty(),
+        fqdn_fwd: false,
+        fqdn_rev: false,
+        ..lease
+    }
+}

@@ -1,0 +1,281 @@
+//! What one engine owns, and the small verbs everything else is said in.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use shards::journal::Columns;
+use shards::partition::{Partition, PartitionLimits};
+use shards::{Actions, Lane, NodeId, Now, Topology, Transmit};
+
+use crate::engine::EngineStart;
+use crate::engine::commit::Change;
+use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
+use crate::engine::event::{ClientLabel, Event, EventKind};
+use crate::engine::message::{Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody};
+use crate::engine::parking::{Answer, ParkingLot};
+use crate::engine::reclaim::Reclaim;
+use crate::engine::rules::{Rules, Steering};
+use crate::ha::view::{HaView, UpdateMode};
+use crate::limits;
+use crate::policy::Snapshot;
+use crate::wire::ReplyBuffer;
+
+/// Actions of an engine.
+pub(super) type Out = Actions<Message, Event>;
+
+/// Nanoseconds of a millisecond.
+pub(super) const NS_PER_MS: u64 = 1_000_000;
+
+/// One call of the driver: the time, the rules in force, and where actions go.
+pub(super) struct Turn<'a> {
+    pub now: Now,
+    pub rules: &'a Rules,
+    pub actions: &'a mut Out,
+}
+
+impl Turn<'_> {
+    /// Notes an event for the log.
+    pub fn log(&mut self, client: ClientLabel, kind: EventKind) {
+        self.actions.events.push(Event { client, kind });
+    }
+}
+
+/// The state of one shard.
+#[derive(Debug)]
+pub(super) struct Shard {
+    pub number: u8,
+    pub topology: Topology,
+    pub steering: Steering,
+    pub columns: Columns,
+    pub view: HaView,
+    pub partition: Partition,
+    pub parking: ParkingLot,
+    pub statistics: ShardStatistics,
+    pub reply: ReplyBuffer,
+    pub journal: JournalState,
+    pub reclaim: Reclaim,
+    /// Boxes that came back, to be used again.
+    #[expect(clippy::vec_box, reason = "the boxes travel in messages")]
+    pub update_boxes: Vec<Box<PartnerUpdate>>,
+    #[expect(clippy::vec_box, reason = "the boxes travel in messages")]
+    pub forward_boxes: Vec<Box<Forward>>,
+    /// Changes of the commit under way; kept for its capacity.
+    pub changes: Vec<Change>,
+    /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
+    /// command, both of which are limited; sent as soon as there is credit.
+    pub outbox: VecDeque<(NodeId, Message)>,
+    /// When to try the outbox again, on the monotonic clock.
+    pub outbox_retry_ns: u64,
+    /// The unsent-update total last told to control.
+    pub unsent_reported: u64,
+    /// Credit a commit needs per node; kept for its capacity.
+    pub credit: Vec<u32>,
+    /// Who asked to be told when everything is durable and nothing is parked.
+    pub drains: Vec<(NodeId, u64)>,
+    /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
+    pub unacknowledged: Unacknowledged,
+}
+
+/// What the engine knows of its journal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct JournalState {
+    /// Number of the last non-empty batch of rows.
+    pub batch: u64,
+    /// Last batch known to be durable.
+    pub durable: u64,
+    /// Bytes that wait for the disk.
+    pub waiting_bytes: usize,
+}
+
+/// Addresses whose last update the partner did not take.
+#[derive(Debug, Default)]
+pub(super) struct Unacknowledged {
+    addresses: HashSet<Ipv4Addr>,
+    /// There were more than are kept, so no lease is taken from the cache.
+    overflowed: bool,
+}
+
+impl Unacknowledged {
+    pub fn insert(&mut self, address: Ipv4Addr) {
+        if self.addresses.len() >= limits::PARKED_MAX {
+            self.overflowed = true;
+        } else {
+            self.addresses.insert(address);
+        }
+    }
+
+    pub fn remove(&mut self, address: Ipv4Addr) {
+        self.addresses.remove(&address);
+    }
+
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.overflowed || self.addresses.contains(&address)
+    }
+
+    pub fn clear(&mut self) {
+        self.addresses.clear();
+        self.overflowed = false;
+    }
+}
+
+impl Shard {
+    pub fn new(now: Now, start: EngineStart) -> Self {
+        let EngineStart { shard, topology, steering, rules, view, columns, leases } = start;
+        let limits = PartitionLimits {
+            offer_hold_ms: limits::OFFER_HOLD_MS,
+            offer_holds_max: limits::OFFER_HOLDS_MAX,
+            index_entries_max: limits::INDEX_ENTRIES_MAX,
+        };
+        let (owners, free) = (Arc::clone(&rules.owners), Arc::clone(&rules.free));
+        let partition = Partition::new(shard, owners, free, &rules.spaces, limits);
+        let mut statistics = ShardStatistics::default();
+        statistics.keep_subnets(&rules.snapshot.subnets);
+        let mut this = Self {
+            number: shard,
+            topology,
+            steering,
+            columns,
+            view: HaView::clone(&view),
+            partition,
+            parking: ParkingLot::new(shard, parked_max(&rules.snapshot, topology.shards)),
+            statistics,
+            reply: ReplyBuffer::new(),
+            journal: JournalState::default(),
+            reclaim: Reclaim::new(now),
+            update_boxes: Vec::new(),
+            forward_boxes: Vec::new(),
+            changes: Vec::new(),
+            outbox: VecDeque::new(),
+            outbox_retry_ns: now.monotonic_ns,
+            unsent_reported: 0,
+            credit: vec![0; topology.nodes()],
+            drains: Vec::new(),
+            unacknowledged: Unacknowledged::default(),
+        };
+        for lease in &leases.owned {
+            this.partition.upsert(now, lease);
+        }
+        for change in &leases.index {
+            this.change_index(change);
+        }
+        this
+    }
+
+    /// The node of shard `shard`.
+    pub fn node(&self, shard: u8) -> NodeId {
+        self.topology.shard(shard)
+    }
+
+    /// Counts and forgets a query.
+    pub fn drop_query(&mut self, turn: &mut Turn, client: ClientLabel, reason: Counter, kind: EventKind) {
+        self.statistics.drop_query(reason);
+        turn.log(client, kind);
+    }
+
+    /// Counts and forgets a query that met a limit.
+    pub fn drop_at_limit(&mut self, turn: &mut Turn, client: ClientLabel, limit: OwnCounter) {
+        self.statistics.bump_own(limit);
+        self.drop_query(turn, client, Counter::QueueFull, EventKind::DropQueueFull);
+    }
+
+    /// Transmits the first `len` octets of the reply buffer.
+    pub fn transmit(&mut self, turn: &mut Turn, answer: Answer, mut transmit: Transmit, len: usize) {
+        let start = turn.actions.bytes.len();
+        turn.actions.bytes.extend_from_slice(self.reply.message(len));
+        transmit.payload = start..turn.actions.bytes.len();
+        turn.actions.transmit.push(transmit);
+        self.count_sent(answer);
+    }
+
+    pub fn count_sent(&mut self, answer: Answer) {
+        self.statistics.bump(Counter::Sent);
+        self.statistics.bump(match answer {
+            Answer::Offer => Counter::OfferSent,
+            Answer::Ack => Counter::AckSent,
+            Answer::Nak => Counter::NakSent,
+        });
+    }
+
+    /// Sends a message that follows from work already done: now if there is credit, else as soon as there is.
+    pub fn send_or_keep(&mut self, turn: &mut Turn, node: NodeId, message: Message) {
+        if self.outbox.is_empty() && turn.actions.reserve(node, Lane::State, 1) {
+            turn.actions.send(node, Lane::State, message);
+        } else {
+            self.outbox.push_back((node, message));
+            self.outbox_retry_ns = turn.now.monotonic_ns + NS_PER_MS;
+        }
+    }
+
+    /// Sends what was kept, oldest first, as far as credit goes; a full lane does not hold up another.
+    pub fn flush_outbox(&mut self, turn: &mut Turn) {
+        self.outbox_retry_ns = turn.now.monotonic_ns + NS_PER_MS;
+        for _ in 0..self.outbox.len() {
+            let Some((node, message)) = self.outbox.pop_front() else { return };
+            if turn.actions.reserve(node, Lane::State, 1) {
+                turn.actions.send(node, Lane::State, message);
+            } else {
+                self.outbox.push_back((node, message));
+            }
+        }
+    }
+
+    /// Changes an identity index of this shard.
+    pub fn change_index(&mut self, change: &IndexChange) {
+        let IndexChange { add, by_client_id, key, address, subnet_id } = *change;
+        let identities = self.partition.identities_mut();
+        let index = if by_client_id { &mut identities.client_id } else { &mut identities.hardware };
+        if !add {
+            index.remove(key, address);
+        } else if !index.insert(key, shards::partition::IndexEntry { address, subnet_id }) {
+            // The client is served without its history: its next DISCOVER is a new client's.
+            self.statistics.bump_own(OwnCounter::IndexFull);
+        }
+    }
+
+    /// Puts the rules of this turn in force and sends the old ones back.
+    pub fn reconfigure(&mut self, turn: &mut Turn, from: NodeId, old: Arc<Rules>) {
+        let rules = turn.rules;
+        let (owners, free) = (Arc::clone(&rules.owners), Arc::clone(&rules.free));
+        let strays = self.partition.reconfigure(turn.now, owners, free, &rules.spaces);
+        self.hand_over(turn, strays);
+        self.statistics.keep_subnets(&rules.snapshot.subnets);
+        self.parking.set_limit(parked_max(&rules.snapshot, self.topology.shards));
+        let epoch = rules.snapshot.epoch;
+        self.send_or_keep(turn, from, Message::SnapshotApplied { epoch, old });
+    }
+
+    /// Takes over what the HA machine decided.
+    pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
+        let before = std::mem::replace(&mut self.view, view.clone());
+        if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
+            // The partner has just copied everything there is.
+            self.unacknowledged.clear();
+        }
+        // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
+        // as unsent, so that the partner copies the leases when it is back.
+        if before.updates == UpdateMode::Send && self.view.updates == UpdateMode::None && self.view.service_on
+        {
+            self.waive_acknowledgements(turn);
+        }
+    }
+
+    /// Leases that another shard owns now, because they came between the question for strays and the new rules.
+    fn hand_over(&mut self, turn: &mut Turn, strays: Vec<shards::Lease>) {
+        for lease in strays {
+            let owner = self.node(turn.rules.owners.owner_of(lease.address));
+            let body = ShardCommandBody::Synchronised(vec![lease]);
+            let command = Box::new(ShardCommand { request: 0, body });
+            self.send_or_keep(turn, owner, Message::Command(command));
+        }
+    }
+}
+
+/// Replies of one shard that may wait for the partner.
+fn parked_max(snapshot: &Snapshot, shards: u8) -> usize {
+    let all = match snapshot.parked_packet_limit {
+        0 => limits::PARKED_MAX,
+        limit => usize::try_from(limit).unwrap_or(limits::PARKED_MAX).min(limits::PARKED_MAX),
+    };
+    all.div_ceil(usize::from(shards))
+}
