@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::script::{Address, Conversation, Expected, Step, parse};
 use super::server::{ELSEWHERE_ADDRESS, SERVER_ADDRESS, Server};
+use crate::support::dhcp::{Query, address_at, options};
 use crate::support::frame::{BROADCAST_MAC, Frame};
 use crate::support::server::Kind;
 use crate::support::sys;
@@ -108,32 +109,22 @@ fn query_frame(server: &Server, number: usize, step: &Step, xid: u32, chosen: &[
             *chosen.get(n - 1).unwrap_or_else(|| panic!("no address ${n} yet: {}", step.text))
         }
     };
-    let mut payload = vec![1, 1, 6, step.hops];
-    payload.extend(xid.to_be_bytes());
-    payload.extend(step.secs.to_be_bytes());
-    payload.extend(if step.broadcast { [0x80, 0] } else { [0, 0] });
-    payload.extend(step.ciaddr.map_or(Ipv4Addr::UNSPECIFIED, resolve).octets());
-    payload.extend([0; 8]);
-    payload.extend(step.giaddr.unwrap_or(Ipv4Addr::UNSPECIFIED).octets());
-    payload.extend(mac);
-    payload.resize(236, 0);
-    payload.extend([99, 130, 83, 99, 53, 1, step.message_type]);
-    let mut option = |code: u8, octets: &[u8]| {
-        payload.extend([code, octets.len() as u8]);
-        payload.extend(octets);
+    let mut options = Vec::new();
+    options.extend(step.requested.map(|address| (50, resolve(address).octets().to_vec())));
+    options.extend(step.server_identifier.map(|address| (54, address.octets().to_vec())));
+    options.extend(step.options.iter().cloned());
+    let query = Query {
+        message_type: step.message_type,
+        xid,
+        secs: step.secs,
+        hops: step.hops,
+        broadcast: step.broadcast,
+        ciaddr: step.ciaddr.map(resolve),
+        giaddr: step.giaddr,
+        mac,
+        options,
+        no_end: step.no_end,
     };
-    if let Some(requested) = step.requested {
-        option(50, &resolve(requested).octets());
-    }
-    if let Some(identifier) = step.server_identifier {
-        option(54, &identifier.octets());
-    }
-    for (code, octets) in &step.options {
-        option(*code, octets);
-    }
-    if !step.no_end {
-        payload.push(255);
-    }
     let unicast = step.source.is_some() || step.giaddr.is_some();
     Frame {
         destination_mac: if unicast { server.macs[usize::from(step.elsewhere)] } else { BROADCAST_MAC },
@@ -146,7 +137,7 @@ fn query_frame(server: &Server, number: usize, step: &Step, xid: u32, chosen: &[
         },
         source_port: if step.giaddr.is_some() { 67 } else { 68 },
         destination_port: 67,
-        payload,
+        payload: query.encode(),
     }
 }
 
@@ -190,25 +181,6 @@ fn kind_of(payload: &[u8]) -> Expected {
         Some((53, [6])) => Expected::Nak,
         other => panic!("the first option of a reply is its message type: {other:?}"),
     }
-}
-
-fn options(payload: &[u8]) -> Vec<(u8, &[u8])> {
-    let mut list = Vec::new();
-    let mut at = 240;
-    while let Some(&code) = payload.get(at) {
-        if code == 255 {
-            list.push((255, &payload[at + 1..]));
-            break;
-        }
-        let length = usize::from(payload[at + 1]);
-        list.push((code, &payload[at + 2..at + 2 + length]));
-        at += 2 + length;
-    }
-    list
-}
-
-fn address_at(payload: &[u8], at: usize) -> Ipv4Addr {
-    Ipv4Addr::new(payload[at], payload[at + 1], payload[at + 2], payload[at + 3])
 }
 
 fn describe(frame: &Frame, chosen: &[Ipv4Addr]) -> String {

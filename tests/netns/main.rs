@@ -5,4 +5,5 @@ mod clients;
 #[path = "../kea/mod.rs"]
 mod kea;
 mod pair;
+mod shards;
 mod support;

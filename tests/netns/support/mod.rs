@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod client;
 pub mod control;
+pub mod dhcp;
 pub mod frame;
 pub mod lan;
 pub mod namespace;
