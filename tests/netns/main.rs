@@ -4,6 +4,7 @@
 mod clients;
 #[path = "../kea/mod.rs"]
 mod kea;
+mod leases;
 mod pair;
 mod shards;
 mod support;
