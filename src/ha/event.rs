@@ -118,7 +118,7 @@ pub enum Action {
     },
     /// Send a command to the partner.
     Call(Call),
-    /// The private connection is not needed any longer.
+    /// The private connection is not needed any longer once the calls already handed over have ended.
     ClosePrivate,
     /// Write to the log.
     Log(LogEvent),

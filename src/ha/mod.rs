@@ -2,7 +2,12 @@
 //!
 //! | Module | What is in it |
 //! |---|---|
+//! | [`machine`] | the HA machine: events in, actions out, timers |
+//! | [`transition`] | the transition table, a total function |
 //! | [`event`] | events and actions as data |
+//! | [`sync`] | paged synchronisation, driven by the machine |
+//! | [`communication`] | contact with the partner, traffic analysis, clock skew, rejected clients |
+//! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
 //! | [`relationship`] | the configuration of the pair |
 //! | [`state`], [`view`] | names of states; what shards must know |
@@ -12,15 +17,21 @@
 //! configuration is refused; as a *partner's* states they are understood.
 
 pub mod command;
+pub mod communication;
 pub mod event;
 pub mod json;
 pub mod lease_json;
+pub mod locks;
 pub mod log;
+pub mod machine;
 pub mod relationship;
 pub mod state;
+pub mod sync;
+pub mod transition;
 pub mod view;
 
 pub use event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
+pub use machine::Machine;
 pub use relationship::Relationship;
 pub use state::{OwnState, PartnerState, Role};
 pub use view::{HaView, UpdateMode};

@@ -1,0 +1,368 @@
+//! Contact with the partner: what it last said, for how long it has been silent, whose queries it leaves
+//! unanswered, how far its clock is off, whose lease updates it refuses (ha-protocol 4.5, 4.6, 4.8, 4.10).
+//!
+//! Every table here is bounded; what no longer fits is counted, and cannot keep the decision to take over from
+//! being made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::command::Reply;
+use super::event::ClientIdentity;
+use super::state::PartnerState;
+use crate::http::parse_rfc1123_date;
+use crate::limits::HA_CLIENTS_MAX;
+
+/// A refused client is remembered this long.
+const REJECTED_NS: u64 = 86_400 * 1_000_000_000;
+
+/// The partner's answer to a heartbeat.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeartbeatReply {
+    /// `state`.
+    pub state: PartnerState,
+    /// `date-time`, seconds since the epoch.
+    pub wall_s: u64,
+    /// `scopes`; nothing when they are missing or malformed.
+    pub scopes: Vec<String>,
+    /// `unsent-update-count`, if it was there.
+    pub unsent: Option<u64>,
+}
+
+impl HeartbeatReply {
+    /// Reads the arguments (ha-protocol 3.1). The error says what is wrong.
+    pub fn parse(reply: &Reply) -> Result<Self, String> {
+        let arguments =
+            reply.arguments.as_ref().and_then(Value::as_object).ok_or("no arguments in the answer")?;
+        let state = arguments.get("state").and_then(Value::as_str).ok_or("no state in the answer")?;
+        let state = PartnerState::from_name(state).ok_or_else(|| format!("unknown state {state}"))?;
+        let date = arguments.get("date-time").and_then(Value::as_str).ok_or("no date-time in the answer")?;
+        let wall_s = parse_rfc1123_date(date).ok_or_else(|| format!("malformed date-time {date}"))?;
+        let scopes = arguments.get("scopes").and_then(Value::as_array);
+        let scopes =
+            scopes.into_iter().flatten().filter_map(|scope| scope.as_str().map(str::to_owned)).collect();
+        let unsent = match arguments.get("unsent-update-count") {
+            None => None,
+            Some(count) => {
+                let count = count.as_i64().and_then(|count| u64::try_from(count).ok());
+                Some(count.ok_or("unsent-update-count is not a non-negative integer")?)
+            }
+        };
+        Ok(Self { state, wall_s, scopes, unsent })
+    }
+}
+
+type ClientKey = (Box<[u8]>, Box<[u8]>);
+
+fn key(client: &ClientIdentity) -> ClientKey {
+    (client.hwaddr.as_slice().into(), client.client_id.as_slice().into())
+}
+
+/// What a report of the traffic analysis changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// A client not seen before, still within `max-ack-delay`.
+    Connecting,
+    /// Nothing new.
+    Known,
+    /// A client newly beyond `max-ack-delay`.
+    Unacked,
+}
+
+/// Everything known of the partner.
+#[derive(Clone, Debug)]
+pub struct Communication {
+    partner: PartnerState,
+    last_contact_ns: u64,
+    terminated_since_ns: Option<u64>,
+    wall_s: Option<u64>,
+    skew_s: Option<i64>,
+    scopes: Vec<String>,
+    unsent_latest: u64,
+    unsent_known: u64,
+    connecting: BTreeSet<ClientKey>,
+    unacked: BTreeSet<ClientKey>,
+    analyzed: u64,
+    rejected: BTreeMap<ClientKey, u64>,
+}
+
+impl Communication {
+    /// Nothing is known, and the partner's silence is measured from `now_ns` (monotonic).
+    pub fn new(now_ns: u64) -> Self {
+        Self {
+            partner: PartnerState::Unknown,
+            last_contact_ns: now_ns,
+            terminated_since_ns: None,
+            wall_s: None,
+            skew_s: None,
+            scopes: Vec::new(),
+            unsent_latest: 0,
+            unsent_known: 0,
+            connecting: BTreeSet::new(),
+            unacked: BTreeSet::new(),
+            analyzed: 0,
+            rejected: BTreeMap::new(),
+        }
+    }
+
+    /// A good heartbeat.
+    pub fn record(&mut self, now_ns: u64, now_wall_s: u64, reply: HeartbeatReply) {
+        self.partner = reply.state;
+        self.terminated_since_ns = match reply.state {
+            PartnerState::Terminated => self.terminated_since_ns.or(Some(now_ns)),
+            _ => None,
+        };
+        self.wall_s = Some(reply.wall_s);
+        self.skew_s = Some(reply.wall_s.cast_signed().saturating_sub(now_wall_s.cast_signed()));
+        self.scopes = reply.scopes;
+        if let Some(unsent) = reply.unsent {
+            // A count that has fallen belongs to a new process: all of it is news.
+            if unsent < self.unsent_latest {
+                self.unsent_known = 0;
+            }
+            self.unsent_latest = unsent;
+        }
+        self.poke(now_ns);
+    }
+
+    /// The partner has shown that it lives.
+    pub fn poke(&mut self, now_ns: u64) {
+        self.last_contact_ns = now_ns;
+        self.connecting.clear();
+        self.unacked.clear();
+        self.analyzed = 0;
+    }
+
+    /// A command to the partner has failed. The skew is forgotten (ha-protocol 8 no. 16).
+    pub fn fail(&mut self) {
+        self.partner = PartnerState::Unavailable;
+        self.skew_s = None;
+        self.terminated_since_ns = None;
+    }
+
+    /// The partner's state as last heard.
+    pub fn partner(&self) -> PartnerState {
+        self.partner
+    }
+
+    /// When the silence becomes longer than `max_response_delay_ms`.
+    pub fn interrupted_at_ns(&self, max_response_delay_ms: u32) -> u64 {
+        self.last_contact_ns.saturating_add(u64::from(max_response_delay_ms) * 1_000_000).saturating_add(1)
+    }
+
+    /// Since when the partner has been seen terminated.
+    pub fn terminated_since_ns(&self) -> Option<u64> {
+        self.terminated_since_ns
+    }
+
+    /// Seconds since the last contact.
+    pub fn age_s(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.last_contact_ns) / 1_000_000_000
+    }
+
+    /// The partner's clock minus ours, whole seconds.
+    pub fn skew_s(&self) -> Option<i64> {
+        self.skew_s
+    }
+
+    /// The partner's clock as last heard.
+    pub fn wall_s(&self) -> Option<u64> {
+        self.wall_s
+    }
+
+    /// Scopes the partner serves.
+    pub fn scopes(&self) -> &[String] {
+        &self.scopes
+    }
+
+    /// From here on only higher counts are news: both are in the normal state, or its leases were copied
+    /// (ha-protocol 8 no. 15).
+    pub fn acknowledge_unsent(&mut self) {
+        self.unsent_known = self.unsent_latest;
+    }
+
+    /// Whether the partner served clients that we were not told of.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent_latest > 0 && self.unsent_latest != self.unsent_known
+    }
+
+    /// A query of one of the partner's clients, while it is silent (ha-protocol 4.6).
+    pub fn analyze(&mut self, client: &ClientIdentity, secs: u16, max_ack_delay_ms: u32) -> Seen {
+        self.analyzed = self.analyzed.saturating_add(1);
+        // Some clients send the field with its octets swapped; they are found by a low octet of zero.
+        let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
+        let key = key(client);
+        if u64::from(secs) * 1000 > u64::from(max_ack_delay_ms) {
+            self.connecting.remove(&key);
+            let fits = self.unacked.len() < HA_CLIENTS_MAX;
+            return if fits && self.unacked.insert(key) { Seen::Unacked } else { Seen::Known };
+        }
+        let fits = self.connecting.len() < HA_CLIENTS_MAX && !self.unacked.contains(&key);
+        if fits && self.connecting.insert(key) { Seen::Connecting } else { Seen::Known }
+    }
+
+    /// Clients beyond `max-ack-delay`.
+    pub fn unacked(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Clients seen, those beyond `max-ack-delay` included.
+    pub fn connecting(&self) -> usize {
+        self.connecting.len() + self.unacked.len()
+    }
+
+    /// Queries analyzed since the last contact.
+    pub fn analyzed(&self) -> u64 {
+        self.analyzed
+    }
+
+    /// Whether traffic proves that the partner does not serve: more clients than `max_unacked_clients`. A table
+    /// that is full is proof enough.
+    pub fn traffic_proves_failure(&self, max_unacked_clients: u32) -> bool {
+        max_unacked_clients == 0
+            || self.unacked.len() > max_unacked_clients as usize
+            || self.unacked.len() >= HA_CLIENTS_MAX
+    }
+
+    /// The partner refused an update of `client` as a conflict.
+    pub fn reject(&mut self, now_ns: u64, client: &ClientIdentity) {
+        self.forget_old_rejections(now_ns);
+        if self.rejected.len() < HA_CLIENTS_MAX {
+            self.rejected.insert(key(client), now_ns.saturating_add(REJECTED_NS));
+        }
+    }
+
+    /// The partner took an update of `client`.
+    pub fn forgive(&mut self, client: &ClientIdentity) {
+        self.rejected.remove(&key(client));
+    }
+
+    /// Forgets every refused client.
+    pub fn forgive_all(&mut self) {
+        self.rejected.clear();
+    }
+
+    /// Refused clients at `now_ns`.
+    pub fn rejected(&mut self, now_ns: u64) -> usize {
+        self.forget_old_rejections(now_ns);
+        self.rejected.len()
+    }
+
+    fn forget_old_rejections(&mut self, now_ns: u64) {
+        self.rejected.retain(|_, until_ns| now_ns < *until_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shards::SmallBytes;
+
+    use super::*;
+
+    fn client(number: u8) -> ClientIdentity {
+        ClientIdentity { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]), client_id: SmallBytes::empty() }
+    }
+
+    fn heartbeat(state: PartnerState, unsent: u64) -> HeartbeatReply {
+        HeartbeatReply { state, wall_s: 100, scopes: Vec::new(), unsent: Some(unsent) }
+    }
+
+    #[test]
+    fn a_heartbeat_answer_is_read_as_3_1_says() {
+        let date = "Sun, 22 Nov 2026 08:02:23 GMT";
+        for (arguments, good) in [
+            (json!({"state": "ready", "date-time": date}), true),
+            (json!({"state": "ready", "date-time": date, "scopes": 7}), true),
+            (
+                json!({"state": "ready", "date-time": date, "scopes": ["a"], "unsent-update-count": 3, "x": 1}),
+                true,
+            ),
+            (json!({"state": "unavailable", "date-time": date}), true),
+            (json!({"state": "READY", "date-time": date}), false),
+            (json!({"state": 1, "date-time": date}), false),
+            (json!({"date-time": date}), false),
+            (json!({"state": "ready"}), false),
+            (json!({"state": "ready", "date-time": "Sun, 22 Nov 2026 08:02:23 +0000"}), false),
+            (json!({"state": "ready", "date-time": date, "unsent-update-count": -1}), false),
+            (json!({"state": "ready", "date-time": date, "unsent-update-count": "1"}), false),
+            (json!([1]), false),
+        ] {
+            let reply = Reply::success("").with_arguments(arguments.clone());
+            assert_eq!(HeartbeatReply::parse(&reply).is_ok(), good, "{arguments}");
+        }
+        assert!(HeartbeatReply::parse(&Reply::success("")).is_err());
+    }
+
+    #[test]
+    fn a_client_counts_once_and_never_back() {
+        let mut communication = Communication::new(0);
+        // (client, secs, result, unacked afterwards); max-ack-delay 10 s is exceeded from 11 s on.
+        for (number, secs, seen, unacked) in [
+            (1, 10, Seen::Connecting, 0),
+            (1, 10, Seen::Known, 0),
+            (1, 11, Seen::Unacked, 1),
+            (1, 0, Seen::Known, 1),
+            (1, 60, Seen::Known, 1),
+            (2, 0x0500, Seen::Connecting, 1),
+            (3, 0x0b00, Seen::Unacked, 2),
+            (4, 0x0101, Seen::Unacked, 3),
+        ] {
+            assert_eq!(communication.analyze(&client(number), secs, 10_000), seen, "{number} {secs}");
+            assert_eq!(communication.unacked(), unacked, "{number} {secs}");
+        }
+        assert_eq!((communication.connecting(), communication.analyzed()), (4, 8));
+        assert!(communication.traffic_proves_failure(2) && !communication.traffic_proves_failure(3));
+        assert!(communication.traffic_proves_failure(0), "0 skips the analysis");
+        communication.poke(1);
+        assert_eq!(
+            (communication.connecting(), communication.unacked(), communication.analyzed()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn unsent_updates_are_news_until_acknowledged_or_the_partner_restarts() {
+        let mut communication = Communication::new(0);
+        assert!(!communication.has_unsent());
+        for (unsent, acknowledge, news) in [
+            (0, false, false),
+            (3, false, true),
+            (3, false, true),
+            (3, true, false),
+            (3, false, false),
+            (4, false, true),
+            (0, false, false),
+            (2, false, true),
+        ] {
+            communication.record(1, 100, heartbeat(PartnerState::Ready, unsent));
+            if acknowledge {
+                communication.acknowledge_unsent();
+            }
+            assert_eq!(communication.has_unsent(), news, "{unsent}");
+        }
+    }
+
+    #[test]
+    fn a_refused_client_is_forgotten_after_a_day_or_a_success() {
+        let mut communication = Communication::new(0);
+        communication.reject(0, &client(1));
+        communication.reject(5, &client(1));
+        communication.reject(10, &client(2));
+        assert_eq!(communication.rejected(11), 2);
+        communication.forgive(&client(2));
+        assert_eq!(communication.rejected(11), 1);
+        assert_eq!(communication.rejected(5 + REJECTED_NS), 0);
+    }
+
+    #[test]
+    fn a_failure_forgets_the_skew_but_not_the_last_contact() {
+        let mut communication = Communication::new(0);
+        communication.record(1_000_000_000, 40, heartbeat(PartnerState::HotStandby, 0));
+        assert_eq!(communication.skew_s(), Some(60));
+        communication.fail();
+        assert_eq!((communication.skew_s(), communication.partner()), (None, PartnerState::Unavailable));
+        assert_eq!(communication.interrupted_at_ns(60_000), 61_000_000_001);
+    }
+}

@@ -1,0 +1,97 @@
+//! The HA part of `status-get` (ha-protocol 3.11), in the dialect of release 3.0.
+
+use serde_json::{Value, json};
+use shards::Now;
+
+use super::{Holder, Machine};
+use crate::ha::state::PartnerState;
+
+impl Machine {
+    /// Value of `high-availability`: a list of one relationship.
+    pub fn status_high_availability(&self, now: Now) -> Value {
+        let communication = &self.communication;
+        let relationship = &self.relationship;
+        let interrupted = self.is_interrupted(now);
+        let proven = communication.traffic_proves_failure(relationship.max_unacked_clients);
+        let unacked_left = if interrupted && !proven { self.unacked_left() } else { 0 };
+        let heard = communication.partner() != PartnerState::Unknown;
+        let partner_name = match communication.partner() {
+            PartnerState::Unknown => "",
+            known => known.name(),
+        };
+        json!([{
+            "ha-mode": "hot-standby",
+            "ha-servers": {
+                "local": {
+                    "role": relationship.role.name(),
+                    "scopes": self.scopes(),
+                    "server-name": relationship.this_server_name,
+                    "state": self.state.name(),
+                    "system-time": communication.wall_s().map(|_| utc_text(now.wall_s())),
+                },
+                "remote": {
+                    "age": if heard { communication.age_s(now.monotonic_ns) } else { 0 },
+                    "analyzed-packets": communication.analyzed(),
+                    "clock-skew": communication.skew_s(),
+                    "communication-interrupted": interrupted,
+                    "connecting-clients": communication.connecting(),
+                    "in-touch": heard,
+                    "last-scopes": communication.scopes(),
+                    "last-state": partner_name,
+                    "role": relationship.role.other().name(),
+                    "server-name": relationship.partner_name,
+                    "system-time": communication.wall_s().map(utc_text),
+                    "unacked-clients": communication.unacked(),
+                    "unacked-clients-left": unacked_left,
+                },
+            },
+        }])
+    }
+
+    /// Value of `dhcp-state`: who holds the service off.
+    pub fn status_dhcp_state(&self) -> Value {
+        let local = self.locks.is_held(Holder::Local) || self.locks.is_held(Holder::Notified);
+        const LOCAL_ORIGIN_ID: i64 = 1000;
+        json!({
+            "disabled-by-db-connection": [],
+            "disabled-by-local-command": if local { vec![LOCAL_ORIGIN_ID] } else { Vec::new() },
+            "disabled-by-remote-command": self.locks.remote_ids().collect::<Vec<_>>(),
+            "disabled-by-user": self.locks.is_held(Holder::User),
+            "globally-disabled": !self.locks.service_on(),
+        })
+    }
+}
+
+/// `YYYY-MM-DD HH:MM:SS` in UTC.
+fn utc_text(wall_s: u64) -> String {
+    let (days, second) = (wall_s / 86_400, wall_s % 86_400);
+    // Days counted from 1 March of year 0 in eras of 400 years (proleptic Gregorian calendar).
+    let shifted = days.saturating_add(719_468);
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_in_utc() {
+        for (wall_s, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_795_334_543, "2026-11-22 08:02:23"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(utc_text(wall_s), text);
+        }
+    }
+}

@@ -1,0 +1,883 @@
+use serde_json::{Value, json};
+use shards::SmallBytes;
+
+use super::super::command::{HaCommand, Origin, result};
+use super::super::json as dialect;
+use super::*;
+use crate::http::rfc1123_date;
+
+/// 22 Nov 2026 08:00:00 UTC.
+const WALL_S: u64 = 1_795_334_400;
+
+pub(super) fn relationship(role: Role) -> Relationship {
+    let (this, partner) = match role {
+        Role::Primary => ("server1", "server2"),
+        Role::Standby => ("server2", "server1"),
+    };
+    Relationship {
+        this_server_name: this.into(),
+        partner_name: partner.into(),
+        partner_url: "http://10.99.0.2:8005/".into(),
+        role,
+        send_lease_updates: true,
+        sync_leases: true,
+        sync_timeout_ms: 60_000,
+        sync_page_limit: 10,
+        heartbeat_delay_ms: 10_000,
+        max_response_delay_ms: 60_000,
+        max_ack_delay_ms: 10_000,
+        max_unacked_clients: 2,
+        max_rejected_lease_updates: 2,
+    }
+}
+
+pub(super) fn at(seconds: f64) -> Now {
+    Now {
+        monotonic_ns: (seconds * 1e9) as u64 + NS_PER_S,
+        wall_ms: WALL_S * 1000 + (seconds * 1000.0) as u64,
+    }
+}
+
+fn client(number: u8) -> ClientIdentity {
+    ClientIdentity { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]), client_id: SmallBytes::empty() }
+}
+
+/// A machine with its driver: remembers what it was asked to do.
+pub(super) struct Rig {
+    pub machine: Machine,
+    pub now: Now,
+    pub actions: Vec<Action>,
+}
+
+impl Rig {
+    pub fn new(role: Role) -> Self {
+        Self::with(relationship(role))
+    }
+
+    pub fn with(relationship: Relationship) -> Self {
+        Self { machine: Machine::new(relationship, at(0.0)), now: at(0.0), actions: Vec::new() }
+    }
+
+    /// A machine that was put into `state` and has heard `partner` say its own.
+    fn in_state(role: Role, state: OwnState, partner: PartnerState) -> Self {
+        let mut rig = Self::new(role);
+        rig.machine.enter(rig.now, state, &mut rig.actions);
+        rig.machine.communication.record(rig.now.monotonic_ns, rig.now.wall_s(), heard(partner));
+        rig.machine.generation_probed = true;
+        rig.machine.finish(rig.now, 0, &mut rig.actions);
+        rig
+    }
+
+    pub fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.machine.handle_event(self.now, event, &mut self.actions);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn command(&mut self, source: CommandSource, command: HaCommand) -> Reply {
+        let actions = self.handle(Event::Command { token: 7, source, command });
+        let reply = actions.into_iter().find_map(|action| match action {
+            Action::Answer { token: 7, reply } => Some(reply),
+            _ => None,
+        });
+        reply.expect("every command is answered at once")
+    }
+
+    /// Lets time pass up to `seconds`, firing timers on the way.
+    fn wait_until(&mut self, seconds: f64) -> Vec<Action> {
+        let end = at(seconds);
+        for _ in 0..10_000 {
+            let Some(timeout) = self.machine.next_timeout().filter(|timeout| *timeout <= end.monotonic_ns) else {
+                self.now = end;
+                return std::mem::take(&mut self.actions);
+            };
+            let step_ns = timeout.saturating_sub(self.now.monotonic_ns);
+            self.now.monotonic_ns += step_ns;
+            self.now.wall_ms += step_ns / NS_PER_MS;
+            self.machine.handle_timeout(self.now, &mut self.actions);
+        }
+        panic!("timers do not come to rest");
+    }
+
+    fn heartbeat_reply(&mut self, state: &str, skew_s: i64, unsent: u64) -> Vec<Action> {
+        let body = heartbeat_body(state, (self.now.wall_s() as i64 + skew_s) as u64, unsent);
+        self.end_heartbeat(Ok(body))
+    }
+
+    fn end_heartbeat(&mut self, result: Result<Vec<u8>, String>) -> Vec<Action> {
+        if self.machine.heartbeat.is_none() {
+            self.machine.heartbeat_at_ns = Some(self.now.monotonic_ns);
+            self.machine.handle_timeout(self.now, &mut self.actions);
+        }
+        let id = self.machine.heartbeat.expect("a heartbeat is in flight");
+        self.handle(Event::CallDone { id, result })
+    }
+
+    fn service_on(&self) -> bool {
+        self.machine.view().expect("a view was published").service_on
+    }
+}
+
+fn heard(state: PartnerState) -> HeartbeatReply {
+    HeartbeatReply { state, wall_s: WALL_S, scopes: Vec::new(), unsent: Some(0) }
+}
+
+fn heartbeat_body(state: &str, wall_s: u64, unsent: u64) -> Vec<u8> {
+    let arguments = json!({
+        "date-time": rfc1123_date(wall_s), "scopes": [], "state": state, "unsent-update-count": unsent
+    });
+    Reply::success("HA peer status returned.").with_arguments(arguments).to_http_body()
+}
+
+pub(super) fn command_of(call: &Call) -> (String, Value) {
+    let value = dialect::decode(&call.body).unwrap();
+    (value["command"].as_str().unwrap().to_owned(), value["arguments"].clone())
+}
+
+fn calls(actions: &[Action]) -> Vec<(CallId, String)> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Call(call) => Some((call.id, command_of(call).0)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn logged(actions: &[Action]) -> Vec<&'static str> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Log(event) => Some(event.message.id()),
+            _ => None,
+        })
+        .collect()
+}
+
+// ---- every (state, event) -----------------------------------------------------------------------------------
+
+/// Kinds of events, each a concrete one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    Acked,
+    CallUnknown,
+    Conflict,
+    Continue,
+    DisableByPartner,
+    Enable,
+    Failed,
+    HeartbeatAsked,
+    HeartbeatFailed,
+    HeartbeatSameState,
+    Maintenance,
+    PageUnknown,
+    Reset,
+    Start,
+    SyncByAdministrator,
+    SyncComplete,
+    Unanswered,
+    UnsentUpdates,
+}
+
+const KINDS: [Kind; 18] = [
+    Kind::Acked,
+    Kind::CallUnknown,
+    Kind::Conflict,
+    Kind::Continue,
+    Kind::DisableByPartner,
+    Kind::Enable,
+    Kind::Failed,
+    Kind::HeartbeatAsked,
+    Kind::HeartbeatFailed,
+    Kind::HeartbeatSameState,
+    Kind::Maintenance,
+    Kind::PageUnknown,
+    Kind::Reset,
+    Kind::Start,
+    Kind::SyncByAdministrator,
+    Kind::SyncComplete,
+    Kind::Unanswered,
+    Kind::UnsentUpdates,
+];
+
+fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
+    let settled = |outcome| Event::UpdatesSettled { outcome, client: client(1) };
+    let command = |command| Event::Command { token: 7, source: CommandSource::Partner, command };
+    let event = match kind {
+        Kind::Acked => settled(UpdateOutcome::Acked),
+        Kind::CallUnknown => Event::CallDone { id: CallId(u64::MAX), result: Err("late".into()) },
+        Kind::Conflict => settled(UpdateOutcome::Conflict),
+        Kind::Continue => command(HaCommand::Continue),
+        Kind::DisableByPartner => {
+            command(HaCommand::DhcpDisable { origin: Origin::Partner, max_period_s: Some(60) })
+        }
+        Kind::Enable => command(HaCommand::DhcpEnable { origin: Origin::Partner }),
+        Kind::Failed => settled(UpdateOutcome::Failed),
+        Kind::HeartbeatAsked => command(HaCommand::Heartbeat { server_name: Some("server1".into()) }),
+        Kind::HeartbeatFailed if rig.machine.state.polls_partner() => {
+            return rig.end_heartbeat(Err("refused".into()));
+        }
+        Kind::HeartbeatSameState if rig.machine.state.polls_partner() => {
+            let state = rig.machine.state.name();
+            return rig.heartbeat_reply(state, 0, 0);
+        }
+        // A terminated server asks nothing; an answer can only be a late one.
+        Kind::HeartbeatFailed => Event::CallDone { id: CallId(u64::MAX), result: Err("refused".into()) },
+        Kind::HeartbeatSameState => Event::CallDone { id: CallId(u64::MAX), result: Ok(b"[]".to_vec()) },
+        Kind::Maintenance => command(HaCommand::MaintenanceNotify { cancel: false }),
+        Kind::PageUnknown => Event::PageApplied { id: CallId(u64::MAX), result: Ok(1) },
+        Kind::Reset => command(HaCommand::Reset { server_name: None }),
+        Kind::Start => Event::Start,
+        Kind::SyncByAdministrator => {
+            let partner = rig.machine.relationship.partner_name.clone();
+            command(HaCommand::Sync { server_name: partner, max_period_s: None })
+        }
+        Kind::SyncComplete => command(HaCommand::SyncCompleteNotify { origin_id: None, server_name: None }),
+        Kind::Unanswered => Event::Unanswered { client: client(1), secs: 60 },
+        Kind::UnsentUpdates => Event::UnsentUpdates { shard: 0, total: 5 },
+    };
+    rig.handle(event)
+}
+
+/// Rule, own state of a primary whose partner is in the same state, events, state afterwards.
+#[rustfmt::skip]
+const MOVES: &[(&str, OwnState, &[Kind], OwnState)] = &[
+    ("4.4 waiting/waiting: the primary goes first, at start",
+        OwnState::Waiting, &[Kind::Start, Kind::HeartbeatSameState], OwnState::Syncing),
+    ("4.2 (3) any settled update evaluates",
+        OwnState::Waiting, &[Kind::Acked, Kind::Conflict], OwnState::Syncing),
+    ("4.4 ready/ready: the primary goes first",
+        OwnState::Ready, &[Kind::Start, Kind::HeartbeatSameState, Kind::Acked, Kind::Conflict], OwnState::HotStandby),
+    ("4.4 partner-down/partner-down: both resynchronise, the primary first, when the other waits",
+        OwnState::PartnerDown, &[Kind::Start, Kind::HeartbeatSameState, Kind::Acked, Kind::Conflict], OwnState::Syncing),
+    ("3.9 ha-reset leads to waiting; then the table goes on: the partner has leases",
+        OwnState::HotStandby, &[Kind::Reset], OwnState::Syncing),
+    ("3.9", OwnState::PartnerDown, &[Kind::Reset], OwnState::Syncing),
+    ("3.9", OwnState::Ready, &[Kind::Reset], OwnState::Syncing),
+    ("3.9 the partner is busy copying: wait",
+        OwnState::Syncing, &[Kind::Reset], OwnState::Waiting),
+    ("3.9 nothing is known after terminated: wait",
+        OwnState::Terminated, &[Kind::Reset], OwnState::Waiting),
+];
+
+/// Events that move nobody on their own in the state named, and why.
+#[rustfmt::skip]
+const IGNORED: &[(&str, &[OwnState], &[Kind])] = &[
+    ("the answer to a call or page given up", &OwnState::ALL, &[Kind::CallUnknown, Kind::PageUnknown]),
+    ("asks only", &OwnState::ALL, &[Kind::HeartbeatAsked, Kind::Continue]),
+    ("locks hold the service, not the state", &OwnState::ALL,
+        &[Kind::DisableByPartner, Kind::Enable, Kind::SyncComplete]),
+    ("not offered: 1001", &OwnState::ALL, &[Kind::Maintenance]),
+    ("a copy by hand leaves the state alone", &OwnState::ALL, &[Kind::SyncByAdministrator]),
+    ("counters only", &OwnState::ALL, &[Kind::UnsentUpdates]),
+    ("the partner is not silent", &OwnState::ALL, &[Kind::Unanswered]),
+    ("one failure is no interruption (4.6)", &OwnState::ALL, &[Kind::Failed, Kind::HeartbeatFailed]),
+    ("already waiting", &[OwnState::Waiting], &[Kind::Reset]),
+    ("normal with a normal partner", &[OwnState::HotStandby],
+        &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
+    ("copies on", &[OwnState::Syncing], &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
+    ("stays until ha-reset", &[OwnState::Terminated],
+        &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
+];
+
+#[test]
+fn every_state_and_event_leads_where_the_table_says() {
+    for (rule, state, kinds, expected) in MOVES {
+        for kind in *kinds {
+            let mut rig = Rig::in_state(Role::Primary, *state, state.as_seen_by_partner());
+            feed(&mut rig, *kind);
+            assert_eq!(rig.machine.state(), *expected, "{rule}: {state} + {kind:?}");
+        }
+    }
+    for (reason, states, kinds) in IGNORED {
+        for (state, kind) in states.iter().flat_map(|state| kinds.iter().map(move |kind| (state, kind))) {
+            let mut rig = Rig::in_state(Role::Primary, *state, state.as_seen_by_partner());
+            feed(&mut rig, *kind);
+            assert_eq!(rig.machine.state(), *state, "{reason}: {state} + {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn every_state_and_event_is_in_exactly_one_table() {
+    for state in OwnState::ALL {
+        for kind in KINDS {
+            let moves = MOVES.iter().filter(|(_, from, kinds, _)| *from == state && kinds.contains(&kind)).count();
+            let ignored =
+                IGNORED.iter().filter(|(_, from, kinds)| from.contains(&state) && kinds.contains(&kind)).count();
+            assert_eq!(moves + ignored, 1, "{state} + {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn every_command_is_answered_in_every_state() {
+    for state in OwnState::ALL {
+        for (kind, result) in [
+            (Kind::Continue, result::SUCCESS),
+            (Kind::DisableByPartner, result::SUCCESS),
+            (Kind::Enable, result::SUCCESS),
+            (Kind::HeartbeatAsked, result::SUCCESS),
+            (Kind::Maintenance, result::MAINTENANCE_NOT_ALLOWED),
+            (Kind::Reset, result::SUCCESS),
+            (Kind::SyncComplete, result::SUCCESS),
+        ] {
+            let mut rig = Rig::in_state(Role::Primary, state, state.as_seen_by_partner());
+            let actions = feed(&mut rig, kind);
+            let results: Vec<i64> = actions
+                .iter()
+                .filter_map(|action| match action {
+                    Action::Answer { token: 7, reply } => Some(reply.result),
+                    _ => None,
+                })
+                .collect();
+            assert_eq!(results, [result], "{state} + {kind:?}");
+        }
+    }
+}
+
+// ---- 4.1: what a state means --------------------------------------------------------------------------------
+
+#[test]
+fn service_scope_and_updates_follow_the_state() {
+    for (role, state, service, scope, updates) in [
+        (Role::Primary, OwnState::Waiting, false, false, UpdateMode::None),
+        (Role::Primary, OwnState::Syncing, false, false, UpdateMode::None),
+        (Role::Primary, OwnState::Ready, false, false, UpdateMode::None),
+        (Role::Primary, OwnState::HotStandby, true, true, UpdateMode::Send),
+        (Role::Standby, OwnState::HotStandby, true, false, UpdateMode::Send),
+        (Role::Primary, OwnState::PartnerDown, true, true, UpdateMode::None),
+        (Role::Standby, OwnState::PartnerDown, true, true, UpdateMode::None),
+        (Role::Primary, OwnState::Terminated, true, true, UpdateMode::None),
+        (Role::Standby, OwnState::Terminated, true, false, UpdateMode::None),
+    ] {
+        let mut rig = Rig::in_state(role, state, PartnerState::Unknown);
+        let view = Arc::clone(rig.machine.view().unwrap());
+        let seen = (view.service_on, view.serves_primary_scope, view.updates);
+        assert_eq!(seen, (service, scope, updates), "{role:?} {state}");
+        let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+        let arguments = reply.arguments.unwrap();
+        assert_eq!(arguments["state"], state.name());
+        let scopes = if scope { json!(["server1"]) } else { json!([]) };
+        assert_eq!(arguments["scopes"], scopes, "{role:?} {state}");
+    }
+}
+
+#[test]
+fn without_lease_updates_nothing_is_counted() {
+    let mut rig = Rig::with(Relationship { send_lease_updates: false, ..relationship(Role::Primary) });
+    rig.handle(Event::Start);
+    assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Off);
+}
+
+#[test]
+fn the_epoch_rises_only_with_a_change() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let epoch = rig.machine.view().unwrap().epoch;
+    rig.heartbeat_reply("hot-standby", 0, 0);
+    assert_eq!(rig.machine.view().unwrap().epoch, epoch);
+    let actions = feed(&mut rig, Kind::DisableByPartner);
+    assert_eq!(rig.machine.view().unwrap().epoch, epoch + 1);
+    assert!(matches!(actions[0], Action::Publish(_)), "published before the answer");
+}
+
+#[test]
+fn an_unknown_server_name_is_refused_by_name() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let stranger = Some("server9".to_owned());
+    for command in [
+        HaCommand::Heartbeat { server_name: stranger.clone() },
+        HaCommand::Reset { server_name: stranger.clone() },
+        HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: stranger },
+    ] {
+        let reply = rig.command(CommandSource::Partner, command);
+        assert_eq!((reply.result, reply.text.as_deref()), (1, Some("server9 matches no configured 'server-name'")));
+    }
+    assert_eq!(rig.machine.state(), OwnState::HotStandby);
+}
+
+#[test]
+fn unsent_counters_of_the_shards_are_summed() {
+    let mut rig = Rig::new(Role::Primary);
+    for (shard, total) in [(0, 3), (1, 4), (0, 5)] {
+        rig.handle(Event::UnsentUpdates { shard, total });
+    }
+    let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+    assert_eq!(reply.arguments.unwrap()["unsent-update-count"], 9);
+}
+
+// ---- 4.5, 8 no. 2 and 3: heartbeats and deadlines -----------------------------------------------------------
+
+#[test]
+fn the_partner_is_polled_at_start_then_every_second_until_both_are_normal() {
+    let mut rig = Rig::new(Role::Standby);
+    assert_eq!(calls(&rig.handle(Event::Start)).len(), 1);
+    rig.heartbeat_reply("waiting", 0, 0);
+    assert_eq!(rig.machine.next_timeout(), Some(at(1.0).monotonic_ns));
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.heartbeat_reply("hot-standby", 0, 0);
+    assert_eq!(rig.machine.next_timeout(), Some(at(10.0).monotonic_ns));
+}
+
+#[test]
+fn heartbeat_delay_zero_never_polls_and_never_leaves_waiting() {
+    let mut rig = Rig::with(Relationship { heartbeat_delay_ms: 0, ..relationship(Role::Primary) });
+    let mut actions = rig.handle(Event::Start);
+    actions.extend(rig.wait_until(1_000.0));
+    assert_eq!((calls(&actions), rig.machine.state()), (Vec::new(), OwnState::Waiting));
+}
+
+#[test]
+fn alone_from_the_start_it_takes_over_when_interrupted_without_a_further_heartbeat() {
+    let mut rig = Rig::new(Role::Standby);
+    rig.handle(Event::Start);
+    rig.end_heartbeat(Err("refused".into()));
+    // The next heartbeat hangs: the deadline has a timer of its own.
+    rig.wait_until(59.9);
+    assert_eq!(rig.machine.state(), OwnState::Waiting);
+    let actions = rig.wait_until(60.1);
+    assert_eq!(rig.machine.state(), OwnState::PartnerDown);
+    assert!(logged(&actions).contains(&"HA_COMMUNICATION_INTERRUPTED"));
+    assert!(rig.service_on() && rig.machine.view().unwrap().interrupted);
+}
+
+#[test]
+fn a_standby_needs_proof_by_traffic_and_a_primary_does_not() {
+    for (role, max_unacked_clients, clients, state) in [
+        (Role::Primary, 2, 0, OwnState::PartnerDown),
+        (Role::Standby, 0, 0, OwnState::PartnerDown),
+        (Role::Standby, 2, 2, OwnState::HotStandby),
+        (Role::Standby, 2, 3, OwnState::PartnerDown),
+    ] {
+        let mut rig = Rig::in_state(role, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.machine.relationship.max_unacked_clients = max_unacked_clients;
+        rig.end_heartbeat(Err("refused".into()));
+        // Reports before the interruption count for nothing.
+        for number in 0..3 {
+            rig.handle(Event::Unanswered { client: client(number), secs: 60 });
+        }
+        rig.wait_until(61.0);
+        for number in 0..clients {
+            for _ in 0..2 {
+                rig.handle(Event::Unanswered { client: client(number), secs: 11 });
+            }
+        }
+        assert_eq!(rig.machine.state(), state, "{role:?} {max_unacked_clients} {clients}");
+    }
+}
+
+#[test]
+fn malformed_answers_are_failed_heartbeats() {
+    let good_date = rfc1123_date(WALL_S);
+    for body in [
+        String::new(),
+        "[]".into(),
+        "{}".into(),
+        r#"{ "result": 0, "text": "an object is an error" }"#.into(),
+        r#"[ { "result": "0" } ]"#.into(),
+        r#"[ { "result": 1, "text": "no" } ]"#.into(),
+        r#"[ { "result": 0, "arguments": { "state": "hot-standby", "date-time": "yesterday" } } ]"#.into(),
+        format!(r#"[ {{ "result": 0, "arguments": {{ "state": "asleep", "date-time": "{good_date}" }} }} ]"#),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        let actions = rig.end_heartbeat(Ok(body.clone().into_bytes()));
+        assert_eq!(rig.machine.partner_state(), PartnerState::Unavailable, "{body}");
+        assert_eq!(logged(&actions), ["HA_HEARTBEAT_FAILED"], "{body}");
+    }
+}
+
+#[test]
+fn a_silent_partner_is_logged_once_per_heartbeat_delay_and_again_when_back() {
+    let mut rig = Rig::new(Role::Standby);
+    rig.handle(Event::Start);
+    let mut failures = 0;
+    for second in 0..20 {
+        rig.wait_until(f64::from(second));
+        let actions = rig.end_heartbeat(Err("refused".into()));
+        failures += logged(&actions).iter().filter(|id| id.ends_with("COMMUNICATIONS_FAILED")).count();
+    }
+    assert_eq!(failures, 2);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    assert!(logged(&actions).contains(&"HA_COMMUNICATION_RESTORED"));
+}
+
+// ---- 4.10, 4.4 (a), (f) -------------------------------------------------------------------------------------
+
+#[test]
+fn clocks_apart_are_warned_of_once_a_minute_and_then_end_it() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    for (second, skew_s, warned) in
+        [(0.0, 30, false), (10.0, 31, true), (20.0, -40, false), (69.0, 60, false), (71.0, -60, true)]
+    {
+        rig.wait_until(second);
+        let actions = rig.heartbeat_reply("hot-standby", skew_s, 0);
+        assert_eq!(logged(&actions).contains(&"HA_HIGH_CLOCK_SKEW"), warned, "{second} {skew_s}");
+    }
+    let actions = rig.heartbeat_reply("hot-standby", -61, 0);
+    assert_eq!(rig.machine.state(), OwnState::Terminated);
+    assert!(logged(&actions).contains(&"HA_HIGH_CLOCK_SKEW_CAUSES_TERMINATION"));
+    assert_eq!(calls(&rig.wait_until(1_000.0)), [], "a terminated server does not poll");
+    assert!(rig.service_on());
+}
+
+#[test]
+fn refused_clients_end_it_unless_forgiven() {
+    let settled = |outcome, number| Event::UpdatesSettled { outcome, client: client(number) };
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.handle(settled(UpdateOutcome::Conflict, 1));
+    assert!(rig.machine.view().unwrap().report_acks);
+    assert_eq!(rig.machine.partner_state(), PartnerState::HotStandby, "a conflict is no failure");
+    rig.handle(settled(UpdateOutcome::Acked, 1));
+    assert!(!rig.machine.view().unwrap().report_acks);
+    rig.handle(settled(UpdateOutcome::Conflict, 2));
+    rig.handle(settled(UpdateOutcome::Conflict, 2));
+    assert_eq!(rig.machine.state(), OwnState::HotStandby, "one client counts once");
+    rig.handle(settled(UpdateOutcome::Conflict, 3));
+    assert_eq!(rig.machine.state(), OwnState::Terminated);
+    let mut never = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    never.machine.relationship.max_rejected_lease_updates = 0;
+    for number in 0..20 {
+        never.handle(settled(UpdateOutcome::Conflict, number));
+    }
+    assert_eq!(never.machine.state(), OwnState::HotStandby);
+}
+
+#[test]
+fn a_failed_update_makes_the_partner_unavailable_until_the_next_heartbeat_a_second_later() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.heartbeat_reply("hot-standby", 0, 0);
+    feed(&mut rig, Kind::Failed);
+    assert_eq!(rig.machine.partner_state(), PartnerState::Unavailable);
+    assert_eq!(rig.machine.next_timeout(), Some(at(1.0).monotonic_ns));
+    rig.heartbeat_reply("hot-standby", 0, 0);
+    assert_eq!((rig.machine.state(), rig.machine.partner_state()), (OwnState::HotStandby, PartnerState::HotStandby));
+}
+
+#[test]
+fn a_partner_that_stays_terminated_is_followed_after_ten_minutes() {
+    let mut rig = Rig::new(Role::Primary);
+    rig.handle(Event::Start);
+    rig.heartbeat_reply("terminated", 0, 0);
+    for second in 1..=599 {
+        rig.wait_until(f64::from(second));
+        rig.heartbeat_reply("terminated", 0, 0);
+    }
+    assert_eq!(rig.machine.state(), OwnState::Waiting);
+    rig.wait_until(600.5);
+    assert_eq!(rig.machine.state(), OwnState::Terminated);
+    let reply = rig.command(CommandSource::Partner, HaCommand::Reset { server_name: None });
+    assert_eq!((reply.result, rig.machine.state()), (0, OwnState::Waiting), "ten minutes begin anew");
+}
+
+#[test]
+fn a_ready_partner_that_served_meanwhile_is_copied_first() {
+    for (unsent, state) in [(0, OwnState::HotStandby), (3, OwnState::Waiting)] {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::PartnerDown, PartnerState::Unavailable);
+        // Polled twice before it is ready: the news must not be forgotten.
+        rig.heartbeat_reply("syncing", 0, unsent);
+        rig.heartbeat_reply("ready", 0, unsent);
+        let copies = rig.machine.state() == OwnState::Syncing;
+        assert_eq!(if copies { OwnState::Waiting } else { rig.machine.state() }, state, "{unsent}");
+    }
+}
+
+// ---- 4.7: locks ---------------------------------------------------------------------------------------------
+
+fn disable(origin: Origin, max_period_s: Option<u64>) -> HaCommand {
+    HaCommand::DhcpDisable { origin, max_period_s }
+}
+
+#[test]
+fn both_dialects_of_enable_and_notify_release_the_partner_s_lock() {
+    let notify = |origin_id| HaCommand::SyncCompleteNotify { origin_id, server_name: None };
+    let enable = |origin| HaCommand::DhcpEnable { origin };
+    for (label, lock, release, released) in [
+        ("2.2 both", Origin::Partner, notify(None), true),
+        ("2.2 locks, 3.0 notifies", Origin::Partner, notify(Some(2000)), true),
+        ("3.0 both", Origin::Id(2001), notify(Some(2001)), true),
+        ("3.0 locks, notification without id", Origin::Id(2001), notify(None), true),
+        ("another's id", Origin::Id(2001), notify(Some(2000)), false),
+        ("2.2 enable", Origin::Partner, enable(Origin::Partner), true),
+        ("3.0 enable", Origin::Id(2000), enable(Origin::Id(2000)), true),
+        ("the user's enable", Origin::Id(2000), enable(Origin::User), false),
+        ("a notification leaves the user's lock", Origin::User, notify(None), false),
+        ("the user's lock by number", Origin::Id(1), enable(Origin::User), true),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.command(CommandSource::Partner, disable(lock, Some(60)));
+        assert!(!rig.service_on(), "{label}");
+        rig.command(CommandSource::Partner, release);
+        assert_eq!(rig.service_on(), released, "{label}");
+    }
+}
+
+#[test]
+fn a_partner_s_lock_always_ends_and_an_administrator_s_need_not() {
+    use CommandSource::{Administrator, Partner};
+    for (source, origin, period, off_s, on_s) in [
+        (Partner, Origin::Partner, Some(3), 2.9, Some(3.1)),
+        (Partner, Origin::Partner, None, 599.0, Some(601.0)),
+        (Partner, Origin::User, None, 599.0, Some(601.0)),
+        (Administrator, Origin::User, Some(3), 2.9, Some(3.1)),
+        (Administrator, Origin::User, None, 100_000.0, None),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::Terminated, PartnerState::Terminated);
+        rig.command(source, disable(origin, period));
+        rig.wait_until(off_s);
+        assert!(!rig.service_on(), "{source:?} {origin:?} {period:?}");
+        if let Some(on_s) = on_s {
+            rig.wait_until(on_s);
+            assert!(rig.service_on(), "{source:?} {origin:?} {period:?}");
+        }
+    }
+}
+
+#[test]
+fn a_copier_that_comes_back_every_two_seconds_keeps_the_service_off() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::Terminated, PartnerState::Terminated);
+    for second in 0..10 {
+        rig.wait_until(f64::from(second) * 2.0);
+        rig.command(CommandSource::Partner, disable(Origin::Partner, Some(3)));
+        assert!(!rig.service_on());
+    }
+    rig.wait_until(21.1);
+    assert!(rig.service_on());
+}
+
+/// 8 no. 8: alone, told that the copy is complete.
+#[test]
+fn after_the_notification_a_lonely_source_serves_again_whatever_happens_next() {
+    let notified = || {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Syncing);
+        rig.command(CommandSource::Partner, disable(Origin::Id(2000), Some(60)));
+        let command = HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: None };
+        rig.command(CommandSource::Partner, command);
+        assert!(!rig.service_on(), "nothing is granted before the partner is heard");
+        rig
+    };
+    let mut ready = notified();
+    ready.heartbeat_reply("ready", 0, 0);
+    assert_eq!((ready.machine.state(), ready.service_on()), (OwnState::HotStandby, true));
+    let mut failed = notified();
+    failed.end_heartbeat(Err("refused".into()));
+    assert_eq!((failed.machine.state(), failed.service_on()), (OwnState::PartnerDown, true));
+    let mut syncing = notified();
+    syncing.heartbeat_reply("syncing", 0, 0);
+    assert!(!syncing.service_on());
+    syncing.heartbeat_reply("waiting", 0, 0);
+    assert!(syncing.service_on());
+    let mut hangs = notified();
+    hangs.wait_until(20.1);
+    assert!(hangs.service_on(), "the deadline of two heartbeats");
+}
+
+#[test]
+fn a_normal_server_serves_at_once_after_the_notification() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::Syncing);
+    rig.command(CommandSource::Partner, disable(Origin::Partner, Some(60)));
+    rig.command(
+        CommandSource::Partner,
+        HaCommand::SyncCompleteNotify { origin_id: None, server_name: None },
+    );
+    assert!(rig.service_on());
+}
+
+// ---- 6: synchronisation -------------------------------------------------------------------------------------
+
+const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
+
+fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
+    let leases: Vec<Value> = addresses
+        .map(|number| {
+            json!({
+                "cltt": 1, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "",
+                "hw-address": "02:00:00:00:00:01", "ip-address": format!("10.0.0.{number}"),
+                "state": 0, "subnet-id": 1, "valid-lft": 600
+            })
+        })
+        .collect();
+    let result = if leases.is_empty() { result::EMPTY } else { result::SUCCESS };
+    Reply::new(result, "").with_arguments(json!({ "count": leases.len(), "leases": leases })).to_http_body()
+}
+
+/// Answers the calls of a copy by `answers`, applies every page, and returns the commands and addresses seen.
+fn copy(rig: &mut Rig, mut actions: Vec<Action>, answers: &[Result<Vec<u8>, String>]) -> (Vec<String>, usize) {
+    let mut answers = answers.iter();
+    let mut commands = Vec::new();
+    let mut applied = 0;
+    while let Some(action) = (!actions.is_empty()).then(|| actions.remove(0)) {
+        match action {
+            Action::Call(call) if call.private => {
+                let (command, arguments) = command_of(&call);
+                let from = arguments["from"].as_str().map(|from| format!(" {from}")).unwrap_or_default();
+                commands.push(format!("{command}{from}"));
+                if let Some(result) = answers.next() {
+                    actions.extend(rig.handle(Event::CallDone { id: call.id, result: result.clone() }));
+                }
+            }
+            Action::ApplyPage { id, leases } => {
+                applied += leases.len();
+                actions.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            }
+            _ => {}
+        }
+    }
+    (commands, applied)
+}
+
+#[test]
+fn a_copy_goes_as_6_2_and_6_5_say() {
+    let ok = || Ok(OK.to_vec());
+    let no = |code: i64| Ok(Reply::new(code, "no").to_http_body());
+    let dead = || Err("timed out".to_owned());
+    type Row<'a> = (&'a str, Vec<Result<Vec<u8>, String>>, &'a [&'a str], usize, OwnState);
+    let rows: [Row<'_>; 10] = [
+        ("F1 one short page", vec![ok(), Ok(page(0..3)), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 3, OwnState::Ready),
+        ("F1 a divisible count costs an empty page", vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..0)), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "lease4-get-page 10.0.0.9",
+              "ha-sync-complete-notify"], 10, OwnState::Ready),
+        ("F5 the first disable fails: nothing to undo", vec![no(1)], &["dhcp-disable"], 0, OwnState::Syncing),
+        ("6.5 a later disable fails", vec![ok(), Ok(page(0..10)), dead(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "dhcp-enable"], 10, OwnState::Syncing),
+        ("6.5 a page fails", vec![ok(), dead(), dead()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"], 0, OwnState::Syncing),
+        ("a page without leases", vec![ok(), ok(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"], 0, OwnState::Syncing),
+        ("F6 the notification is unknown", vec![ok(), Ok(page(0..1)), no(2), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify", "dhcp-enable"], 1, OwnState::Ready),
+        ("F6 the notification fails", vec![ok(), Ok(page(0..1)), no(1)],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 1, OwnState::Syncing),
+        ("6.5 no answer to the notification", vec![ok(), Ok(page(0..1)), dead()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 1, OwnState::Syncing),
+        ("a source that does not advance", vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..10)), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "lease4-get-page 10.0.0.9", "dhcp-enable"],
+            10, OwnState::Syncing),
+    ];
+    for (label, answers, commands, applied, state) in rows {
+        let mut rig = Rig::new(Role::Primary);
+        rig.handle(Event::Start);
+        let actions = rig.heartbeat_reply("waiting", 0, 0);
+        assert_eq!(rig.machine.state(), OwnState::Syncing, "{label}");
+        let (seen, count) = copy(&mut rig, actions, &answers);
+        assert_eq!((seen.as_slice(), count), (commands.map_to_strings().as_slice(), applied), "{label}");
+        assert_eq!(rig.machine.state(), state, "{label}");
+        assert!(rig.machine.synchronisation.is_none(), "{label}: nothing is left over");
+        let failed = state == OwnState::Syncing;
+        assert_eq!(rig.machine.partner_state() == PartnerState::Unavailable, failed, "{label}");
+        if failed {
+            let again = rig.heartbeat_reply("waiting", 0, 0);
+            assert!(calls(&again).iter().any(|(_, name)| name == "dhcp-disable"), "{label}: from the start again");
+        }
+    }
+}
+
+trait MapToStrings {
+    fn map_to_strings(&self) -> Vec<String>;
+}
+
+impl MapToStrings for &[&str] {
+    fn map_to_strings(&self) -> Vec<String> {
+        self.iter().map(|text| (*text).to_owned()).collect()
+    }
+}
+
+#[test]
+fn ready_is_advertised_before_the_notification_and_not_left_before_its_answer() {
+    let mut rig = Rig::new(Role::Primary);
+    rig.handle(Event::Start);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    copy(&mut rig, actions, &[Ok(OK.to_vec()), Ok(page(0..1))]);
+    assert_eq!(rig.machine.state(), OwnState::Ready);
+    let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+    assert_eq!(reply.arguments.unwrap()["state"], "ready");
+    assert_eq!(calls(&rig.wait_until(5.0)), [], "no heartbeat before the answer");
+}
+
+#[test]
+fn a_copy_by_hand_leaves_the_state_and_answers_at_the_end() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let actions = feed(&mut rig, Kind::SyncByAdministrator);
+    let again = feed(&mut rig, Kind::SyncByAdministrator);
+    assert!(again.iter().any(|action| matches!(action, Action::Answer { reply, .. } if reply.result == 1)));
+    let mut rest = actions;
+    let mut answers = [OK.to_vec(), page(0..2), OK.to_vec()].into_iter();
+    let mut replies = Vec::new();
+    while let Some(action) = (!rest.is_empty()).then(|| rest.remove(0)) {
+        match action {
+            Action::Call(call) if call.private => {
+                let body = answers.next().unwrap();
+                rest.extend(rig.handle(Event::CallDone { id: call.id, result: Ok(body) }));
+            }
+            Action::ApplyPage { id, leases } => {
+                rest.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            }
+            Action::Answer { reply, .. } => replies.push(reply),
+            _ => {}
+        }
+    }
+    assert_eq!(replies, [Reply::success("Lease database synchronization complete.")]);
+    assert_eq!(rig.machine.state(), OwnState::HotStandby);
+    for (name, text) in [("server1", "itself"), ("server7", "matches no configured")] {
+        let command = HaCommand::Sync { server_name: name.into(), max_period_s: None };
+        let reply = rig.command(CommandSource::Administrator, command);
+        assert!(reply.result == 1 && reply.text.unwrap().contains(text));
+    }
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_copy_gives_the_source_its_service_back() {
+    let mut rig = Rig::new(Role::Standby);
+    rig.handle(Event::Start);
+    rig.heartbeat_reply("ready", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+    let actions = feed(&mut rig, Kind::Reset);
+    assert!(calls(&actions).iter().any(|(_, name)| name == "dhcp-enable"));
+    // The table goes on from waiting, and a second copy begins.
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+}
+
+#[test]
+fn without_sync_leases_nothing_is_copied() {
+    let mut rig = Rig::with(Relationship { sync_leases: false, ..relationship(Role::Primary) });
+    rig.handle(Event::Start);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::Ready);
+    assert!(!calls(&actions).iter().any(|(_, name)| name == "dhcp-disable"));
+}
+
+// ---- 0.5 ----------------------------------------------------------------------------------------------------
+
+#[test]
+fn the_partner_s_generation_is_asked_once_per_appearance() {
+    for (arguments, knows) in [(json!({ "dhcp-state": {} }), true), (json!({ "pid": 1 }), false)] {
+        let mut rig = Rig::new(Role::Standby);
+        rig.handle(Event::Start);
+        let probe = calls(&rig.heartbeat_reply("waiting", 0, 0));
+        let (id, _) = *probe.iter().find(|(_, name)| name == "status-get").as_ref().unwrap();
+        assert!(!calls(&rig.heartbeat_reply("waiting", 0, 0)).iter().any(|(_, name)| name == "status-get"));
+        let body = Reply::success("").with_arguments(arguments).to_http_body();
+        rig.handle(Event::CallDone { id: *id, result: Ok(body) });
+        assert_eq!(rig.machine.view().unwrap().partner_knows_released, knows);
+        rig.end_heartbeat(Err("refused".into()));
+        assert!(!rig.machine.view().unwrap().partner_knows_released, "what comes back may be older");
+        assert!(calls(&rig.heartbeat_reply("waiting", 0, 0)).iter().any(|(_, name)| name == "status-get"));
+    }
+}
+
+#[test]
+fn status_says_what_the_reference_lists() {
+    let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.heartbeat_reply("hot-standby", 2, 0);
+    rig.wait_until(3.0);
+    let status = rig.machine.status_high_availability(rig.now);
+    let remote = &status[0]["ha-servers"]["remote"];
+    assert_eq!((remote["age"].as_u64(), remote["clock-skew"].as_i64()), (Some(3), Some(2)));
+    assert_eq!(remote["role"], "primary");
+    assert_eq!(status[0]["ha-servers"]["local"]["state"], "hot-standby");
+    rig.command(CommandSource::Partner, disable(Origin::Id(2001), Some(9)));
+    assert_eq!(rig.machine.status_dhcp_state()["disabled-by-remote-command"], json!([2001]));
+    let fresh = Rig::new(Role::Primary);
+    let status = fresh.machine.status_high_availability(fresh.now);
+    assert_eq!(status[0]["ha-servers"]["remote"]["in-touch"], false);
+    assert_eq!(status[0]["ha-servers"]["local"]["system-time"], Value::Null);
+}

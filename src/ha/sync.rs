@@ -1,0 +1,305 @@
+//! Paged synchronisation (ha-protocol 6): disable, page, apply, … , then the notification.
+//!
+//! Pure: calls and pages to apply go out as actions, their results come back. Everything goes over one private
+//! connection. `dhcp-disable` is repeated before every page, because it re-arms the source's timer. Deletions made
+//! while the copier was away are not repaired (6.10), as in Kea.
+
+use std::net::Ipv4Addr;
+
+use super::command::{PageRequest, Reply, ReplyError, request, result};
+use super::event::{Action, Call, CallId};
+use super::lease_json::Page;
+use super::relationship::Relationship;
+
+/// Time for every command but a page, milliseconds.
+const COMMAND_TIMEOUT_MS: u64 = 10_000;
+
+/// Who asked for the copy.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// `ha-sync`: the state is left alone, and the command with this token is answered at the end.
+    Administrator {
+        /// The driver's number of the command.
+        token: u64,
+    },
+    /// The state `syncing`.
+    OwnState,
+}
+
+/// What a result led to.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// Every page is applied; [`Synchronisation::notify`] is to be called once `ready` is advertised (6.11).
+    Copied,
+    /// It has failed; nothing is outstanding.
+    Failed(Failure),
+    /// Done, and the source serves again.
+    Finished,
+    /// A call or a page is outstanding.
+    Pending {
+        /// A page of this many leases has come, of which this many were skipped, the first for the reason.
+        page: Option<(usize, usize, Option<String>)>,
+    },
+    /// A step has failed, and the source is asked to serve again.
+    Undoing,
+}
+
+/// Which step failed, and why.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Failure {
+    /// A page could not be applied here.
+    #[error("applying leases failed: {0}")]
+    Apply(String),
+    /// `dhcp-disable`.
+    #[error("dhcp-disable failed: {0}")]
+    Disable(String),
+    /// `dhcp-enable` in place of a notification the source does not know.
+    #[error("dhcp-enable failed: {0}")]
+    Enable(String),
+    /// `ha-sync-complete-notify`.
+    #[error("ha-sync-complete-notify failed: {0}")]
+    Notify(String),
+    /// `lease4-get-page`.
+    #[error("lease4-get-page failed: {0}")]
+    Page(String),
+}
+
+/// One copy.
+#[derive(Clone, Debug)]
+pub struct Synchronisation {
+    /// Who asked for it.
+    pub purpose: Purpose,
+    /// When it began, monotonic.
+    pub started_ns: u64,
+    /// Leases written so far.
+    pub applied: usize,
+    max_period_s: u64,
+    page_limit: u32,
+    page_timeout_ms: u64,
+    this_server_name: String,
+    after: Option<Ipv4Addr>,
+    phase: Phase,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// `more` is the bound of the next page, if there is one.
+    Applying {
+        id: CallId,
+        more: Option<Ipv4Addr>,
+    },
+    Copied,
+    Disabling {
+        id: CallId,
+    },
+    /// Undoing the disable after a failure; its own result does not count.
+    Enabling {
+        id: CallId,
+        failure: Failure,
+    },
+    EnablingInsteadOfNotify {
+        id: CallId,
+    },
+    Fetching {
+        id: CallId,
+    },
+    Notifying {
+        id: CallId,
+    },
+    Over,
+}
+
+/// Numbers for calls and pages.
+#[derive(Clone, Debug, Default)]
+pub struct CallIds(u64);
+
+impl CallIds {
+    /// The next number.
+    pub fn next_id(&mut self) -> CallId {
+        self.0 += 1;
+        CallId(self.0)
+    }
+}
+
+impl Synchronisation {
+    /// Begins a copy: sends the first `dhcp-disable`.
+    pub fn start(
+        purpose: Purpose,
+        relationship: &Relationship,
+        max_period_s: Option<u64>,
+        now_ns: u64,
+        ids: &mut CallIds,
+        actions: &mut Vec<Action>,
+    ) -> Self {
+        let mut synchronisation = Self {
+            purpose,
+            started_ns: now_ns,
+            applied: 0,
+            max_period_s: max_period_s.unwrap_or_else(|| relationship.sync_max_period_s()),
+            page_limit: relationship.sync_page_limit.max(1),
+            page_timeout_ms: u64::from(relationship.sync_timeout_ms),
+            this_server_name: relationship.this_server_name.clone(),
+            after: None,
+            phase: Phase::Over,
+        };
+        synchronisation.disable(ids, actions);
+        synchronisation
+    }
+
+    /// Whether `id` is the call or page this copy waits for.
+    pub fn awaits(&self, id: CallId) -> bool {
+        match &self.phase {
+            Phase::Applying { id: awaited, .. }
+            | Phase::Disabling { id: awaited }
+            | Phase::Enabling { id: awaited, .. }
+            | Phase::EnablingInsteadOfNotify { id: awaited }
+            | Phase::Fetching { id: awaited }
+            | Phase::Notifying { id: awaited } => *awaited == id,
+            Phase::Copied | Phase::Over => false,
+        }
+    }
+
+    /// A call has ended.
+    pub fn handle_call(
+        &mut self,
+        result: Result<Vec<u8>, String>,
+        ids: &mut CallIds,
+        actions: &mut Vec<Action>,
+    ) -> Progress {
+        let outcome =
+            result.and_then(|body| Reply::parse_success(&body).map(|_| body).map_err(|e| e.to_string()));
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Disabling { .. } => match outcome {
+                Ok(_) => self.fetch(ids, actions),
+                // Nothing is disabled yet, so there is nothing to undo.
+                Err(reason) if self.after.is_none() => Progress::Failed(Failure::Disable(reason)),
+                Err(reason) => self.undo(Failure::Disable(reason), ids, actions),
+            },
+            Phase::Fetching { .. } => self.handle_page(outcome, ids, actions),
+            Phase::Enabling { failure, .. } => Progress::Failed(failure),
+            Phase::EnablingInsteadOfNotify { .. } => match outcome {
+                Ok(_) => Progress::Finished,
+                Err(reason) => Progress::Failed(Failure::Enable(reason)),
+            },
+            other @ (Phase::Applying { .. } | Phase::Copied | Phase::Notifying { .. } | Phase::Over) => {
+                self.phase = other;
+                Progress::Pending { page: None }
+            }
+        }
+    }
+
+    /// The notification has ended: result 2 is answered with `dhcp-enable` (6.2).
+    pub fn handle_notified(
+        &mut self,
+        result: Result<Vec<u8>, String>,
+        ids: &mut CallIds,
+        actions: &mut Vec<Action>,
+    ) -> Progress {
+        self.phase = Phase::Over;
+        let parsed = match result {
+            Ok(body) => Reply::parse_success(&body),
+            Err(reason) => return Progress::Failed(Failure::Notify(reason)),
+        };
+        match parsed {
+            Ok(_) => Progress::Finished,
+            Err(ReplyError::Result { result: result::UNSUPPORTED, .. }) => {
+                let id = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
+                self.phase = Phase::EnablingInsteadOfNotify { id };
+                Progress::Pending { page: None }
+            }
+            Err(error) => Progress::Failed(Failure::Notify(error.to_string())),
+        }
+    }
+
+    /// Whether the outstanding call is the notification.
+    pub fn is_notifying(&self) -> bool {
+        matches!(self.phase, Phase::Notifying { .. })
+    }
+
+    /// A page has been applied.
+    pub fn handle_applied(
+        &mut self,
+        result: Result<usize, String>,
+        ids: &mut CallIds,
+        actions: &mut Vec<Action>,
+    ) -> Progress {
+        let Phase::Applying { more, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
+            return Progress::Pending { page: None };
+        };
+        match (result, more) {
+            (Err(reason), _) => self.undo(Failure::Apply(reason), ids, actions),
+            (Ok(applied), None) => {
+                self.applied += applied;
+                self.phase = Phase::Copied;
+                Progress::Copied
+            }
+            (Ok(applied), Some(after)) => {
+                self.applied += applied;
+                self.after = Some(after);
+                self.disable(ids, actions);
+                Progress::Pending { page: None }
+            }
+        }
+    }
+
+    /// Tells the source that the copy is complete.
+    pub fn notify(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) {
+        let body = request::sync_complete_notify(&self.this_server_name);
+        let id = self.call(body, COMMAND_TIMEOUT_MS, ids, actions);
+        self.phase = Phase::Notifying { id };
+    }
+
+    /// Gives the copy up half-way, and the source its service back; the answer is not awaited.
+    pub fn abort(self, ids: &mut CallIds, actions: &mut Vec<Action>) {
+        let _ = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
+        actions.push(Action::ClosePrivate);
+    }
+
+    fn handle_page(
+        &mut self,
+        outcome: Result<Vec<u8>, String>,
+        ids: &mut CallIds,
+        actions: &mut Vec<Action>,
+    ) -> Progress {
+        let page = match outcome.and_then(|body| Page::parse(&body).map_err(|error| error.to_string())) {
+            Ok(page) => page,
+            Err(reason) => return self.undo(Failure::Page(reason), ids, actions),
+        };
+        let full = page.received as u64 >= u64::from(self.page_limit);
+        let more = if full { page.last } else { None };
+        // A source that does not get on would be asked for ever.
+        if full && page.last.is_none_or(|last| self.after.is_some_and(|after| last <= after)) {
+            let reason = "the source does not advance".to_owned();
+            return self.undo(Failure::Page(reason), ids, actions);
+        }
+        let skipped = page.received - page.leases.len();
+        let id = ids.next_id();
+        self.phase = Phase::Applying { id, more };
+        actions.push(Action::ApplyPage { id, leases: page.leases });
+        Progress::Pending { page: Some((page.received, skipped, page.skipped.into_iter().next())) }
+    }
+
+    fn disable(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) {
+        let id = self.call(request::dhcp_disable(self.max_period_s), COMMAND_TIMEOUT_MS, ids, actions);
+        self.phase = Phase::Disabling { id };
+    }
+
+    fn fetch(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) -> Progress {
+        let page = PageRequest { after: self.after, limit: self.page_limit };
+        let id = self.call(request::lease_page(page), self.page_timeout_ms, ids, actions);
+        self.phase = Phase::Fetching { id };
+        Progress::Pending { page: None }
+    }
+
+    fn undo(&mut self, failure: Failure, ids: &mut CallIds, actions: &mut Vec<Action>) -> Progress {
+        let id = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
+        self.phase = Phase::Enabling { id, failure };
+        Progress::Undoing
+    }
+
+    fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
+        let id = ids.next_id();
+        actions.push(Action::Call(Call { id, body, timeout_ms, private: true }));
+        id
+    }
+}
