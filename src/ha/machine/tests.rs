@@ -65,6 +65,7 @@ impl Rig {
         rig.machine.communication.record(rig.now.monotonic_ns, rig.now.wall_s(), heard(partner));
         rig.machine.generation_probed = true;
         rig.machine.finish(rig.now, 0, &mut rig.actions);
+        rig.actions.clear();
         rig
     }
 
@@ -86,7 +87,8 @@ impl Rig {
     fn wait_until(&mut self, seconds: f64) -> Vec<Action> {
         let end = at(seconds);
         for _ in 0..10_000 {
-            let Some(timeout) = self.machine.next_timeout().filter(|timeout| *timeout <= end.monotonic_ns) else {
+            let Some(timeout) = self.machine.next_timeout().filter(|timeout| *timeout <= end.monotonic_ns)
+            else {
                 self.now = end;
                 return std::mem::take(&mut self.actions);
             };
@@ -301,9 +303,12 @@ fn every_state_and_event_leads_where_the_table_says() {
 fn every_state_and_event_is_in_exactly_one_table() {
     for state in OwnState::ALL {
         for kind in KINDS {
-            let moves = MOVES.iter().filter(|(_, from, kinds, _)| *from == state && kinds.contains(&kind)).count();
-            let ignored =
-                IGNORED.iter().filter(|(_, from, kinds)| from.contains(&state) && kinds.contains(&kind)).count();
+            let moves =
+                MOVES.iter().filter(|(_, from, kinds, _)| *from == state && kinds.contains(&kind)).count();
+            let ignored = IGNORED
+                .iter()
+                .filter(|(_, from, kinds)| from.contains(&state) && kinds.contains(&kind))
+                .count();
             assert_eq!(moves + ignored, 1, "{state} + {kind:?}");
         }
     }
@@ -390,7 +395,10 @@ fn an_unknown_server_name_is_refused_by_name() {
         HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: stranger },
     ] {
         let reply = rig.command(CommandSource::Partner, command);
-        assert_eq!((reply.result, reply.text.as_deref()), (1, Some("server9 matches no configured 'server-name'")));
+        assert_eq!(
+            (reply.result, reply.text.as_deref()),
+            (1, Some("server9 matches no configured 'server-name'"))
+        );
     }
     assert_eq!(rig.machine.state(), OwnState::HotStandby);
 }
@@ -549,7 +557,10 @@ fn a_failed_update_makes_the_partner_unavailable_until_the_next_heartbeat_a_seco
     assert_eq!(rig.machine.partner_state(), PartnerState::Unavailable);
     assert_eq!(rig.machine.next_timeout(), Some(at(1.0).monotonic_ns));
     rig.heartbeat_reply("hot-standby", 0, 0);
-    assert_eq!((rig.machine.state(), rig.machine.partner_state()), (OwnState::HotStandby, PartnerState::HotStandby));
+    assert_eq!(
+        (rig.machine.state(), rig.machine.partner_state()),
+        (OwnState::HotStandby, PartnerState::HotStandby)
+    );
 }
 
 #[test]
@@ -674,10 +685,7 @@ fn after_the_notification_a_lonely_source_serves_again_whatever_happens_next() {
 fn a_normal_server_serves_at_once_after_the_notification() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::Syncing);
     rig.command(CommandSource::Partner, disable(Origin::Partner, Some(60)));
-    rig.command(
-        CommandSource::Partner,
-        HaCommand::SyncCompleteNotify { origin_id: None, server_name: None },
-    );
+    rig.command(CommandSource::Partner, HaCommand::SyncCompleteNotify { origin_id: None, server_name: None });
     assert!(rig.service_on());
 }
 
@@ -700,7 +708,11 @@ fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
 }
 
 /// Answers the calls of a copy by `answers`, applies every page, and returns the commands and addresses seen.
-fn copy(rig: &mut Rig, mut actions: Vec<Action>, answers: &[Result<Vec<u8>, String>]) -> (Vec<String>, usize) {
+fn copy(
+    rig: &mut Rig,
+    mut actions: Vec<Action>,
+    answers: &[Result<Vec<u8>, String>],
+) -> (Vec<String>, usize) {
     let mut answers = answers.iter();
     let mut commands = Vec::new();
     let mut applied = 0;
@@ -731,27 +743,82 @@ fn a_copy_goes_as_6_2_and_6_5_say() {
     let dead = || Err("timed out".to_owned());
     type Row<'a> = (&'a str, Vec<Result<Vec<u8>, String>>, &'a [&'a str], usize, OwnState);
     let rows: [Row<'_>; 10] = [
-        ("F1 one short page", vec![ok(), Ok(page(0..3)), ok()],
-            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 3, OwnState::Ready),
-        ("F1 a divisible count costs an empty page", vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..0)), ok()],
-            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "lease4-get-page 10.0.0.9",
-              "ha-sync-complete-notify"], 10, OwnState::Ready),
+        (
+            "F1 one short page",
+            vec![ok(), Ok(page(0..3)), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            3,
+            OwnState::Ready,
+        ),
+        (
+            "F1 a divisible count costs an empty page",
+            vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..0)), ok()],
+            &[
+                "dhcp-disable",
+                "lease4-get-page start",
+                "dhcp-disable",
+                "lease4-get-page 10.0.0.9",
+                "ha-sync-complete-notify",
+            ],
+            10,
+            OwnState::Ready,
+        ),
         ("F5 the first disable fails: nothing to undo", vec![no(1)], &["dhcp-disable"], 0, OwnState::Syncing),
-        ("6.5 a later disable fails", vec![ok(), Ok(page(0..10)), dead(), ok()],
-            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "dhcp-enable"], 10, OwnState::Syncing),
-        ("6.5 a page fails", vec![ok(), dead(), dead()],
-            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"], 0, OwnState::Syncing),
-        ("a page without leases", vec![ok(), ok(), ok()],
-            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"], 0, OwnState::Syncing),
-        ("F6 the notification is unknown", vec![ok(), Ok(page(0..1)), no(2), ok()],
-            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify", "dhcp-enable"], 1, OwnState::Ready),
-        ("F6 the notification fails", vec![ok(), Ok(page(0..1)), no(1)],
-            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 1, OwnState::Syncing),
-        ("6.5 no answer to the notification", vec![ok(), Ok(page(0..1)), dead()],
-            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"], 1, OwnState::Syncing),
-        ("a source that does not advance", vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..10)), ok()],
-            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "lease4-get-page 10.0.0.9", "dhcp-enable"],
-            10, OwnState::Syncing),
+        (
+            "6.5 a later disable fails",
+            vec![ok(), Ok(page(0..10)), dead(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "dhcp-enable"],
+            10,
+            OwnState::Syncing,
+        ),
+        (
+            "6.5 a page fails",
+            vec![ok(), dead(), dead()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"],
+            0,
+            OwnState::Syncing,
+        ),
+        (
+            "a page without leases",
+            vec![ok(), ok(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"],
+            0,
+            OwnState::Syncing,
+        ),
+        (
+            "F6 the notification is unknown",
+            vec![ok(), Ok(page(0..1)), no(2), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify", "dhcp-enable"],
+            1,
+            OwnState::Ready,
+        ),
+        (
+            "F6 the notification fails",
+            vec![ok(), Ok(page(0..1)), no(1)],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            1,
+            OwnState::Syncing,
+        ),
+        (
+            "6.5 no answer to the notification",
+            vec![ok(), Ok(page(0..1)), dead()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            1,
+            OwnState::Syncing,
+        ),
+        (
+            "a source that does not advance",
+            vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..10)), ok()],
+            &[
+                "dhcp-disable",
+                "lease4-get-page start",
+                "dhcp-disable",
+                "lease4-get-page 10.0.0.9",
+                "dhcp-enable",
+            ],
+            10,
+            OwnState::Syncing,
+        ),
     ];
     for (label, answers, commands, applied, state) in rows {
         let mut rig = Rig::new(Role::Primary);
@@ -759,25 +826,19 @@ fn a_copy_goes_as_6_2_and_6_5_say() {
         let actions = rig.heartbeat_reply("waiting", 0, 0);
         assert_eq!(rig.machine.state(), OwnState::Syncing, "{label}");
         let (seen, count) = copy(&mut rig, actions, &answers);
-        assert_eq!((seen.as_slice(), count), (commands.map_to_strings().as_slice(), applied), "{label}");
+        let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+        assert_eq!((seen.as_slice(), count), (commands, applied), "{label}");
         assert_eq!(rig.machine.state(), state, "{label}");
         assert!(rig.machine.synchronisation.is_none(), "{label}: nothing is left over");
         let failed = state == OwnState::Syncing;
         assert_eq!(rig.machine.partner_state() == PartnerState::Unavailable, failed, "{label}");
         if failed {
             let again = rig.heartbeat_reply("waiting", 0, 0);
-            assert!(calls(&again).iter().any(|(_, name)| name == "dhcp-disable"), "{label}: from the start again");
+            assert!(
+                calls(&again).iter().any(|(_, name)| name == "dhcp-disable"),
+                "{label}: from the start again"
+            );
         }
-    }
-}
-
-trait MapToStrings {
-    fn map_to_strings(&self) -> Vec<String>;
-}
-
-impl MapToStrings for &[&str] {
-    fn map_to_strings(&self) -> Vec<String> {
-        self.iter().map(|text| (*text).to_owned()).collect()
     }
 }
 
