@@ -277,7 +277,7 @@ impl Parser<'_, '_> {
         loop {
             match (self.peek(0), self.peek(1)) {
                 (None, _) => {
-                    return Err(self.stop(&start, format!("Comment not closed. (/* in line {})", start.line)));
+                    return Err(self.stop(&start, format!("Comment not closed. (/* in line {}", start.line)));
                 }
                 (Some(b'*'), Some(b'/')) => {
                     self.advance();
