@@ -1,6 +1,6 @@
 //! Compares a tree with the tables.
 
-use super::nearest::nearest;
+use super::nearest::{home_of, nearest};
 use super::{Default, Row, Support, Table, Type};
 use crate::diagnostics::Diagnostics;
 use crate::value::{Kind, Member, Position, Value};
@@ -26,14 +26,15 @@ enum Said {
 
 /// Checks `value`, which must be a map, against `table`. False if the tree must not be read: a key is
 /// unknown, missing or of the wrong type.
-pub fn check(value: &Value, table: &Table, wording: Wording, diagnostics: &mut Diagnostics) -> bool {
-    let mut checker = Checker { wording, diagnostics, sound: true };
+pub fn check(value: &Value, table: &'static Table, wording: Wording, diagnostics: &mut Diagnostics) -> bool {
+    let mut checker = Checker { wording, root: table, diagnostics, sound: true };
     checker.map(value, table, Said::Nothing);
     checker.sound
 }
 
 struct Checker<'d> {
     wording: Wording,
+    root: &'static Table,
     diagnostics: &'d mut Diagnostics,
     sound: bool,
 }
@@ -75,10 +76,18 @@ impl Checker<'_> {
     }
 
     fn member(&mut self, member: &Member, row: &Row, table: &Table, said: Said) {
-        let before = self.sound;
-        self.sound = true;
-        let said_below = self.support(member, row, table, said);
-        self.value(&member.value, row.kind, row.key, table, said_below);
+        let inside = matches!(row.kind, Type::List(_) | Type::Map(_) | Type::Maps(_));
+        if inside {
+            let said_below = self.support(member, row, table, said);
+            self.value(&member.value, row.kind, row.key, table, said_below);
+            return;
+        }
+        // A value that cannot be right at all is not told from one that is right and not built.
+        let before = std::mem::replace(&mut self.sound, true);
+        self.value(&member.value, row.kind, row.key, table, said);
+        if self.sound {
+            self.support(member, row, table, said);
+        }
         self.sound &= before;
     }
 
@@ -174,9 +183,10 @@ impl Checker<'_> {
     fn unknown(&mut self, member: &Member, table: &Table) {
         let Member { key, position, .. } = member;
         let shown: String = key.chars().take(80).collect();
-        let hint = match nearest(table, key) {
-            Some(known) => format!(" Did you mean \"{known}\"?"),
-            None => String::new(),
+        let hint = match (nearest(table, key), home_of(self.root, key)) {
+            (Some(known), _) => format!(" Did you mean \"{known}\"?"),
+            (None, Some(home)) => format!(" It belongs into the {} map.", home.name),
+            (None, None) => String::new(),
         };
         match self.wording {
             Wording::Grammar => {

@@ -1,6 +1,6 @@
 //! The known key that an unknown one was probably meant to be.
 
-use super::Table;
+use super::{Table, Type};
 
 /// The key of `table` nearest to `key`, if it is near enough to be a slip.
 pub fn nearest(table: &Table, key: &str) -> Option<&'static str> {
@@ -12,6 +12,18 @@ pub fn nearest(table: &Table, key: &str) -> Option<&'static str> {
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, key)| key)
+}
+
+/// The first map below `root` that has `key`, for a key that is known but stands in the wrong place.
+pub fn home_of(root: &'static Table, key: &str) -> Option<&'static Table> {
+    let inner = root.rows().filter_map(|row| match row.kind {
+        Type::Map(table) | Type::Maps(table) => Some(table),
+        _ => None,
+    });
+    if root.row(key).is_some() {
+        return Some(root);
+    }
+    inner.into_iter().find_map(|table| home_of(table, key))
 }
 
 /// Case and the kind of dash are the commonest slips and cost nothing.

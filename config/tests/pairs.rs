@@ -1,0 +1,351 @@
+//! The `high-availability` block and the control agent: what is read, refused and warned about.
+
+use config::ha::{Relationship, Role};
+use config::{ConfigError, Document, Loaded};
+
+const BLOCK: &str = r#"
+    "this-server-name": "server1",
+    "mode": "hot-standby",
+    "trust-anchor": "ca", "cert-file": "cert", "key-file": "key",
+    "peers": [
+        { "name": "server1", "url": "http://192.0.2.1:8005/", "role": "primary" },
+        { "name": "server2", "url": "http://192.0.2.2:8005/", "role": "standby", "cert-file": "two" }
+    ]
+"#;
+
+fn file(block: &str) -> String {
+    let libraries = r#"{"library": "/x/libdhcp_lease_cmds.so"}, {"library": "libdhcp_ha.so", "parameters": "#;
+    format!(
+        r#"{{"Dhcp4": {{"hooks-libraries": [{libraries} {{"high-availability": [ {{{block}}} ]}} }}]}}}}"#
+    )
+}
+
+fn parse(block: &str) -> Result<Loaded<Document>, ConfigError> {
+    config::parse_dhcp4(file(block).as_bytes(), "f")
+}
+
+fn with(block: &str) -> (Relationship, Vec<String>) {
+    let loaded = parse(block).unwrap_or_else(|error| panic!("{block}: {error}"));
+    let warnings = loaded.warnings.into_iter().map(|warning| warning.message).collect();
+    (loaded.document.hooks.high_availability.expect("the block was read"), warnings)
+}
+
+#[test]
+fn defaults_and_inherited_files() {
+    let (relationship, warnings) = with(BLOCK);
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!((*relationship.send_lease_updates, *relationship.sync_leases), (true, true));
+    assert_eq!((*relationship.sync_timeout_ms, *relationship.sync_page_limit), (60_000, 10_000));
+    assert_eq!((*relationship.heartbeat_delay_ms, *relationship.max_response_delay_ms), (10_000, 60_000));
+    assert_eq!((*relationship.max_ack_delay_ms, *relationship.max_unacked_clients), (10_000, 10));
+    assert_eq!(*relationship.max_rejected_lease_updates, 10);
+    assert_eq!((*relationship.require_client_certs, *relationship.restrict_commands), (true, true));
+    let threads = &relationship.multi_threading;
+    assert_eq!((threads.listeners(4), threads.senders(3)), (4, 3));
+    let (own, partner) = (&relationship.own, &relationship.partner);
+    assert_eq!((own.name.as_str(), *own.role), ("server1", Role::Primary));
+    assert_eq!((partner.name.as_str(), *partner.role), ("server2", Role::Standby));
+    assert_eq!(partner.url.address, "192.0.2.2:8005".parse().unwrap());
+    let files = |peer: &config::ha::Peer| {
+        let tls = peer.tls.clone().unwrap();
+        [tls.trust_anchor.value, tls.cert_file.value, tls.key_file.value]
+    };
+    assert_eq!(
+        (files(own), files(partner)),
+        (["ca", "cert", "key"].map(str::to_owned), ["ca", "two", "key"].map(str::to_owned))
+    );
+}
+
+#[test]
+fn the_point_of_view_follows_this_server_name() {
+    let (relationship, _) =
+        with(&BLOCK.replace(r#""this-server-name": "server1""#, r#""this-server-name": " server2 ""#));
+    assert_eq!((*relationship.own.role, *relationship.partner.role), (Role::Standby, Role::Primary));
+}
+
+#[test]
+fn an_empty_file_name_turns_tls_off_for_a_peer() {
+    let off = r#""cert-file": "", "key-file": "", "trust-anchor": """#;
+    let (relationship, warnings) = with(&BLOCK.replace(r#""cert-file": "two""#, off));
+    assert!(relationship.own.tls.is_some() && relationship.partner.tls.is_none());
+    assert_eq!(warnings, ["one server of the pair has TLS files and the other has none"]);
+}
+
+#[test]
+fn addresses_of_urls() {
+    let rows = [
+        ("http://192.0.2.2:8005/", Ok("192.0.2.2:8005")),
+        ("https://192.0.2.2:1", Ok("192.0.2.2:1")),
+        ("http://[2001:db8::1]:8005/any/path", Ok("[2001:db8::1]:8005")),
+        ("http://192.0.2.2/", Err("it has no port")),
+        ("http://192.0.2.2:/", Err("it has no port")),
+        ("http://192.0.2.2:0/", Err("the port must be 1..65535")),
+        ("http://192.0.2.2:65536/", Err("the port must be 1..65535")),
+        ("http://192.0.2.2:+5/", Err("the port is not a number")),
+        ("http://partner:8005/", Err("the host must be a literal address, not a name")),
+        ("http://[2001:db8::1:8005/", Err("the address has no closing bracket")),
+        ("http://[partner]:8005/", Err("the host must be a literal address")),
+        ("ftp://192.0.2.2:8005/", Err("the scheme must be http or https")),
+        ("192.0.2.2:8005", Err("the scheme must be http or https")),
+    ];
+    for (url, expected) in rows {
+        let result = parse(&BLOCK.replace("http://192.0.2.2:8005/", url));
+        match expected {
+            Ok(address) => {
+                let relationship = result.unwrap().document.hooks.high_availability.unwrap();
+                assert_eq!(relationship.partner.url.address.to_string(), address);
+            }
+            Err(why) => {
+                let message = result.unwrap_err().first().message.clone();
+                assert_eq!(message, format!("bad url '{url}': {why} for server server2"));
+            }
+        }
+    }
+}
+
+#[test]
+fn refusals_use_keas_words() {
+    let peer = |extra: &str| format!(r#""role": "standby", {extra}, "cert-file": "two""#);
+    let rows: [(&str, String, &str); 27] = [
+        (
+            "hot-standby",
+            "load-balancing".into(),
+            "HA mode load-balancing is not built yet, only hot-standby is",
+        ),
+        (
+            "hot-standby",
+            "passive-backup".into(),
+            "HA mode passive-backup is not built yet, only hot-standby is",
+        ),
+        ("hot-standby", "cold".into(), "unsupported value 'cold' for mode parameter"),
+        (
+            r#""mode": "hot-standby","#,
+            "".into(),
+            "missing parameter 'mode' [high-availability map between f:1.141 and 9.1]",
+        ),
+        (
+            r#""this-server-name": "server1""#,
+            r#""this-server-name": "x""#.into(),
+            "no peer configuration specified for the 'x'",
+        ),
+        (
+            r#""this-server-name": "server1""#,
+            r#""this-server-name": " ""#.into(),
+            "parameter 'this-server-name' must not be empty",
+        ),
+        (r#""name": "server2""#, r#""name": "server1""#.into(), "peer with name 'server1' already specified"),
+        (r#""role": "standby""#, r#""role": "primary""#.into(), "multiple primary servers specified"),
+        (
+            r#""role": "primary""#,
+            r#""role": "standby""#.into(),
+            "primary server required in the hot-standby configuration",
+        ),
+        (r#""role": "standby""#, r#""role": "king""#.into(), "unsupported value 'king' for role parameter"),
+        (
+            r#""role": "standby""#,
+            r#""role": "secondary""#.into(),
+            "standby server required in the hot-standby configuration",
+        ),
+        (
+            r#"    ]"#,
+            r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "backup"} ]"#.into(),
+            "backup servers are not built yet: 'b'",
+        ),
+        (
+            r#"    ]"#,
+            r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "secondary"} ]"#.into(),
+            "secondary servers not allowed in the hot-standby configuration",
+        ),
+        (
+            r#""peers""#,
+            r#""wait-backup-ack": true, "peers""#.into(),
+            "'wait-backup-ack' must be set to false in the hot-standby configuration",
+        ),
+        (
+            r#""peers""#,
+            r#""delayed-updates-limit": 1, "peers""#.into(),
+            "'delayed-updates-limit' must be set to 0 in the hot-standby configuration",
+        ),
+        (r#""peers""#, r#""heartbeat-delay": -1, "peers""#.into(), "'heartbeat-delay' must not be negative"),
+        (
+            r#""peers""#,
+            r#""max-ack-delay": 4294967296, "peers""#.into(),
+            "'max-ack-delay' must not be greater than 4294967295",
+        ),
+        (
+            r#""peers""#,
+            r#""sync-timeout": "1", "peers""#.into(),
+            "invalid type specified for parameter 'sync-timeout': found constant string, expected integer",
+        ),
+        (
+            r#""peers""#,
+            r#""sync-page-limit": 0, "peers""#.into(),
+            "'sync-page-limit' must be at least 1: a page without leases never ends the copy",
+        ),
+        (
+            r#""key-file": "key","#,
+            "".into(),
+            "bad TLS config for server server1: key-file parameter is missing or empty: all or none of TLS parameters must be set",
+        ),
+        (
+            r#""peers""#,
+            r#""state-machine": {"states": [{"state": "x"}]}, "peers""#.into(),
+            "unknown state 'x'",
+        ),
+        (
+            r#""peers""#,
+            r#""state-machine": {"states": [{"state": "ready"}, {"state": "ready"}]}, "peers""#.into(),
+            "duplicated configuration for the 'ready' state",
+        ),
+        (
+            r#""peers""#,
+            r#""state-machine": {"states": [{"state": "ready", "pause": "x"}]}, "peers""#.into(),
+            "unsupported value 'x' of 'pause' parameter",
+        ),
+        (
+            r#""role": "standby", "cert-file": "two""#,
+            peer(r#""basic-auth-user": "a""#),
+            r#""basic-auth-user" in the peers map needs what is not built yet: basic authentication between partners"#,
+        ),
+        (
+            r#""role": "primary""#,
+            r#""role": "primary", "auto-failover": false"#.into(),
+            r#""auto-failover": false of this server is not built yet"#,
+        ),
+        ("192.0.2.2", "192.0.2.1".into(), "both servers have the same url"),
+        (
+            r#""trust-anchor": "ca", "cert-file": "cert", "key-file": "key","#,
+            "".into(),
+            "bad TLS config for server server2: trust-anchor parameter is missing or empty: all or none of TLS parameters must be set",
+        ),
+    ];
+    for (from, to, expected) in rows {
+        assert!(BLOCK.contains(from), "{from}");
+        let error = parse(&BLOCK.replacen(from, &to, 1)).expect_err(expected);
+        assert_eq!(error.first().message, expected);
+        assert!(!error.is_syntax(), "{expected}");
+    }
+}
+
+#[test]
+fn https_needs_files_and_http_does_not() {
+    let plain = BLOCK.replace(r#""trust-anchor": "ca", "cert-file": "cert", "key-file": "key","#, "");
+    let plain = plain.replace(r#", "cert-file": "two""#, "");
+    let (relationship, warnings) = with(&plain);
+    assert!(relationship.own.tls.is_none() && warnings.is_empty());
+    let error = parse(&plain.replace("http://192.0.2.2", "https://192.0.2.2")).unwrap_err();
+    assert_eq!(
+        error.first().message,
+        "bad url 'https://192.0.2.2:8005/': https scheme is not supported for server server2 where TLS is disabled"
+    );
+}
+
+#[test]
+fn unknown_parameters_and_ignored_ones_are_warnings_with_their_place() {
+    let rows = [
+        (
+            r#""heartbeat-dela": 1"#,
+            "unknown parameter \"heartbeat-dela\" in the high-availability map has no effect. Did you mean \"heartbeat-delay\"?",
+        ),
+        (
+            r#""state-machine": {"states": [{"state": "syncing", "pause": "once"}]}"#,
+            "\"pause\" in the states map has no effect: the state machine does not pause",
+        ),
+        (
+            r#""multi-threading": {"http-dedicated-listener": false}"#,
+            "\"http-dedicated-listener\" in the multi-threading map has no effect: partners are always served by a listener of their own at this server's url",
+        ),
+    ];
+    for (parameter, expected) in rows {
+        let (_, warnings) = with(&BLOCK.replace(r#""peers""#, &format!("{parameter}, \"peers\"")));
+        assert_eq!(warnings, [expected]);
+    }
+    let loaded =
+        parse(&BLOCK.replace(r#""role": "primary""#, r#""role": "primary", "require-client-certs": false"#));
+    let loaded = loaded.unwrap();
+    assert_eq!(
+        (loaded.warnings[0].key.as_str(), loaded.warnings[0].position.line),
+        ("require-client-certs", 6)
+    );
+    assert!(*loaded.document.hooks.high_availability.unwrap().require_client_certs);
+}
+
+#[test]
+fn threads_follow_the_setting() {
+    let threads = |map: &str| {
+        let (relationship, _) =
+            with(&BLOCK.replace(r#""peers""#, &format!("\"multi-threading\": {map}, \"peers\"")));
+        (relationship.multi_threading.listeners(4), relationship.multi_threading.senders(4))
+    };
+    assert_eq!(threads(r#"{"enable-multi-threading": true}"#), (4, 4));
+    assert_eq!(threads(r#"{"http-listener-threads": 2, "http-client-threads": 8}"#), (2, 8));
+    assert_eq!(threads(r#"{"enable-multi-threading": false, "http-client-threads": 8}"#), (1, 1));
+}
+
+#[test]
+fn the_list_holds_one_relationship_and_the_library_is_listed_once() {
+    let library = r#"{"library": "libdhcp_ha.so"}"#;
+    let rows = [
+        (library.to_owned(), "missing parameter 'high-availability'"),
+        (
+            r#"{"library": "libdhcp_ha.so", "parameters": {"high-availability": []}}"#.to_owned(),
+            "'high-availability' must be a list with exactly one relationship",
+        ),
+        (
+            r#"{"library": "libdhcp_ha.so", "parameters": {"high-availability": [{}, {}]}}"#.to_owned(),
+            "invalid number of configurations in the HA configuration list. Expected exactly one configuration: \
+             several relationships are not built yet",
+        ),
+        (
+            r#"{"library": "a/libdhcp_lease_cmds.so"}, {"library": "b/libdhcp_lease_cmds.so"}"#.to_owned(),
+            "'libdhcp_lease_cmds.so' is listed twice",
+        ),
+    ];
+    for (libraries, expected) in rows {
+        let text = format!(r#"{{"Dhcp4": {{"hooks-libraries": [{libraries}]}}}}"#);
+        let error = config::parse_dhcp4(text.as_bytes(), "f").unwrap_err();
+        assert_eq!(error.first().message, expected);
+    }
+}
+
+#[test]
+fn the_control_socket_keeps_off_the_partners_port() {
+    let socket = r#""control-sockets": [{"socket-type": "https", "socket-address": "192.0.2.1", "socket-port": 8005,
+        "trust-anchor": "a", "cert-file": "b", "key-file": "c"}], "hooks-libraries""#;
+    let text = file(BLOCK).replace(r#""hooks-libraries""#, socket);
+    let error = config::parse_dhcp4(text.as_bytes(), "f").unwrap_err();
+    assert_eq!(error.first().key, "socket-port");
+    assert!(
+        config::parse_dhcp4(text.replace("\"socket-port\": 8005", "\"socket-port\": 8001").as_bytes(), "f")
+            .is_ok()
+    );
+}
+
+#[test]
+fn the_control_agent_says_what_is_wrong() {
+    let agent =
+        |body: &str| config::parse_control_agent(format!("{{\"Control-agent\":{{{body}}}}}").as_bytes(), "f");
+    let rows = [
+        (r#""foo": 1"#, r#"got unexpected keyword "foo" in Control-agent map."#),
+        (r#""http-host": "localhost""#, "invalid http-host 'localhost': expected an IPv4 or IPv6 address"),
+        (
+            r#""trust-anchor": "a""#,
+            "bad TLS config: cert-file parameter is missing or empty: all or none of TLS parameters must be set",
+        ),
+        (
+            r#""control-sockets": {"dhcp4": {"socket-type": "unix"}}"#,
+            "missing parameter 'socket-name' [control-socket map between f:1.48 and 1.70]",
+        ),
+        (
+            r#""control-sockets": {"dhcp5": {"socket-name": "x"}}"#,
+            r#"got unexpected keyword "dhcp5" in control-sockets map. Did you mean "dhcp4"?"#,
+        ),
+        (r#""http-port": 65536"#, "http-port value: 65536 is out of range, expected value: 0..65535"),
+    ];
+    for (body, expected) in rows {
+        assert_eq!(agent(body).unwrap_err().first().message, expected);
+    }
+    let loaded = agent(r#""http-host": "192.0.2.1""#).unwrap();
+    assert_eq!((*loaded.document.http_port, loaded.document.tls), (8000, None));
+    assert_eq!(loaded.warnings[0].key, "http-host");
+}
