@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 
+use config::Position;
 use config::diagnostics::Diagnostics;
 use config::document::{InterfaceEntry, InterfacesConfig, SocketType};
 
@@ -70,23 +71,10 @@ pub(super) fn select(
             report.warn(position, "interfaces", message);
             continue;
         }
-        let addresses: Vec<Ipv4Addr> = match &entry.addresses {
-            None => facts.addresses.clone(),
-            Some(chosen) => {
-                for absent in chosen.iter().filter(|address| !facts.addresses.contains(address)) {
-                    let message =
-                        format!("interface '{}' doesn't have address {absent} assigned", entry.name);
-                    match must_exist {
-                        true => report.error(position, "interfaces", message),
-                        false => {
-                            report.warn(position, "interfaces", format!("{message}; the server waits for it"))
-                        }
-                    }
-                    push_once(&mut selection.missing, entry.name);
-                }
-                chosen.iter().copied().filter(|address| facts.addresses.contains(address)).collect()
-            }
-        };
+        let addresses = addresses_found(entry, facts, position, must_exist, report);
+        if entry.addresses.as_ref().is_some_and(|wanted| wanted.len() > addresses.len()) {
+            push_once(&mut selection.missing, entry.name);
+        }
         if facts.up && !addresses.is_empty() {
             selection.interfaces.push(interface(facts, addresses));
         } else {
@@ -100,10 +88,9 @@ pub(super) fn select(
         }
     }
     if let Some(all) = settings.interfaces.iter().find(|entry| entry.value == InterfaceEntry::All) {
-        let others = host.iter().filter(|facts| named.iter().all(|entry| entry.name != facts.name));
-        for facts in others.filter(|facts| !facts.loopback && facts.up && !facts.addresses.is_empty()) {
-            selection.interfaces.push(interface(facts, facts.addresses.clone()));
-        }
+        let unnamed = host.iter().filter(|facts| named.iter().all(|entry| entry.name != facts.name));
+        let usable = unnamed.filter(|facts| !facts.loopback && facts.up && !facts.addresses.is_empty());
+        selection.interfaces.extend(usable.map(|facts| interface(facts, facts.addresses.clone())));
         if selection.interfaces.is_empty() {
             let message = "no interface of the host is up with an IPv4 address; the server waits for one";
             report.warn(&all.position, "interfaces", message);
@@ -112,6 +99,27 @@ pub(super) fn select(
     }
     selection.interfaces.sort_by_key(|interface| interface.ifindex);
     selection
+}
+
+/// The addresses of `entry` that the interface has; the others are reported.
+fn addresses_found(
+    entry: &Wanted<'_>,
+    facts: &HostInterface,
+    position: &Position,
+    must_exist: bool,
+    report: &mut Diagnostics,
+) -> Vec<Ipv4Addr> {
+    let Some(wanted) = &entry.addresses else { return facts.addresses.clone() };
+    let (found, absent): (Vec<Ipv4Addr>, Vec<Ipv4Addr>) =
+        wanted.iter().partition(|address| facts.addresses.contains(address));
+    for address in absent {
+        let message = format!("interface '{}' doesn't have address {address} assigned", entry.name);
+        match must_exist {
+            true => report.error(position, "interfaces", message),
+            false => report.warn(position, "interfaces", format!("{message}; the server waits for it")),
+        }
+    }
+    found
 }
 
 fn push_once(names: &mut Vec<String>, name: &str) {
@@ -155,7 +163,7 @@ fn wanted<'a>(settings: &'a InterfacesConfig, report: &mut Diagnostics) -> Vec<W
 }
 
 /// Where the file names the interface first.
-fn entry_position<'a>(settings: &'a InterfacesConfig, wanted: &str) -> &'a config::Position {
+fn entry_position<'a>(settings: &'a InterfacesConfig, wanted: &str) -> &'a Position {
     let entry = settings.interfaces.iter().find(|entry| match &entry.value {
         InterfaceEntry::All => false,
         InterfaceEntry::Name(name) | InterfaceEntry::NameAndAddress(name, _) => name == wanted,
@@ -165,7 +173,7 @@ fn entry_position<'a>(settings: &'a InterfacesConfig, wanted: &str) -> &'a confi
 
 #[cfg(test)]
 mod tests {
-    use config::{Located, Position};
+    use config::Located;
 
     use super::*;
 

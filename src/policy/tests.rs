@@ -280,9 +280,24 @@ fn only_what_is_fixed_at_start_needs_a_restart() {
             &[],
         ),
         (
+            r#""control-socket": {"socket-type": "unix", "socket-name": "a"}"#,
+            r#""control-sockets": [{"socket-type": "unix", "socket-name": "a"}]"#,
+            &[],
+        ),
+        (
+            r#""control-socket": {"socket-type": "unix", "socket-name": "a"}"#,
+            r#""control-sockets": [{"socket-type": "http", "socket-port": 8000}]"#,
+            &["control-sockets"],
+        ),
+        (
             r#""user-context": {"tandem": {"spin-us": 5}}"#,
-            r#""user-context": {"tandem": {"cores": [0], "durability": "written"}}"#,
-            &["user-context.tandem.cores", "user-context.tandem.durability", "user-context.tandem.spin-us"],
+            r#""user-context": {"tandem": {"cores": [0], "durability": "written", "check-partner-name": true}}"#,
+            &[
+                "user-context.tandem.check-partner-name",
+                "user-context.tandem.cores",
+                "user-context.tandem.durability",
+                "user-context.tandem.spin-us",
+            ],
         ),
     ];
     for (old, new, keys) in rows {
@@ -292,11 +307,11 @@ fn only_what_is_fixed_at_start_needs_a_restart() {
 
 #[test]
 fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
-    let body = |threads: u32, heartbeat: u32| {
+    let body = |threads: u32, heartbeat: u32, port: u16| {
         let peer = |name: &str, role: &str, port: u16| {
             format!(r#"{{"name": "{name}", "role": "{role}", "url": "http://192.0.2.1:{port}/"}}"#)
         };
-        let (own, partner) = (peer("a", "primary", 8001), peer("b", "standby", 8002));
+        let (own, partner) = (peer("a", "primary", port), peer("b", "standby", 8002));
         document(&format!(
             r#"{{"Dhcp4": {{"hooks-libraries": [{{"library": "libdhcp_lease_cmds.so"}}, {{"library": "libdhcp_ha.so",
             "parameters": {{"high-availability": [{{"this-server-name": "a", "mode": "hot-standby",
@@ -309,12 +324,13 @@ fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
     let keys = |old: &Document, new: &Document| -> Vec<&'static str> {
         restart_required(old, new).iter().map(|need| need.key).collect()
     };
-    assert_eq!(Vec::<&str>::new(), keys(&body(1, 1000), &body(1, 2000)));
+    assert_eq!(Vec::<&str>::new(), keys(&body(1, 1000, 8001), &body(1, 2000, 8001)));
     let threads = "high-availability.multi-threading.http-listener-threads";
-    assert_eq!(vec![threads], keys(&body(0, 1000), &body(1, 1000)));
+    assert_eq!(vec![threads], keys(&body(0, 1000, 8001), &body(1, 1000, 8001)));
+    assert_eq!(vec!["high-availability.peers"], keys(&body(1, 1000, 8001), &body(1, 1000, 8003)));
     assert_eq!(
         vec!["high-availability"],
-        keys(&document(r#"{"Dhcp4": {"valid-lifetime": 1}}"#), &body(1, 1))
+        keys(&document(r#"{"Dhcp4": {"valid-lifetime": 1}}"#), &body(1, 1, 8001))
     );
 }
 
