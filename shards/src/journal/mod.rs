@@ -14,6 +14,6 @@ pub mod replay;
 pub mod row;
 
 pub use append::{Batch, BatchBuffer};
-pub use compact::{Compaction, Deletions, Step};
-pub use replay::{FileRole, LeaseFiles, Recovery, ReplayError};
-pub use row::{Columns, Row, RowError};
+pub use compact::{Compacted, Compaction, Deletions, Step, compacted};
+pub use replay::{FileRole, LeaseFiles, Recovery, ReplayError, RowFault, recover};
+pub use row::{Columns, Row, RowError, write_deletion, write_header, write_lease};
