@@ -3,6 +3,7 @@
 //! The channels (unix socket, HTTP control socket, HA listener) and what carries a plan out are in `runtime`.
 //! Envelope and replies are those of [`crate::ha::command`], which the partner's commands share.
 
+pub mod agent;
 mod answer;
 pub mod gather;
 pub mod json;

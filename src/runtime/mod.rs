@@ -2,6 +2,9 @@
 
 pub mod acceptor;
 pub mod clock;
+pub mod control_http;
+pub mod control_socket;
+pub mod ctrl_agent;
 pub mod ha_listen;
 pub mod ha_send;
 pub mod ha_setup;
