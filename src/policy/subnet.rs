@@ -47,8 +47,8 @@ pub(super) fn compile(
         options: options(&pool.options, context.definitions, report).over(&merged),
     });
     let pools = pools.collect();
-    let valid_lifetime = lifetimes(entry, &scope, report);
-    let (renew_timer_s, rebind_timer_s) = timers(entry, &scope, valid_lifetime, report);
+    let valid_lifetime = lifetimes(&scope, report);
+    let (renew_timer_s, rebind_timer_s) = timers(&scope, valid_lifetime, report);
     let (cache_threshold, cache_max_age_s) = cache(&scope);
     Subnet {
         id: *entry.id,
@@ -83,42 +83,44 @@ fn check_interface(entry: &config::subnet::Subnet, context: &Context<'_>, report
     if context.host.interfaces.iter().any(|facts| facts.name == name.value) {
         return;
     }
-    let message = format!(
-        "Specified network interface name {} for subnet {} is not present in the system",
-        name.value, entry.prefix.value
-    );
+    // One text for all subnets of the interface, so that a long file warns once; the error is Kea's (CFG-30).
     match context.host.interfaces_must_exist {
-        true => report.error(&name.position, "interface", message),
-        false => report.warn(&name.position, "interface", format!("{message}; the server waits for it")),
+        true => {
+            let message = format!(
+                "Specified network interface name {} for subnet {} is not present in the system",
+                name.value, entry.prefix.value
+            );
+            report.error(&name.position, "interface", message);
+        }
+        false => {
+            let message = format!(
+                "network interface {} is not present in the system; the server waits for it",
+                name.value
+            );
+            report.warn(&name.position, "interface", message);
+        }
     }
 }
 
 /// PKT-55. The reader has seen to min ≤ default ≤ max with everything inherited.
-fn lifetimes(entry: &config::subnet::Subnet, scope: &Scope, report: &mut Diagnostics) -> LifetimeTriplet {
+fn lifetimes(scope: &Scope, report: &mut Diagnostics) -> LifetimeTriplet {
     let default_s = value(&scope.valid_lifetime_s).unwrap_or(VALID_LIFETIME_S);
     let min_s = value(&scope.min_valid_lifetime_s).unwrap_or(default_s);
     let max_s = value(&scope.max_valid_lifetime_s).unwrap_or(default_s);
     if let Some(lifetime) = scope.valid_lifetime_s.as_ref().filter(|lifetime| lifetime.value == 0) {
-        let subnet = entry.prefix.value;
-        let message =
-            format!("a valid-lifetime of 0 in subnet {subnet}: every lease is expired when it is given");
+        let message = "a valid-lifetime of 0: every lease is expired when it is given";
         report.warn(&lifetime.position, "valid-lifetime", message);
     }
     LifetimeTriplet { min_s, default_s, max_s }
 }
 
 /// PKT-57 and PKT-58. A T1 that lies behind T2 is not sent, which the reader has warned about.
-fn timers(
-    entry: &config::subnet::Subnet,
-    scope: &Scope,
-    lifetime: LifetimeTriplet,
-    report: &mut Diagnostics,
-) -> (Option<u32>, Option<u32>) {
+fn timers(scope: &Scope, lifetime: LifetimeTriplet, report: &mut Diagnostics) -> (Option<u32>, Option<u32>) {
     for (key, timer) in [("renew-timer", &scope.renew_timer_s), ("rebind-timer", &scope.rebind_timer_s)] {
         if let Some(timer) = timer.as_ref().filter(|timer| timer.value >= lifetime.max_s) {
             let message = format!(
-                "{key} ({}) is not less than the longest lifetime ({}) of subnet {}; it is never sent",
-                timer.value, lifetime.max_s, entry.prefix.value
+                "{key} ({}) is not less than the longest valid-lifetime ({}): it is never sent",
+                timer.value, lifetime.max_s
             );
             report.warn(&timer.position, key, message);
         }

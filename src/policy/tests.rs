@@ -335,6 +335,16 @@ fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
 }
 
 #[test]
+fn timers_that_can_never_be_sent_are_warned_about_once() {
+    let text = r#"{"Dhcp4": { "valid-lifetime": 100, "renew-timer": 100, "rebind-timer": 200, "subnet4": [
+        { "id": 1, "subnet": "192.0.2.0/24" }, { "id": 2, "subnet": "198.51.100.0/24" }
+    ] } }"#;
+    let warnings = compiled(&document(text)).warnings;
+    let keys: Vec<(&str, u32)> = warnings.iter().map(|found| (found.key.as_str(), found.repeated)).collect();
+    assert_eq!(vec![("renew-timer", 1), ("rebind-timer", 1)], keys);
+}
+
+#[test]
 fn snapshot_takes_epoch_ports_and_interfaces_from_the_host() {
     let document = document(r#"{"Dhcp4": {"interfaces-config": {"interfaces": ["*", "wlan0"]}}}"#);
     let interfaces = host();

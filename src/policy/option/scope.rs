@@ -261,7 +261,7 @@ fn resolve(
     }
     let code = match definition {
         Some(definition) => definition.code,
-        None => code_without_definition(text, name, &space)?,
+        None => code_without_definition(text, name, &space, definitions)?,
     };
     let value = |reason| OptionError::Value { space: space.clone(), code, reason };
     let textual = definition.is_some() && text.csv_format != Some(false);
@@ -291,8 +291,11 @@ fn code_without_definition(
     text: &OptionText<'_>,
     name: Option<&str>,
     space: &str,
+    definitions: &Definitions,
 ) -> Result<u8, OptionError> {
-    let code = text.code.filter(|_| text.csv_format != Some(true)).ok_or_else(|| OptionError::Undefined {
+    let named_elsewhere = name.is_some_and(|name| definitions.by_name(space, name).is_some());
+    let by_code_alone = text.csv_format != Some(true) && !named_elsewhere;
+    let code = text.code.filter(|_| by_code_alone).ok_or_else(|| OptionError::Undefined {
         space: space.to_owned(),
         name: name.unwrap_or_default().to_owned(),
         code: text.code.unwrap_or(0),
@@ -399,6 +402,10 @@ mod tests {
                 OptionText { code: Some(3), ..named("foo", "192.0.2.1") },
                 "specified option name 'foo' does not match the option definition: 'dhcp4.routers'"
                     .to_owned(),
+            ),
+            (
+                OptionText { code: Some(250), ..named("routers", "C0000201") },
+                "definition for the option 'dhcp4.routers' having code '250' does not exist".to_owned(),
             ),
             (coded(0, "01"), "invalid option code '0'".to_owned()),
             (coded(255, "01"), "invalid option code '255'".to_owned()),
