@@ -1,6 +1,7 @@
 //! The `Control-agent` document (f.9).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::diagnostics::Diagnostics;
 use crate::logger::Logger;
@@ -26,7 +27,7 @@ pub struct ControlAgent {
     /// `user-context`.
     pub user_context: Option<Value>,
     /// The map under `Control-agent` as written, for config-get.
-    pub tree: Value,
+    pub tree: Arc<Value>,
 }
 
 /// The socket of one service behind the agent.
@@ -47,7 +48,7 @@ impl ControlAgent {
 
 impl ControlAgent {
     /// Reads the map under `Control-agent`; `None` after an error.
-    pub(crate) fn read(tree: &Value, diagnostics: &mut Diagnostics) -> Option<ControlAgent> {
+    pub(crate) fn read(tree: &Arc<Value>, diagnostics: &mut Diagnostics) -> Option<ControlAgent> {
         let mut reader = Reader { map: tree, diagnostics };
         let agent = ControlAgent {
             http_host: read_host(&mut reader, "http-host")?,
@@ -57,7 +58,7 @@ impl ControlAgent {
             sockets: read_sockets(&mut reader),
             loggers: Logger::read_all(&mut reader),
             user_context: reader.user_context(),
-            tree: tree.clone(),
+            tree: Arc::clone(tree),
         };
         if agent.tls.is_none() {
             let message = format!(

@@ -1,5 +1,7 @@
 //! A `Dhcp4` file as types. Everything here is built; what is not has been refused or warned about.
 
+use std::sync::Arc;
+
 use crate::ha::Relationship;
 use crate::logger::Logger;
 use crate::option::{OptionData, OptionDefinition};
@@ -47,7 +49,7 @@ pub struct Document {
     /// `user-context.tandem`.
     pub tandem: Tandem,
     /// The map under `Dhcp4` as written, for config-get.
-    pub tree: Value,
+    pub tree: Arc<Value>,
 }
 
 /// The release whose dialect a file speaks; version-get answers with it (design 15).

@@ -1,6 +1,7 @@
 //! Reads the `Dhcp4` map into a [`Document`].
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use crate::diagnostics::Diagnostics;
 use crate::document::{
@@ -23,7 +24,7 @@ const RESERVATION_BOOLEANS: [&str; 3] =
 
 impl Document {
     /// Reads a map that the tables have found sound.
-    pub(crate) fn read(tree: &Value, diagnostics: &mut Diagnostics) -> Document {
+    pub(crate) fn read(tree: &Arc<Value>, diagnostics: &mut Diagnostics) -> Document {
         let tandem = Tandem::read(tree, diagnostics);
         let mut reader = Reader { map: tree, diagnostics };
         let scope = Scope::read(&mut reader);
@@ -47,7 +48,7 @@ impl Document {
             hooks: Hooks::read(&mut reader),
             loggers: Logger::read_all(&mut reader),
             tandem,
-            tree: tree.clone(),
+            tree: Arc::clone(tree),
         };
         document.check(&mut reader);
         document
@@ -61,8 +62,8 @@ impl Document {
             let own = &relationship.own.url;
             if (*http.address, *http.port) == (own.address.ip(), own.address.port()) {
                 let message = format!(
-                    "the control socket and the HA url {} of this server have the same address and port: partners \
-                     are served by a listener of their own",
+                    "the control socket and the HA url {} of this server have the same address and port: \
+                     partners are served by a listener of their own",
                     quoted(&own.text)
                 );
                 reader.error(&http.position, "socket-port", message);

@@ -104,8 +104,8 @@ fn read_high_availability(reader: &mut Reader<'_, '_>) -> Option<Relationship> {
             None
         }
         [_, second, ..] => {
-            let message = "invalid number of configurations in the HA configuration list. Expected exactly one \
-                           configuration: several relationships are not built yet";
+            let message = "invalid number of configurations in the HA configuration list. Expected exactly \
+                           one configuration: several relationships are not built yet";
             reader.error(&second.position, "high-availability", message);
             None
         }

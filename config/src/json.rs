@@ -128,7 +128,7 @@ impl Parser<'_, '_> {
             let key = match token.token {
                 Token::BraceClose => {
                     self.warn_extraneous(comma);
-                    return Ok((Kind::Map(members.list), token.end));
+                    return Ok((members.finish(), token.end));
                 }
                 Token::String(bytes) => bytes,
                 _ => return Err(self.unexpected(&token, "constant string or }")),
@@ -150,7 +150,7 @@ impl Parser<'_, '_> {
             let separator = self.next_token()?;
             match separator.token {
                 Token::Comma => comma = Some(separator.position),
-                Token::BraceClose => return Ok((Kind::Map(members.list), separator.end)),
+                Token::BraceClose => return Ok((members.finish(), separator.end)),
                 _ => return Err(self.unexpected(&separator, "\",\" or }")),
             }
         }
@@ -164,13 +164,17 @@ impl Parser<'_, '_> {
             let first = self.next_token()?;
             if first.token == Token::BracketClose {
                 self.warn_extraneous(comma);
+                items.shrink_to_fit();
                 return Ok((Kind::List(items), first.end));
             }
             items.push(self.value(first, name, depth + 1)?);
             let separator = self.next_token()?;
             match separator.token {
                 Token::Comma => comma = Some(separator.position),
-                Token::BracketClose => return Ok((Kind::List(items), separator.end)),
+                Token::BracketClose => {
+                    items.shrink_to_fit();
+                    return Ok((Kind::List(items), separator.end));
+                }
                 _ => return Err(self.unexpected(&separator, "\",\" or ]")),
             }
         }
@@ -483,6 +487,12 @@ impl Members {
             self.index.get(key).copied()
         };
         place.and_then(|place| self.list.get(place)).map(|member| &member.position)
+    }
+
+    /// The map, without the room it grew into: a large file has millions of small ones.
+    fn finish(mut self) -> Kind {
+        self.list.shrink_to_fit();
+        Kind::Map(self.list)
     }
 
     fn push(&mut self, member: Member) {

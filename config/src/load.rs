@@ -1,6 +1,7 @@
 //! From a file, a text or a tree to a document.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use crate::agent::ControlAgent;
 use crate::diagnostics::{ConfigError, Diagnostic, Diagnostics};
@@ -64,8 +65,8 @@ pub fn parse_control_agent(text: &[u8], name: &str) -> Result<Loaded<ControlAgen
 /// As [`load_dhcp4`].
 pub fn dhcp4_from_value(value: &Value) -> Result<Loaded<Document>, ConfigError> {
     let mut diagnostics = Diagnostics::default();
-    let read = |tree: &Value, diagnostics: &mut Diagnostics| Some(Document::read(tree, diagnostics));
-    let document = from_tree(value, &DHCP4, &mut diagnostics, read);
+    let read = |tree: &Arc<Value>, diagnostics: &mut Diagnostics| Some(Document::read(tree, diagnostics));
+    let document = from_tree(value.clone(), &DHCP4, &mut diagnostics, read);
     finish(document, value.position.clone(), diagnostics)
 }
 
@@ -86,7 +87,7 @@ pub fn dhcp4_from_json(json: &serde_json::Value, name: &str) -> Result<Loaded<Do
 /// As [`load_dhcp4`].
 pub fn control_agent_from_value(value: &Value) -> Result<Loaded<ControlAgent>, ConfigError> {
     let mut diagnostics = Diagnostics::default();
-    let agent = from_tree(value, &CONTROL_AGENT, &mut diagnostics, ControlAgent::read);
+    let agent = from_tree(value.clone(), &CONTROL_AGENT, &mut diagnostics, ControlAgent::read);
     finish(agent, value.position.clone(), diagnostics)
 }
 
@@ -101,7 +102,7 @@ pub fn parse_value(text: &[u8], name: &str) -> Result<Loaded<Value>, ConfigError
     finish(value.ok(), Position::start_of(name), diagnostics)
 }
 
-type Read<T> = fn(&Value, &mut Diagnostics) -> Option<T>;
+type Read<T> = fn(&Arc<Value>, &mut Diagnostics) -> Option<T>;
 
 fn load<T>(path: &str, table: &'static Table, read: Read<T>) -> Result<Loaded<T>, ConfigError> {
     let mut diagnostics = Diagnostics::default();
@@ -123,7 +124,7 @@ fn load<T>(path: &str, table: &'static Table, read: Read<T>) -> Result<Loaded<T>
         return finish(None, start, diagnostics);
     };
     let document = match parse(&text, path, Includes::Files, &mut diagnostics) {
-        Ok(value) => from_tree(&value, table, &mut diagnostics, read),
+        Ok(value) => from_tree(value, table, &mut diagnostics, read),
         Err(Stop) => None,
     };
     finish(document, start, diagnostics)
@@ -137,7 +138,7 @@ fn from_text<T>(
 ) -> Result<Loaded<T>, ConfigError> {
     let mut diagnostics = Diagnostics::default();
     let document = match parse(text, name, Includes::Refused, &mut diagnostics) {
-        Ok(value) => from_tree(&value, table, &mut diagnostics, read),
+        Ok(value) => from_tree(value, table, &mut diagnostics, read),
         Err(Stop) => None,
     };
     finish(document, Position::start_of(name), diagnostics)
@@ -145,14 +146,14 @@ fn from_text<T>(
 
 /// Checks the one map that a file holds (CFG-5) and reads it; `None` after an error.
 fn from_tree<T>(
-    value: &Value,
+    value: Value,
     table: &'static Table,
     diagnostics: &mut Diagnostics,
     read: Read<T>,
 ) -> Option<T> {
     let mut tree = None;
-    let Kind::Map(members) = &value.kind else {
-        let found = value.token_name();
+    let found = value.token_name();
+    let Kind::Map(members) = value.kind else {
         diagnostics.syntax_error(
             &value.position,
             "",
@@ -160,9 +161,10 @@ fn from_tree<T>(
         );
         return None;
     };
+    let empty = members.is_empty();
     for member in members {
         if member.key == table.name {
-            tree = Some(&member.value);
+            tree = Some(Arc::new(member.value));
             continue;
         }
         let shown: String = member.key.chars().take(80).collect();
@@ -173,14 +175,14 @@ fn from_tree<T>(
         diagnostics.syntax_error(&member.position, &member.key, message);
     }
     let Some(tree) = tree else {
-        if members.is_empty() {
+        if empty {
             let message = format!("syntax error, unexpected }}, expecting {}", table.name);
             diagnostics.syntax_error(&value.position, "", message);
         }
         return None;
     };
-    let sound = check(tree, table, Wording::Grammar, diagnostics);
-    if sound { read(tree, diagnostics) } else { None }
+    let sound = check(&tree, table, Wording::Grammar, diagnostics);
+    if sound { read(&tree, diagnostics) } else { None }
 }
 
 fn finish<T>(

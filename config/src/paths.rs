@@ -58,8 +58,8 @@ impl Folders {
     }
 }
 
-/// A path with a folder in it stands as it is (relative ones against the working directory, as in Kea); a bare
-/// name goes into `folder`.
+/// A path with a folder in it stands as it is (relative ones against the working directory, as in Kea); a
+/// bare name goes into `folder`.
 fn resolve(folder: &Path, name: &str) -> PathBuf {
     if name.contains('/') { PathBuf::from(name) } else { folder.join(name) }
 }

@@ -1,7 +1,7 @@
 //! Typed access to one map of a tree that the tables have found sound.
 //!
-//! The tables guarantee types and ranges. Where a value still does not fit its Rust type, that is reported like
-//! any other error, so a table and a type that disagree cannot change a setting unseen.
+//! The tables guarantee types and ranges. Where a value still does not fit its Rust type, that is reported
+//! like any other error, so a table and a type that disagree cannot change a setting unseen.
 
 use std::fmt::Display;
 use std::net::Ipv4Addr;

@@ -127,8 +127,8 @@ impl HttpSocket {
             reader.warn(&self.position, "socket-type", message);
         } else {
             let message = format!(
-                "Unsecured HTTP control channel on {}: use https with client certificates, a loopback address, or \
-                 set \"allow-plain-http\": true under Dhcp4.user-context.tandem",
+                "Unsecured HTTP control channel on {}: use https with client certificates, a loopback \
+                 address, or set \"allow-plain-http\": true under Dhcp4.user-context.tandem",
                 *self.address
             );
             reader.error(&self.position, "socket-type", message);
@@ -173,8 +173,8 @@ impl TlsFiles {
             (_, _, None) => "key-file",
         };
         let message = format!(
-            "bad TLS config{context}: {missing} parameter is missing or empty: all or none of TLS parameters must \
-             be set"
+            "bad TLS config{context}: {missing} parameter is missing or empty: all or none of TLS parameters \
+             must be set"
         );
         let position = reader.map.position.clone();
         reader.error(&position, missing, message);

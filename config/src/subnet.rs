@@ -101,8 +101,8 @@ impl Subnet {
                 // One text for all of them, so that a long file warns once.
                 if numbered.is_empty() {
                     numbered = format!(
-                        "subnet {} has no \"id\" and gets {}, by its place in the file: leases belong to ids, so \
-                         write the id before subnets are added, moved or removed",
+                        "subnet {} has no \"id\" and gets {}, by its place in the file: leases belong to \
+                         ids, so write the id before subnets are added, moved or removed",
                         *subnet.prefix, *subnet.id
                     );
                 }
@@ -170,7 +170,8 @@ impl Subnet {
                 let (first, last) = *later.range;
                 let message = format!(
                     "subnet configuration failed: a pool of type V4, with the following address range: \
-                     {first}-{last} overlaps with an existing pool in the subnet: {} to which it is being added",
+                     {first}-{last} overlaps with an existing pool in the subnet: {} to which it is being \
+                     added",
                     *self.prefix
                 );
                 reader.error(&later.range.position, "pool", message);

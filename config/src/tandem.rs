@@ -12,7 +12,8 @@ use crate::value::{Kind, Located, Value};
 pub struct Tandem {
     /// `durability`: what an ACK waits for; `synced` by default.
     pub durability: Located<Durability>,
-    /// `cores`: processors the shards are pinned to, one each in order; empty leaves the choice to the server.
+    /// `cores`: processors the shards are pinned to, one each in order; empty leaves the choice to the
+    /// server.
     pub cores: Located<Vec<u32>>,
     /// `spin-us`: microseconds a shard polls before it sleeps; 0 by default, at most 1000.
     pub spin_us: Located<u32>,

@@ -1,4 +1,5 @@
-//! What is said about a wrong file: the key, what would be right, and the place; Kea's words where it has some.
+//! What is said about a wrong file: the key, what would be right, and the place; Kea's words where it has
+//! some.
 
 use config::{ConfigError, Diagnostic, Document, Loaded};
 
