@@ -113,126 +113,41 @@ fn a_hardware_address_longer_than_its_field_is_answered_with_16_octets() {
     assert_eq!(bytes[2], 16);
 }
 
+/// Case, reply, query, receive information, raw sockets; address, port and MAC of the destination.
+type DestinationRow = (&'static str, Kind, QueryBuilder, DatagramMeta, bool, (Ipv4Addr, u16, [u8; 6]));
+
+fn destinations() -> Vec<DestinationRow> {
+    use Kind::{Ack, Inform, Nak, Offer};
+    let q = Kind::query;
+    let relay = |port| unicast(RELAY, port);
+    let (client, leased) = (unicast(CLIENT, 68), unicast(LEASED, 68));
+    let all = Ipv4Addr::BROADCAST;
+    vec![
+        ("1 INFORM with ciaddr", Inform, q(Inform).ciaddr(CLIENT), client, true, (CLIENT, 68, MAC)),
+        ("1 and relayed", Inform, q(Inform).ciaddr(CLIENT).giaddr(RELAY), relay(67), true, (CLIENT, 68, MAC)),
+        ("2 INFORM relayed", Inform, q(Inform).giaddr(RELAY), relay(67), true, (RELAY, 67, MAC)),
+        ("3 INFORM by source", Inform, q(Inform), client, true, (CLIENT, 68, MAC)),
+        ("4 relayed", Offer, q(Offer).giaddr(RELAY), relay(1067), true, (RELAY, 67, MAC)),
+        ("4 B flag", Offer, q(Offer).giaddr(RELAY).broadcast(), relay(67), true, (RELAY, 67, MAC)),
+        ("4 port", Ack, q(Ack).giaddr(RELAY).option(82, &[19, 0]), relay(1067), true, (RELAY, 1067, MAC)),
+        ("4 NAK", Nak, q(Nak).giaddr(RELAY), relay(67), true, (RELAY, 67, MAC)),
+        ("4 ciaddr", Ack, q(Ack).giaddr(RELAY).ciaddr(LEASED), relay(67), true, (RELAY, 67, MAC)),
+        ("4 giaddr 255.255.255.255 is none", Offer, q(Offer).giaddr(all), direct(), true, (LEASED, 68, MAC)),
+        ("5 renew", Ack, q(Ack).ciaddr(LEASED), leased, true, (LEASED, 68, MAC)),
+        ("5 B flag", Ack, q(Ack).ciaddr(LEASED).broadcast(), leased, true, (LEASED, 68, BROADCAST_MAC)),
+        ("5 NAK to a rebind", Nak, q(Nak).ciaddr(LEASED), direct(), true, (LEASED, 68, MAC)),
+        ("6 NAK", Nak, q(Nak), direct(), true, (all, 68, MAC)),
+        ("6 NAK, B flag", Nak, q(Nak).broadcast(), direct(), true, (all, 68, BROADCAST_MAC)),
+        ("7 B flag", Offer, q(Offer).broadcast(), direct(), true, (all, 68, BROADCAST_MAC)),
+        ("7 PKT-65 udp mode", Offer, q(Offer), direct(), false, (all, 68, MAC)),
+        ("8 OFFER", Offer, q(Offer), direct(), true, (LEASED, 68, MAC)),
+        ("8 ACK", Ack, q(Ack), direct(), true, (LEASED, 68, MAC)),
+    ]
+}
+
 #[test]
 fn replies_go_where_section_a_9_says() {
-    let server_port = codes::SERVER_PORT;
-    let everywhere = Ipv4Addr::BROADCAST;
-    let relay_port: &[u8] = &[19, 0];
-    let query = Kind::query;
-    type Row = (&'static str, Kind, QueryBuilder, DatagramMeta, bool, (Ipv4Addr, u16, [u8; 6]));
-    let table: Vec<Row> = vec![
-        (
-            "1 INFORM with ciaddr",
-            Kind::Inform,
-            query(Kind::Inform).ciaddr(CLIENT),
-            unicast(CLIENT, 68),
-            true,
-            (CLIENT, 68, MAC),
-        ),
-        (
-            "1 INFORM with ciaddr, relayed",
-            Kind::Inform,
-            query(Kind::Inform).ciaddr(CLIENT).giaddr(RELAY),
-            unicast(RELAY, 67),
-            true,
-            (CLIENT, 68, MAC),
-        ),
-        (
-            "2 INFORM relayed",
-            Kind::Inform,
-            query(Kind::Inform).giaddr(RELAY),
-            unicast(RELAY, 67),
-            true,
-            (RELAY, server_port, MAC),
-        ),
-        (
-            "3 INFORM by source",
-            Kind::Inform,
-            query(Kind::Inform),
-            unicast(CLIENT, 68),
-            true,
-            (CLIENT, 68, MAC),
-        ),
-        (
-            "4 relayed",
-            Kind::Offer,
-            query(Kind::Offer).giaddr(RELAY),
-            unicast(RELAY, 1067),
-            true,
-            (RELAY, server_port, MAC),
-        ),
-        (
-            "4 relayed, B flag",
-            Kind::Offer,
-            query(Kind::Offer).giaddr(RELAY).broadcast(),
-            unicast(RELAY, 67),
-            true,
-            (RELAY, server_port, MAC),
-        ),
-        (
-            "4 relay port",
-            Kind::Offer,
-            query(Kind::Offer).giaddr(RELAY).option(82, relay_port),
-            unicast(RELAY, 1067),
-            true,
-            (RELAY, 1067, MAC),
-        ),
-        (
-            "4 relayed NAK",
-            Kind::Nak,
-            query(Kind::Nak).giaddr(RELAY),
-            unicast(RELAY, 67),
-            true,
-            (RELAY, server_port, MAC),
-        ),
-        (
-            "4 relayed, ciaddr",
-            Kind::Ack,
-            query(Kind::Ack).giaddr(RELAY).ciaddr(LEASED),
-            unicast(RELAY, 67),
-            true,
-            (RELAY, server_port, MAC),
-        ),
-        (
-            "4 giaddr 255.255.255.255 is none",
-            Kind::Offer,
-            query(Kind::Offer).giaddr(everywhere),
-            direct(),
-            true,
-            (LEASED, 68, MAC),
-        ),
-        ("5 renew", Kind::Ack, query(Kind::Ack).ciaddr(LEASED), unicast(LEASED, 68), true, (LEASED, 68, MAC)),
-        (
-            "5 renew, B flag",
-            Kind::Ack,
-            query(Kind::Ack).ciaddr(LEASED).broadcast(),
-            unicast(LEASED, 68),
-            true,
-            (LEASED, 68, BROADCAST_MAC),
-        ),
-        ("5 NAK to a rebind", Kind::Nak, query(Kind::Nak).ciaddr(LEASED), direct(), true, (LEASED, 68, MAC)),
-        ("6 NAK", Kind::Nak, query(Kind::Nak), direct(), true, (everywhere, 68, MAC)),
-        (
-            "6 NAK, B flag",
-            Kind::Nak,
-            query(Kind::Nak).broadcast(),
-            direct(),
-            true,
-            (everywhere, 68, BROADCAST_MAC),
-        ),
-        (
-            "7 B flag",
-            Kind::Offer,
-            query(Kind::Offer).broadcast(),
-            direct(),
-            true,
-            (everywhere, 68, BROADCAST_MAC),
-        ),
-        ("7 PKT-65 udp mode", Kind::Offer, query(Kind::Offer), direct(), false, (everywhere, 68, MAC)),
-        ("8 OFFER", Kind::Offer, query(Kind::Offer), direct(), true, (LEASED, 68, MAC)),
-        ("8 ACK", Kind::Ack, query(Kind::Ack), direct(), true, (LEASED, 68, MAC)),
-    ];
-    for (case, kind, query, meta, raw_sockets, expected) in table {
+    for (case, kind, query, meta, raw_sockets, expected) in destinations() {
         let mut snapshot = snapshot(vec![subnet(1, 2, vec![])]);
         snapshot.raw_sockets = raw_sockets;
         let (_, to) = reply(kind, &query, &meta, &snapshot);
@@ -257,117 +172,63 @@ fn a_reply_leaves_from_the_address_the_query_was_sent_to() {
     assert_eq!((transmit.source, transmit.destination, transmit.payload), (second, LEASED, payload));
 }
 
+/// Case, reply, query, configured options; codes of the reply in order.
+type OptionsRow = (&'static str, Kind, QueryBuilder, Vec<ConfiguredOption>, Vec<u8>);
+
+const CLIENT_ID: &[u8] = &[1, 2, 0, 0, 0, 0, 0x11];
+
+fn v4(code: u8) -> ConfiguredOption {
+    option(code, &[192, 0, 2, 8])
+}
+
+fn always(code: u8) -> ConfiguredOption {
+    ConfiguredOption { always_send: true, ..v4(code) }
+}
+
+fn never(code: u8) -> ConfiguredOption {
+    ConfiguredOption { never_send: true, ..v4(code) }
+}
+
+/// A query that asks for every option there is.
+fn asks_all(kind: Kind) -> QueryBuilder {
+    kind.query().option(55, &(1..=254).collect::<Vec<_>>())
+}
+
+fn chosen_options() -> Vec<OptionsRow> {
+    use Kind::{Ack, Inform, Nak, Offer};
+    let q = Kind::query;
+    let seen = q(Offer).option(82, &[1, 1, 7]).option(61, CLIENT_ID);
+    let seen = seen.option(55, &[1, 3, 6, 15, 51, 54, 58, 59, 12, 119]);
+    let seen_configured = vec![v4(3), v4(6), v4(15), always(42), v4(119), v4(120)];
+    let refused = asks_all(Nak).option(12, b"host").option(61, CLIENT_ID);
+    let refused = refused.option(118, &[192, 0, 2, 0]).option(82, &[1, 1, 7]);
+    let both = ConfiguredOption { always_send: true, ..never(44) };
+    let protocol = [50, 52, 53, 55, 57, 61, 82, 118].map(v4).to_vec();
+    let inform = asks_all(Inform).ciaddr(CLIENT);
+    let basic = vec![v4(3), v4(6), v4(15), v4(42)];
+    let twice = q(Ack).option(55, &[42]).option(55, &[44]);
+    let named = q(Ack).option(12, b"h").option(81, &[0, 0, 0, b'h']);
+    vec![
+        ("PKT-45 nothing configured", Offer, q(Offer), vec![], vec![53, 1, 51, 54]),
+        ("PKT-45 basic options unasked", Ack, q(Ack), basic, vec![53, 1, 3, 6, 15, 51, 54]),
+        ("PKT-40 Kea's order", Offer, seen, seen_configured, vec![53, 1, 3, 6, 15, 42, 51, 54, 61, 119, 82]),
+        ("PKT-44 two instances", Ack, twice, vec![v4(42), v4(43), v4(44)], vec![53, 1, 42, 44, 51, 54]),
+        ("PKT-44 never wins", Ack, asks_all(Ack), vec![never(42), never(3), both], vec![53, 1, 51, 54]),
+        ("PKT-44 INFORM without mask", Inform, inform.clone(), vec![], vec![53, 54]),
+        ("OPT-4 INFORM", Inform, inform, vec![v4(1), v4(51), v4(58)], vec![53, 1, 51, 54, 58]),
+        ("OPT-3 of no effect", Ack, asks_all(Ack), protocol, vec![53, 1, 51, 54]),
+        ("PKT-47 118", Offer, q(Offer).option(118, &[192, 0, 2, 0]), vec![], vec![53, 1, 51, 54, 118]),
+        ("PKT-47 empty 82", Offer, q(Offer).option(82, &[]), vec![], vec![53, 1, 51, 54]),
+        ("PKT-48 NAK", Nak, refused, vec![v4(3), v4(6), always(42)], vec![53, 54, 61, 118, 82]),
+        ("PKT-83 unasked", Ack, q(Ack).option(12, b"host"), vec![], vec![53, 1, 12, 51, 54]),
+        ("PKT-83 configured", Ack, q(Ack).option(55, &[12]), vec![v4(12)], vec![53, 1, 12, 51, 54]),
+        ("PKT-80 81 without 12", Ack, named, vec![], vec![53, 1, 51, 54, 81]),
+    ]
+}
+
 #[test]
 fn options_are_chosen_and_ordered_as_section_a_6_says() {
-    let always = |code| ConfiguredOption { always_send: true, ..option(code, &[192, 0, 2, 8]) };
-    let never = |code| ConfiguredOption { never_send: true, ..option(code, &[192, 0, 2, 8]) };
-    let v4 = |code| option(code, &[192, 0, 2, 8]);
-    let id: &[u8] = &[1, 2, 0, 0, 0, 0, 0x11];
-    let all = |kind: Kind| kind.query().option(55, &(1..=254).collect::<Vec<_>>());
-    type Row = (&'static str, Kind, QueryBuilder, Vec<ConfiguredOption>, Vec<u8>);
-    let table: Vec<Row> = vec![
-        ("PKT-45 nothing configured", Kind::Offer, Kind::Offer.query(), vec![], vec![53, 1, 51, 54]),
-        (
-            "PKT-45 basic options unasked",
-            Kind::Ack,
-            Kind::Ack.query(),
-            vec![v4(3), v4(6), v4(15), v4(42)],
-            vec![53, 1, 3, 6, 15, 51, 54],
-        ),
-        (
-            "PKT-40 the order Kea was seen to use",
-            Kind::Offer,
-            Kind::Offer
-                .query()
-                .option(82, &[1, 1, 7])
-                .option(61, id)
-                .option(55, &[1, 3, 6, 15, 51, 54, 58, 59, 12, 119]),
-            vec![v4(3), v4(6), v4(15), always(42), v4(119), v4(120)],
-            vec![53, 1, 3, 6, 15, 42, 51, 54, 61, 119, 82],
-        ),
-        (
-            "PKT-44 asked in two instances",
-            Kind::Ack,
-            Kind::Ack.query().option(55, &[42]).option(55, &[44]),
-            vec![v4(42), v4(43), v4(44)],
-            vec![53, 1, 42, 44, 51, 54],
-        ),
-        (
-            "PKT-44 never wins",
-            Kind::Ack,
-            all(Kind::Ack),
-            vec![never(42), never(3), ConfiguredOption { always_send: true, ..never(44) }],
-            vec![53, 1, 51, 54],
-        ),
-        (
-            "PKT-44 INFORM without configured mask",
-            Kind::Inform,
-            all(Kind::Inform).ciaddr(CLIENT),
-            vec![],
-            vec![53, 54],
-        ),
-        (
-            "OPT-4 INFORM with configured ones",
-            Kind::Inform,
-            all(Kind::Inform).ciaddr(CLIENT),
-            vec![v4(1), v4(51), v4(58)],
-            vec![53, 1, 51, 54, 58],
-        ),
-        (
-            "OPT-3 of no effect",
-            Kind::Ack,
-            all(Kind::Ack),
-            [50, 52, 53, 55, 57, 61, 82, 118].map(v4).to_vec(),
-            vec![53, 1, 51, 54],
-        ),
-        (
-            "PKT-47 echo 118",
-            Kind::Offer,
-            Kind::Offer.query().option(118, &[192, 0, 2, 0]),
-            vec![],
-            vec![53, 1, 51, 54, 118],
-        ),
-        (
-            "PKT-47 empty 82 is not echoed",
-            Kind::Offer,
-            Kind::Offer.query().option(82, &[]),
-            vec![],
-            vec![53, 1, 51, 54],
-        ),
-        (
-            "PKT-48 NAK",
-            Kind::Nak,
-            all(Kind::Nak)
-                .option(12, b"host")
-                .option(61, id)
-                .option(118, &[192, 0, 2, 0])
-                .option(82, &[1, 1, 7]),
-            vec![v4(3), v4(6), always(42)],
-            vec![53, 54, 61, 118, 82],
-        ),
-        (
-            "PKT-83 name unasked",
-            Kind::Ack,
-            Kind::Ack.query().option(12, b"host"),
-            vec![],
-            vec![53, 1, 12, 51, 54],
-        ),
-        (
-            "PKT-83 configured name asked for",
-            Kind::Ack,
-            Kind::Ack.query().option(55, &[12]),
-            vec![v4(12)],
-            vec![53, 1, 12, 51, 54],
-        ),
-        (
-            "PKT-80 81 without 12",
-            Kind::Ack,
-            Kind::Ack.query().option(12, b"h").option(81, &[0, 0, 0, b'h']),
-            vec![],
-            vec![53, 1, 51, 54, 81],
-        ),
-    ];
-    for (case, kind, query, configured, expected) in table {
+    for (case, kind, query, configured, expected) in chosen_options() {
         let snapshot = snapshot(vec![subnet(1, 2, configured)]);
         let (bytes, _) = reply(kind, &query, &direct(), &snapshot);
         assert_eq!(codes_of(&bytes), expected, "{case}");

@@ -132,6 +132,12 @@ pub enum OptionWarning {
         /// Code.
         code: u8,
     },
+    /// RFC 8925 asks for replies without an address, which are not built (PKT-93).
+    #[error(
+        "option 108 (v6-only-preferred) is sent with an address to clients that ask for it; replies without an \
+             address (RFC 8925) are not supported yet"
+    )]
+    V6OnlyPreferred,
     /// More values than places.
     #[error(
         "option {code} of space '{space}': the last {values} values are ignored, the option has no place for them \
@@ -165,6 +171,8 @@ const PAYLOAD_LEN_MAX: usize = 65_535;
 const OWNED_BY_SERVER: [u8; 4] = [53, 61, 82, 118];
 /// Options that only a client sends.
 const ONLY_FROM_CLIENTS: [u8; 4] = [50, 52, 55, 57];
+/// Option of RFC 8925.
+const V6_ONLY_PREFERRED: u8 = 108;
 
 struct Resolved {
     index: usize,
@@ -280,6 +288,8 @@ fn resolve(
         warnings.push((index, OptionWarning::OwnedByServer { code }));
     } else if space == SPACE_DHCP4 && ONLY_FROM_CLIENTS.contains(&code) {
         warnings.push((index, OptionWarning::OnlyFromClients { code }));
+    } else if space == SPACE_DHCP4 && code == V6_ONLY_PREFERRED {
+        warnings.push((index, OptionWarning::V6OnlyPreferred));
     }
     let encapsulates = definition.and_then(|definition| definition.encapsulates).map(str::to_owned);
     let (always_send, never_send) = (text.always_send, text.never_send);
@@ -442,6 +452,7 @@ mod tests {
             named("routers", "192.0.2.2"),
             OptionText { space: "docsis3-v4", ..coded(1, "20") },
             named("domain-name", "a, b"),
+            named("v6-only-preferred", "1800"),
         ];
         let scope = compile_scope(&list, &Definitions::default()).expect("all accepted");
         let space = || SPACE_DHCP4.to_owned();
@@ -451,12 +462,13 @@ mod tests {
             (2, OptionWarning::OnlyFromClients { code: 57 }),
             (4, OptionWarning::Repeated { space: space(), code: 3 }),
             (6, OptionWarning::ValuesIgnored { space: space(), code: 15, values: 1 }),
+            (7, OptionWarning::V6OnlyPreferred),
             (5, OptionWarning::Unreachable { space: "docsis3-v4".to_owned(), code: 1 }),
         ];
         assert_eq!(expected, scope.warnings);
         let sent: Vec<(u8, &[u8])> =
             scope.options.iter().map(|option| (option.code, &*option.payload)).collect();
-        assert_eq!(vec![(3, &[192, 0, 2, 1][..]), (15, &b"a"[..])], sent);
+        assert_eq!(vec![(3, &[192, 0, 2, 1][..]), (15, &b"a"[..]), (108, &[0, 0, 7, 8][..])], sent);
     }
 
     #[test]
