@@ -289,13 +289,13 @@ fn what_is_written_with_its_default_is_not_mentioned() {
 fn other_missing_features_are_one_warning_each() {
     let rows: [(&str, &[&str]); 7] = [
         (
-            r#""store-extended-info": true"#,
-            &[r#""store-extended-info" in the Dhcp4 map has no effect: leases keep no relay information"#],
+            r#""stash-agent-options": true"#,
+            &[r#""stash-agent-options" in the Dhcp4 map has no effect: relay options are not kept"#],
         ),
         (
             r#""dhcp-ddns": {"enable-updates": true}"#,
             &[
-                r#""dhcp-ddns" in the Dhcp4 map has no effect: the server sends no name updates and leaves host names alone"#,
+                r#""dhcp-ddns" in the Dhcp4 map has no effect: no name updates are sent, and host names are handled as by default"#,
             ],
         ),
         (
@@ -322,8 +322,8 @@ fn other_missing_features_are_one_warning_each() {
     for (body, expected) in rows {
         assert_eq!(warnings(body), expected, "{body}");
     }
-    let twice = r#""subnet4": [{"id": 1, "subnet": "10.0.0.0/8", "offer-lifetime": 3},
-        {"id": 2, "subnet": "11.0.0.0/8", "offer-lifetime": 4}]"#;
+    let twice = r#""subnet4": [{"id": 1, "subnet": "10.0.0.0/8", "ddns-ttl": 3},
+        {"id": 2, "subnet": "11.0.0.0/8", "ddns-ttl": 4}]"#;
     let loaded = parse(twice).unwrap();
     assert_eq!((loaded.warnings.len(), loaded.warnings[0].repeated), (1, 1));
     assert!(loaded.warnings[0].to_string().ends_with("(and in 1 more place)"));

@@ -6,7 +6,7 @@ use super::{Default, Row, TEXTS, Table, Type, U32, built, idle, refused, warned}
 const GUARD: &str = "client classes as guards: everyone would be served here";
 const ADDITIONAL: &str = "no class is evaluated, so there is none to add";
 pub(super) const NO_HOSTS: &str = "there are no reservations to look up";
-pub(super) const NO_DDNS: &str = "the server sends no name updates and leaves host names alone";
+pub(super) const NO_DDNS: &str = "no name updates are sent, and host names are handled as by default";
 pub(super) const NO_4O6: &str = "DHCPv4-over-DHCPv6 queries do not reach the server";
 
 /// Settings inherited from global scope to network to subnet.
@@ -19,12 +19,7 @@ pub const INHERITED: &[Row] = &[
     built("calculate-tee-times", Type::Bool, Default::Bool(false)),
     built("t1-percent", Type::Float, Default::Float(0.5)),
     built("t2-percent", Type::Float, Default::Float(0.875)),
-    warned(
-        "offer-lifetime",
-        U32,
-        Default::Integer(0),
-        "an offered address is held in memory for ten seconds instead",
-    ),
+    built("offer-lifetime", U32, Default::Integer(0)),
     built("cache-threshold", Type::Float, Default::Float(0.25)),
     built("cache-max-age", U32, Default::None),
     warned(
@@ -40,7 +35,7 @@ pub const INHERITED: &[Row] = &[
         Default::Text("iterative"),
         "allocators other than iterative",
     ),
-    warned("store-extended-info", Type::Bool, Default::Bool(false), "leases keep no relay information"),
+    built("store-extended-info", Type::Bool, Default::Bool(false)),
     built("match-client-id", Type::Bool, Default::Bool(true)),
     built("authoritative", Type::Bool, Default::Bool(false)),
     built("next-server", Type::Text, Default::Text("0.0.0.0")),
