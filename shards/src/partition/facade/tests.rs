@@ -111,7 +111,7 @@ fn an_expired_lease_is_available_before_it_is_reclaimed_and_leaves_the_list_then
         partition.expired(at(seconds), 10, &mut out);
         assert_eq!((partition.free_count(1), out.len()), (free, free as usize), "{seconds} s");
     }
-    assert_eq!(out, [renewed.clone()]);
+    assert_eq!(out.as_slice(), std::slice::from_ref(&renewed));
     // The clock is set back: the lease is valid again, and then not.
     assert!(!partition.advance(at(120), 10));
     assert_eq!(partition.free_count(1), 0);
