@@ -4,10 +4,14 @@
 //! file format in `config`. Everything outside `runtime` is pure: bytes, events and `now` in, actions out.
 
 pub mod alloc;
+#[cfg(feature = "runtime")]
+pub mod cli;
 pub mod client;
 pub mod control;
 pub mod dhcp4;
 pub mod engine;
+#[cfg(feature = "runtime")]
+pub mod fatal;
 pub mod ha;
 pub mod http;
 pub mod limits;

@@ -1,20 +1,31 @@
 //! Everything of the server that touches a kernel: executors, sockets, TLS, files, threads.
 
 pub mod acceptor;
+pub mod boot;
+mod boot_loggers;
+mod boot_pid;
+mod boot_places;
+mod boot_sockets;
+mod boot_start;
 pub mod clock;
 pub mod control_http;
+pub mod control_node;
 pub mod control_socket;
 pub mod ctrl_agent;
 pub mod ha_listen;
 pub mod ha_send;
 pub mod ha_setup;
 pub mod http_serve;
+pub mod lease_file;
 pub mod link;
 pub mod local;
 mod log_output;
 pub mod log_thread;
 pub mod pki;
 pub mod refusals;
+pub mod server;
+mod signals;
+pub mod snapshot_loader;
 pub mod tls;
 pub mod tls_session;
 #[cfg(test)]

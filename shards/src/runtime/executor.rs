@@ -16,7 +16,7 @@ use glommio::Task;
 use super::journal_writer::{Journal, JournalFailure, JournalFile};
 use super::local::{Wake, give_way};
 use super::mesh::{NodeEnds, NodeHandle};
-use super::node::{Executor, Placement, SpawnError, spawn};
+use super::node::{Executor, Placement, SpawnError, spawn_spinning};
 use super::port::{Inbox, Letter, Request, ShardPort, count};
 use super::socket::{Readable, ShardSocket};
 use super::undecided::Undecided;
@@ -52,6 +52,8 @@ pub struct ShardSetup<E: Engine, MakeEngine, OnEvent> {
     pub name: String,
     /// Where it runs.
     pub placement: Placement,
+    /// How long it looks for work before it sleeps.
+    pub spin: Duration,
     /// Its ends of the mesh.
     pub ends: NodeEnds<E::Message>,
     /// Makes the engine, in the shard's own thread, so that its memory is local to it.
@@ -80,8 +82,8 @@ where
     OnEvent: FnMut(Now, E::Event) + Send + 'static,
 {
     let (port, inbox) = ShardPort::new(setup.ends.waker());
-    let ShardSetup { name, placement, ends, make_engine, on_event, journal, limits } = setup;
-    let executor = spawn(&name, placement, ends, move |node| async move {
+    let ShardSetup { name, placement, spin, ends, make_engine, on_event, journal, limits } = setup;
+    let executor = spawn_spinning(&name, placement, spin, ends, move |node| async move {
         Driver::new(node, make_engine(), on_event, inbox, journal, limits).run().await
     })?;
     Ok((executor, port))

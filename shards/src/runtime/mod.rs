@@ -15,6 +15,6 @@ pub mod undecided;
 pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
 pub use journal_writer::{Durability, JournalFailure, JournalFile};
 pub use mesh::{LaneSizes, NodeEnds, NodeHandle, NodeWaker};
-pub use node::{Executor, Placement, SpawnError, spawn};
+pub use node::{Executor, Placement, SpawnError, spawn, spawn_spinning};
 pub use port::{DriverCounters, Request, ShardPort};
 pub use socket::{Opened, ShardSocket, SocketError, Steering, open_raw, open_udp};

@@ -93,6 +93,26 @@ where
     F: FnOnce(Rc<NodeHandle<M>>) -> Body + Send + 'static,
     Body: Future<Output = T> + 'static,
 {
+    spawn_spinning(name, placement, Duration::ZERO, ends, body)
+}
+
+/// [`spawn`] with a time to look for work before the thread sleeps (`user-context.tandem.spin-us`).
+///
+/// # Errors
+/// As [`spawn`].
+pub fn spawn_spinning<M, T, F, Body>(
+    name: &str,
+    placement: Placement,
+    spin: Duration,
+    ends: NodeEnds<M>,
+    body: F,
+) -> Result<Executor<T>, SpawnError>
+where
+    M: Send + 'static,
+    T: Send + 'static,
+    F: FnOnce(Rc<NodeHandle<M>>) -> Body + Send + 'static,
+    Body: Future<Output = T> + 'static,
+{
     let (ready_sender, ready) = mpsc::channel();
     let placed = match placement {
         Placement::Cpu(cpu) => glommio::Placement::Fixed(cpu),
@@ -102,12 +122,16 @@ where
         .name(name)
         .io_memory(IO_MEMORY_OCTETS)
         .preempt_timer(PREEMPT_TIMER)
+        .spin_before_park(spin)
         .spawn(move || async move {
             glommio::timer::sleep(Duration::from_millis(1)).await;
             let node = NodeHandle::new(ends).map_err(|error| error.to_string())?;
             // Whoever started us may have given up; then there is nobody to tell.
             let _ = ready_sender.send(());
-            Ok(body(Rc::new(node)).await)
+            let result = body(Rc::new(node)).await;
+            // Kept until here, so that its end tells `Executor::has_ended` of a panic as well.
+            drop(ready_sender);
+            Ok(result)
         })
         .map_err(|error| SpawnError::new(name, &error.to_string()))?;
     Ok(Executor { name: name.to_owned(), thread, ready })
@@ -129,6 +153,16 @@ impl<T: Send + 'static> Executor<T> {
                 Err(self.join().err().unwrap_or_else(|| SpawnError::new(&name, "ended before it was ready")))
             }
         }
+    }
+
+    /// Its thread name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the body has returned or panicked: [`Executor::join`] does not wait then.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.ready.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
 
     /// Waits until the body has returned and gives its result.
@@ -202,7 +236,11 @@ mod tests {
             .wait_ready()
             .unwrap();
         std::thread::sleep(Duration::from_millis(20));
+        assert!(!executor.has_ended());
         waker.wake();
+        while !executor.has_ended() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         executor.join().unwrap().unwrap();
     }
 }

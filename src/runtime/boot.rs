@@ -1,0 +1,264 @@
+//! A server's life: check, start in order, watch, stop in order.
+//!
+//! Start: configuration, logging, PID file, lease file, owners and engines, executors, control, sockets last, so that
+//! nothing is promised before it can be kept. Stop: sockets first, then what is parked, the disk, the executors.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use config::paths::Folders;
+use shards::runtime::{Executor, Request, ShardEnd};
+
+use super::boot_start::{self, Running};
+use super::server::{self, ControlRequest, Notice};
+use super::{boot_loggers, log_thread::LogThread};
+use crate::cli::{self, Call, Program, Run};
+use crate::control::version;
+use crate::engine::event::Event;
+use crate::fatal::Fatal;
+
+/// How often the main thread looks whether everything still runs.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often sockets that could not be opened are tried again (`service-sockets-retry-wait-time`).
+const RETRY_EVERY: Duration = Duration::from_secs(5);
+/// How long a shard may take to end once asked.
+const SHARD_ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// How long an HA executor may take to end.
+const HA_ENDS_WITHIN: Duration = Duration::from_secs(3);
+/// How long the log thread may take to write what waits.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The release whose tools Tandem answers to, with its own version as build metadata (design section 15).
+fn version_line() -> String {
+    format!("3.0.0+tandem.{}", version::OWN)
+}
+
+/// Runs `tandem-dhcp4` with the arguments after its name.
+pub fn dhcp4(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let call = match cli::parse(Program::Dhcp4, arguments) {
+        Ok(call) => call,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match call {
+        Call::Version => println!("{}", version_line()),
+        Call::VersionExtended => println!("{}\n{}", version_line(), version::extended(config::Dialect::Kea3)),
+        Call::BuildReport => println!("{}", version::build_report()),
+        Call::Check { config, on_host } => return check(&config, on_host),
+        Call::Run(run) => return serve(run),
+    }
+    ExitCode::SUCCESS
+}
+
+/// `-t` and `-T`: everything that is wrong, with places, on standard error.
+fn check(file: &std::path::Path, on_host: bool) -> ExitCode {
+    let run = Run { config: file.to_owned(), debug: false, server_port: 67, client_port: None, relax: false };
+    let result = server::read_document(file).and_then(|(document, mut warnings)| {
+        let mut prepared = server::compile_for(&run, Arc::new(document), 1, on_host)?;
+        warnings.append(&mut prepared.warnings);
+        Ok(warnings)
+    });
+    match result {
+        Ok(warnings) => {
+            for warning in warnings {
+                eprintln!("{warning} (warning)");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            for warning in error.warnings() {
+                eprintln!("{warning} (warning)");
+            }
+            for error in error.errors() {
+                eprintln!("{error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(run: Run) -> ExitCode {
+    let folders = Folders::from_environment(|name| std::env::var_os(name));
+    let started = Instant::now();
+    let running = match boot_start::start(run.clone(), folders, started) {
+        Ok(running) => running,
+        Err(boot_start::StartFailure { fatal, logging }) => return report_start(&run, &fatal, logging),
+    };
+    let ended = watch(&running);
+    stop(running, ended)
+}
+
+/// Says why there is no server: to the log, and to whoever started it.
+fn report_start(run: &Run, fatal: &Fatal, logging: Option<LogThread>) -> ExitCode {
+    let logging = logging.or_else(|| {
+        let destination = std::env::var("KEA_LOGGER_DESTINATION").ok();
+        let tree = boot_loggers::early_tree(destination.as_deref(), run.debug);
+        LogThread::start::<Event>(boot_loggers::ROOT, tree, 0).ok().map(|(thread, _)| thread)
+    });
+    log::error!(target: "kea-dhcp4.dhcp4", "{fatal}");
+    if let Some(logging) = logging {
+        logging.stop(LOG_PATIENCE);
+    }
+    eprintln!("tandem-dhcp4: {fatal}");
+    ExitCode::from(fatal)
+}
+
+/// Why the server stops.
+enum End {
+    /// It was asked to, with this exit code.
+    Asked(u8),
+    /// An executor ended by itself.
+    Ended,
+}
+
+/// The main thread while the server runs.
+fn watch(running: &Running) -> End {
+    let server = &running.server;
+    let (mut retried, mut cleaned) = (Instant::now(), Instant::now());
+    let clean_up = CleanUp::default();
+    loop {
+        match running.notices.recv_timeout(LOOK_EVERY) {
+            Ok(Notice::Reload) => server.tell_control(ControlRequest::Reload),
+            Ok(Notice::Stop(code)) => return End::Asked(code),
+            Err(RecvTimeoutError::Timeout) => {}
+            // The server holds a sender, so this cannot happen; it would mean that nothing can be asked any more.
+            Err(RecvTimeoutError::Disconnected) => return End::Ended,
+        }
+        let ended = running.shards.iter().any(Executor::has_ended)
+            || running.others.iter().any(Executor::has_ended)
+            || running.control.has_ended();
+        if ended {
+            return End::Ended;
+        }
+        if retried.elapsed() >= RETRY_EVERY {
+            retried = Instant::now();
+            if server.interfaces_changed() {
+                server.tell_control(ControlRequest::Refresh);
+            } else if !server.socket_errors().is_empty() {
+                server.retry_sockets();
+            }
+        }
+        let interval = u64::from(*server.active().document.lease_database.lfc_interval_s);
+        if interval > 0 && cleaned.elapsed() >= Duration::from_secs(interval) {
+            cleaned = Instant::now();
+            clean_up.start(running);
+        }
+    }
+}
+
+/// Lease file clean-up on a thread of its own, one at a time.
+#[derive(Default)]
+struct CleanUp {
+    under_way: Arc<AtomicBool>,
+}
+
+impl CleanUp {
+    fn start(&self, running: &Running) {
+        let Some(file) = running.lease_file.clone() else { return };
+        if self.under_way.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (server, under_way) = (running.server.clone(), self.under_way.clone());
+        let work = move || {
+            log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LFC_START starting Lease File Cleanup");
+            match file.clean_up(&server.ports, &[]) {
+                Ok(octets) => {
+                    log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LFC_EXECUTE lease file cleaned up, {octets} octets");
+                }
+                Err(error) => {
+                    log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LFC_SPAWN_FAIL lease file clean-up failed: {error}");
+                }
+            }
+            under_way.store(false, Ordering::Release);
+        };
+        if let Err(error) = std::thread::Builder::new().name("lfc".into()).spawn(work) {
+            self.under_way.store(false, Ordering::Release);
+            log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LFC_SPAWN_FAIL lease file clean-up failed: {error}");
+        }
+    }
+}
+
+fn stop(running: Running, end: End) -> ExitCode {
+    let Running { server, shards, others, acceptor, control, pid_file, lease_file, .. } = running;
+    log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_SHUTDOWN_REQUEST shutdown of server requested");
+    let mut fatal = None;
+    for port in &server.ports {
+        port.post(Request::StopReceiving);
+    }
+    if let End::Asked(_) = end {
+        server.tell_control(ControlRequest::Stop);
+        if let Err(error) = control.join() {
+            log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_EXECUTOR_ENDED {error}");
+        }
+    }
+    drop(acceptor);
+    let file = server.lease_file.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+    for (port, executor) in server.ports.iter().zip(shards) {
+        let found = end_shard(port.post(Request::Exit), executor, &file);
+        fatal = fatal.or(found);
+    }
+    for executor in others {
+        fatal = fatal.or(end_ha(executor));
+    }
+    drop(lease_file);
+    let code = match (end, fatal) {
+        (_, Some(fatal)) => {
+            log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_FATAL {fatal}");
+            eprintln!("tandem-dhcp4: {fatal}");
+            fatal.code()
+        }
+        (End::Asked(code), None) => code,
+        (End::Ended, None) => {
+            let fatal =
+                Fatal::Executor { name: "control".to_owned(), cause: "it ended by itself".to_owned() };
+            log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_FATAL {fatal}");
+            fatal.code()
+        }
+    };
+    log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_SHUTDOWN server shutdown");
+    drop(pid_file);
+    if let Some(server) = Arc::into_inner(server) {
+        server.into_logging().stop(LOG_PATIENCE);
+    }
+    ExitCode::from(code)
+}
+
+/// Waits for one shard; what it has to say if it did not end well.
+fn end_shard(asked: mpsc::Receiver<()>, executor: Executor<ShardEnd>, file: &str) -> Option<Fatal> {
+    // One that has ended before, or hangs, is told apart below.
+    let answered = asked.recv_timeout(SHARD_ENDS_WITHIN).is_ok();
+    let name = executor.name().to_owned();
+    if !answered && !executor.has_ended() {
+        return Some(Fatal::Executor { name, cause: "it does not end".to_owned() });
+    }
+    match executor.join() {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(Fatal::LeaseFile { file: file.to_owned(), cause: failure.to_string() }),
+        Err(error) => Some(Fatal::Executor { name, cause: error.to_string() }),
+    }
+}
+
+/// Waits for an HA executor, which the control node has told to end.
+fn end_ha(executor: Executor<Result<(), String>>) -> Option<Fatal> {
+    let name = executor.name().to_owned();
+    let started = Instant::now();
+    while !executor.has_ended() {
+        if started.elapsed() > HA_ENDS_WITHIN {
+            log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_EXECUTOR_ENDED executor {name} does not end; it is left behind");
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let cause = match executor.join() {
+        Ok(Ok(())) => return None,
+        Ok(Err(cause)) => cause,
+        Err(error) => error.to_string(),
+    };
+    Some(Fatal::Executor { name, cause })
+}

@@ -1,0 +1,99 @@
+//! From `loggers` of the configuration to the logger tree, and from the engine's events to log lines.
+
+use config::logger::{LogDestination, LogOutput, Logger, Severity as Configured};
+use config::paths::Folders;
+
+use super::log_thread::PacketEvent;
+use crate::engine::event::{Event, Severity as Loudness};
+use crate::logging::{Destination, Layout, LoggerSettings, LoggerTree, OutputSettings, Rotation, Severity};
+
+/// Root of the server's loggers.
+pub const ROOT: &str = "kea-dhcp4";
+
+/// The tree of `loggers`; with `debug_all` (`-d`) everything passes.
+pub fn tree(loggers: &[Logger], folders: &Folders, debug_all: bool) -> LoggerTree {
+    let settings = loggers
+        .iter()
+        .map(|logger| LoggerSettings {
+            name: logger.name.value.clone(),
+            severity: logger
+                .severity
+                .as_ref()
+                .map(|severity| threshold(severity.value, logger.debuglevel.value)),
+            outputs: logger.outputs.iter().map(|output| output_settings(output, folders)).collect(),
+        })
+        .collect();
+    LoggerTree::new(ROOT, settings, debug_all)
+}
+
+/// The tree before there is a configuration: `KEA_LOGGER_DESTINATION` (CLI-5), standard output by default.
+pub fn early_tree(destination: Option<&str>, debug_all: bool) -> LoggerTree {
+    let outputs = destination
+        .map(|text| OutputSettings {
+            destination: Destination::parse(text),
+            layout: Layout::file_default(),
+            rotation: Rotation::default(),
+            flush: true,
+        })
+        .into_iter()
+        .collect();
+    LoggerTree::new(ROOT, vec![LoggerSettings { name: ROOT.to_owned(), severity: None, outputs }], debug_all)
+}
+
+fn threshold(severity: Configured, debuglevel: u8) -> Option<(Severity, u8)> {
+    match severity {
+        Configured::Debug => Some((Severity::Debug, debuglevel)),
+        Configured::Info => Some((Severity::Info, 0)),
+        Configured::Warn => Some((Severity::Warn, 0)),
+        Configured::Error => Some((Severity::Error, 0)),
+        Configured::Fatal => Some((Severity::Fatal, 0)),
+        Configured::None => None,
+    }
+}
+
+fn output_settings(output: &LogOutput, folders: &Folders) -> OutputSettings {
+    let destination = match &output.destination.value {
+        LogDestination::File(name) => {
+            Destination::File(folders.log_file(name).to_string_lossy().into_owned())
+        }
+        LogDestination::Stderr => Destination::Stderr,
+        LogDestination::Stdout => Destination::Stdout,
+        LogDestination::Syslog(facility) => Destination::Syslog(facility.clone()),
+    };
+    let layout = match (&output.pattern, &destination) {
+        (Some(pattern), _) => Layout::parse(&pattern.value),
+        (None, Destination::Syslog(_)) => Layout::syslog_default(),
+        (None, _) => Layout::file_default(),
+    };
+    OutputSettings {
+        destination,
+        layout,
+        rotation: Rotation {
+            max_size_octets: output.maxsize.value,
+            max_versions: output.maxver.value.max(1),
+        },
+        flush: output.flush.value,
+    }
+}
+
+impl PacketEvent for Event {
+    fn severity(&self) -> Severity {
+        match Event::severity(self) {
+            Loudness::Debug(_) => Severity::Debug,
+            Loudness::Info => Severity::Info,
+            Loudness::Warn => Severity::Warn,
+            Loudness::Error => Severity::Error,
+        }
+    }
+
+    fn debug_level(&self) -> u8 {
+        match Event::severity(self) {
+            Loudness::Debug(level) => level,
+            _ => 0,
+        }
+    }
+
+    fn logger(&self) -> &'static str {
+        Event::logger(self)
+    }
+}

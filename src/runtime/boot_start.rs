@@ -1,0 +1,398 @@
+//! Starting a server: from a configuration file to executors that serve.
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use config::paths::Folders;
+use config::tandem::Durability as Configured;
+use config::{Diagnostic, Document};
+use shards::journal::Columns;
+use shards::runtime::{
+    self, DriverLimits, Durability, Executor, JournalFile, LaneSizes, NodeEnds, NodeWaker, Placement,
+    ShardEnd, ShardPort, ShardSetup, mesh,
+};
+use shards::sys::clock;
+use shards::{Lease, Topology};
+
+use super::acceptor::Acceptor;
+use super::boot_pid::PidFile;
+use super::boot_places::{self, Places};
+use super::control_node::ControlNode;
+use super::ha_setup::{self, HaSetup};
+use super::lease_file::LeaseFile;
+use super::log_thread::{EventSink, LogThread};
+use super::server::{self, Active, Notice, Parts, Prepared, Server};
+use super::{boot_loggers, ha_listen, ha_send, signals};
+use crate::cli::Run;
+use crate::engine::event::Event;
+use crate::engine::message::Message;
+use crate::engine::rules::{self, Rules, ShardLeases, Steering};
+use crate::engine::{Engine, EngineStart};
+use crate::fatal::Fatal;
+use crate::ha::view::HaView;
+use crate::limits;
+
+/// Most executors of one kind: a node number is an octet.
+const EXECUTORS_MAX: u32 = 64;
+
+/// A server that serves.
+pub struct Running {
+    /// What its threads share.
+    pub server: Arc<Server>,
+    /// Executors of the shards, in order.
+    pub shards: Vec<Executor<ShardEnd>>,
+    /// HA listeners and senders.
+    pub others: Vec<Executor<Result<(), String>>>,
+    /// Hands connections to the listeners.
+    pub acceptor: Option<Acceptor>,
+    /// The control node's executor.
+    pub control: Executor<()>,
+    /// What signals and commands say.
+    pub notices: mpsc::Receiver<Notice>,
+    /// The lease file; `None` with `persist: false`.
+    pub lease_file: Option<Arc<LeaseFile>>,
+    /// Removed at the end.
+    pub pid_file: PidFile,
+}
+
+/// Why there is no server, and the log that can say so.
+pub struct StartFailure {
+    /// The reason.
+    pub fatal: Fatal,
+    /// Logging, if it had started.
+    pub logging: Option<LogThread>,
+}
+
+impl From<Fatal> for StartFailure {
+    fn from(fatal: Fatal) -> Self {
+        Self { fatal, logging: None }
+    }
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// [`StartFailure`]; what had started has ended then.
+pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, StartFailure> {
+    let (prepared, warnings) = read(&run)?;
+    let topology = topology(&prepared.document)?;
+    let tree = boot_loggers::tree(&prepared.document.loggers, &folders, run.debug);
+    let (logging, sinks) = LogThread::start::<Event>(boot_loggers::ROOT, tree, usize::from(topology.shards))
+        .map_err(|error| Fatal::Start(error.to_string()))?;
+    log::info!(
+        target: "kea-dhcp4.dhcp4",
+        "DHCP4_STARTING Tandem DHCPv4 server version {} starting", crate::control::version::OWN
+    );
+    for warning in &warnings {
+        log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_CONFIG_WARNING {warning}");
+    }
+    // Everything below can say what is wrong to the log that was just started.
+    let mut logging = Some(logging);
+    let result = start_logged(run, folders, started, prepared, topology, sinks, &mut logging);
+    result.map_err(|fatal| StartFailure { fatal, logging })
+}
+
+fn read(run: &Run) -> Result<(Prepared, Vec<Diagnostic>), Fatal> {
+    let refused = |error: config::ConfigError| {
+        Fatal::Refused(format!(
+            "DHCP4_CONFIG_LOAD_FAIL configuration error using file: {}, reason: {error}",
+            run.config.display()
+        ))
+    };
+    let (document, mut warnings) = server::read_document(&run.config).map_err(refused)?;
+    let prepared = server::compile_for(run, Arc::new(document), 1, false).map_err(refused)?;
+    warnings.extend(prepared.warnings.iter().cloned());
+    Ok((prepared, warnings))
+}
+
+fn start_logged(
+    run: Run,
+    folders: Folders,
+    started: Instant,
+    prepared: Prepared,
+    topology: Topology,
+    sinks: Vec<EventSink<Event>>,
+    logging: &mut Option<LogThread>,
+) -> Result<Running, Fatal> {
+    let pid_file = PidFile::create(&folders.pid_file(&run.config, "kea-dhcp4"))?;
+    let (lease_file, leases) = open_leases(&prepared.document, &folders)?;
+    let seed = lease_file.as_ref().map_or_else(fresh_seed, |file| file.seed());
+    let steering = Steering::new(seed, topology.shards);
+    let rules = Arc::new(Rules::at_start(prepared.snapshot.clone(), &steering, seed, &leases));
+    let columns = lease_file.as_ref().map_or(Columns::Twelve, |file| file.columns());
+    let split = rules::split(leases, &rules.owners, &steering);
+    log::info!(
+        target: "kea-dhcp4.dhcp4",
+        "DHCP4_CONFIG_COMPLETE DHCPv4 server has completed configuration: {} subnets, {} shards",
+        prepared.snapshot.subnets.len(), topology.shards
+    );
+
+    let sizes = LaneSizes { datagram: limits::DATAGRAM_LANE, state: limits::STATE_LANE };
+    let mut ends = mesh::build::<Message>(topology, sizes)
+        .map_err(|error| Fatal::Start(format!("the mesh cannot be made: {error}")))?;
+    let wakers: Vec<NodeWaker> = ends.iter().map(NodeEnds::waker).collect();
+    let cores: &[u32] = &prepared.document.tandem.cores;
+    let places = boot_places::deal(&boot_places::allowed(cores), topology);
+    if let Some(warning) = &places.warning {
+        log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_FEW_CPUS {warning}; expect less throughput");
+    }
+    let ha = prepare_ha(&prepared.document, topology, &rules)?;
+    let mut ha_ends = ends.split_off(usize::from(topology.shards));
+    let Some(control_ends) = ha_ends.pop() else {
+        return Err(Fatal::Start("the mesh has no control node".to_owned()));
+    };
+    let plan = ShardPlan {
+        document: &prepared.document,
+        topology,
+        steering,
+        rules: &rules,
+        columns,
+        places: &places,
+    };
+    let (shards, ports) = start_shards(&plan, ends, split, sinks, lease_file.as_deref())?;
+
+    let (notice_sender, notices) = mpsc::channel();
+    signals::start(notice_sender.clone())
+        .map_err(|error| Fatal::Start(format!("signals cannot be handled: {error}")))?;
+    let active = Active { document: prepared.document.clone(), rules: rules.clone(), since: Instant::now() };
+    let Some(thread) = logging.take() else {
+        return Err(Fatal::Start("logging has ended".to_owned()));
+    };
+    let server = Arc::new(Server::new(Parts {
+        call: run,
+        folders,
+        topology,
+        steering,
+        ports,
+        started,
+        lease_file: lease_file.as_ref().map(|file| file.path().to_owned()),
+        active,
+        logging: thread,
+        notices: notice_sender,
+        wakers,
+    }));
+    let control = start_control(&server, control_ends)?;
+    let ha = match ha {
+        Some(setup) => start_ha(ha_ends, setup, &places)?,
+        None => HaExecutors::default(),
+    };
+    server.commit(&prepared, rules);
+    log::info!(
+        target: "kea-dhcp4.dhcp4",
+        "DHCP4_STARTED Tandem DHCPv4 server version {} started, {} ms after its start",
+        crate::control::version::OWN, started.elapsed().as_millis()
+    );
+    Ok(Running {
+        server,
+        shards,
+        others: ha.executors,
+        acceptor: ha.acceptor,
+        control,
+        notices,
+        lease_file,
+        pid_file,
+    })
+}
+
+/// Shards, listeners and senders the document asks for.
+fn topology(document: &Document) -> Result<Topology, Fatal> {
+    let shards = match document.multi_threading.shards() {
+        Some(shards) => u32::from(shards),
+        None => u32::try_from(boot_places::allowed(&document.tandem.cores).len().max(1)).unwrap_or(1),
+    };
+    let (listeners, senders) = match &document.hooks.high_availability {
+        Some(ha) => (ha.multi_threading.listeners(shards), ha.multi_threading.senders(shards)),
+        None => (0, 0),
+    };
+    let octet = |what: &str, count: u32| match u8::try_from(count) {
+        Ok(octet) if count <= EXECUTORS_MAX => Ok(octet),
+        _ => Err(Fatal::Refused(format!("{what} is {count}; at most {EXECUTORS_MAX} are possible"))),
+    };
+    Ok(Topology {
+        shards: octet("thread-pool-size", shards)?,
+        listeners: octet("http-listener-threads", listeners)?,
+        senders: octet("http-client-threads", senders)?,
+    })
+}
+
+fn open_leases(
+    document: &Document,
+    folders: &Folders,
+) -> Result<(Option<Arc<LeaseFile>>, Vec<Lease>), Fatal> {
+    let database = &document.lease_database;
+    if !*database.persist {
+        log::warn!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_NO_STORAGE running in non-persistent mode, leases will be lost after restart");
+        return Ok((None, Vec::new()));
+    }
+    let path = folders.lease_file(database.name.as_ref().map(|name| name.value.as_str()));
+    log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LEASE_FILE_LOAD loading leases from file {}", path.display());
+    let started = Instant::now();
+    let loaded = LeaseFile::open(&path, *database.max_row_errors, fresh_seed())
+        .map_err(|error| Fatal::Start(format!("DHCP4_INIT_FAIL {error}")))?;
+    report_recovery(&path, &loaded.recovery);
+    log::info!(
+        target: "kea-dhcp4.dhcpsrv",
+        "TANDEM_LEASES_LOADED {} leases from {} rows in {} ms",
+        loaded.leases.len(), loaded.recovery.rows, started.elapsed().as_millis()
+    );
+    Ok((Some(Arc::new(loaded.file)), loaded.leases))
+}
+
+fn report_recovery(path: &Path, recovery: &shards::journal::Recovery) {
+    let file = path.display();
+    for fault in &recovery.faults {
+        log::error!(
+            target: "kea-dhcp4.dhcpsrv",
+            "DHCPSRV_MEMFILE_LEASE_LOAD_ROW_ERROR discarded row at line {} in file {file}{}: {}",
+            fault.line, fault.file.suffix(), fault.cause
+        );
+    }
+    if recovery.bad_rows > 0 {
+        log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_LEASE_ROWS_DISCARDED {} rows of {file} were discarded", recovery.bad_rows);
+    }
+    for role in &recovery.torn {
+        log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_LEASE_ROW_TORN the last row of {file}{} was cut short and left out", role.suffix());
+    }
+    if recovery.downgraded {
+        log::warn!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_NEEDS_DOWNGRADING {file} has columns of a later version, which are dropped");
+    }
+}
+
+/// What every shard is started from.
+struct ShardPlan<'a> {
+    document: &'a Document,
+    topology: Topology,
+    steering: Steering,
+    rules: &'a Arc<Rules>,
+    columns: Columns,
+    places: &'a Places,
+}
+
+fn start_shards(
+    plan: &ShardPlan<'_>,
+    ends: Vec<NodeEnds<Message>>,
+    leases: Vec<ShardLeases>,
+    sinks: Vec<EventSink<Event>>,
+    file: Option<&LeaseFile>,
+) -> Result<(Vec<Executor<ShardEnd>>, Vec<ShardPort>), Fatal> {
+    let queue = match *plan.document.multi_threading.packet_queue_size {
+        0 => limits::UNDECIDED_MAX,
+        size => size as usize,
+    };
+    let limits = DriverLimits {
+        receive_batch: limits::RECEIVE_BATCH,
+        undecided_max: queue.div_ceil(usize::from(plan.topology.shards)),
+        state_batch: limits::STATE_LANE,
+    };
+    let durability = match *plan.document.tandem.durability {
+        Configured::Synced => Durability::Synced,
+        Configured::Written => Durability::Written,
+    };
+    // Without HA every query is ours; with it nothing is, until the machine says so.
+    let configured = plan.document.hooks.high_availability.is_some();
+    let view = Arc::new(HaView {
+        service_on: !configured,
+        configured,
+        serves_primary_scope: !configured,
+        updates: crate::ha::view::UpdateMode::Off,
+        ..HaView::default()
+    });
+    let mut starting = Vec::new();
+    let inputs = ends.into_iter().zip(leases).zip(sinks);
+    for (shard, ((ends, leases), mut sink)) in (0..plan.topology.shards).zip(inputs) {
+        let journal = file
+            .map(|file| file.appender().map(|file| JournalFile { file, durability }))
+            .transpose()
+            .map_err(|error| Fatal::Start(error.to_string()))?;
+        let start = EngineStart {
+            shard,
+            topology: plan.topology,
+            steering: plan.steering,
+            rules: plan.rules.clone(),
+            view: view.clone(),
+            columns: plan.columns,
+            leases,
+        };
+        let setup = ShardSetup {
+            name: format!("shard-{shard}"),
+            placement: plan.places.shard(usize::from(shard)),
+            spin: Duration::from_micros(u64::from(*plan.document.tandem.spin_us)),
+            ends,
+            make_engine: move || Engine::new(clock::now(), start),
+            on_event: move |now: shards::Now, event| sink.push(now.wall_ms, event),
+            journal,
+            limits,
+        };
+        starting.push(runtime::spawn_shard(setup).map_err(|error| Fatal::Start(error.to_string()))?);
+    }
+    let mut shards = Vec::new();
+    let mut ports = Vec::new();
+    for (executor, port) in starting {
+        shards.push(executor.wait_ready().map_err(|error| Fatal::Start(error.to_string()))?);
+        ports.push(port);
+    }
+    Ok((shards, ports))
+}
+
+/// What high availability starts with, where it is configured: certificates read, listener bound.
+fn prepare_ha(document: &Document, topology: Topology, rules: &Arc<Rules>) -> Result<Option<HaSetup>, Fatal> {
+    let Some(relationship) = &document.hooks.high_availability else { return Ok(None) };
+    ha_setup::prepare(relationship, *document.tandem.check_partner_name, topology, rules)
+        .map(Some)
+        .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
+}
+
+/// The HA executors and what feeds them.
+#[derive(Default)]
+struct HaExecutors {
+    executors: Vec<Executor<Result<(), String>>>,
+    acceptor: Option<Acceptor>,
+}
+
+fn start_ha(ends: Vec<NodeEnds<Message>>, setup: HaSetup, places: &Places) -> Result<HaExecutors, Fatal> {
+    let failed = |error: runtime::SpawnError| Fatal::Start(error.to_string());
+    let mut setup = setup;
+    let mut contexts = std::mem::take(&mut setup.listen).into_iter();
+    let listeners = contexts.len();
+    let mut starting = Vec::new();
+    let mut wakers = Vec::new();
+    for (index, ends) in ends.into_iter().enumerate() {
+        let place = places.ha(index);
+        // Listeners come first among the nodes, as many as there are contexts.
+        starting.push(match contexts.next() {
+            Some(context) => {
+                wakers.push(ends.waker());
+                let body = move |node| ha_listen::run(node, context);
+                runtime::spawn(&format!("ha-listen-{index}"), place, ends, body).map_err(failed)?
+            }
+            None => {
+                let context = setup.send.clone();
+                let body = move |node| ha_send::run(node, context);
+                runtime::spawn(&format!("ha-send-{}", index - listeners), place, ends, body)
+                    .map_err(failed)?
+            }
+        });
+    }
+    let executors =
+        starting.into_iter().map(Executor::wait_ready).collect::<Result<_, _>>().map_err(failed)?;
+    let acceptor = setup
+        .start_accepting(wakers)
+        .map_err(|error| Fatal::Start(format!("the HA acceptor cannot be started: {error}")))?;
+    Ok(HaExecutors { executors, acceptor: Some(acceptor) })
+}
+
+fn start_control(server: &Arc<Server>, ends: NodeEnds<Message>) -> Result<Executor<()>, Fatal> {
+    let server = server.clone();
+    let body = |node| async move { ControlNode::new(node, server).run().await };
+    runtime::spawn("control", Placement::Unpinned, ends, body)
+        .and_then(Executor::wait_ready)
+        .map_err(|error| Fatal::Start(error.to_string()))
+}
+
+/// A secret for an installation that has none yet.
+fn fresh_seed() -> u64 {
+    // The hasher of the standard library is keyed by the system's random numbers.
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

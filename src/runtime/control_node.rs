@@ -1,0 +1,325 @@
+//! The control node: asks shards and waits for their answers, puts new rules in force, drains before the end.
+//!
+//! One pump receives everything of the node. Answers go to whoever asked, `SnapshotApplied` to the
+//! [`SnapshotLoader`], and what concerns high availability to the handler set with [`ControlNode::set_handler`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use glommio::timer::timeout;
+use shards::runtime::NodeHandle;
+use shards::{Lane, NodeId};
+
+use super::server::{ControlRequest, Prepared, Server};
+use super::snapshot_loader::SnapshotLoader;
+use crate::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReplyBody};
+use crate::policy::restart::restart_required;
+
+/// A shard answers a command within this time, or the asker is told that it did not.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Every shard has new rules within this time.
+const APPLIED_WITHIN: Duration = Duration::from_secs(30);
+/// Parked replies may take this long to leave before a clean end.
+const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+/// Messages handled before other tasks of the executor get a turn.
+const PUMP_BATCH: usize = 256;
+
+type Handler = Box<dyn FnMut(NodeId, Message)>;
+
+/// The control node. Shared by `Rc` in its executor.
+pub struct ControlNode {
+    node: Rc<NodeHandle<Message>>,
+    server: Arc<Server>,
+    loader: RefCell<SnapshotLoader>,
+    applied: Signal,
+    answers: RefCell<HashMap<u64, Rc<Answer>>>,
+    next_request: Cell<u64>,
+    handler: RefCell<Option<Handler>>,
+    stopping: Signal,
+    reloading: Cell<bool>,
+}
+
+/// Why a shard did not answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum AskError {
+    /// Its lane is full.
+    #[error("shard {0} is busy")]
+    Busy(u8),
+    /// It took too long.
+    #[error("shard {0} did not answer in time")]
+    Late(u8),
+}
+
+#[derive(Default)]
+struct Answer {
+    body: RefCell<Option<ShardReplyBody>>,
+    signal: Signal,
+}
+
+/// A flag that tasks of this executor wait for.
+#[derive(Default)]
+struct Signal {
+    set: Cell<bool>,
+    waiters: RefCell<Vec<Waker>>,
+}
+
+impl ControlNode {
+    /// The control node of `server`; [`ControlNode::run`] is its pump.
+    pub fn new(node: Rc<NodeHandle<Message>>, server: Arc<Server>) -> Rc<Self> {
+        Rc::new(Self {
+            node,
+            server,
+            loader: RefCell::default(),
+            applied: Signal::default(),
+            answers: RefCell::default(),
+            next_request: Cell::new(1),
+            handler: RefCell::new(None),
+            stopping: Signal::default(),
+            reloading: Cell::new(false),
+        })
+    }
+
+    /// The node, for sending.
+    pub fn node(&self) -> &Rc<NodeHandle<Message>> {
+        &self.node
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Who takes messages that are neither answers nor about rules: `Unanswered`, `UpdatesSettled`,
+    /// `UnsentUpdates` and `Partner`. The handler may send, and must not wait.
+    pub fn set_handler(&self, handler: impl FnMut(NodeId, Message) + 'static) {
+        *self.handler.borrow_mut() = Some(Box::new(handler));
+    }
+
+    /// Waits until the server is asked to stop. Who has something to finish (the HA machine) does it then.
+    pub async fn stop_asked(&self) {
+        self.stopping.wait().await;
+    }
+
+    /// The pump; returns once the server was asked to stop and the shards are drained.
+    pub async fn run(self: Rc<Self>) {
+        let mut pump = Some(glommio::spawn_local(self.clone().receive()));
+        self.stop_asked().await;
+        self.drain().await;
+        for node in 0..self.node.topology().nodes() {
+            let node = NodeId(node as u8);
+            if node != self.node.id() && !self.node.topology().is_shard(node) {
+                // An HA executor whose lane is full is left behind at the end of the process.
+                let _ = self.node.try_send(node, Lane::State, Message::Stop);
+            }
+        }
+        if let Some(pump) = pump.take() {
+            pump.cancel().await;
+        }
+    }
+
+    /// Asks one shard.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn ask(&self, shard: u8, body: ShardCommandBody) -> Result<ShardReplyBody, AskError> {
+        let request = self.next_request.get();
+        self.next_request.set(request + 1);
+        let answer = Rc::new(Answer::default());
+        self.answers.borrow_mut().insert(request, answer.clone());
+        let command = Message::Command(Box::new(ShardCommand { request, body }));
+        let sent = self.node.try_send(self.node.topology().shard(shard), Lane::State, command);
+        let result = match sent {
+            Err(_) => Err(AskError::Busy(shard)),
+            Ok(()) => {
+                let wait = async {
+                    answer.signal.wait().await;
+                    Ok(())
+                };
+                // An error of the timer and the end of patience are the same thing here.
+                let _ = timeout(ANSWER_WITHIN, wait).await;
+                answer.body.borrow_mut().take().ok_or(AskError::Late(shard))
+            }
+        };
+        self.answers.borrow_mut().remove(&request);
+        result
+    }
+
+    /// Puts `prepared` in force on every shard.
+    ///
+    /// # Errors
+    /// What an operator is to be told; the configuration in force stays.
+    pub async fn apply(&self, prepared: Prepared) -> Result<(), String> {
+        if self.reloading.replace(true) {
+            return Err("another configuration is being put in force".to_owned());
+        }
+        let result = self.apply_alone(prepared).await;
+        self.reloading.set(false);
+        result
+    }
+
+    async fn apply_alone(&self, prepared: Prepared) -> Result<(), String> {
+        let active = self.server.active();
+        let needs = restart_required(&active.document, &prepared.document);
+        if !needs.is_empty() {
+            let list: Vec<String> = needs.iter().map(ToString::to_string).collect();
+            return Err(format!("a restart is needed: {}", list.join("; ")));
+        }
+        let stray = self.stray().await?;
+        let rules = Arc::new(active.rules.next(prepared.snapshot.clone(), stray));
+        self.applied.clear();
+        self.loader.borrow_mut().post(&self.node, &rules).map_err(|busy| busy.to_string())?;
+        let wait = async {
+            self.applied.wait().await;
+            Ok(())
+        };
+        if timeout(APPLIED_WITHIN, wait).await.is_err() {
+            return Err("a shard did not take the configuration in time".to_owned());
+        }
+        let server = self.server.clone();
+        glommio::executor().spawn_blocking(move || server.commit(&prepared, rules)).await;
+        Ok(())
+    }
+
+    /// Reads the configuration file again and puts it in force.
+    ///
+    /// # Errors
+    /// What an operator is to be told; the configuration in force stays.
+    pub async fn reload(&self) -> Result<(), String> {
+        let server = self.server.clone();
+        let prepared = glommio::executor().spawn_blocking(move || server.prepare_file()).await;
+        let prepared = prepared.map_err(|error| error.to_string())?;
+        for warning in &prepared.warnings {
+            log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_CONFIG_WARNING {warning}");
+        }
+        self.apply(prepared).await
+    }
+
+    async fn stray(&self) -> Result<Vec<Ipv4Addr>, String> {
+        let mut addresses = Vec::new();
+        for shard in 0..self.node.topology().shards {
+            match self.ask(shard, ShardCommandBody::Stray).await {
+                Ok(ShardReplyBody::Addresses(mut list)) => addresses.append(&mut list),
+                Ok(other) => return Err(format!("shard {shard} gave another answer: {other:?}")),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(addresses)
+    }
+
+    async fn receive(self: Rc<Self>) {
+        loop {
+            self.handle_requests();
+            let received =
+                self.node.receive(Lane::State, PUMP_BATCH, |from, message| self.handle(from, message));
+            if received == PUMP_BATCH {
+                glommio::timer::sleep(Duration::ZERO).await;
+            } else if let Err(error) = self.node.wait().await {
+                log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_MESH_WAIT_FAILED control node: {error}");
+                glommio::timer::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    fn handle(&self, from: NodeId, message: Message) {
+        match message {
+            Message::Reply(reply) => {
+                // An answer that nobody waits for any more came too late.
+                if let Some(answer) = self.answers.borrow().get(&reply.request) {
+                    *answer.body.borrow_mut() = Some(reply.body);
+                    answer.signal.set();
+                }
+            }
+            Message::SnapshotApplied { epoch, old } => {
+                if self.loader.borrow_mut().handle_applied(from, epoch, old) {
+                    self.applied.set();
+                }
+            }
+            other => {
+                if let Some(handler) = self.handler.borrow_mut().as_mut() {
+                    handler(from, other);
+                }
+            }
+        }
+    }
+
+    fn handle_requests(self: &Rc<Self>) {
+        for request in self.server.take_control_requests() {
+            match request {
+                ControlRequest::Stop => self.stopping.set(),
+                ControlRequest::Reload => {
+                    let control = self.clone();
+                    glommio::spawn_local(async move {
+                        log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_DYNAMIC_RECONFIGURATION initiate server reconfiguration using file: {}, after receiving SIGHUP signal or config-reload command", control.server.call.config.display());
+                        match control.reload().await {
+                            Ok(()) => log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS dynamic server reconfiguration succeeded with file: {}", control.server.call.config.display()),
+                            Err(error) => log::error!(target: "kea-dhcp4.dhcp4", "DHCP4_DYNAMIC_RECONFIGURATION_FAIL dynamic server reconfiguration failed with file: {}: {error}", control.server.call.config.display()),
+                        }
+                    })
+                    .detach();
+                }
+                ControlRequest::Refresh => {
+                    let control = self.clone();
+                    glommio::spawn_local(async move { control.refresh().await }).detach();
+                }
+            }
+        }
+    }
+
+    /// Compiles the document in force for the host as it is now.
+    async fn refresh(&self) {
+        let server = self.server.clone();
+        let prepare = move || server.prepare(server.active().document);
+        let result = match glommio::executor().spawn_blocking(prepare).await {
+            Ok(prepared) => self.apply(prepared).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = result {
+            log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_INTERFACES_REFRESH_FAILED {error}");
+        }
+    }
+
+    /// Waits until every shard has nothing parked and every row on the disk.
+    async fn drain(&self) {
+        let all = async {
+            for shard in 0..self.node.topology().shards {
+                if let Err(error) = self.ask(shard, ShardCommandBody::Drain).await {
+                    log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_DRAIN_INCOMPLETE {error}");
+                }
+            }
+            Ok(())
+        };
+        if timeout(DRAIN_WITHIN, all).await.is_err() {
+            log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_DRAIN_INCOMPLETE replies still wait for the partner");
+        }
+    }
+}
+
+impl Signal {
+    fn set(&self) {
+        self.set.set(true);
+        for waiter in self.waiters.borrow_mut().drain(..) {
+            waiter.wake();
+        }
+    }
+
+    fn clear(&self) {
+        self.set.set(false);
+    }
+
+    async fn wait(&self) {
+        poll_fn(|context| {
+            if self.set.get() {
+                return Poll::Ready(());
+            }
+            self.waiters.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}

@@ -1,0 +1,290 @@
+//! The running server as its threads see it: what is in force, and what can be asked of it.
+//!
+//! Shared by `Arc` between the main thread (which starts and stops everything), the control node (which answers
+//! commands and hands out rules) and the signal thread. Nothing of it is on the packet path.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use config::paths::Folders;
+use config::{ConfigError, Diagnostic, Document};
+use shards::Topology;
+use shards::runtime::{NodeWaker, ShardPort};
+use shards::sys::interface;
+
+use super::boot_sockets::SocketKeeper;
+use super::log_thread::LogThread;
+use crate::cli::Run;
+use crate::engine::rules::{Rules, Steering};
+use crate::policy::Snapshot;
+use crate::policy::compile::{self, Host};
+use crate::policy::interfaces::HostInterface;
+
+/// What the main thread is told.
+#[derive(Debug)]
+pub enum Notice {
+    /// SIGHUP.
+    Reload,
+    /// SIGTERM, SIGINT, or the command `shutdown`: end cleanly with this exit code.
+    Stop(u8),
+}
+
+/// What the control node is told by other threads; it looks whenever its node is woken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ControlRequest {
+    /// Read the file again and put it in force; log what comes of it.
+    Reload,
+    /// The interfaces of the host have changed: compile the document in force again.
+    Refresh,
+    /// Drain the shards, say goodbye to the partner, and return.
+    Stop,
+}
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Active {
+    /// The document.
+    pub document: Arc<Document>,
+    /// What it was compiled to.
+    pub rules: Arc<Rules>,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// A configuration that is good and not in force yet.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    /// The document.
+    pub document: Arc<Document>,
+    /// Compiled for the host as it is now.
+    pub snapshot: Arc<Snapshot>,
+    /// What was accepted and does less than it seems to.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// The running server.
+pub struct Server {
+    /// How it was called.
+    pub call: Run,
+    /// Where bare names in the file lead.
+    pub folders: Folders,
+    /// Its nodes.
+    pub topology: Topology,
+    /// How clients are spread over shards.
+    pub steering: Steering,
+    /// Letter boxes of the shards, in order.
+    pub ports: Vec<ShardPort>,
+    /// When the process started.
+    pub started: Instant,
+    /// The lease file; `None` with `persist: false`.
+    pub lease_file: Option<PathBuf>,
+    active: Mutex<Active>,
+    sockets: Mutex<SocketKeeper>,
+    logging: Mutex<LogThread>,
+    notices: mpsc::Sender<Notice>,
+    wakers: Vec<NodeWaker>,
+    control_requests: Mutex<Vec<ControlRequest>>,
+}
+
+/// What [`Server::new`] is made from.
+pub struct Parts {
+    /// How it was called.
+    pub call: Run,
+    /// Where bare names in the file lead.
+    pub folders: Folders,
+    /// Its nodes.
+    pub topology: Topology,
+    /// How clients are spread over shards.
+    pub steering: Steering,
+    /// Letter boxes of the shards, in order.
+    pub ports: Vec<ShardPort>,
+    /// When the process started.
+    pub started: Instant,
+    /// The lease file.
+    pub lease_file: Option<PathBuf>,
+    /// What is in force.
+    pub active: Active,
+    /// The log thread.
+    pub logging: LogThread,
+    /// To the main thread.
+    pub notices: mpsc::Sender<Notice>,
+    /// Wakes each node, in order.
+    pub wakers: Vec<NodeWaker>,
+}
+
+impl Server {
+    /// A server of these parts, without sockets.
+    pub fn new(parts: Parts) -> Self {
+        let sockets = Mutex::new(SocketKeeper::new(parts.steering.hash));
+        Self {
+            call: parts.call,
+            folders: parts.folders,
+            topology: parts.topology,
+            steering: parts.steering,
+            ports: parts.ports,
+            started: parts.started,
+            lease_file: parts.lease_file,
+            active: Mutex::new(parts.active),
+            sockets,
+            logging: Mutex::new(parts.logging),
+            notices: parts.notices,
+            wakers: parts.wakers,
+            control_requests: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// What is in force.
+    pub fn active(&self) -> Active {
+        lock(&self.active).clone()
+    }
+
+    /// Reads and compiles the configuration file. Takes as long as the disk takes: not for an executor's own thread.
+    ///
+    /// # Errors
+    /// What is wrong with it, with places.
+    pub fn prepare_file(&self) -> Result<Prepared, ConfigError> {
+        let (document, mut warnings) = read_document(&self.call.config)?;
+        let mut prepared = self.prepare(Arc::new(document))?;
+        warnings.append(&mut prepared.warnings);
+        Ok(Prepared { warnings, ..prepared })
+    }
+
+    /// Compiles `document` for the host as it is now, under the next epoch.
+    ///
+    /// # Errors
+    /// What is wrong with it, with places.
+    pub fn prepare(&self, document: Arc<Document>) -> Result<Prepared, ConfigError> {
+        let epoch = self.active().rules.snapshot.epoch + 1;
+        compile_for(&self.call, document, epoch, false)
+    }
+
+    /// Every shard has `rules`: they are what is in force, its sockets are opened and its loggers take over. Waits for
+    /// shards: not for an executor's own thread.
+    pub fn commit(&self, prepared: &Prepared, rules: Arc<Rules>) {
+        let active = Active { document: prepared.document.clone(), rules, since: Instant::now() };
+        lock(&self.logging).set_tree(super::boot_loggers::tree(
+            &prepared.document.loggers,
+            &self.folders,
+            self.call.debug,
+        ));
+        lock(&self.sockets).apply(&prepared.snapshot, &self.ports);
+        *lock(&self.active) = active;
+    }
+
+    /// Opens what could not be opened before.
+    pub fn retry_sockets(&self) {
+        let snapshot = self.active().rules.snapshot.clone();
+        lock(&self.sockets).apply(&snapshot, &self.ports);
+    }
+
+    /// What could not be opened.
+    pub fn socket_errors(&self) -> Vec<String> {
+        lock(&self.sockets).errors().to_vec()
+    }
+
+    /// How many sockets are open.
+    pub fn sockets_open(&self) -> usize {
+        lock(&self.sockets).open()
+    }
+
+    /// How queries find their shard, for `status-get`.
+    pub fn steering_text(&self) -> String {
+        match lock(&self.sockets).user_space_steering() {
+            None => "kernel".to_owned(),
+            Some(cause) => format!("user space: {cause}"),
+        }
+    }
+
+    /// Log messages dropped because a queue was full.
+    pub fn log_messages_dropped(&self) -> u64 {
+        lock(&self.logging).dropped()
+    }
+
+    /// Asks the main thread for a clean end with `exit_code`.
+    pub fn shut_down(&self, exit_code: u8) {
+        // Without a main thread the process has ended already.
+        let _ = self.notices.send(Notice::Stop(exit_code));
+    }
+
+    /// Tells the control node.
+    pub fn tell_control(&self, request: ControlRequest) {
+        lock(&self.control_requests).push(request);
+        if let Some(control) = self.wakers.get(usize::from(self.topology.control().0)) {
+            control.wake();
+        }
+    }
+
+    /// For the control node: what it was told since it last asked.
+    pub fn take_control_requests(&self) -> Vec<ControlRequest> {
+        std::mem::take(&mut *lock(&self.control_requests))
+    }
+
+    /// Whether an interface that the configuration names has come, or one in use has changed.
+    pub fn interfaces_changed(&self) -> bool {
+        let active = self.active();
+        let epoch = active.rules.snapshot.epoch;
+        compile_for(&self.call, active.document, epoch, false)
+            .is_ok_and(|prepared| prepared.snapshot.interfaces != active.rules.snapshot.interfaces)
+    }
+
+    /// Puts the loggers of a server that is already gone aside; the last thing that is done with it.
+    pub fn into_logging(self) -> LogThread {
+        self.logging.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a `Dhcp4` file.
+///
+/// # Errors
+/// What is wrong with it, with places.
+pub fn read_document(file: &std::path::Path) -> Result<(Document, Vec<Diagnostic>), ConfigError> {
+    let loaded = config::load_dhcp4(&file.to_string_lossy())?;
+    Ok((loaded.document, loaded.warnings))
+}
+
+/// Compiles `document` for this host. `must_exist` makes a missing interface an error (`-T`).
+///
+/// # Errors
+/// What is wrong with it, with places.
+pub fn compile_for(
+    call: &Run,
+    document: Arc<Document>,
+    epoch: u64,
+    must_exist: bool,
+) -> Result<Prepared, ConfigError> {
+    let interfaces = host_interfaces();
+    let host = Host {
+        interfaces: &interfaces,
+        interfaces_must_exist: must_exist,
+        epoch,
+        server_port: call.server_port,
+        forced_client_port: call.client_port,
+    };
+    let compiled = compile::compile(&document, &host)?;
+    Ok(Prepared { document, snapshot: Arc::new(compiled.snapshot), warnings: compiled.warnings })
+}
+
+/// The host's interfaces as the policy sees them; none where they cannot be listed.
+pub fn host_interfaces() -> Vec<HostInterface> {
+    let list = interface::list().unwrap_or_else(|error| {
+        log::error!(target: "kea-dhcp4.dhcpsrv", "TANDEM_INTERFACES_UNKNOWN the interfaces cannot be listed: {error}");
+        Vec::new()
+    });
+    list.into_iter()
+        .map(|found| HostInterface {
+            ifindex: found.ifindex,
+            name: found.name,
+            mac: found.mac,
+            addresses: found.addresses,
+            up: found.up && found.running,
+            loopback: found.loopback,
+        })
+        .collect()
+}
+
+/// A value is whole between two statements of its owner, so what a panicking thread left is usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
