@@ -493,3 +493,217 @@ pub mod request {
         json::to_vec(&Value::Object(members))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<HaCommand, Reply> {
+        HaCommand::parse(&Envelope::parse(body.as_bytes()).unwrap()).expect("a command of the HA machine")
+    }
+
+    #[test]
+    fn requests_are_written_in_the_superset_dialect() {
+        for (body, expected) in [
+            (
+                request::heartbeat("server2"),
+                r#"{ "arguments": { "server-name": "server2" }, "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#,
+            ),
+            (
+                request::dhcp_disable(60),
+                r#"{ "arguments": { "max-period": 60, "origin": "ha-partner", "origin-id": 2000 }, "command": "dhcp-disable", "service": [ "dhcp4" ] }"#,
+            ),
+            (
+                request::dhcp_enable(),
+                r#"{ "arguments": { "origin": "ha-partner", "origin-id": 2000 }, "command": "dhcp-enable", "service": [ "dhcp4" ] }"#,
+            ),
+            (
+                request::lease_page(PageRequest { after: None, limit: 10000 }),
+                r#"{ "arguments": { "from": "start", "limit": 10000 }, "command": "lease4-get-page", "service": [ "dhcp4" ] }"#,
+            ),
+            (
+                request::sync_complete_notify("server2"),
+                r#"{ "arguments": { "origin": 2000, "origin-id": 2000, "server-name": "server2" }, "command": "ha-sync-complete-notify", "service": [ "dhcp4" ] }"#,
+            ),
+            (request::status_get(), r#"{ "command": "status-get", "service": [ "dhcp4" ] }"#),
+        ] {
+            assert_eq!(String::from_utf8(body).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn commands_are_read_in_both_dialects() {
+        use HaCommand as C;
+        for (body, expected) in [
+            (r#"{"command": "ha-heartbeat", "service": ["dhcp4"]}"#, C::Heartbeat { server_name: None }),
+            (r#"{"command": "ha-heartbeat", "arguments": null}"#, C::Heartbeat { server_name: None }),
+            (
+                r#"{"command": "ha-heartbeat", "service": ["dhcp6"], "arguments": {"server-name": "server1"}}"#,
+                C::Heartbeat { server_name: Some("server1".into()) },
+            ),
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": 60, "origin": "ha-partner"}}"#,
+                C::DhcpDisable { origin: Origin::Partner, max_period_s: Some(60) },
+            ),
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": 60, "origin": "ha-partner", "origin-id": 2001}}"#,
+                C::DhcpDisable { origin: Origin::Id(2001), max_period_s: Some(60) },
+            ),
+            (r#"{"command": "dhcp-disable"}"#, C::DhcpDisable { origin: Origin::User, max_period_s: None }),
+            (
+                r#"{"command": "dhcp-enable", "arguments": {"origin": 2000}}"#,
+                C::DhcpEnable { origin: Origin::Id(2000) },
+            ),
+            (
+                r#"{"command": "ha-sync-complete-notify"}"#,
+                C::SyncCompleteNotify { origin_id: None, server_name: None },
+            ),
+            (
+                r#"{"command": "ha-sync-complete-notify", "arguments": {"origin": 2000, "server-name": "a"}}"#,
+                C::SyncCompleteNotify { origin_id: Some(2000), server_name: Some("a".into()) },
+            ),
+            (
+                r#"{"command": "ha-maintenance-notify", "arguments": {"cancel": false, "state": "ready"}}"#,
+                C::MaintenanceNotify { cancel: false },
+            ),
+            (r#"{"command": "ha-reset"}"#, C::Reset { server_name: None }),
+            (r#"{"command": "ha-continue"}"#, C::Continue),
+            (
+                r#"{"command": "ha-sync", "arguments": {"server-name": "b", "max-period": 9}}"#,
+                C::Sync { server_name: "b".into(), max_period_s: Some(9) },
+            ),
+        ] {
+            assert_eq!(parse(body).unwrap(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_answered_with_result_1() {
+        for (body, text) in [
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": 0}}"#,
+                "'max-period' must be positive integer",
+            ),
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": -1}}"#,
+                "'max-period' must be positive integer",
+            ),
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": "1"}}"#,
+                "'max-period' argument must be a number",
+            ),
+            (
+                r#"{"command": "dhcp-disable", "arguments": {"max-period": 1.0}}"#,
+                "'max-period' argument must be a number",
+            ),
+            (
+                r#"{"command": "dhcp-enable", "arguments": {"origin": "foo"}}"#,
+                "invalid value used for 'origin' parameter: foo",
+            ),
+            (
+                r#"{"command": "dhcp-enable", "arguments": {"origin-id": "x"}}"#,
+                "'origin-id' argument must be a number",
+            ),
+            (
+                r#"{"command": "dhcp-enable", "arguments": []}"#,
+                "arguments in the 'dhcp-enable' command are not a map",
+            ),
+            (
+                r#"{"command": "ha-heartbeat", "arguments": {"server-name": 1}}"#,
+                "'server-name' must be a string",
+            ),
+            (
+                r#"{"command": "ha-maintenance-notify"}"#,
+                "'cancel' is mandatory for the 'ha-maintenance-notify' command",
+            ),
+            (r#"{"command": "ha-sync"}"#, "'server-name' is mandatory for the 'ha-sync' command"),
+        ] {
+            assert_eq!(parse(body).unwrap_err(), Reply::error(text), "{body}");
+        }
+        assert!(HaCommand::parse(&Envelope::parse(br#"{"command": "config-get"}"#).unwrap()).is_none());
+    }
+
+    #[test]
+    fn bodies_that_are_no_commands_are_told_apart() {
+        for (body, text) in [
+            ("", "NULL command parameter"),
+            ("[]", "invalid command: expected map"),
+            (r#"{"command": "a", "extra": 1}"#, "Received command contains unsupported parameter 'extra'"),
+            (r#"{"command": 7}"#, "'command' parameter is not a string"),
+        ] {
+            match Envelope::parse(body.as_bytes()) {
+                Err(EnvelopeError::Refused(reply)) => assert_eq!(reply, Reply::error(text), "{body}"),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        for body in ["{", "{\"command\": \"a\"} x", "{\"command\": \"\\u0100\"}"] {
+            assert!(matches!(Envelope::parse(body.as_bytes()), Err(EnvelopeError::Json(_))), "{body}");
+        }
+    }
+
+    #[test]
+    fn page_requests_are_read_as_3_4_says() {
+        let read = |arguments: &str| {
+            let body = format!(r#"{{"command": "lease4-get-page", "arguments": {arguments}}}"#);
+            PageRequest::parse(&Envelope::parse(body.as_bytes()).unwrap())
+                .map_err(|reply| reply.text.unwrap())
+        };
+        assert_eq!(read(r#"{"from": "start", "limit": 1}"#), Ok(PageRequest { after: None, limit: 1 }));
+        let after = Some(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(
+            read(r#"{"from": "10.0.0.1", "limit": 4294967295}"#),
+            Ok(PageRequest { after, limit: u32::MAX })
+        );
+        for (arguments, text) in [
+            (r#"{"limit": 1}"#, "'from' parameter not specified"),
+            (r#"{"from": "start"}"#, "'limit' parameter not specified"),
+            (r#"{"from": "start", "limit": "1"}"#, "'limit' parameter must be a number"),
+            (
+                r#"{"from": "x", "limit": 1}"#,
+                "'from' parameter value is neither 'start' keyword nor a valid IPv4 address",
+            ),
+            (r#"{"from": "::", "limit": 1}"#, "'from' parameter value :: is not an IPv4 address"),
+            (
+                r#"{"from": "start", "limit": 0}"#,
+                "page size of retrieved leases must be between 1 and 4294967295",
+            ),
+        ] {
+            assert_eq!(read(arguments), Err(text.to_owned()), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn replies_are_read_as_2_5_says_and_update_outcomes_as_5_4_says() {
+        use UpdateOutcome::{Acked, Conflict, Failed};
+        for (body, result, outcome) in [
+            (r#"[ { "result": 0 } ]"#, Some(0), Acked),
+            (r#"[ { "result": 3, "text": "IPv4 lease not found.", "x": 1 } ]"#, Some(3), Acked),
+            (r#"[ { "result": 0 }, { "result": 1 } ]"#, Some(0), Acked),
+            (r#"[ { "result": 4, "text": "no" } ]"#, Some(4), Conflict),
+            (r#"[ { "result": 1, "text": "unable to forward" } ]"#, Some(1), Failed),
+            (r#"[ { "result": 2 } ]"#, Some(2), Failed),
+            (r#"{ "result": 0, "text": "object" }"#, None, Failed),
+            ("[]", None, Failed),
+            ("[ 1 ]", None, Failed),
+            ("", None, Failed),
+            ("7", None, Failed),
+            (r#"[ { "result": "0" } ]"#, None, Failed),
+            (r#"[ { "text": "none" } ]"#, None, Failed),
+            (r#"[ { "result": 0.0 } ]"#, None, Failed),
+        ] {
+            assert_eq!(Reply::parse(body.as_bytes()).ok().map(|reply| reply.result), result, "{body}");
+            assert_eq!(lease_update_outcome(body.as_bytes()), outcome, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_reply_on_http_is_an_array_of_one_object() {
+        let reply =
+            Reply::success("HA peer status returned.").with_arguments(json!({ "scopes": ["server1"] }));
+        assert_eq!(
+            String::from_utf8(reply.to_http_body()).unwrap(),
+            r#"[ { "arguments": { "scopes": [ "server1" ] }, "result": 0, "text": "HA peer status returned." } ]"#
+        );
+        assert_eq!(Reply::parse(&reply.to_http_body()).unwrap(), reply);
+    }
+}

@@ -82,10 +82,13 @@ enum Shape {
 
 /// Keys in alphabetical order, as Kea emits them.
 fn write_lease(lease: &Lease, shape: Shape, output: &mut Vec<u8>) {
-    let hide_released =
-        lease.state == LeaseState::Released && matches!(shape, Shape::Listing(Listing::WithoutReleased));
-    let (state, valid_lifetime) =
-        if hide_released { (LeaseState::Default, 0) } else { (lease.state, lease.valid_lifetime) };
+    let released = lease.state == LeaseState::Released;
+    // Where state 3 is not understood, a released lease is an expired one; a deletion never needs to say it.
+    let (state, valid_lifetime) = match shape {
+        Shape::Listing(Listing::WithoutReleased) if released => (LeaseState::Default, 0),
+        Shape::Replication(UpdateKind::Delete) if released => (LeaseState::Default, lease.valid_lifetime),
+        Shape::Listing(_) | Shape::Replication(_) => (lease.state, lease.valid_lifetime),
+    };
     output.extend_from_slice(b"{ ");
     if !lease.client_id.is_empty() {
         output.extend_from_slice(b"\"client-id\": ");
@@ -488,4 +491,242 @@ fn plain_hex(text: &str) -> Option<Vec<u8>> {
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Subnet 1 is 10.99.1.0/24 with a lifetime of 600 s.
+    struct OneSubnet;
+
+    impl SubnetDirectory for OneSubnet {
+        fn subnet(&self, id: u32, address: Ipv4Addr) -> Option<(u32, bool)> {
+            (id == 1).then(|| (600, address.octets()[..3] == [10, 99, 1]))
+        }
+
+        fn subnet_of(&self, address: Ipv4Addr) -> Option<u32> {
+            (address.octets()[..3] == [10, 99, 1]).then_some(1)
+        }
+    }
+
+    fn lease() -> Lease {
+        Lease {
+            address: Ipv4Addr::new(10, 99, 1, 1),
+            subnet_id: 1,
+            pool_id: 0,
+            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 2]),
+            client_id: SmallBytes::new(&[1, 2, 0, 0, 0, 0, 2]),
+            valid_lifetime: 600,
+            cltt: 1_795_334_552,
+            state: LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: SmallBytes::new(b"myhost"),
+            user_context: None,
+        }
+    }
+
+    fn request(kind: UpdateKind, lease: &Lease) -> String {
+        let mut output = Vec::new();
+        write_update_request(kind, lease, &mut output);
+        String::from_utf8(output).unwrap()
+    }
+
+    fn update(body: &str) -> Result<LeaseUpdate, Reply> {
+        LeaseUpdate::parse(&Envelope::parse(body.as_bytes()).unwrap(), 1_000_000, &OneSubnet)
+    }
+
+    #[test]
+    fn updates_and_deletions_are_the_requests_kea_sends() {
+        assert_eq!(
+            request(UpdateKind::Update, &lease()),
+            r#"{ "arguments": { "client-id": "01:02:00:00:00:00:02", "expire": 1795335152, "force-create": true, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "myhost", "hw-address": "02:00:00:00:00:02", "ip-address": "10.99.1.1", "origin": "ha-partner", "state": 0, "subnet-id": 1, "valid-lft": 600 }, "command": "lease4-update", "service": [ "dhcp4" ] }"#
+        );
+        let declined = Lease {
+            hwaddr: SmallBytes::empty(),
+            client_id: SmallBytes::empty(),
+            hostname: SmallBytes::empty(),
+            state: LeaseState::Declined,
+            pool_id: 9,
+            ..lease()
+        };
+        assert_eq!(
+            request(UpdateKind::Delete, &declined),
+            r#"{ "arguments": { "expire": 1795335152, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "", "hw-address": "", "ip-address": "10.99.1.1", "origin": "ha-partner", "pool-id": 9, "state": 1, "subnet-id": 1, "valid-lft": 600 }, "command": "lease4-del", "service": [ "dhcp4" ] }"#
+        );
+    }
+
+    #[test]
+    fn a_page_is_the_answer_kea_gives() {
+        let page = |leases: &[Lease], listing| {
+            let mut output = Vec::new();
+            write_page_reply(leases.iter(), listing, &mut output);
+            String::from_utf8(output).unwrap()
+        };
+        assert_eq!(
+            page(&[], Listing::AsStored),
+            r#"[ { "arguments": { "count": 0, "leases": [  ] }, "result": 3, "text": "0 IPv4 lease(s) found." } ]"#
+        );
+        let released = Lease { state: LeaseState::Released, client_id: SmallBytes::empty(), ..lease() };
+        let one = |state, lifetime| {
+            format!(
+                r#"[ {{ "arguments": {{ "count": 1, "leases": [ {{ "cltt": 1795334552, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "myhost", "hw-address": "02:00:00:00:00:02", "ip-address": "10.99.1.1", "state": {state}, "subnet-id": 1, "valid-lft": {lifetime} }} ] }}, "result": 0, "text": "1 IPv4 lease(s) found." }} ]"#
+            )
+        };
+        assert_eq!(page(std::slice::from_ref(&released), Listing::AsStored), one(3, 600));
+        assert_eq!(
+            page(&[released], Listing::WithoutReleased),
+            one(0, 0),
+            "6.4: expired for an older partner"
+        );
+    }
+
+    #[test]
+    fn byte_strings_and_contexts_come_back_unchanged() {
+        let mut sent = lease();
+        sent.hostname = SmallBytes::new(b"\xc3\xa9\"x");
+        sent.user_context = Some(br#"{ "ISC": { "a": "\"\u00c3" } }"#.to_vec().into_boxed_slice());
+        sent.valid_lifetime = shards::partition::lease::INFINITE_LIFETIME;
+        let text = request(UpdateKind::Update, &sent);
+        assert!(text.is_ascii() && text.contains(r"\u00c3\u00a9\"));
+        assert_eq!(update(&text), Ok(LeaseUpdate { lease: sent, force_create: true }));
+    }
+
+    #[test]
+    fn a_context_that_is_no_map_is_left_out() {
+        for context in [&b"{"[..], b"[1]", b"{} x", b"", b"\xff"] {
+            let broken = Lease { user_context: Some(context.into()), ..lease() };
+            assert_eq!(request(UpdateKind::Update, &broken), request(UpdateKind::Update, &lease()));
+        }
+        let raw = Lease { user_context: Some(b"{ \"a\": \"\xe9\" }".to_vec().into()), ..lease() };
+        assert!(request(UpdateKind::Update, &raw).contains(r#""user-context": { "a": "\u00e9" }"#));
+    }
+
+    /// D4 and 3.0: (what is changed in a good update, result code, or `None` where it is taken).
+    #[test]
+    fn updates_are_checked_field_by_field() {
+        let good = request(UpdateKind::Update, &lease());
+        for (from, to, result) in [
+            ("", "", None),
+            (r#""state": 0"#, r#""state": 3"#, None),
+            (r#""state": 0"#, r#""state": 4"#, Some(1)),
+            (r#""state": 0"#, r#""state": 9"#, Some(1)),
+            (r#""hw-address": "02:00:00:00:00:02", "#, "", Some(1)),
+            (r#""02:00:00:00:00:02""#, r#""2:0:0:0:0:F""#, None),
+            (r#""02:00:00:00:00:02""#, r#""02-00-00-00-00-02""#, Some(1)),
+            (r#""02:00:00:00:00:02""#, r#""""#, None),
+            (r#""01:02:00:00:00:00:02""#, r#""0102""#, None),
+            (r#""01:02:00:00:00:00:02""#, r#""01""#, Some(1)),
+            (r#""01:02:00:00:00:00:02""#, r#""""#, Some(1)),
+            (r#""expire": 1795335152"#, r#""expire": 0"#, Some(1)),
+            (r#""expire": 1795335152"#, r#""expire": 599"#, Some(1)),
+            (r#""expire": 1795335152"#, r#""expire": 601"#, None),
+            (r#""expire": 1795335152"#, r#""expire": 1.5"#, Some(1)),
+            (r#""expire": 1795335152, "#, "", None),
+            (r#""subnet-id": 1"#, r#""subnet-id": 7"#, Some(4)),
+            (r#""subnet-id": 1, "#, "", None),
+            (r#""10.99.1.1""#, r#""10.98.1.1""#, Some(4)),
+            (r#""10.99.1.1""#, r#""::1""#, Some(1)),
+            (r#""fqdn-fwd": false"#, r#""fqdn-fwd": 0"#, Some(1)),
+            (r#""hostname": "myhost""#, r#""hostname": "", "user-context": []"#, Some(1)),
+            (r#""fqdn-rev": false, "hostname": "myhost""#, r#""fqdn-rev": true, "hostname": """#, Some(1)),
+            (r#""valid-lft": 600"#, r#""valid-lft": 4294967296"#, Some(1)),
+            (r#""origin": "ha-partner""#, r#""unheard": [1]"#, None),
+        ] {
+            let body = good.replace(from, to);
+            assert!(from.is_empty() || body != good, "{from}");
+            assert_eq!(update(&body).err().map(|reply| reply.result), result, "{to}");
+        }
+        let nobody = good
+            .replace(r#""01:02:00:00:00:00:02""#, r#""0102""#)
+            .replace(r#""client-id": "0102", "#, "")
+            .replace(r#""02:00:00:00:00:02""#, r#""""#);
+        assert_eq!(update(&nobody).unwrap_err().result, 1);
+        assert!(update(&nobody.replace(r#""state": 0"#, r#""state": 1"#)).is_ok());
+    }
+
+    #[test]
+    fn defaults_of_an_update_are_the_subnet_s_and_now() {
+        let body = r#"{ "command": "lease4-update", "arguments": { "ip-address": "10.99.1.5", "hw-address": "02:00:00:00:00:05", "hostname": "UPPER.Example.", "comment": "hand made" } }"#;
+        let LeaseUpdate { lease, force_create } = update(body).unwrap();
+        assert_eq!(
+            (lease.subnet_id, lease.valid_lifetime, lease.cltt, force_create),
+            (1, 600, 1_000_000, false)
+        );
+        assert_eq!(lease.hostname.as_slice(), b"upper.example.");
+        assert_eq!(lease.user_context.as_deref(), Some(&br#"{ "comment": "hand made" }"#[..]));
+    }
+
+    #[test]
+    fn a_malformed_lease_of_a_page_is_skipped_and_still_moves_the_page_on() {
+        let good = r#"{ "cltt": 5, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "", "hw-address": "02:00:00:00:00:06", "ip-address": "10.0.0.1", "state": 0, "subnet-id": 99, "valid-lft": 600 }"#;
+        for (from, to) in [
+            (r#""cltt": 5"#, r#""cltt": 0"#),
+            (r#""cltt": 5, "#, ""),
+            (r#""fqdn-rev": false, "#, ""),
+            (r#""hostname": "", "#, ""),
+            (r#""state": 0, "#, ""),
+            (r#""subnet-id": 99"#, r#""subnet-id": 0"#),
+            (r#""valid-lft": 600"#, r#""valid-lft": "600""#),
+            (r#""state": 0"#, r#""state": 4"#),
+            (r#""valid-lft": 600"#, r#""pool-id": 0, "valid-lft": 600"#),
+        ] {
+            let bad = good.replace(from, to).replace("10.0.0.1", "10.0.0.2");
+            let body = format!(r#"[ {{ "arguments": {{ "leases": [ {good}, {bad}, 7 ] }}, "result": 0 }} ]"#);
+            let page = Page::parse(body.as_bytes()).unwrap();
+            assert_eq!((page.leases.len(), page.received, page.skipped.len()), (1, 3, 2), "{to}");
+            assert_eq!(page.last, Some(Ipv4Addr::new(10, 0, 0, 2)), "{to}");
+            assert_eq!(page.leases[0].subnet_id, 99, "an unknown subnet is not checked");
+        }
+        for body in [r#"[ { "result": 0 } ]"#, r#"[ { "result": 3, "arguments": { "count": 0 } } ]"#, "[]"] {
+            assert!(Page::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    fn any_lease() -> impl Strategy<Value = Lease> {
+        let identity =
+            (proptest::collection::vec(any::<u8>(), 1..20), proptest::collection::vec(any::<u8>(), 2..40));
+        (any::<u8>(), identity, any::<u32>(), 1u64..1 << 40, 0u32..4, "[a-z0-9.\\-]{0,30}").prop_map(
+            |(host, (hwaddr, client_id), valid_lifetime, cltt, state, hostname)| Lease {
+                address: Ipv4Addr::new(10, 99, 1, host),
+                hwaddr: SmallBytes::new(&hwaddr),
+                client_id: SmallBytes::new(&client_id),
+                valid_lifetime,
+                cltt,
+                state: [
+                    LeaseState::Default,
+                    LeaseState::Declined,
+                    LeaseState::ExpiredReclaimed,
+                    LeaseState::Released,
+                ][state as usize],
+                hostname: SmallBytes::new(hostname.as_bytes()),
+                ..lease()
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn every_lease_comes_back_in_both_dialects(lease in any_lease()) {
+            let sent = LeaseUpdate { lease: lease.clone(), force_create: true };
+            prop_assert_eq!(update(&request(UpdateKind::Update, &lease)), Ok(sent));
+            let mut page = Vec::new();
+            write_page_reply([&lease].into_iter(), Listing::AsStored, &mut page);
+            prop_assert_eq!(Page::parse(&page).unwrap().leases, [lease.clone()]);
+            prop_assert_eq!(&listing_value(&lease)["ip-address"], &Value::from(lease.address.to_string()));
+        }
+
+        #[test]
+        fn a_damaged_page_never_panics(lease in any_lease(), at in 0usize..400, octet in any::<u8>()) {
+            let mut page = Vec::new();
+            write_page_reply([&lease, &lease].into_iter(), Listing::WithoutReleased, &mut page);
+            if let Some(place) = page.get_mut(at) {
+                *place = octet;
+            }
+            let _ = Page::parse(&page);
+        }
+    }
 }

@@ -237,6 +237,7 @@ fn parse_head(input: &[u8]) -> Result<Option<ParsedHead>, ClientError> {
     let head_octets = match parsed.parse(input) {
         Ok(httparse::Status::Complete(octets)) => octets,
         Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::Version) if b"HTTP/2.0 ".starts_with(input) => return Ok(None),
         // HTTP/2.0 in the status line of an HTTP/1 response is accepted (ha-protocol 2.5).
         Err(httparse::Error::Version) if input.starts_with(b"HTTP/2.0 ") => {
             patched = [b"HTTP/1.0 ", &input[9..]].concat();
@@ -284,4 +285,147 @@ fn deadline(now_ns: u64, timeout_ms: u64) -> Option<u64> {
 
 fn after_ms(now_ns: u64, ms: u64) -> u64 {
     now_ns.saturating_add(ms.saturating_mul(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    fn target() -> Target {
+        Target { host: "10.99.0.2".into(), auth: None }
+    }
+
+    fn sent() -> ClientConnection {
+        let mut connection = ClientConnection::new(0, target());
+        connection.send(0, b"{}", 10_000, &mut Vec::new());
+        connection
+    }
+
+    /// Feeds a response in pieces, then the end of the connection.
+    fn receive(input: &[u8], step: usize) -> Result<Option<Response>, ClientError> {
+        let mut connection = sent();
+        for piece in input.chunks(step) {
+            if let Some(response) = connection.handle_bytes(1, piece)? {
+                return Ok(Some(response));
+            }
+        }
+        connection.handle_end()
+    }
+
+    #[test]
+    fn a_request_is_byte_for_byte_kea_s() {
+        let body = b"{ \"command\": \"ha-heartbeat\", \"service\": [ \"dhcp4\" ] }";
+        let mut output = Vec::new();
+        let auth = Some(BasicAuth::new("hauser", "secret"));
+        write_request(&Target { auth, ..target() }, body, &mut output);
+        assert_eq!(
+            String::from_utf8(output).unwrap(),
+            "POST / HTTP/1.1\r\nHost: 10.99.0.2\r\nAuthorization: Basic aGF1c2VyOnNlY3JldA==\r\n\
+             Content-Length: 53\r\nContent-Type: application/json\r\n\r\n\
+             { \"command\": \"ha-heartbeat\", \"service\": [ \"dhcp4\" ] }"
+        );
+    }
+
+    #[test]
+    fn responses_are_taken_at_least_as_leniently_as_by_kea() {
+        let body = |status, text: &str| Ok(Some(Response { status, body: text.as_bytes().to_vec() }));
+        for (label, input, expected) in [
+            ("plain", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("error status", "HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n[]", body(500, "[]")),
+            ("lower case", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", body(200, "[]")),
+            ("1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("2.0", "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("no phrase", "HTTP/1.1 200\r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("empty phrase", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n[]", body(200, "[]")),
+            ("no length", "HTTP/1.1 200 OK\r\n\r\n[]", body(200, "[]")),
+            (
+                "chunked",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n",
+                body(200, "[]"),
+            ),
+            (
+                "interim",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+                body(200, "[]"),
+            ),
+            ("empty", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", body(200, "")),
+            ("nothing", "", Err(ClientError::Closed)),
+            ("cut head", "HTTP/1.1 200 OK\r\nCont", Err(ClientError::Closed)),
+            ("cut body", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[]", Err(ClientError::Closed)),
+            (
+                "cut chunk",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[",
+                Err(ClientError::Closed),
+            ),
+            ("no HTTP", "SSH-2.0-OpenSSH\r\n", Err(ClientError::Malformed)),
+            ("bad length", "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n[]", Err(ClientError::Malformed)),
+            (
+                "too large",
+                "HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n",
+                Err(ClientError::TooLarge),
+            ),
+        ] {
+            for step in [1, 5, 1000] {
+                assert_eq!(receive(input.as_bytes(), step), expected, "{label} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_connection_is_used_again_until_it_has_been_idle_too_long() {
+        let mut connection = sent();
+        assert!(!connection.is_usable(0) && !connection.may_retry(), "a fresh connection is not retried");
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]";
+        assert!(connection.handle_bytes(SECOND_NS, answer).unwrap().is_some());
+        assert!(connection.is_usable(25 * SECOND_NS) && !connection.is_usable(26 * SECOND_NS));
+        connection.send(2 * SECOND_NS, b"{}", 10_000, &mut Vec::new());
+        assert!(connection.may_retry(), "the partner may just have closed it");
+        connection.handle_bytes(2 * SECOND_NS, b"HTTP/1.1 2").unwrap();
+        assert!(!connection.may_retry(), "an answer has begun");
+        assert_eq!(connection.handle_end(), Err(ClientError::Closed));
+        assert!(connection.is_dead());
+    }
+
+    #[test]
+    fn a_response_that_closes_or_is_followed_by_more_ends_the_connection() {
+        for input in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]",
+            "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]HTTP/1.1 200 OK\r\n",
+        ] {
+            let mut connection = sent();
+            assert!(connection.handle_bytes(1, input.as_bytes()).unwrap().is_some());
+            assert!(connection.is_dead(), "{input}");
+        }
+        let mut idle = ClientConnection::new(0, target());
+        assert_eq!(idle.handle_bytes(1, b"HTTP"), Err(ClientError::Unsolicited));
+    }
+
+    #[test]
+    fn the_answer_s_timer_restarts_when_bytes_move() {
+        let mut connection = sent();
+        assert_eq!(connection.next_timeout(), Some(10 * SECOND_NS));
+        connection.handle_bytes(9 * SECOND_NS, b"HTTP").unwrap();
+        assert_eq!(connection.handle_timeout(18 * SECOND_NS), Ok(()));
+        assert_eq!(connection.handle_timeout(19 * SECOND_NS), Err(ClientError::TimedOut));
+        assert!(connection.is_dead() && connection.next_timeout().is_none());
+        let mut patient = ClientConnection::new(0, target());
+        patient.send(0, b"{}", 0, &mut Vec::new());
+        assert_eq!(patient.next_timeout(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(tail in proptest::collection::vec(any::<u8>(), 0..200), step in 1usize..40) {
+            let _ = receive(&tail, step);
+            let mut response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            response.extend_from_slice(&tail);
+            let _ = receive(&response, step);
+        }
+    }
 }

@@ -239,6 +239,8 @@ fn parse_head(input: &[u8], body_octets_max: usize) -> Result<Option<(usize, Hea
     let head_octets = match parsed.parse(input) {
         Ok(httparse::Status::Complete(octets)) => octets,
         Ok(httparse::Status::Partial) => return Ok(None),
+        // The version may not be whole yet.
+        Err(httparse::Error::Version) if !input.contains(&b'\n') => return Ok(None),
         // Another HTTP version is answered as HTTP/1.0 (ha-protocol 2.4): read it as if it said so.
         Err(httparse::Error::Version) => {
             patched = as_http_1_0(input).ok_or_else(|| bad(0))?;
@@ -373,4 +375,229 @@ fn write_response(
 
 fn after_ms(now_ns: u64, ms: u64) -> u64 {
     now_ns.saturating_add(ms.saturating_mul(1_000_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 22 Nov 2026 08:02:23 UTC.
+    const WALL_S: u64 = 1_795_334_543;
+    const HEARTBEAT: &str = "{ \"command\": \"ha-heartbeat\" }";
+
+    fn post(version: &str, headers: &str, body: &str) -> Vec<u8> {
+        format!("POST / {version}\r\n{headers}\r\n{body}").into_bytes()
+    }
+
+    fn json_headers(body: &str) -> String {
+        format!("Host: 10.99.0.2\r\nContent-Length: {}\r\nContent-Type: application/json\r\n", body.len())
+    }
+
+    /// Feeds `input` in pieces of `step`, answers every request with `{}`; returns bodies, output and closing.
+    fn serve(input: &[u8], step: usize) -> (Vec<Vec<u8>>, String, bool) {
+        let mut connection = ServerConnection::with_body_limit(0, 4096);
+        let (mut bodies, mut output) = (Vec::new(), Vec::new());
+        for piece in input.chunks(step) {
+            let mut request = connection.handle_bytes(1, WALL_S, piece, &mut output);
+            while let Some(received) = request {
+                bodies.push(received.body);
+                connection.respond(1, WALL_S, 200, b"{}", &mut output);
+                request = connection.poll_request(WALL_S, &mut output);
+            }
+        }
+        (bodies, String::from_utf8(output).unwrap(), connection.is_closing())
+    }
+
+    fn status_line(output: &str) -> &str {
+        output.split("\r\n").next().unwrap_or("")
+    }
+
+    #[test]
+    fn a_response_is_byte_for_byte_kea_s() {
+        let (_, output, closing) = serve(&post("HTTP/1.1", &json_headers(HEARTBEAT), HEARTBEAT), 9999);
+        assert_eq!(
+            output,
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\
+             Date: Sun, 22 Nov 2026 08:02:23 GMT\r\n\r\n{}"
+        );
+        assert!(!closing);
+    }
+
+    #[test]
+    fn requests_are_accepted_or_refused_as_2_4_says_however_they_are_cut() {
+        let length = HEARTBEAT.len();
+        let plain = format!("Content-Length: {length}\r\n");
+        let json = "Content-Type: application/json\r\n";
+        let good = json_headers(HEARTBEAT);
+        let chunked = format!("{length:x}\r\n{HEARTBEAT}\r\n0\r\n\r\n");
+        let ok = "HTTP/1.1 200 OK";
+        let old = "HTTP/1.0 200 OK";
+        let bad = "HTTP/1.1 400 Bad Request";
+        for (label, input, line, closing) in [
+            ("as Kea", post("HTTP/1.1", &good, HEARTBEAT), ok, false),
+            ("no Host", post("HTTP/1.1", &format!("{plain}{json}"), HEARTBEAT), ok, false),
+            ("upper case", post("HTTP/1.1", &good.to_uppercase(), HEARTBEAT), ok, false),
+            ("charset", post("HTTP/1.1", &good.replace("json", "json; charset=utf-8"), HEARTBEAT), ok, false),
+            (
+                "chunked",
+                post("HTTP/1.1", &format!("{json}Transfer-Encoding: chunked\r\n"), &chunked),
+                ok,
+                false,
+            ),
+            ("expect", post("HTTP/1.1", &format!("{good}Expect: 100-continue\r\n"), HEARTBEAT), ok, false),
+            ("line feeds alone", good_with_line_feeds(&good), ok, false),
+            ("close", post("HTTP/1.1", &format!("{good}Connection: close\r\n"), HEARTBEAT), ok, true),
+            ("1.0", post("HTTP/1.0", &good, HEARTBEAT), old, true),
+            (
+                "1.0 alive",
+                post("HTTP/1.0", &format!("{good}Connection: Keep-Alive\r\n"), HEARTBEAT),
+                old,
+                false,
+            ),
+            ("2.0", post("HTTP/2.0", &good, HEARTBEAT), old, true),
+            ("empty body", post("HTTP/1.1", &json_headers(""), ""), ok, false),
+            ("no length", post("HTTP/1.1", json, HEARTBEAT), bad, true),
+            ("no type", post("HTTP/1.1", &plain, HEARTBEAT), bad, true),
+            ("another type", post("HTTP/1.1", &good.replace("json", "xml"), HEARTBEAT), bad, true),
+            ("two lengths", post("HTTP/1.1", &format!("{good}Content-Length: 1\r\n"), HEARTBEAT), bad, true),
+            (
+                "smuggling",
+                post("HTTP/1.1", &format!("{good}Transfer-Encoding: chunked\r\n"), &chunked),
+                bad,
+                true,
+            ),
+            ("gzip", post("HTTP/1.1", &format!("{json}Transfer-Encoding: gzip\r\n"), HEARTBEAT), bad, true),
+            ("sign", post("HTTP/1.1", &format!("{json}Content-Length: +5\r\n"), HEARTBEAT), bad, true),
+            (
+                "GET",
+                b"GET / HTTP/1.1\r\nContent-Length: 0\r\nContent-Type: application/json\r\n\r\n".to_vec(),
+                bad,
+                true,
+            ),
+            ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), bad, true),
+            (
+                "large",
+                post("HTTP/1.1", &format!("{json}Content-Length: 4097\r\n"), ""),
+                "HTTP/1.1 413 Content Too Large",
+                true,
+            ),
+            (
+                "large chunk",
+                post("HTTP/1.1", &format!("{json}Transfer-Encoding: chunked\r\n"), "1001\r\n"),
+                "HTTP/1.1 413 Content Too Large",
+                true,
+            ),
+            (
+                "long header",
+                post("HTTP/1.1", &format!("X: {}\r\n{good}", "x".repeat(20_000)), HEARTBEAT),
+                "HTTP/1.1 431 Request Header Fields Too Large",
+                true,
+            ),
+            (
+                "many headers",
+                post("HTTP/1.1", &format!("{}{good}", "X: y\r\n".repeat(100)), HEARTBEAT),
+                "HTTP/1.1 431 Request Header Fields Too Large",
+                true,
+            ),
+        ] {
+            for step in [1, 7, 100_000] {
+                let (bodies, output, is_closing) = serve(&input, step);
+                assert_eq!((status_line(&output), is_closing), (line, closing), "{label} by {step}");
+                assert_eq!(bodies.len(), usize::from(line.ends_with("200 OK")), "{label} by {step}");
+                assert_eq!(output.matches("HTTP/1.").count(), 1, "{label} by {step}");
+            }
+        }
+    }
+
+    fn good_with_line_feeds(headers: &str) -> Vec<u8> {
+        String::from_utf8(post("HTTP/1.1", headers, HEARTBEAT)).unwrap().replace("\r\n", "\n").into_bytes()
+    }
+
+    #[test]
+    fn pipelined_requests_are_all_answered_in_order() {
+        let one = post("HTTP/1.1", &json_headers("[1]"), "[1]");
+        let two = post("HTTP/1.1", &json_headers("[22]"), "[22]");
+        for step in [1, 10, 1000] {
+            let (bodies, output, closing) = serve(&[one.clone(), two.clone()].concat(), step);
+            assert_eq!(bodies, [b"[1]".to_vec(), b"[22]".to_vec()]);
+            assert_eq!((output.matches("200 OK").count(), closing), (2, false));
+        }
+    }
+
+    #[test]
+    fn malformed_json_is_answered_and_the_connection_stays_usable() {
+        let mut connection = ServerConnection::new(0);
+        let mut output = Vec::new();
+        let request = post("HTTP/1.1", &json_headers("{,}"), "{,}");
+        for _ in 0..2 {
+            assert!(connection.handle_bytes(1, WALL_S, &request, &mut output).is_some());
+            connection.respond_error(2, WALL_S, 400, &mut output);
+        }
+        let text = String::from_utf8(output).unwrap();
+        assert_eq!(text.matches("\r\n\r\n{ \"result\": 400, \"text\": \"Bad Request\" }").count(), 2);
+        assert!(!connection.is_closing());
+    }
+
+    #[test]
+    fn a_stalled_request_gets_408_and_an_idle_connection_nothing() {
+        let second = 1_000_000_000;
+        let mut output = Vec::new();
+        let mut silent = ServerConnection::new(0);
+        silent.handle_timeout(9 * second, WALL_S, &mut output);
+        assert!(output.is_empty() && !silent.is_closing());
+        silent.handle_timeout(10 * second, WALL_S, &mut output);
+        assert!(silent.is_closing());
+        assert_eq!(status_line(&String::from_utf8(output).unwrap()), "HTTP/1.0 408 Request Timeout");
+
+        let mut output = Vec::new();
+        let mut stalled = ServerConnection::new(0);
+        let request = post("HTTP/1.1", &json_headers(HEARTBEAT), HEARTBEAT);
+        let (first, rest) = request.split_at(request.len() - 3);
+        stalled.handle_bytes(5 * second, WALL_S, first, &mut output);
+        assert_eq!(stalled.next_timeout(), Some(15 * second), "progress restarts the timer");
+        assert!(stalled.handle_bytes(14 * second, WALL_S, rest, &mut output).is_some());
+        assert_eq!(stalled.next_timeout(), None, "no timer while the command runs");
+        stalled.respond(60 * second, WALL_S, 200, b"[]", &mut output);
+        stalled.handle_timeout(180 * second, WALL_S, &mut output);
+        assert!(!stalled.is_closing(), "idle for two minutes is no reason");
+        let sent = output.len();
+        stalled.handle_timeout(360 * second, WALL_S, &mut output);
+        assert!(stalled.is_closing() && output.len() == sent, "closed in silence");
+    }
+
+    #[test]
+    fn reading_stops_while_a_request_is_handled_and_enough_waits() {
+        let mut connection = ServerConnection::new(0);
+        let mut output = Vec::new();
+        let request = post("HTTP/1.1", &json_headers(HEARTBEAT), HEARTBEAT);
+        assert!(
+            connection.handle_bytes(1, WALL_S, &request, &mut output).is_some() && connection.wants_bytes()
+        );
+        connection.handle_bytes(1, WALL_S, &vec![b'x'; HTTP_HEAD_OCTETS_MAX], &mut output);
+        assert!(!connection.wants_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 0..20)) {
+            let mut connection = ServerConnection::with_body_limit(0, 64);
+            let mut output = Vec::new();
+            for piece in pieces {
+                if connection.handle_bytes(1, WALL_S, &piece, &mut output).is_some() {
+                    connection.respond(1, WALL_S, 200, b"[]", &mut output);
+                }
+            }
+        }
+
+        #[test]
+        fn a_damaged_request_never_panics(at in 0usize..140, octet in any::<u8>(), step in 1usize..50) {
+            let mut request = post("HTTP/1.1", &format!("{}Transfer-Encoding: chunked\r\n", json_headers("3\r\nabc\r\n0\r\n\r\n")), "3\r\nabc\r\n0\r\n\r\n");
+            if let Some(place) = request.get_mut(at) {
+                *place = octet;
+            }
+            serve(&request, step);
+        }
+    }
 }

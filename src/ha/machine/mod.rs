@@ -697,4 +697,6 @@ fn describe(client: &ClientIdentity) -> String {
 #[cfg(test)]
 mod pair_tests;
 #[cfg(test)]
+mod sync_tests;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,222 @@
+//! Copies, through the machine that drives them.
+
+use serde_json::{Value, json};
+
+use super::super::command::{HaCommand, result};
+use super::tests::{Kind, Rig, calls, command_of, feed, relationship};
+use super::*;
+
+const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
+
+fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
+    let leases: Vec<Value> = addresses
+        .map(|number| {
+            json!({
+                "cltt": 1, "fqdn-fwd": false, "fqdn-rev": false, "hostname": "",
+                "hw-address": "02:00:00:00:00:01", "ip-address": format!("10.0.0.{number}"),
+                "state": 0, "subnet-id": 1, "valid-lft": 600
+            })
+        })
+        .collect();
+    let result = if leases.is_empty() { result::EMPTY } else { result::SUCCESS };
+    Reply::new(result, "").with_arguments(json!({ "count": leases.len(), "leases": leases })).to_http_body()
+}
+
+/// Answers the calls of a copy by `answers`, applies every page, and returns the commands and addresses seen.
+fn copy(
+    rig: &mut Rig,
+    mut actions: Vec<Action>,
+    answers: &[Result<Vec<u8>, String>],
+) -> (Vec<String>, usize) {
+    let mut answers = answers.iter();
+    let mut commands = Vec::new();
+    let mut applied = 0;
+    while let Some(action) = (!actions.is_empty()).then(|| actions.remove(0)) {
+        match action {
+            Action::Call(call) if call.private => {
+                let (command, arguments) = command_of(&call);
+                let from = arguments["from"].as_str().map(|from| format!(" {from}")).unwrap_or_default();
+                commands.push(format!("{command}{from}"));
+                if let Some(result) = answers.next() {
+                    actions.extend(rig.handle(Event::CallDone { id: call.id, result: result.clone() }));
+                }
+            }
+            Action::ApplyPage { id, leases } => {
+                applied += leases.len();
+                actions.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            }
+            _ => {}
+        }
+    }
+    (commands, applied)
+}
+
+#[test]
+fn a_copy_goes_as_6_2_and_6_5_say() {
+    let ok = || Ok(OK.to_vec());
+    let no = |code: i64| Ok(Reply::new(code, "no").to_http_body());
+    let dead = || Err("timed out".to_owned());
+    type Row<'a> = (&'a str, Vec<Result<Vec<u8>, String>>, &'a [&'a str], usize, OwnState);
+    let rows: [Row<'_>; 10] = [
+        (
+            "F1 one short page",
+            vec![ok(), Ok(page(0..3)), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            3,
+            OwnState::Ready,
+        ),
+        (
+            "F1 a divisible count costs an empty page",
+            vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..0)), ok()],
+            &[
+                "dhcp-disable",
+                "lease4-get-page start",
+                "dhcp-disable",
+                "lease4-get-page 10.0.0.9",
+                "ha-sync-complete-notify",
+            ],
+            10,
+            OwnState::Ready,
+        ),
+        ("F5 the first disable fails: nothing to undo", vec![no(1)], &["dhcp-disable"], 0, OwnState::Syncing),
+        (
+            "6.5 a later disable fails",
+            vec![ok(), Ok(page(0..10)), dead(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-disable", "dhcp-enable"],
+            10,
+            OwnState::Syncing,
+        ),
+        (
+            "6.5 a page fails",
+            vec![ok(), dead(), dead()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"],
+            0,
+            OwnState::Syncing,
+        ),
+        (
+            "a page without leases",
+            vec![ok(), ok(), ok()],
+            &["dhcp-disable", "lease4-get-page start", "dhcp-enable"],
+            0,
+            OwnState::Syncing,
+        ),
+        (
+            "F6 the notification is unknown",
+            vec![ok(), Ok(page(0..1)), no(2), ok()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify", "dhcp-enable"],
+            1,
+            OwnState::Ready,
+        ),
+        (
+            "F6 the notification fails",
+            vec![ok(), Ok(page(0..1)), no(1)],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            1,
+            OwnState::Syncing,
+        ),
+        (
+            "6.5 no answer to the notification",
+            vec![ok(), Ok(page(0..1)), dead()],
+            &["dhcp-disable", "lease4-get-page start", "ha-sync-complete-notify"],
+            1,
+            OwnState::Syncing,
+        ),
+        (
+            "a source that does not advance",
+            vec![ok(), Ok(page(0..10)), ok(), Ok(page(0..10)), ok()],
+            &[
+                "dhcp-disable",
+                "lease4-get-page start",
+                "dhcp-disable",
+                "lease4-get-page 10.0.0.9",
+                "dhcp-enable",
+            ],
+            10,
+            OwnState::Syncing,
+        ),
+    ];
+    for (label, answers, commands, applied, state) in rows {
+        let mut rig = Rig::new(Role::Primary);
+        rig.handle(Event::Start);
+        let actions = rig.heartbeat_reply("waiting", 0, 0);
+        assert_eq!(rig.machine.state(), OwnState::Syncing, "{label}");
+        let (seen, count) = copy(&mut rig, actions, &answers);
+        let seen: Vec<&str> = seen.iter().map(String::as_str).collect();
+        assert_eq!((seen.as_slice(), count), (commands, applied), "{label}");
+        assert_eq!(rig.machine.state(), state, "{label}");
+        assert!(rig.machine.synchronisation.is_none(), "{label}: nothing is left over");
+        let failed = state == OwnState::Syncing;
+        assert_eq!(rig.machine.partner_state() == PartnerState::Unavailable, failed, "{label}");
+        if failed {
+            let again = rig.heartbeat_reply("waiting", 0, 0);
+            assert!(
+                calls(&again).iter().any(|(_, name)| name == "dhcp-disable"),
+                "{label}: from the start again"
+            );
+        }
+    }
+}
+
+#[test]
+fn ready_is_advertised_before_the_notification_and_not_left_before_its_answer() {
+    let mut rig = Rig::new(Role::Primary);
+    rig.handle(Event::Start);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    copy(&mut rig, actions, &[Ok(OK.to_vec()), Ok(page(0..1))]);
+    assert_eq!(rig.machine.state(), OwnState::Ready);
+    let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+    assert_eq!(reply.arguments.unwrap()["state"], "ready");
+    assert_eq!(calls(&rig.wait_until(5.0)), [], "no heartbeat before the answer");
+}
+
+#[test]
+fn a_copy_by_hand_leaves_the_state_and_answers_at_the_end() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let actions = feed(&mut rig, Kind::SyncByAdministrator);
+    let again = feed(&mut rig, Kind::SyncByAdministrator);
+    assert!(again.iter().any(|action| matches!(action, Action::Answer { reply, .. } if reply.result == 1)));
+    let mut rest = actions;
+    let mut answers = [OK.to_vec(), page(0..2), OK.to_vec()].into_iter();
+    let mut replies = Vec::new();
+    while let Some(action) = (!rest.is_empty()).then(|| rest.remove(0)) {
+        match action {
+            Action::Call(call) if call.private => {
+                let body = answers.next().unwrap();
+                rest.extend(rig.handle(Event::CallDone { id: call.id, result: Ok(body) }));
+            }
+            Action::ApplyPage { id, leases } => {
+                rest.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            }
+            Action::Answer { reply, .. } => replies.push(reply),
+            _ => {}
+        }
+    }
+    assert_eq!(replies, [Reply::success("Lease database synchronization complete.")]);
+    assert_eq!(rig.machine.state(), OwnState::HotStandby);
+    for (name, text) in [("server1", "itself"), ("server7", "matches no configured")] {
+        let command = HaCommand::Sync { server_name: name.into(), max_period_s: None };
+        let reply = rig.command(CommandSource::Administrator, command);
+        assert!(reply.result == 1 && reply.text.unwrap().contains(text));
+    }
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_copy_gives_the_source_its_service_back() {
+    let mut rig = Rig::new(Role::Standby);
+    rig.handle(Event::Start);
+    rig.heartbeat_reply("ready", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+    let actions = feed(&mut rig, Kind::Reset);
+    assert!(calls(&actions).iter().any(|(_, name)| name == "dhcp-enable"));
+    // The table goes on from waiting, and a second copy begins.
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+}
+
+#[test]
+fn without_sync_leases_nothing_is_copied() {
+    let mut rig = Rig::with(Relationship { sync_leases: false, ..relationship(Role::Primary) });
+    rig.handle(Event::Start);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::Ready);
+    assert!(!calls(&actions).iter().any(|(_, name)| name == "dhcp-disable"));
+}
