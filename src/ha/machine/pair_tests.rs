@@ -201,7 +201,7 @@ impl Pair {
             server.alive && view.is_some_and(|view| view.service_on && view.serves_primary_scope)
         };
         let normal = self.states() == [Some(OwnState::HotStandby); 2];
-        assert!(!normal || !(serves(0) && serves(1)), "two servers serve at {} s", self.seconds());
+        assert!(!(normal && serves(0) && serves(1)), "two servers serve at {} s", self.seconds());
         for server in &self.servers {
             let machine = &server.rig.machine;
             let view = machine.view();
