@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use crate::value::Position;
 
-/// Errors kept for one file; what follows is only counted.
+/// Errors of one kind kept for one file; what follows is dropped, for the first ones decide.
 const ERRORS_MAX: usize = 200;
 
-/// Distinct warnings kept for one file; what follows is only counted.
+/// Distinct warnings kept for one file; what follows is dropped.
 const WARNINGS_MAX: usize = 1000;
 
 /// One thing to say about a file. Displays as `FILE:LINE.COL: message`.
@@ -57,7 +57,7 @@ impl ConfigError {
         &self.first
     }
 
-    /// All errors in the order they were found (at most 200).
+    /// All errors, those of the grammar first (at most 200 of each).
     pub fn errors(&self) -> impl Iterator<Item = &Diagnostic> {
         std::iter::once(self.first.as_ref()).chain(&self.others)
     }
@@ -83,9 +83,10 @@ impl fmt::Display for ConfigError {
 /// What has been found so far.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
+    /// What the grammar would have found. Kea finds it first, so it comes first.
+    syntax_errors: Vec<Diagnostic>,
     errors: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
-    syntax: bool,
 }
 
 impl Diagnostics {
@@ -98,10 +99,9 @@ impl Diagnostics {
 
     /// Reports an error that Kea's grammar would have found, see [`ConfigError::is_syntax`].
     pub fn syntax_error(&mut self, position: &Position, key: &str, message: impl Into<String>) {
-        if self.errors.is_empty() {
-            self.syntax = true;
+        if self.syntax_errors.len() < ERRORS_MAX {
+            self.syntax_errors.push(diagnostic(position, key, message.into()));
         }
-        self.error(position, key, message);
     }
 
     /// Reports a warning about `key`. The same message about the same key is kept once and counted.
@@ -120,19 +120,20 @@ impl Diagnostics {
 
     /// Whether an error was reported.
     pub fn has_errors(&self) -> bool {
-        !self.errors.is_empty()
+        !self.errors.is_empty() || !self.syntax_errors.is_empty()
     }
 
     /// The warnings, or the error if there was any.
     pub fn finish(self) -> Result<Vec<Diagnostic>, ConfigError> {
-        let mut errors = self.errors.into_iter();
+        let syntax = !self.syntax_errors.is_empty();
+        let mut errors = self.syntax_errors.into_iter().chain(self.errors);
         match errors.next() {
             None => Ok(self.warnings),
             Some(first) => Err(ConfigError {
                 first: Box::new(first),
                 others: errors.collect(),
                 warnings: self.warnings,
-                syntax: self.syntax,
+                syntax,
             }),
         }
     }

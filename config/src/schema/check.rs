@@ -76,7 +76,10 @@ impl Checker<'_> {
     }
 
     fn member(&mut self, member: &Member, row: &Row, table: &Table, said: Said) {
-        let inside = matches!(row.kind, Type::List(_) | Type::Map(_) | Type::Maps(_));
+        let inside = matches!(
+            (row.kind, &member.value.kind),
+            (Type::List(_) | Type::Maps(_), Kind::List(_)) | (Type::Map(_), Kind::Map(_))
+        );
         if inside {
             let said_below = self.support(member, row, table, said);
             self.value(&member.value, row.kind, row.key, table, said_below);
