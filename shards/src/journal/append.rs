@@ -1,7 +1,8 @@
 //! Rows on their way to the lease file: one batch being written, one being filled (group commit).
 //!
-//! A batch is one write and begins with a newline, so that a write cut short never glues two rows together; Kea
-//! and [`super::replay`] skip empty lines. At most one batch is in flight, so rows reach the file in order.
+//! A batch is one write and begins with a newline, so that a write cut short never glues two rows together;
+//! Kea and [`super::replay`] skip empty lines. At most one batch is in flight, so rows reach the file in
+//! order.
 
 /// A buffer that grew beyond this in a burst is given back, octets.
 const BUFFER_KEPT_OCTETS_MAX: usize = 1024 * 1024;

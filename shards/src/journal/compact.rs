@@ -1,8 +1,8 @@
 //! Compaction: the lease file with one row per address, put in place while rows are still appended.
 //!
-//! The planner says what to do next and the driver does it; the file is complete at every moment, for a crash and
-//! for programs that tail it. Rows appended while `X.output` is written are copied behind it as they are, so
-//! that only the last few kilobytes hold commits up.
+//! The planner says what to do next and the driver does it; the file is complete at every moment, for a crash
+//! and for programs that tail it. Rows appended while `X.output` is written are copied behind it as they are,
+//! so that only the last few kilobytes hold commits up.
 
 use super::replay::{FileRole, LeaseFiles, ReplayError, recover};
 use super::row::{Columns, write_header, write_lease};
@@ -10,8 +10,8 @@ use super::row::{Columns, write_header, write_lease};
 /// With no more than this to catch up with, commits are held, octets: a fraction of a millisecond to copy.
 const HOLD_OCTETS_MAX: u64 = 64 * 1024;
 
-/// Catching up this many times without getting there means that the disk is as slow as the rows come; the rest
-/// is copied with commits held.
+/// Catching up this many times without getting there means that the disk is as slow as the rows come; the
+/// rest is copied with commits held.
 const CATCH_UP_ROUNDS_MAX: u32 = 8;
 
 /// Whether deletion rows are written.
@@ -130,7 +130,8 @@ impl Compaction {
         }
     }
 
-    /// A step failed before [`Step::RenameOverCurrent`] was done: the next steps clear up and leave `X` as it is.
+    /// A step failed before [`Step::RenameOverCurrent`] was done: the next steps clear up and leave `X` as it
+    /// is.
     pub fn abort(&mut self) {
         self.leftovers = vec![FileRole::Output];
         self.state = if self.held { State::Finishing(Finish::Resume) } else { State::Removing };
@@ -168,8 +169,8 @@ impl Compaction {
 pub struct Compacted {
     /// Its contents.
     pub bytes: Vec<u8>,
-    /// Octets of `X` it stands for: up to its last whole line. Catching up starts there, because the rest of a
-    /// line may be still on its way.
+    /// Octets of `X` it stands for: up to its last whole line. Catching up starts there, because the rest of
+    /// a line may be still on its way.
     pub consumed: u64,
     /// Leases in it.
     pub leases: u64,

@@ -1,8 +1,8 @@
 //! Recovery: from the bytes of the lease files to the rows that count, by Kea's rules (PST-5..8, PST-18).
 //!
-//! Pure, so that it can be shown what any crash leaves behind: a last row cut short (dropped: nobody was told of
-//! it), runs of NUL where the file system lost data, broken rows anywhere, and the files of a clean-up that was
-//! interrupted at any step.
+//! Pure, so that it can be shown what any crash leaves behind: a last row cut short (dropped: nobody was told
+//! of it), runs of NUL where the file system lost data, broken rows anywhere, and the files of a clean-up
+//! that was interrupted at any step.
 
 use super::row::{Columns, HeaderError, Layout, Row, RowError, is_header_prefix, parse_header, parse_row};
 
@@ -85,8 +85,9 @@ pub struct Recovery {
     pub nul_octets: u64,
     /// `X` is missing or has no octets: the header is to be written before the first row.
     pub header_missing: bool,
-    /// `X` has to be rewritten before rows are appended: its columns are older or newer than ours, its header was
-    /// cut short, or files stand beside it that are loaded before it. With `Deletions::Keep` in the last case.
+    /// `X` has to be rewritten before rows are appended: its columns are older or newer than ours, its header
+    /// was cut short, or files stand beside it that are loaded before it. With `Deletions::Keep` in the last
+    /// case.
     pub compact: bool,
     /// A file has columns this server does not know; they were dropped (PST-8, WARN).
     pub downgraded: bool,
@@ -122,8 +123,8 @@ pub enum ReplayError {
     },
 }
 
-/// Reads the files in Kea's order and hands every valid row to `sink`, oldest first; the last one of an address
-/// counts. More than `max_row_errors` bad rows in one file end it (0 is unlimited).
+/// Reads the files in Kea's order and hands every valid row to `sink`, oldest first; the last one of an
+/// address counts. More than `max_row_errors` bad rows in one file end it (0 is unlimited).
 pub fn recover(
     files: &LeaseFiles<'_>,
     max_row_errors: u32,

@@ -1,8 +1,8 @@
 //! One row of Kea's lease CSV, written and read (PST-2..8).
 //!
-//! Text is escaped by the rule of Kea 3.3 (`,`, `&` and every octet that is not printable ASCII), which Kea 2.2
-//! reads as well; both dialects and every header since version 1.0 are read. Neither direction allocates for a
-//! field that fits a [`SmallBytes`] inline.
+//! Text is escaped by the rule of Kea 3.3 (`,`, `&` and every octet that is not printable ASCII), which Kea
+//! 2.2 reads as well; both dialects and every header since version 1.0 are read. Neither direction allocates
+//! for a field that fits a [`SmallBytes`] inline.
 
 use crate::{Lease, LeaseState, SmallBytes};
 

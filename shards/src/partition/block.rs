@@ -1,8 +1,8 @@
 //! Free bits of the addresses a shard owns inside the pools of one subnet.
 //!
 //! A bit's position is that of its address in the pools, counted in file order, so that walking the bits is
-//! Kea's iterative order (b.6). Words of 64 bits carry a summary of themselves, in levels up to one word: the next
-//! set bit is found in a handful of steps, whether the pool is empty or 99.9 % full.
+//! Kea's iterative order (b.6). Words of 64 bits carry a summary of themselves, in levels up to one word: the
+//! next set bit is found in a handful of steps, whether the pool is empty or 99.9 % full.
 //!
 //! Invariant: only addresses the shard owns have a bit set; `open` is a subset of `available`.
 

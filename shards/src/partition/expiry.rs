@@ -1,9 +1,9 @@
 //! When leases run out, and which of those that did still await reclamation.
 //!
-//! A list ordered by (second, address) rather than a wheel of slots: it is keyed by the wall clock, as the leases
-//! are, so that a clock that was set needs no re-filing; a lease has exactly one entry, so churn cannot make it
-//! grow; and oldest first is its own order. A renewal, the common change, leaves the entry where it is: when it
-//! comes up early it is moved to where the lease has got to.
+//! A list ordered by (second, address) rather than a wheel of slots: it is keyed by the wall clock, as the
+//! leases are, so that a clock that was set needs no re-filing; a lease has exactly one entry, so churn
+//! cannot make it grow; and oldest first is its own order. A renewal, the common change, leaves the entry
+//! where it is: when it comes up early it is moved to where the lease has got to.
 //!
 //! Invariants: an entry's second is at most that of its lease's expiry; the row's `filed` names its entry.
 

@@ -4,9 +4,9 @@
 //! free bit, its timer and its counts is one call, so that they cannot come apart. The identity indexes are
 //! kept here too but belong to the clients' home: the engine changes them by message.
 //!
-//! An *available* address is one in a pool whose lease is absent, reclaimed, released or expired; an *open* one
-//! is available and not held for a client that was offered it. Both are words of bits, kept up to date by every
-//! call and by [`Partition::advance`], which must run about once a second.
+//! An *available* address is one in a pool whose lease is absent, reclaimed, released or expired; an *open*
+//! one is available and not held for a client that was offered it. Both are words of bits, kept up to date by
+//! every call and by [`Partition::advance`], which must run about once a second.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -43,8 +43,8 @@ pub struct PartitionLimits {
 /// Where an allocator starts to look.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pick {
-    /// At this position of the subnet's pools, counted in file order; taken modulo the capacity. The pointer of
-    /// [`Pick::Next`] does not move.
+    /// At this position of the subnet's pools, counted in file order; taken modulo the capacity. The pointer
+    /// of [`Pick::Next`] does not move.
     At(u64),
     /// After the address last offered in the subnet (the iterative allocator, b.6).
     Next,
@@ -218,10 +218,10 @@ impl Partition {
         Some(lease)
     }
 
-    /// Picks an open address of `subnet_id` that `accept` takes, holds it for `client` and returns it. With none
-    /// left it is the address the client already holds, or else that of the oldest hold that `accept` takes.
-    /// `client` is the keyed hash of the client's identity; its former hold, if any, ends. `None` when nothing
-    /// of the subnet is available here. `accept` is asked at most once per address that is open.
+    /// Picks an open address of `subnet_id` that `accept` takes, holds it for `client` and returns it. With
+    /// none left it is the address the client already holds, or else that of the oldest hold that `accept`
+    /// takes. `client` is the keyed hash of the client's identity; its former hold, if any, ends. `None` when
+    /// nothing of the subnet is available here. `accept` is asked at most once per address that is open.
     pub fn allocate(
         &mut self,
         now: Now,
@@ -302,8 +302,8 @@ impl Partition {
         self.slot_of(subnet_id).map_or(0, |slot| free_of(&self.subnets[slot]))
     }
 
-    /// Open addresses of the subnet at this shard: available and held for nobody; 0 for an unknown subnet. While
-    /// there is one, [`Partition::allocate`] does not reuse a hold.
+    /// Open addresses of the subnet at this shard: available and held for nobody; 0 for an unknown subnet.
+    /// While there is one, [`Partition::allocate`] does not reuse a hold.
     pub fn open_count(&self, subnet_id: u32) -> u64 {
         self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].open())
     }
@@ -313,8 +313,8 @@ impl Partition {
         self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].capacity())
     }
 
-    /// Hands up to `limit` leases with an address above `after`, ascending, to `each`; only those of `subnets`
-    /// unless it is empty. Costs what it passes over, at most every lease of the shard.
+    /// Hands up to `limit` leases with an address above `after`, ascending, to `each`; only those of
+    /// `subnets` unless it is empty. Costs what it passes over, at most every lease of the shard.
     pub fn page(&self, after: Option<Ipv4Addr>, limit: usize, subnets: &[u32], each: impl FnMut(Lease)) {
         let from = match after {
             None => Some(0),
@@ -330,7 +330,8 @@ impl Partition {
         self.table.leases_from(0, |_| true).for_each(each);
     }
 
-    /// Addresses of leases outside every subnet, one per 64-address block: what [`OwnerTable::rebuild`] asks for.
+    /// Addresses of leases outside every subnet, one per 64-address block: what [`OwnerTable::rebuild`] asks
+    /// for.
     pub fn strays(&self) -> Vec<Ipv4Addr> {
         let mut strays: Vec<u32> = Vec::new();
         for (address, _) in self.table.rows_from(0) {
@@ -357,9 +358,9 @@ impl Partition {
         self.counts.iter().map(|(&key, &counts)| (key, counts))
     }
 
-    /// Lets the clock reach `now`: addresses whose lease has run out become available, holds that are over end.
-    /// Looks at no more than `limit` of each; true when more are waiting. A wall clock that was set back is
-    /// followed back.
+    /// Lets the clock reach `now`: addresses whose lease has run out become available, holds that are over
+    /// end. Looks at no more than `limit` of each; true when more are waiting. A wall clock that was set back
+    /// is followed back.
     pub fn advance(&mut self, now: Now, limit: usize) -> bool {
         let holds_left = self.end_holds(now, limit);
         let due = Expiry::due_before(now.wall_s());
@@ -387,8 +388,8 @@ impl Partition {
         true
     }
 
-    /// Appends up to `limit` expired leases that await reclamation (state other than 2, ALC-43) to `out`, oldest
-    /// first. A lease stays in the list until it is removed or stored with another state or expiry.
+    /// Appends up to `limit` expired leases that await reclamation (state other than 2, ALC-43) to `out`,
+    /// oldest first. A lease stays in the list until it is removed or stored with another state or expiry.
     pub fn expired(&mut self, now: Now, limit: usize, out: &mut Vec<Lease>) {
         let due = Expiry::due_before(now.wall_s());
         let mut after = Bound::Unbounded;

@@ -1,8 +1,8 @@
 //! Offers in memory: an address offered to a client is kept from others for a while.
 //!
-//! A hold is not a lease: it is neither written nor replicated, and never a reason to refuse (with nothing else
-//! left the oldest is reused). A client has one hold, an address has one hold. All last equally long, so the
-//! order in which they were made is the order in which they end.
+//! A hold is not a lease: it is neither written nor replicated, and never a reason to refuse (with nothing
+//! else left the oldest is reused). A client has one hold, an address has one hold. All last equally long, so
+//! the order in which they were made is the order in which they end.
 
 use std::collections::HashMap;
 

@@ -1,10 +1,12 @@
 //! From an identity to the addresses its client may hold.
 //!
-//! The index lives with the client's home (client identifier) or arrival shard (hardware address), the lease with
-//! the owner of its address, and an entry is a hint: a stale one costs a look at the owner, nothing more. Keys are
-//! keyed 64-bit hashes, so an entry is 16 bytes and an outsider cannot choose identities that collide.
+//! The index lives with the client's home (client identifier) or arrival shard (hardware address), the lease
+//! with the owner of its address, and an entry is a hint: a stale one costs a look at the owner, nothing
+//! more. Keys are keyed 64-bit hashes, so an entry is 16 bytes and an outsider cannot choose identities that
+//! collide.
 //!
-//! Open addressing with linear probing and no tombstones, in parts, so that growing moves a small part at a time.
+//! Open addressing with linear probing and no tombstones, in parts, so that growing moves a small part at a
+//! time.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
@@ -95,8 +97,8 @@ impl IdentityIndex {
         Self { parts: parts.collect(), len: 0, entries_max }
     }
 
-    /// Adds an entry, or sets the subnet of the one that is there; of a key with [`ENTRIES_PER_KEY_MAX`] entries
-    /// the first gives way. False, changing nothing, when the index is full.
+    /// Adds an entry, or sets the subnet of the one that is there; of a key with [`ENTRIES_PER_KEY_MAX`]
+    /// entries the first gives way. False, changing nothing, when the index is full.
     pub fn insert(&mut self, key: u64, entry: IndexEntry) -> bool {
         let full = self.len >= self.entries_max;
         let slot = Slot { key: usable(key), address: entry.address.into(), subnet_id: entry.subnet_id };

@@ -1,8 +1,8 @@
 //! A shard's leases and who owns which address.
 //!
-//! [`OwnerTable`] says which shard owns an address; every shard reads the same one. A [`Partition`] is what one
-//! shard owns: its leases by address, their free bits, offer holds and timers, and the identity indexes of the
-//! clients whose home it is.
+//! [`OwnerTable`] says which shard owns an address; every shard reads the same one. A [`Partition`] is what
+//! one shard owns: its leases by address, their free bits, offer holds and timers, and the identity indexes
+//! of the clients whose home it is.
 //!
 //! Invariants others rely on:
 //! - every address, in a subnet or not, has exactly one owner under one `OwnerTable`;

@@ -1,9 +1,9 @@
 //! Who owns an address.
 //!
-//! The pools of every configured subnet are cut into blocks, one byte each; the rest of a subnet's space is dealt
-//! 64 addresses at a time by a formula, so that a /8 costs no more than its pools. An address in no subnet has
-//! an owner too, by hash. A table is never changed: a reload makes another one, in which every address of a
-//! subnet the server has had keeps its owner, because its lease, row and timer live there.
+//! The pools of every configured subnet are cut into blocks, one byte each; the rest of a subnet's space is
+//! dealt 64 addresses at a time by a formula, so that a /8 costs no more than its pools. An address in no
+//! subnet has an owner too, by hash. A table is never changed: a reload makes another one, in which every
+//! address of a subnet the server has had keeps its owner, because its lease, row and timer live there.
 //!
 //! Invariant: `owner_of` is a total function; no address has two owners.
 
@@ -162,8 +162,8 @@ impl OwnerTable {
         }
     }
 
-    /// This table and, where it has nothing yet, `subnets`. `votes` name (address, shard) of leases in the new
-    /// space; a block goes to whom most of its votes name.
+    /// This table and, where it has nothing yet, `subnets`. `votes` name (address, shard) of leases in the
+    /// new space; a block goes to whom most of its votes name.
     fn extended(&self, subnets: &[SubnetSpace], mut votes: Vec<(u32, u8)>) -> Self {
         votes.sort_unstable();
         let mut build = Build {

@@ -1,9 +1,9 @@
 //! Leases by address.
 //!
-//! Rows live in pages of 64 addresses, sorted, with a word that says which addresses have one; the pages are in a
-//! B-tree. A look-up walks a tree sixteen times smaller than one of single leases would be and counts bits;
-//! reading on in address order (`lease4-get-page`) is a walk along the pages and needs no snapshot, because
-//! it goes on from an address, not from a position.
+//! Rows live in pages of 64 addresses, sorted, with a word that says which addresses have one; the pages are
+//! in a B-tree. A look-up walks a tree sixteen times smaller than one of single leases would be and counts
+//! bits; reading on in address order (`lease4-get-page`) is a walk along the pages and needs no snapshot,
+//! because it goes on from an address, not from a position.
 //!
 //! A row is 56 bytes. Hardware address, client identifier, host name and user context share one byte string
 //! that is inline up to 22 octets, which is what a client without a host name needs.
@@ -50,8 +50,8 @@ pub struct LeaseRow {
     strings: SmallBytes,
 }
 
-/// State and flags in bits 0..4, then the lengths of hardware address (5 bits), client identifier (8 bits) and
-/// host name (14 bits), and whether there is a user context (1 bit).
+/// State and flags in bits 0..4, then the lengths of hardware address (5 bits), client identifier (8 bits)
+/// and host name (14 bits), and whether there is a user context (1 bit).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Lengths(u32);
 
@@ -178,7 +178,8 @@ impl LeaseRow {
         finite.then(|| self.cltt.saturating_add(u64::from(self.valid_lifetime)))
     }
 
-    /// Whether its address may be given to another client at `wall_s`: reclaimed, released or expired (ALC-35).
+    /// Whether its address may be given to another client at `wall_s`: reclaimed, released or expired
+    /// (ALC-35).
     pub fn is_available(&self, wall_s: u64) -> bool {
         matches!(self.state(), LeaseState::ExpiredReclaimed | LeaseState::Released)
             || self.expire().is_some_and(|expire| expire < wall_s)

@@ -1,8 +1,8 @@
 //! The hash that decides which shard a client arrives at, the same in the kernel and here.
 //!
-//! Words of four octets are mixed in by multiply and shift, and the high bits of the product is taken modulo the
-//! shards: all of it exists in classic BPF. The multiplier comes from the installation's secret, so that an
-//! outsider cannot choose addresses that all land on one core, and a restart keeps the mapping. Octets of
+//! Words of four octets are mixed in by multiply and shift, and the high bits of the product is taken modulo
+//! the shards: all of it exists in classic BPF. The multiplier comes from the installation's secret, so that
+//! an outsider cannot choose addresses that all land on one core, and a restart keeps the mapping. Octets of
 //! `chaddr` beyond `hlen` do not count: some clients leave rubbish there.
 
 /// `chaddr` has this many octets, whatever `hlen` says (RFC 2131 §2).
@@ -65,8 +65,8 @@ impl SteerHash {
         ((product >> FINAL_SHIFT) % u32::from(self.shards)) as u8
     }
 
-    /// Shard the kernel gives a DHCP message to: that of its hardware address, 0 when it is too short. An `hlen`
-    /// above 16 counts as 16.
+    /// Shard the kernel gives a DHCP message to: that of its hardware address, 0 when it is too short. An
+    /// `hlen` above 16 counts as 16.
     pub fn shard_of_message(&self, message: &[u8]) -> u8 {
         if message.len() < MESSAGE_OCTETS_MIN {
             return 0;
@@ -90,7 +90,8 @@ impl SteerHash {
 mod tests {
     use super::*;
 
-    /// Of 1,000 addresses of `hlen` octets that differ only in the last ones, how many each of four shards gets.
+    /// Of 1,000 addresses of `hlen` octets that differ only in the last ones, how many each of four shards
+    /// gets.
     fn spread(seed: u64, hlen: usize, step: u32) -> [u32; 4] {
         let hash = SteerHash::new(seed, 4);
         let mut spread = [0; 4];

@@ -1,9 +1,9 @@
-//! The hash as classic BPF, for the three places where the kernel chooses a socket or filters for one, and the
-//! filter of packet sockets.
+//! The hash as classic BPF, for the three places where the kernel chooses a socket or filters for one, and
+//! the filter of packet sockets.
 //!
-//! Where offset zero lies differs: at the UDP payload (reuseport), the UDP header (socket filter) or the IP header
-//! (fanout). A load beyond the packet ends a program with 0, which is shard 0 or, in a filter, "drop"; the
-//! length is checked first so that a short message always reaches shard 0, which counts it.
+//! Where offset zero lies differs: at the UDP payload (reuseport), the UDP header (socket filter) or the IP
+//! header (fanout). A load beyond the packet ends a program with 0, which is shard 0 or, in a filter, "drop";
+//! the length is checked first so that a short message always reaches shard 0, which counts it.
 
 use std::net::Ipv4Addr;
 
@@ -111,8 +111,8 @@ pub fn socket_filter(hash: &SteerHash, own: u8) -> Vec<Instruction> {
     program.0
 }
 
-/// `PACKET_FANOUT_CBPF`: returns the index of the packet socket. Offset zero is the IP header. What is not DHCP
-/// gets some shard, whose [`raw_filter`] drops it.
+/// `PACKET_FANOUT_CBPF`: returns the index of the packet socket. Offset zero is the IP header. What is not
+/// DHCP gets some shard, whose [`raw_filter`] drops it.
 pub fn fanout(hash: &SteerHash) -> Vec<Instruction> {
     let mut program = Program::default();
     program.push(LDX_MSH, 0);

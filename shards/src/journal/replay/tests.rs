@@ -151,8 +151,8 @@ fn files_of_an_interrupted_cleanup_are_loaded_in_keas_order() {
     assert_eq!(recover(&alive, 0, |_| ()), Err(ReplayError::CleanupRunning));
 }
 
-// A clean-up at start that keeps deletions can be cut off between any two of its steps: whichever left-overs are
-// still there, the same leases are loaded.
+// A clean-up at start that keeps deletions can be cut off between any two of its steps: whichever left-overs
+// are still there, the same leases are loaded.
 #[test]
 fn leftovers_can_be_removed_one_by_one_without_bringing_a_lease_back() {
     let two = [HEADER, &row(1, "2"), &row(2, "2"), &row(3, "2"), &row(5, "2")].concat();
@@ -225,8 +225,8 @@ fn any_changes() -> impl Strategy<Value = Vec<Change>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    // Whatever prefix of the file a crash leaves: the leases are those of the rows that are wholly there, and rows
-    // appended behind the prefix are read in full.
+    // Whatever prefix of the file a crash leaves: the leases are those of the rows that are wholly there, and
+    // rows appended behind the prefix are read in full.
     #[test]
     fn every_prefix_of_a_file_gives_the_leases_of_its_whole_rows(changes in any_changes(), twelve in any::<bool>()) {
         let columns = if twelve { Columns::Twelve } else { Columns::Eleven };

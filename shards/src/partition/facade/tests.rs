@@ -218,6 +218,44 @@ fn a_lease_and_its_index_entries_stay_below_160_bytes() {
     assert!(total / leases as usize <= 160, "{} bytes a lease: {memory:?}", total / leases as usize);
 }
 
+#[test]
+fn an_address_in_the_pools_of_two_subnets_is_taken_and_freed_in_both() {
+    let wide = SubnetSpace { prefix_len: 16, ..subnet(1, 0, &[(0, 50)]) };
+    let narrow = subnet(2, 0, &[(5, 9), (60, 61)]);
+    let mut partition = partitions(1, &[wide, narrow]).remove(0);
+    let free = |partition: &Partition| (partition.free_count(1), partition.free_count(2));
+    assert_eq!(free(&partition), (51, 7));
+    for (last, expected) in [(7, (50, 6)), (20, (50, 7)), (60, (51, 6)), (55, (51, 7))] {
+        partition.upsert(at(0), &lease(address(last), START_S, 100));
+        assert_eq!(free(&partition), expected, "{last}");
+        assert!(!partition.is_available(at(0), address(last), 1));
+        partition.remove(at(0), address(last));
+        assert_eq!(free(&partition), (51, 7), "{last} removed");
+    }
+}
+
+#[test]
+fn a_pool_with_one_address_left_gives_it_from_anywhere() {
+    let space = SubnetSpace {
+        id: 1,
+        prefix: [10, 0, 0, 0].into(),
+        prefix_len: 15,
+        pools: vec![PoolRange { first: [10, 0, 0, 0].into(), last: [10, 1, 255, 255].into() }],
+    };
+    let mut partition = partitions(1, std::slice::from_ref(&space)).remove(0);
+    let left = Ipv4Addr::new(10, 1, 9, 9);
+    for address in (0x0a00_0000..=0x0a01_ffff_u32).map(Ipv4Addr::from).filter(|&address| address != left) {
+        partition.upsert(at(0), &lease(address, START_S, 4000));
+    }
+    assert_eq!(partition.free_count(1), 1);
+    for pick in [Pick::Next, Pick::At(0), Pick::At(100_000), Pick::At(u64::MAX), Pick::Next] {
+        assert_eq!(partition.allocate(at(0), 1, 5, pick, |_| true), Some(left), "{pick:?}");
+        partition.release_hold(at(0), left);
+    }
+    partition.upsert(at(0), &lease(left, START_S, 4000));
+    assert_eq!(partition.allocate(at(0), 1, 5, Pick::Next, |_| true), None);
+}
+
 /// What a partition is meant to do, done slowly.
 #[derive(Default)]
 struct Model {
@@ -318,8 +356,8 @@ fn check(
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    // Random operations on one shard of one or two, against plain maps: what is listed, free, expired, counted
-    // and given out must be the same after each of them.
+    // Random operations on one shard of one or two, against plain maps: what is listed, free, expired,
+    // counted and given out must be the same after each of them.
     #[test]
     fn a_partition_behaves_as_plain_maps(
         operations in proptest::collection::vec(any_operation(), 0..120), shards in 1..=2_u8,
