@@ -3,12 +3,15 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use tandem::runtime::boot;
+
 /// A sub-command: its name, what it is for, and what it runs with the arguments after its name.
 type Command = (&'static str, &'static str, fn(Vec<OsString>) -> ExitCode);
 
-const COMMANDS: &[Command] = &[("dhcp4", "the DHCPv4 server, with Kea's options", |arguments| {
-    tandem::runtime::boot::dhcp4(arguments)
-})];
+const COMMANDS: &[Command] = &[
+    ("dhcp4", "the DHCPv4 server, with Kea's options", |arguments| boot::dhcp4(arguments)),
+    ("ctrl-agent", "the control agent, with Kea's options", |arguments| boot::control_agent(arguments)),
+];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -18,7 +21,7 @@ fn main() -> ExitCode {
         None => {
             eprintln!("Usage: tandem COMMAND [ARGUMENTS]\n");
             for (name, what, _) in COMMANDS {
-                eprintln!("  {name:<8} {what}");
+                eprintln!("  {name:<12} {what}");
             }
             ExitCode::FAILURE
         }

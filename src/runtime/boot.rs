@@ -15,10 +15,9 @@ use shards::runtime::{Executor, Request, ShardEnd};
 
 use super::boot_start::{self, Running};
 use super::server::{self, ControlRequest, Notice};
-use super::{boot_loggers, log_thread::LogThread};
+use super::{boot_loggers, ctrl_agent, ha_setup, log_thread::LogThread};
 use crate::cli::{self, Call, Program, Run};
 use crate::control::version;
-use crate::engine::event::Event;
 use crate::fatal::Fatal;
 
 /// How often the main thread looks whether everything still runs.
@@ -47,12 +46,46 @@ pub fn dhcp4(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match call {
-        Call::Version => println!("{}", version_line()),
-        Call::VersionExtended => println!("{}\n{}", version_line(), version::extended(config::Dialect::Kea3)),
-        Call::BuildReport => println!("{}", version::build_report()),
-        Call::Check { config, on_host } => return check(&config, on_host),
-        Call::Run(run) => return serve(run),
+        Call::Version => said(version_line()),
+        Call::VersionExtended => said(format!("{}\n{}", version_line(), version::build_report())),
+        Call::BuildReport => said(version::build_report()),
+        Call::Check { config, on_host } => check(&config, on_host),
+        Call::Run(run) => serve(run),
     }
+}
+
+/// Runs `tandem-ctrl-agent` with the arguments after its name.
+pub fn control_agent(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let call = match cli::parse(Program::ControlAgent, arguments) {
+        Ok(call) => call,
+        Err(message) => {
+            eprintln!("{message}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (file, serve) = match call {
+        Call::Version => return said(version_line()),
+        Call::VersionExtended => return said(format!("{}\n{}", version_line(), version::build_report())),
+        Call::BuildReport => return said(version::build_report()),
+        Call::Check { config, .. } => (config, false),
+        Call::Run(run) => (run.config, true),
+    };
+    let folders = Folders::from_environment(|name| std::env::var_os(name));
+    let result = ctrl_agent::Prepared::load(&file).and_then(|prepared| match serve {
+        true => ctrl_agent::run(&file, prepared, folders),
+        false => Ok(()),
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn said(text: String) -> ExitCode {
+    println!("{text}");
     ExitCode::SUCCESS
 }
 
@@ -62,12 +95,18 @@ fn check(file: &std::path::Path, on_host: bool) -> ExitCode {
     let result = server::read_document(file).and_then(|(document, mut warnings)| {
         let mut prepared = server::compile_for(&run, Arc::new(document), 1, on_host)?;
         warnings.append(&mut prepared.warnings);
-        Ok(warnings)
+        Ok((prepared.document, warnings))
     });
     match result {
-        Ok(warnings) => {
+        Ok((document, warnings)) => {
             for warning in warnings {
                 eprintln!("{warning} (warning)");
+            }
+            let relationship = document.hooks.high_availability.as_ref();
+            let good = relationship.map(|ha| ha_setup::check(ha, *document.tandem.check_partner_name));
+            if let Some(Err(error)) = good {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
             }
             ExitCode::SUCCESS
         }
@@ -99,7 +138,7 @@ fn report_start(run: &Run, fatal: &Fatal, logging: Option<LogThread>) -> ExitCod
     let logging = logging.or_else(|| {
         let destination = std::env::var("KEA_LOGGER_DESTINATION").ok();
         let tree = boot_loggers::early_tree(destination.as_deref(), run.debug);
-        LogThread::start::<Event>(boot_loggers::ROOT, tree, 0).ok().map(|(thread, _)| thread)
+        LogThread::start::<boot_loggers::Logged>(boot_loggers::ROOT, tree, 0).ok().map(|(thread, _)| thread)
     });
     log::error!(target: "kea-dhcp4.dhcp4", "{fatal}");
     if let Some(logging) = logging {

@@ -1,5 +1,7 @@
 //! From `loggers` of the configuration to the logger tree, and from the engine's events to log lines.
 
+use std::fmt;
+
 use config::logger::{LogDestination, LogOutput, Logger, Severity as Configured};
 use config::paths::Folders;
 
@@ -76,9 +78,19 @@ fn output_settings(output: &LogOutput, folders: &Folders) -> OutputSettings {
     }
 }
 
-impl PacketEvent for Event {
+/// An event as the log thread takes it: its line begins with the message id.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged(pub Event);
+
+impl fmt::Display for Logged {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} {}", self.0.id(), self.0)
+    }
+}
+
+impl PacketEvent for Logged {
     fn severity(&self) -> Severity {
-        match Event::severity(self) {
+        match self.0.severity() {
             Loudness::Debug(_) => Severity::Debug,
             Loudness::Info => Severity::Info,
             Loudness::Warn => Severity::Warn,
@@ -87,13 +99,13 @@ impl PacketEvent for Event {
     }
 
     fn debug_level(&self) -> u8 {
-        match Event::severity(self) {
+        match self.0.severity() {
             Loudness::Debug(level) => level,
             _ => 0,
         }
     }
 
     fn logger(&self) -> &'static str {
-        Event::logger(self)
+        self.0.logger()
     }
 }

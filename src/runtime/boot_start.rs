@@ -16,6 +16,7 @@ use shards::sys::clock;
 use shards::{Lease, Topology};
 
 use super::acceptor::Acceptor;
+use super::boot_loggers::Logged;
 use super::boot_pid::PidFile;
 use super::boot_places::{self, Places};
 use super::control_node::ControlNode;
@@ -25,7 +26,6 @@ use super::log_thread::{EventSink, LogThread};
 use super::server::{self, Active, Notice, Parts, Prepared, Server};
 use super::{boot_loggers, ha_listen, ha_send, signals};
 use crate::cli::Run;
-use crate::engine::event::Event;
 use crate::engine::message::Message;
 use crate::engine::rules::{self, Rules, ShardLeases, Steering};
 use crate::engine::{Engine, EngineStart};
@@ -78,7 +78,7 @@ pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, St
     let (prepared, warnings) = read(&run)?;
     let topology = topology(&prepared.document)?;
     let tree = boot_loggers::tree(&prepared.document.loggers, &folders, run.debug);
-    let (logging, sinks) = LogThread::start::<Event>(boot_loggers::ROOT, tree, usize::from(topology.shards))
+    let (logging, sinks) = LogThread::start::<Logged>(boot_loggers::ROOT, tree, usize::from(topology.shards))
         .map_err(|error| Fatal::Start(error.to_string()))?;
     log::info!(
         target: "kea-dhcp4.dhcp4",
@@ -112,7 +112,7 @@ fn start_logged(
     started: Instant,
     prepared: Prepared,
     topology: Topology,
-    sinks: Vec<EventSink<Event>>,
+    sinks: Vec<EventSink<Logged>>,
     logging: &mut Option<LogThread>,
 ) -> Result<Running, Fatal> {
     let pid_file = PidFile::create(&folders.pid_file(&run.config, "kea-dhcp4"))?;
@@ -273,7 +273,7 @@ fn start_shards(
     plan: &ShardPlan<'_>,
     ends: Vec<NodeEnds<Message>>,
     leases: Vec<ShardLeases>,
-    sinks: Vec<EventSink<Event>>,
+    sinks: Vec<EventSink<Logged>>,
     file: Option<&LeaseFile>,
 ) -> Result<(Vec<Executor<ShardEnd>>, Vec<ShardPort>), Fatal> {
     let queue = match *plan.document.multi_threading.packet_queue_size {
@@ -320,7 +320,7 @@ fn start_shards(
             spin: Duration::from_micros(u64::from(*plan.document.tandem.spin_us)),
             ends,
             make_engine: move || Engine::new(clock::now(), start),
-            on_event: move |now: shards::Now, event| sink.push(now.wall_ms, event),
+            on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged(event)),
             journal,
             limits,
         };

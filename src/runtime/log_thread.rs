@@ -278,6 +278,10 @@ impl Writer {
     fn take_tree(&mut self) {
         let taken = self.shared.tree.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(tree) = taken else { return };
+        // What was written to the outputs that go now is still in their buffers.
+        for output in &mut self.outputs {
+            output.flush();
+        }
         self.outputs = tree.outputs().iter().cloned().map(Output::new).collect();
         self.routes.clear();
         self.tree = tree;

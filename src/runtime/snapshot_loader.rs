@@ -93,7 +93,8 @@ mod tests {
     use crate::policy::Snapshot;
 
     fn rules(epoch: u64) -> Arc<Rules> {
-        let document = config::parse_dhcp4(br#"{"Dhcp4": {"valid-lifetime": 60}}"#, "test.conf").unwrap().document;
+        let document =
+            config::parse_dhcp4(br#"{"Dhcp4": {"valid-lifetime": 60}}"#, "test.conf").unwrap().document;
         let host = crate::policy::compile::Host::new(&[], epoch);
         let snapshot: Snapshot = crate::policy::compile::compile(&document, &host).unwrap().snapshot;
         Arc::new(Rules::at_start(Arc::new(snapshot), &Steering::new(1, 2), 1, &[]))
