@@ -56,11 +56,11 @@ impl ControlAgent {
             tls: TlsFiles::read(&mut reader, None, ""),
             cert_required: reader.bool("cert-required", true),
             sockets: read_sockets(&mut reader),
-            loggers: Logger::read_all(&mut reader),
+            loggers: Logger::read_all(&mut reader, "kea-ctrl-agent"),
             user_context: reader.user_context(),
             tree: Arc::clone(tree),
         };
-        if agent.tls.is_none() {
+        if agent.tls.is_none() || !*agent.cert_required {
             let message = format!(
                 "the agent on {} is unprotected: whoever reaches it commands the servers behind it",
                 *agent.http_host

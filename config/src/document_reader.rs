@@ -46,7 +46,7 @@ impl Document {
             compatibility: read_compatibility(&mut reader),
             control_sockets: ControlSocket::read_all(&mut reader, &tandem),
             hooks: Hooks::read(&mut reader),
-            loggers: Logger::read_all(&mut reader),
+            loggers: Logger::read_all(&mut reader, "kea-dhcp4"),
             tandem,
             tree: Arc::clone(tree),
         };

@@ -69,8 +69,8 @@ pub enum LogDestination {
 pub const ROTATION_SIZE_MIN: u64 = 204_800;
 
 impl Logger {
-    /// Reads the entries of `loggers`.
-    pub(crate) fn read_all(reader: &mut Reader<'_, '_>) -> Vec<Logger> {
+    /// Reads the entries of `loggers` of the program whose root logger is `root`.
+    pub(crate) fn read_all(reader: &mut Reader<'_, '_>, root: &str) -> Vec<Logger> {
         let items = reader.items("loggers");
         let mut loggers: Vec<Logger> = Vec::new();
         for item in items {
@@ -79,6 +79,14 @@ impl Logger {
             if loggers.iter().any(|known| *known.name == *logger.name) {
                 let message = format!("logger {} is configured twice", quoted(&*logger.name));
                 inside.error(&logger.name.position, "name", message);
+            }
+            let below = logger.name.strip_prefix(root);
+            if !below.is_some_and(|rest| rest.is_empty() || rest.starts_with('.')) {
+                let message = format!(
+                    "logger {} has no effect: the loggers of this program are {root} and {root}.*",
+                    quoted(&*logger.name)
+                );
+                inside.warn(&logger.name.position, "name", message);
             }
             loggers.push(logger);
         }

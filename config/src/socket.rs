@@ -105,6 +105,11 @@ impl ControlSocket {
         if socket.tls.is_none() && *kind == "http" {
             socket.check_plain(reader, allow_plain_http);
         }
+        if socket.tls.is_some() && !*socket.cert_required {
+            let message =
+                "no client certificate is asked for: whoever reaches this socket commands the server";
+            reader.warn(&socket.cert_required.position, "cert-required", message);
+        }
         Some(ControlSocket::Http(Box::new(socket)))
     }
 

@@ -287,7 +287,16 @@ fn what_is_written_with_its_default_is_not_mentioned() {
 
 #[test]
 fn other_missing_features_are_one_warning_each() {
-    let rows: [(&str, &[&str]); 7] = [
+    let rows: [(&str, &[&str]); 9] = [
+        (
+            r#""loggers": [{"name": "kea-dhcp4.leases"}, {"name": "kea-dhcp6"}]"#,
+            &["logger 'kea-dhcp6' has no effect: the loggers of this program are kea-dhcp4 and kea-dhcp4.*"],
+        ),
+        (
+            r#""control-sockets": [{"socket-type": "https", "trust-anchor": "a", "cert-file": "b", "key-file": "c",
+                "cert-required": false}]"#,
+            &["no client certificate is asked for: whoever reaches this socket commands the server"],
+        ),
         (
             r#""stash-agent-options": true"#,
             &[r#""stash-agent-options" in the Dhcp4 map has no effect: relay options are not kept"#],

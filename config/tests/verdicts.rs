@@ -2,6 +2,7 @@
 //!
 //! Every file must parse, and nothing but a feature that is not built yet may be refused.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Diagnostic};
@@ -186,7 +187,10 @@ fn examples_of_the_distribution_get_their_verdict() {
 
 fn check_folder(root: &Path, verdicts: &[Verdict]) {
     if !root.is_dir() {
-        eprintln!("SKIPPED: there is no {}; {} files were not tried", root.display(), verdicts.len());
+        // Written past the test harness, which keeps to itself what a passing test prints.
+        let skipped =
+            format!("SKIPPED: there is no {}; {} files were not tried\n", root.display(), verdicts.len());
+        std::io::stderr().write_all(skipped.as_bytes()).expect("stderr takes a line");
         return;
     }
     let mut failures = Vec::new();
