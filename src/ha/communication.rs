@@ -1,8 +1,8 @@
 //! Contact with the partner: what it last said, for how long it has been silent, whose queries it leaves
 //! unanswered, how far its clock is off, whose lease updates it refuses (ha-protocol 4.5, 4.6, 4.8, 4.10).
 //!
-//! Every table here is bounded; what no longer fits is counted, and cannot keep the decision to take over from
-//! being made.
+//! Every table here is bounded; what no longer fits is counted, and cannot keep the decision to take over
+//! from being made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -217,8 +217,8 @@ impl Communication {
         self.analyzed
     }
 
-    /// Whether traffic proves that the partner does not serve: more clients than `max_unacked_clients`. A table
-    /// that is full is proof enough.
+    /// Whether traffic proves that the partner does not serve: more clients than `max_unacked_clients`. A
+    /// table that is full is proof enough.
     pub fn traffic_proves_failure(&self, max_unacked_clients: u32) -> bool {
         max_unacked_clients == 0
             || self.unacked.len() > max_unacked_clients as usize

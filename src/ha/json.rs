@@ -1,9 +1,9 @@
 //! Kea's JSON dialect on the command channel (ha-protocol 2.10): strings are byte strings.
 //!
 //! Reading, each byte of the input becomes the character of the same number, so `é` in UTF-8 is the two
-//! characters U+00C3 U+00A9, and so is `\u00c3\u00a9`; a character above U+00FF cannot be a byte and is an error.
-//! Writing goes the other way: every byte outside printable ASCII is written as `\u00xx`. A `String` inside a
-//! [`Value`] read here therefore holds one character per byte; [`bytes_of`] and [`text_of`] convert.
+//! characters U+00C3 U+00A9, and so is `\u00c3\u00a9`; a character above U+00FF cannot be a byte and is an
+//! error. Writing goes the other way: every byte outside printable ASCII is written as `\u00xx`. A `String`
+//! inside a [`Value`] read here therefore holds one character per byte; [`bytes_of`] and [`text_of`] convert.
 
 use serde_json::Value;
 
@@ -78,8 +78,8 @@ pub fn encode_octets(octets: &[u8], output: &mut Vec<u8>) {
     output.push(b'"');
 }
 
-/// The bytes a decoded string stands for. Characters that are no bytes cannot come from [`decode`]; in text made
-/// by this program they are taken as UTF-8.
+/// The bytes a decoded string stands for. Characters that are no bytes cannot come from [`decode`]; in text
+/// made by this program they are taken as UTF-8.
 pub fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     for character in text.chars() {

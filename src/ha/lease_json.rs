@@ -1,7 +1,8 @@
 //! Leases as JSON, in both dialects (ha-protocol 3.0).
 //!
-//! *Replication* (`lease4-update`, `lease4-del`) has `expire` and no `cltt`; *listing* (`lease4-get*`) has `cltt`
-//! and no `expire`. Writing appends to a buffer and allocates nothing else: `lease4-update` is on the commit path.
+//! *Replication* (`lease4-update`, `lease4-del`) has `expire` and no `cltt`; *listing* (`lease4-get*`) has
+//! `cltt` and no `expire`. Writing appends to a buffer and allocates nothing else: `lease4-update` is on the
+//! commit path.
 
 use std::io::Write;
 use std::net::Ipv4Addr;
@@ -49,8 +50,8 @@ pub fn write_update_request(kind: UpdateKind, lease: &Lease, output: &mut Vec<u8
     output.extend_from_slice(b", \"service\": [ \"dhcp4\" ] }");
 }
 
-/// Appends the whole HTTP body that answers `lease4-get-page`. `arguments.leases` is always there: without it a
-/// Kea process dies (ha-protocol 0.3 rule 3).
+/// Appends the whole HTTP body that answers `lease4-get-page`. `arguments.leases` is always there: without it
+/// a Kea process dies (ha-protocol 0.3 rule 3).
 pub fn write_page_reply<'a>(
     leases: impl ExactSizeIterator<Item = &'a Lease>,
     listing: Listing,
@@ -138,8 +139,8 @@ fn write_lease(lease: &Lease, shape: Shape, output: &mut Vec<u8>) {
     output.extend_from_slice(b" }");
 }
 
-/// A context that is no JSON map (it came from an edited lease file) is left out: the command around it must stay
-/// readable.
+/// A context that is no JSON map (it came from an edited lease file) is left out: the command around it must
+/// stay readable.
 fn write_user_context(context: &[u8], output: &mut Vec<u8>) {
     let is_map = context.trim_ascii_start().first() == Some(&b'{');
     if !is_map || serde_json::from_slice::<IgnoredAny>(context).is_err() {
@@ -184,7 +185,8 @@ fn write_hex(octets: &[u8], output: &mut Vec<u8>) {
 
 /// What the receiver of an update must know of subnets.
 pub trait SubnetDirectory {
-    /// Default lifetime in seconds of subnet `id`, and whether `address` lies in it; `None` for an unknown id.
+    /// Default lifetime in seconds of subnet `id`, and whether `address` lies in it; `None` for an unknown
+    /// id.
     fn subnet(&self, id: u32, address: Ipv4Addr) -> Option<(u32, bool)>;
     /// Id of a subnet that contains `address`.
     fn subnet_of(&self, address: Ipv4Addr) -> Option<u32>;
@@ -211,8 +213,8 @@ pub struct LeaseUpdate {
 }
 
 impl LeaseUpdate {
-    /// Reads the arguments of `lease4-update` received at `wall_s`. The error is the answer: 1 for a malformed
-    /// field, 4 for a conflict with the configuration (ha-protocol 3.5).
+    /// Reads the arguments of `lease4-update` received at `wall_s`. The error is the answer: 1 for a
+    /// malformed field, 4 for a conflict with the configuration (ha-protocol 3.5).
     pub fn parse(envelope: &Envelope, wall_s: u64, subnets: &dyn SubnetDirectory) -> Result<Self, Reply> {
         let fields = Fields::of_arguments(envelope)?;
         Self::read(&fields, wall_s, subnets).map_err(|problem| match problem {

@@ -1,7 +1,7 @@
 //! Who holds the DHCP service off, and until when (ha-protocol 4.7).
 //!
-//! Queries are served while nobody does. A partner's lock always has a deadline, so a partner that dies while it
-//! copies cannot silence this server for ever (ha-protocol 8.1 no. 3).
+//! Queries are served while nobody does. A partner's lock always has a deadline, so a partner that dies while
+//! it copies cannot silence this server for ever (ha-protocol 8.1 no. 3).
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Takes a lock, or takes it again with a new deadline (monotonic, nanoseconds). False, taking nothing, when
-    /// partners hold too many.
+    /// Takes a lock, or takes it again with a new deadline (monotonic, nanoseconds). False, taking nothing,
+    /// when partners hold too many.
     pub fn take(&mut self, holder: Holder, deadline_ns: Option<u64>) -> bool {
         let is_new_remote = matches!(holder, Holder::Remote(_)) && !self.held.contains_key(&holder);
         if is_new_remote && self.remote_ids().count() >= HA_REMOTE_LOCKS_MAX {

@@ -63,6 +63,8 @@ pub enum Message {
     LocalDhcpDisable { state: OwnState },
     /// The service is on in this state.
     LocalDhcpEnable { state: OwnState },
+    /// The partner is in a state of another mode: the configurations do not match.
+    InvalidPartnerState { partner: PartnerState },
     /// The partner asked for maintenance, which this server does not offer.
     MaintenanceRefused { state: OwnState },
     /// `ha-reset` was obeyed.
@@ -104,6 +106,7 @@ impl Message {
             | Self::HeartbeatCommunicationsFailed { .. }
             | Self::HeartbeatFailed { .. }
             | Self::HighClockSkew { .. }
+            | Self::InvalidPartnerState { .. }
             | Self::LeaseUpdateConflict { .. }
             | Self::LeasesSyncSkipped { .. }
             | Self::MaintenanceRefused { .. }
@@ -150,6 +153,10 @@ impl Message {
             Self::LeaseUpdatesEnabled { .. } => "HA_LEASE_UPDATES_ENABLED",
             Self::LocalDhcpDisable { .. } => "HA_LOCAL_DHCP_DISABLE",
             Self::LocalDhcpEnable { .. } => "HA_LOCAL_DHCP_ENABLE",
+            Self::InvalidPartnerState { partner: PartnerState::CommunicationRecovery } => {
+                "HA_INVALID_PARTNER_STATE_COMMUNICATION_RECOVERY"
+            }
+            Self::InvalidPartnerState { .. } => "HA_INVALID_PARTNER_STATE_LOAD_BALANCING",
             Self::MaintenanceRefused { .. } => "HA_MAINTENANCE_NOTIFY_REFUSED",
             Self::Reset { .. } => "HA_RESET",
             Self::ServiceStarted { .. } => "HA_SERVICE_STARTED",
@@ -241,6 +248,12 @@ impl fmt::Display for Message {
             }
             Self::LocalDhcpEnable { state } => {
                 write!(f, "local DHCP service is enabled while in the {state} state")
+            }
+            Self::InvalidPartnerState { partner } => {
+                write!(
+                    f,
+                    "partner is in the {partner} state, which the hot-standby mode does not have: check its mode"
+                )
             }
             Self::MaintenanceRefused { state } => {
                 write!(

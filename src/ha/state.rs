@@ -97,7 +97,8 @@ impl fmt::Display for PartnerState {
 }
 
 /// A state this server takes itself. Backup, passive-backup, load-balancing, communication-recovery and the
-/// maintenance states are not built: the configuration that needs them is refused, and maintenance is declined.
+/// maintenance states are not built: the configuration that needs them is refused, and maintenance is
+/// declined.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum OwnState {
     /// Normal state: updates are sent, the primary's scope is served by the primary.

@@ -1,8 +1,8 @@
 //! Paged synchronisation (ha-protocol 6): disable, page, apply, … , then the notification.
 //!
-//! Pure: calls and pages to apply go out as actions, their results come back. Everything goes over one private
-//! connection. `dhcp-disable` is repeated before every page, because it re-arms the source's timer. Deletions made
-//! while the copier was away are not repaired (6.10), as in Kea.
+//! Pure: calls and pages to apply go out as actions, their results come back. Everything goes over one
+//! private connection. `dhcp-disable` is repeated before every page, because it re-arms the source's timer.
+//! Deletions made while the copier was away are not repaired (6.10), as in Kea.
 
 use std::net::Ipv4Addr;
 

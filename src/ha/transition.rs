@@ -1,5 +1,5 @@
-//! The transition table of a hot-standby server (ha-protocol 4.3, 4.4): a total function of its own state, its
-//! partner's, and a few conditions.
+//! The transition table of a hot-standby server (ha-protocol 4.3, 4.4): a total function of its own state,
+//! its partner's, and a few conditions.
 //!
 //! ```text
 //!            partner ready (standby) or anything that has leases

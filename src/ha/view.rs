@@ -31,10 +31,11 @@ pub struct HaView {
     pub interrupted: bool,
     /// `max-ack-delay`, milliseconds.
     pub max_ack_delay_ms: u32,
-    /// Rejected clients are remembered: report queries whose updates were all acknowledged too, since a success
-    /// forgives its client (ha-protocol 4.10).
+    /// Rejected clients are remembered: report queries whose updates were all acknowledged too, since a
+    /// success forgives its client (ha-protocol 4.10).
     pub report_acks: bool,
     /// The partner understands lease state 3: a release is sent as an update. Otherwise it is sent as
-    /// `UpdateKind::Delete`, and released leases are listed to the partner as expired (ha-protocol 0.3 rule 10).
+    /// `UpdateKind::Delete`, and released leases are listed to the partner as expired (ha-protocol 0.3 rule
+    /// 10).
     pub partner_knows_released: bool,
 }

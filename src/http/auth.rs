@@ -1,6 +1,7 @@
 //! Basic authentication (ha-protocol 2.8).
 //!
-//! The header is made once from user and password and compared in time that does not depend on where it differs.
+//! The header is made once from user and password and compared in time that does not depend on where it
+//! differs.
 
 /// Credentials of one direction.
 #[derive(Clone, Eq, PartialEq)]
@@ -19,7 +20,8 @@ impl BasicAuth {
         &self.header
     }
 
-    /// Whether an `Authorization` header presents these credentials. The scheme's letter case is free (RFC 7617).
+    /// Whether an `Authorization` header presents these credentials. The scheme's letter case is free (RFC
+    /// 7617).
     pub fn permits(&self, authorization: Option<&[u8]>) -> bool {
         let Some((scheme, token)) = authorization.and_then(|value| value.split_at_checked(6)) else {
             return false;

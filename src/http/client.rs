@@ -1,8 +1,8 @@
 //! One outbound HTTP connection, one request in flight (ha-protocol 2.2, 2.5, 2.6).
 //!
 //! Requests are byte for byte Kea's. Responses are taken at least as leniently as Kea takes them: the status
-//! number is for the caller, a missing phrase, chunked bodies, an interim response and a body that ends with the
-//! connection are accepted too.
+//! number is for the caller, a missing phrase, chunked bodies, an interim response and a body that ends with
+//! the connection are accepted too.
 
 use crate::limits::{HTTP_CLIENT_IDLE_MS, HTTP_HEAD_OCTETS_MAX, HTTP_RESPONSE_BODY_OCTETS_MAX};
 
@@ -120,7 +120,8 @@ impl ClientConnection {
         }
     }
 
-    /// The partner has closed. `Ok(Some(..))` when that ended a body properly, `Ok(None)` when nothing was awaited.
+    /// The partner has closed. `Ok(Some(..))` when that ended a body properly, `Ok(None)` when nothing was
+    /// awaited.
     pub fn handle_end(&mut self) -> Result<Option<Response>, ClientError> {
         match std::mem::replace(&mut self.phase, Phase::Dead) {
             Phase::Body { status, decoder, .. } if decoder.ends_with_connection() => {
@@ -157,7 +158,8 @@ impl ClientConnection {
     }
 
     /// Whether a request that ended with [`ClientError::Closed`] or a reset should be sent once more on a new
-    /// connection: the partner closed an idle connection just then (ha-protocol 8 no. 4). Ask before the failure.
+    /// connection: the partner closed an idle connection just then (ha-protocol 8 no. 4). Ask before the
+    /// failure.
     pub fn may_retry(&self) -> bool {
         self.exchanges > 0 && self.input.is_empty() && matches!(self.phase, Phase::Head { .. })
     }

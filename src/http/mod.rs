@@ -4,7 +4,8 @@
 //! no clock, never block, and hold at most the limits of `limits.rs`.
 //!
 //! - [`server::ServerConnection`]: one inbound connection. A superset of what Kea's listener accepts.
-//! - [`client::ClientConnection`]: one outbound connection, one request in flight. At least as lenient as Kea.
+//! - [`client::ClientConnection`]: one outbound connection, one request in flight. At least as lenient as
+//!   Kea.
 //! - [`auth`]: basic authentication, both directions.
 
 pub mod auth;

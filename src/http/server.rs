@@ -164,7 +164,8 @@ impl ServerConnection {
         self.respond(now_ns, wall_s, status, body.as_bytes(), output);
     }
 
-    /// The deadline has passed: 408 for a request that has stalled, nothing for an idle connection; closed then.
+    /// The deadline has passed: 408 for a request that has stalled, nothing for an idle connection; closed
+    /// then.
     pub fn handle_timeout(&mut self, now_ns: u64, wall_s: u64, output: &mut Vec<u8>) {
         if self.deadline_ns.is_none_or(|deadline| now_ns < deadline) {
             return;
@@ -395,7 +396,8 @@ mod tests {
         format!("Host: 10.99.0.2\r\nContent-Length: {}\r\nContent-Type: application/json\r\n", body.len())
     }
 
-    /// Feeds `input` in pieces of `step`, answers every request with `{}`; returns bodies, output and closing.
+    /// Feeds `input` in pieces of `step`, answers every request with `{}`; returns bodies, output and
+    /// closing.
     fn serve(input: &[u8], step: usize) -> (Vec<Vec<u8>>, String, bool) {
         let mut connection = ServerConnection::with_body_limit(0, 4096);
         let (mut bodies, mut output) = (Vec::new(), Vec::new());

@@ -7,7 +7,8 @@ use super::super::command::{HaCommand, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORI
 use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose};
 use crate::http::rfc1123_date;
 
-/// A partner's lock that came without `max-period` lasts this many times `sync-timeout` (ha-protocol 8.1 no. 3).
+/// A partner's lock that came without `max-period` lasts this many times `sync-timeout` (ha-protocol 8.1 no.
+/// 3).
 const UNBOUNDED_LOCK_SYNC_TIMEOUTS: u64 = 10;
 /// `sync-timeout` 0 is no timeout; a lock needs an end all the same.
 const SYNC_TIMEOUT_DEFAULT_MS: u64 = 60_000;

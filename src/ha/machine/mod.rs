@@ -1,18 +1,20 @@
 //! The HA machine of one hot-standby relationship (ha-protocol 4): events and `now` in, actions out.
 //!
 //! It owns the own state, what is known of the partner, the locks on the DHCP service and the running
-//! synchronisation. It runs on the control node, which is its only driver. It never sends, sleeps or logs itself.
+//! synchronisation. It runs on the control node, which is its only driver. It never sends, sleeps or logs
+//! itself.
 //!
 //! ```text
 //! waiting -> syncing -> ready -> hot-standby <-> (partner-down) ; terminated: until ha-reset or a restart
 //! ```
-//! The arrows are in [`super::transition`]. Differences to Kea, none visible as anything but timing: the partner
-//! is polled at once at start and after every own change of state, and every second while either side is waiting,
-//! syncing or ready; deadlines have timers of their own; `ready` is advertised before the notification of a
-//! complete copy; every entry action runs at once (ha-protocol 8 no. 2, 3, 8, 10).
+//! The arrows are in [`super::transition`]. Differences to Kea, none visible as anything but timing: the
+//! partner is polled at once at start and after every own change of state, and every second while either side
+//! is waiting, syncing or ready; deadlines have timers of their own; `ready` is advertised before the
+//! notification of a complete copy; every entry action runs at once (ha-protocol 8 no. 2, 3, 8, 10).
 //!
-//! Invariants: a view is published before the answer to the command that changed it; at most one heartbeat and
-//! one synchronisation are in flight; the advertised state and scopes are those of the last published view.
+//! Invariants: a view is published before the answer to the command that changed it; at most one heartbeat
+//! and one synchronisation are in flight; the advertised state and scopes are those of the last published
+//! view.
 
 mod commands;
 mod status;
@@ -205,7 +207,7 @@ impl Machine {
         }
     }
 
-    // ---- the partner ----------------------------------------------------------------------------------------
+    // ---- the partner --------------------------------------------------------------------------------------
 
     /// Heartbeats rest while this server copies: its partner's state cannot change what it does then.
     fn may_poll(&self) -> bool {
@@ -299,11 +301,15 @@ impl Machine {
         if is == PartnerState::Terminated && was != is && self.state == OwnState::Waiting {
             self.log(Message::TerminatedRestartPartner, actions);
         }
+        let foreign = matches!(is, PartnerState::CommunicationRecovery | PartnerState::LoadBalancing);
+        if foreign && was != is {
+            self.log(Message::InvalidPartnerState { partner: is }, actions);
+        }
         if self.state == OwnState::HotStandby && is == PartnerState::HotStandby {
             self.communication.acknowledge_unsent();
         }
-        // A copier of another make may still say `syncing` right after its notification; one in any other state
-        // is not about to come back, and this server goes on serving alone.
+        // A copier of another make may still say `syncing` right after its notification; one in any other
+        // state is not about to come back, and this server goes on serving alone.
         if !matches!(is, PartnerState::Ready | PartnerState::Syncing) {
             self.locks.release(Holder::Notified);
         }
@@ -400,7 +406,7 @@ impl Machine {
         (max + 1).saturating_sub(self.communication.unacked())
     }
 
-    // ---- the state ------------------------------------------------------------------------------------------
+    // ---- the state ----------------------------------------------------------------------------------------
 
     fn conditions(&mut self, now: Now) -> Conditions {
         let skew_s = self.communication.skew_s().map_or(0, i64::unsigned_abs);
@@ -444,7 +450,8 @@ impl Machine {
                 }
             }
         }
-        // The transition table has no cycle under fixed conditions (its tests prove it), so this is not reached.
+        // The transition table has no cycle under fixed conditions (its tests prove it), so this is not
+        // reached.
     }
 
     fn log_termination(&mut self, now: Now, next: OwnState, actions: &mut Vec<Action>) {
@@ -486,7 +493,7 @@ impl Machine {
         }
     }
 
-    // ---- synchronisation ------------------------------------------------------------------------------------
+    // ---- synchronisation ----------------------------------------------------------------------------------
 
     fn start_synchronisation(
         &mut self,
@@ -606,7 +613,7 @@ impl Machine {
         }
     }
 
-    // ---- the end of every step ------------------------------------------------------------------------------
+    // ---- the end of every step ----------------------------------------------------------------------------
 
     /// Sends the heartbeat that is due and publishes the view, before anything else this step has done.
     fn finish(&mut self, now: Now, first: usize, actions: &mut Vec<Action>) {
@@ -696,6 +703,8 @@ fn describe(client: &ClientIdentity) -> String {
 
 #[cfg(test)]
 mod pair_tests;
+#[cfg(test)]
+mod property_tests;
 #[cfg(test)]
 mod sync_tests;
 #[cfg(test)]

@@ -289,7 +289,8 @@ fn a_cold_start_converges_within_seconds() {
     }
 }
 
-/// Goal: take-over and return lose no lease. Method: kill the primary, prove by traffic, grant, bring it back.
+/// Goal: take-over and return lose no lease. Method: kill the primary, prove by traffic, grant, bring it
+/// back.
 #[test]
 fn the_standby_takes_over_and_gives_back_with_every_lease() {
     for dialects in [[Dialect::Own; 2], [Dialect::Older, Dialect::Own], [Dialect::Own, Dialect::Older]] {
@@ -337,7 +338,8 @@ fn the_primary_takes_over_alone_and_the_standby_comes_back() {
     assert_eq!(pair.servers[0].leases, pair.servers[1].leases);
 }
 
-/// Goal: after a split in which both served, both have all leases. Method: cut, let both go partner-down, heal.
+/// Goal: after a split in which both served, both have all leases. Method: cut, let both go partner-down,
+/// heal.
 #[test]
 fn a_split_in_which_both_served_heals_with_both_sides_leases() {
     let mut pair = Pair::new([Dialect::Own; 2]);

@@ -123,7 +123,7 @@ fn heard(state: PartnerState) -> HeartbeatReply {
     HeartbeatReply { state, wall_s: WALL_S, scopes: Vec::new(), unsent: Some(0) }
 }
 
-fn heartbeat_body(state: &str, wall_s: u64, unsent: u64) -> Vec<u8> {
+pub(super) fn heartbeat_body(state: &str, wall_s: u64, unsent: u64) -> Vec<u8> {
     let arguments = json!({
         "date-time": rfc1123_date(wall_s), "scopes": [], "state": state, "unsent-update-count": unsent
     });
@@ -155,7 +155,7 @@ fn logged(actions: &[Action]) -> Vec<&'static str> {
         .collect()
 }
 
-// ---- every (state, event) -----------------------------------------------------------------------------------
+// ---- every (state, event) ---------------------------------------------------------------------------------
 
 /// Kinds of events, each a concrete one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -180,7 +180,7 @@ pub(super) enum Kind {
     UnsentUpdates,
 }
 
-const KINDS: [Kind; 18] = [
+pub(super) const KINDS: [Kind; 18] = [
     Kind::Acked,
     Kind::CallUnknown,
     Kind::Conflict,
@@ -340,7 +340,7 @@ fn every_command_is_answered_in_every_state() {
     }
 }
 
-// ---- 4.1: what a state means --------------------------------------------------------------------------------
+// ---- 4.1: what a state means ------------------------------------------------------------------------------
 
 #[test]
 fn service_scope_and_updates_follow_the_state() {
@@ -413,7 +413,7 @@ fn unsent_counters_of_the_shards_are_summed() {
     assert_eq!(reply.arguments.unwrap()["unsent-update-count"], 9);
 }
 
-// ---- 4.5, 8 no. 2 and 3: heartbeats and deadlines -----------------------------------------------------------
+// ---- 4.5, 8 no. 2 and 3: heartbeats and deadlines ---------------------------------------------------------
 
 #[test]
 fn the_partner_is_polled_at_start_then_every_second_until_both_are_normal() {
@@ -508,7 +508,7 @@ fn a_silent_partner_is_logged_once_per_heartbeat_delay_and_again_when_back() {
     assert!(logged(&actions).contains(&"HA_COMMUNICATION_RESTORED"));
 }
 
-// ---- 4.10, 4.4 (a), (f) -------------------------------------------------------------------------------------
+// ---- 4.10, 4.4 (a), (f) -----------------------------------------------------------------------------------
 
 #[test]
 fn clocks_apart_are_warned_of_once_a_minute_and_then_end_it() {
@@ -591,7 +591,7 @@ fn a_ready_partner_that_served_meanwhile_is_copied_first() {
     }
 }
 
-// ---- 4.7: locks ---------------------------------------------------------------------------------------------
+// ---- 4.7: locks -------------------------------------------------------------------------------------------
 
 pub(super) fn disable(origin: Origin, max_period_s: Option<u64>) -> HaCommand {
     HaCommand::DhcpDisable { origin, max_period_s }
@@ -689,7 +689,17 @@ fn a_normal_server_serves_at_once_after_the_notification() {
     assert!(rig.service_on());
 }
 
-// ---- 0.5 ----------------------------------------------------------------------------------------------------
+#[test]
+fn a_partner_of_another_mode_is_warned_of_once_and_nothing_is_served() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let first = rig.heartbeat_reply("load-balancing", 0, 0);
+    assert!(logged(&first).contains(&"HA_INVALID_PARTNER_STATE_LOAD_BALANCING"));
+    assert_eq!((rig.machine.state(), rig.service_on()), (OwnState::Waiting, false));
+    let second = rig.heartbeat_reply("load-balancing", 0, 0);
+    assert_eq!(logged(&second), Vec::<&str>::new());
+}
+
+// ---- 0.5 --------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_partner_s_generation_is_asked_once_per_appearance() {
