@@ -1,0 +1,309 @@
+//! Replies that wait for the partner, for the disk, and for other shards (ha-protocol section 5).
+
+use std::net::Ipv4Addr;
+
+use shards::{Lease, LeaseState};
+use tandem::client::{Client, ClientState};
+use tandem::engine::counters::{Counter, OwnCounter};
+use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
+use tandem::ha::view::{HaView, UpdateMode};
+use tandem::wire::codes::MessageType;
+
+use super::clients::{Ask, Heard, plain};
+use super::world::{Partner, Update, World, snapshot};
+
+const POOL: &str = "192.0.2.100 - 192.0.2.199";
+
+fn replicating(seed: u64, keys: &str) -> World {
+    let mut world = World::new(seed, 4, snapshot(POOL, keys), Vec::new());
+    let view = world.replicating_view();
+    world.set_view(view);
+    world
+}
+
+fn address_of(client: &Client) -> Ipv4Addr {
+    client.lease().expect("a lease").address
+}
+
+fn outcomes(world: &World) -> Vec<UpdateOutcome> {
+    let outcome = |message: &Message| match message {
+        Message::UpdatesSettled { outcome, .. } => Some(*outcome),
+        _ => None,
+    };
+    world.control.iter().filter_map(outcome).collect()
+}
+
+/// An offered address, so that the next query can be a REQUEST for it.
+fn offered(world: &mut World, number: u32) -> Ipv4Addr {
+    match world.ask(&Ask::new(MessageType::Discover, number)) {
+        Some(Heard::Offer(address)) => address,
+        other => panic!("no offer: {other:?}"),
+    }
+}
+
+#[test]
+fn an_ack_waits_for_disk_and_partner_whichever_comes_first() {
+    for disk_first in [true, false] {
+        let mut world = replicating(1, "");
+        let address = offered(&mut world, 1);
+        world.partner = Partner::Silent;
+        world.disk_works = disk_first;
+        assert_eq!(world.ask(&Ask::select(1, address)), None);
+        if disk_first {
+            assert_eq!(world.updates.len(), 1);
+            assert_eq!(world.updates[0].kind, UpdateKind::Update);
+            assert_eq!(world.updates[0].lease.address, address);
+            world.answer_updates(UpdateOutcome::Acked);
+        } else {
+            world.answer_updates(UpdateOutcome::Acked);
+            assert_eq!(world.heard(), None, "not durable yet");
+            world.disk_works = true;
+            world.settle();
+        }
+        assert_eq!(world.heard(), Some(Heard::Ack(address)), "disk first: {disk_first}");
+        assert_eq!(world.own(OwnCounter::Unparked), 1);
+    }
+}
+
+#[test]
+fn a_refused_update_drops_the_reply_tells_control_and_keeps_the_lease() {
+    for outcome in [UpdateOutcome::Failed, UpdateOutcome::Conflict] {
+        let mut world = replicating(2, r#", "cache-threshold": 0.5"#);
+        let address = offered(&mut world, 1);
+        world.partner = Partner::Answers(outcome);
+        assert_eq!(world.ask(&Ask::select(1, address)), None);
+        assert_eq!(outcomes(&world), [outcome]);
+        assert_eq!(world.lease(address).map(|lease| lease.state), Some(LeaseState::Default));
+        assert_eq!(world.own(OwnCounter::ParkedDropped), 1);
+        // The retry replicates again: the cache does not answer for what the partner lacks.
+        world.partner = Partner::Answers(UpdateOutcome::Acked);
+        assert_eq!(world.ask(&Ask { xid: 9, ..Ask::select(1, address) }), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), 2);
+    }
+}
+
+#[test]
+fn a_retransmission_while_parked_is_dropped_and_a_newer_transaction_takes_the_reply() {
+    let mut world = replicating(3, "");
+    let address = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    assert_eq!(world.count(Counter::Duplicate), 1);
+    assert_eq!(world.ask(&Ask { xid: 4242, ..Ask::select(1, address) }), None);
+    assert_eq!(world.count(Counter::Duplicate), 2);
+    world.answer_updates(UpdateOutcome::Acked);
+    let (_, bytes) = world.wire.pop_front().expect("one ACK");
+    assert_eq!(bytes[4..8], 4242_u32.to_be_bytes(), "the newest query is answered");
+    assert!(world.wire.is_empty());
+    assert_eq!(world.updates.len(), 1);
+}
+
+#[test]
+fn a_move_sends_the_deletion_and_the_update_and_waits_for_both() {
+    for shard in 0..4 {
+        let mut world = replicating(4, "");
+        let before = address_of(&world.join(plain(1)));
+        world.updates.clear();
+        let new = (100..200)
+            .map(|octet| Ipv4Addr::new(192, 0, 2, octet))
+            .find(|&address| world.rules.owners.owner_of(address) == shard && address != before)
+            .expect("an address");
+        world.partner = Partner::Silent;
+        assert_eq!(world.ask(&Ask { xid: 5, ..Ask::select(1, new) }), None);
+        let mut sent: Vec<(UpdateKind, Ipv4Addr)> =
+            world.updates.iter().map(|Update { kind, lease }| (*kind, lease.address)).collect();
+        sent.sort_by_key(|(_, address)| *address == new);
+        assert_eq!(sent, [(UpdateKind::Delete, before), (UpdateKind::Update, new)], "shard {shard}");
+        world.answer_updates(UpdateOutcome::Acked);
+        assert_eq!(world.heard(), Some(Heard::Ack(new)));
+    }
+}
+
+#[test]
+fn releases_and_declines_are_replicated_as_the_partner_understands_them() {
+    for knows_released in [true, false] {
+        let mut world = replicating(5, "");
+        let view = HaView { partner_knows_released: knows_released, epoch: 9, ..world.replicating_view() };
+        world.set_view(view);
+        let released = address_of(&world.join(plain(1)));
+        let declined = address_of(&world.join(plain(2)));
+        world.updates.clear();
+        world.ask(&Ask::release(1, released));
+        world.ask(&Ask::decline(2, declined));
+        let sent: Vec<(UpdateKind, LeaseState)> =
+            world.updates.iter().map(|update| (update.kind, update.lease.state)).collect();
+        let release = if knows_released { UpdateKind::Update } else { UpdateKind::Delete };
+        assert_eq!(
+            sent,
+            [(release, LeaseState::Released), (UpdateKind::Update, LeaseState::Declined)],
+            "partner knows: {knows_released}"
+        );
+    }
+}
+
+/// Nothing is committed above the limit, and it is free again when the partner has answered.
+#[test]
+fn queries_above_the_limit_of_waiting_replies_are_dropped_before_the_commit() {
+    let mut snapshot = snapshot(POOL, "");
+    snapshot.parked_packet_limit = 4;
+    let mut world = World::new(6, 1, snapshot, Vec::new());
+    let view = world.replicating_view();
+    world.set_view(view);
+    let offers: Vec<Ipv4Addr> = (0..5).map(|number| offered(&mut world, number)).collect();
+    world.partner = Partner::Silent;
+    for (number, address) in (0..).zip(&offers) {
+        assert_eq!(world.ask(&Ask::select(number, *address)), None);
+    }
+    assert_eq!(world.updates.len(), 4);
+    assert_eq!(world.lease(offers[4]), None);
+    assert_eq!(world.count(Counter::QueueFull), 1);
+    world.answer_updates(UpdateOutcome::Acked);
+    assert_eq!(world.wire.len(), 4);
+    world.wire.clear();
+    world.partner = Partner::Answers(UpdateOutcome::Acked);
+    assert_eq!(world.ask(&Ask::select(4, offers[4])), Some(Heard::Ack(offers[4])));
+}
+
+#[test]
+fn alone_the_server_answers_without_the_partner_and_counts_what_it_did_not_send() {
+    let mut world = replicating(7, "");
+    let waiting = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, waiting)), None);
+    let partner_down = HaView { epoch: 20, updates: UpdateMode::None, ..world.replicating_view() };
+    world.set_view(partner_down);
+    assert_eq!(world.heard(), Some(Heard::Ack(waiting)), "released by the new view");
+    assert_eq!(world.join(plain(2)).state(), ClientState::Bound);
+    assert_eq!(world.updates.len(), 1, "nothing more was sent");
+    world.pass_s(2);
+    assert_eq!(world.own(OwnCounter::UnsentUpdates), 2);
+    let told: Vec<u64> = world
+        .control
+        .iter()
+        .filter_map(|message| match message {
+            Message::UnsentUpdates { total } => Some(*total),
+            _ => None,
+        })
+        .collect();
+    assert!(!told.is_empty() && told.iter().all(|total| (1..=2).contains(total)), "{told:?}");
+    // The answer that comes after all finds nothing and does no harm.
+    world.answer_updates(UpdateOutcome::Failed);
+    assert_eq!(world.own(OwnCounter::LateAnswer), 1);
+}
+
+#[test]
+fn in_communication_recovery_updates_go_to_the_backlog_and_nobody_waits() {
+    let mut world = replicating(8, "");
+    let view = HaView { epoch: 3, updates: UpdateMode::Queue, ..world.replicating_view() };
+    world.set_view(view);
+    assert_eq!(world.join(plain(1)).state(), ClientState::Bound);
+    assert!(world.updates.is_empty());
+    let queued = world.control.iter().filter(|message| matches!(message, Message::Update(_))).count();
+    assert_eq!(queued, 1);
+    assert_eq!(world.own(OwnCounter::UnsentUpdates), 0);
+}
+
+#[test]
+fn a_standby_serves_nobody_and_reports_clients_only_while_interrupted() {
+    let mut world = World::new(9, 2, snapshot(POOL, ""), Vec::new());
+    for (interrupted, reports) in [(false, 0), (true, 1)] {
+        let view = HaView {
+            serves_primary_scope: false,
+            interrupted,
+            epoch: 1 + u64::from(interrupted),
+            ..world.replicating_view()
+        };
+        world.set_view(view);
+        assert_eq!(world.ask(&Ask::new(MessageType::Discover, 1)), None);
+        let count = world.control.iter().filter(|message| matches!(message, Message::Unanswered(_))).count();
+        assert_eq!(count, reports);
+    }
+    assert_eq!(world.own(OwnCounter::OutOfScope), 2);
+}
+
+#[test]
+fn with_the_service_off_queries_are_dropped_and_parked_replies_still_leave() {
+    let mut world = replicating(10, "");
+    let address = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    let view = HaView { service_on: false, epoch: 5, ..world.replicating_view() };
+    world.set_view(view);
+    assert_eq!(world.ask(&Ask::new(MessageType::Discover, 2)), None);
+    assert_eq!(world.count(Counter::ServiceDisabled), 1);
+    world.answer_updates(UpdateOutcome::Acked);
+    assert_eq!(world.heard(), Some(Heard::Ack(address)));
+}
+
+#[test]
+fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
+    let mut world = World::new(11, 4, snapshot(POOL, ""), Vec::new());
+    let address = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(address);
+    let mut lease = world.lease(address).expect("the lease");
+    lease.cltt -= 100;
+    lease.hwaddr = shards::SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
+    world.disk_works = false;
+    let update = |lease: &Lease, force_create| {
+        let lease = Box::new(lease.clone());
+        ShardCommandBody::PartnerUpdate { lease, force_create }
+    };
+    assert!(world.command(owner, update(&lease, true)).is_none(), "not durable yet");
+    world.disk_works = true;
+    world.settle();
+    world.control.clear();
+    assert_eq!(world.lease(address), Some(lease.clone()), "an older transaction overwrites all the same");
+    assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Nak), "it is another client's now");
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete(address));
+    assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete(address));
+    assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))));
+    let missing = world.command(owner, update(&lease, false));
+    assert!(matches!(missing, Some(ShardReplyBody::Missing)));
+    assert!(world.updates.is_empty(), "the partner is not told what it said");
+}
+
+#[test]
+fn synchronised_leases_replace_older_ones_only() {
+    let mut world = World::new(12, 2, snapshot(POOL, ""), Vec::new());
+    let address = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(address);
+    let mine = world.lease(address).expect("the lease");
+    let older = Lease { cltt: mine.cltt - 1, hostname: shards::SmallBytes::new(b"old"), ..mine.clone() };
+    let answer = world.command(owner, ShardCommandBody::Synchronised(vec![older]));
+    assert!(matches!(answer, Some(ShardReplyBody::Applied(0))));
+    assert_eq!(world.lease(address), Some(mine.clone()));
+    let newer = Lease { cltt: mine.cltt + 1, hostname: shards::SmallBytes::new(b"new"), ..mine };
+    let answer = world.command(owner, ShardCommandBody::Synchronised(vec![newer.clone()]));
+    assert!(matches!(answer, Some(ShardReplyBody::Applied(1))));
+    assert_eq!(world.lease(address), Some(newer));
+}
+
+#[test]
+fn a_drain_is_answered_when_nothing_is_parked_and_everything_is_durable() {
+    let mut world = replicating(13, "");
+    let address = offered(&mut world, 1);
+    let owner = world.rules.owners.owner_of(address);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    assert!(world.command(owner, ShardCommandBody::Drain).is_none());
+    world.answer_updates(UpdateOutcome::Acked);
+    let drained = |message: &Message| match message {
+        Message::Reply(reply) => matches!(reply.body, ShardReplyBody::Drained),
+        _ => false,
+    };
+    assert!(world.control.iter().any(drained));
+}
+
+#[test]
+fn an_update_that_never_comes_back_is_given_up_and_reported_as_failed() {
+    let mut world = replicating(14, "");
+    let address = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    world.pass_s(60);
+    assert_eq!(world.heard(), None);
+    assert_eq!(world.own(OwnCounter::ParkedExpired), 1);
+    assert_eq!(outcomes(&world), [UpdateOutcome::Failed]);
+}
