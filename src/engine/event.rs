@@ -106,11 +106,6 @@ pub enum EventKind {
     AllocFailClasses,
     /// … because no pool was available.
     AllocFailNoPools,
-    /// … in a shared network with this many subnets tried.
-    AllocFailSharedNetwork {
-        /// Subnets tried.
-        subnets: u32,
-    },
     /// … in a subnet.
     AllocFailSubnet {
         /// Its id.
@@ -246,7 +241,6 @@ impl Event {
             K::AllocFail { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL",
             K::AllocFailClasses => "ALLOC_ENGINE_V4_ALLOC_FAIL_CLASSES",
             K::AllocFailNoPools => "ALLOC_ENGINE_V4_ALLOC_FAIL_NO_POOLS",
-            K::AllocFailSharedNetwork { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL_SHARED_NETWORK",
             K::AllocFailSubnet { .. } => "ALLOC_ENGINE_V4_ALLOC_FAIL_SUBNET",
             K::DeclineLease { .. } => "DHCP4_DECLINE_LEASE",
             K::DeclineLeaseMismatch { .. } => "DHCP4_DECLINE_LEASE_MISMATCH",
@@ -284,7 +278,6 @@ impl Event {
             K::AllocFail { .. }
             | K::AllocFailClasses
             | K::AllocFailNoPools
-            | K::AllocFailSharedNetwork { .. }
             | K::AllocFailSubnet { .. }
             | K::DeclineLeaseMismatch { .. }
             | K::DeclineLeaseNotFound { .. }
@@ -320,7 +313,6 @@ impl Event {
             K::AllocFail { .. }
             | K::AllocFailClasses
             | K::AllocFailNoPools
-            | K::AllocFailSharedNetwork { .. }
             | K::AllocFailSubnet { .. }
             | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
             K::HaNotForUs | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
@@ -356,23 +348,6 @@ impl fmt::Display for Event {
         use EventKind as K;
         let client = self.client;
         match self.kind {
-            K::AllocFail { attempts } => {
-                write!(f, "{client}: failed to allocate an IPv4 address after {attempts} attempt(s)")
-            }
-            K::AllocFailClasses => {
-                write!(
-                    f,
-                    "{client}: Failed to allocate an IPv4 address for client with classes: ALL, UNKNOWN"
-                )
-            }
-            K::AllocFailNoPools => write!(f, "{client}: no pools were available for the address allocation"),
-            K::AllocFailSharedNetwork { subnets } => write!(
-                f,
-                "{client}: failed to allocate an IPv4 address in the shared network: {subnets} subnets tried"
-            ),
-            K::AllocFailSubnet { subnet_id } => {
-                write!(f, "{client}: failed to allocate an IPv4 lease in the subnet-id {subnet_id}")
-            }
             K::DeclineLease { address, seconds } => write!(
                 f,
                 "Received DHCPDECLINE for addr {address} from client {client}. \
@@ -389,52 +364,73 @@ impl fmt::Display for Event {
             K::DropDuplicate => {
                 write!(f, "dropped as sent by the same client as a packet being processed: {client}")
             }
-            K::DropProcessingFailed => write!(f, "{client}: failed to process packet"),
-            K::DropQueueFull => write!(f, "{client}: a limit is reached, the query is dropped"),
-            K::DropServerIdentifier => write!(f, "{client}: it contains a foreign server identifier"),
-            K::DropServiceDisabled => write!(f, "{client}: DHCP service is globally disabled"),
-            K::DropNoSubnet => write!(f, "{client}: no suitable subnet configured for a direct client"),
-            K::DropRfcViolation => write!(f, "{client}: it does not conform to RFC 2131"),
             K::DropUnpack { fault } => write!(f, "failed to parse incoming packet: {fault}"),
-            K::HaNotForUs => write!(f, "{client}: dropping query to be processed by another server"),
-            K::InitReboot { address } => {
-                write!(f, "{client}: client is in INIT-REBOOT state and requests address {address}")
-            }
-            K::LeaseAlloc { address, seconds } => {
-                write!(f, "{client}: lease {address} has been allocated for {seconds} seconds")
-            }
-            K::LeaseOffer { address } => write!(f, "{client}: lease {address} will be offered"),
-            K::LeaseReuse { address, seconds } => {
-                write!(f, "{client}: lease {address} has been reused for {seconds} seconds")
-            }
-            K::NakNoSubnet => write!(f, "{client}: failed to select a subnet for incoming packet"),
-            K::NakInitReboot { address } => {
-                write!(f, "{client}: invalid address {address} requested by INIT-REBOOT")
-            }
-            K::NakNoLease { ciaddr, requested } => write!(
-                f,
-                "{client}: failed to grant a lease, client sent ciaddr {ciaddr}, requested-ip-address {requested}"
-            ),
-            K::Release { address } => write!(f, "{client}: address {address} was released properly."),
-            K::ReleaseExpired { address } => write!(f, "{client}: address {address} expired on release"),
-            K::ReleaseDeleted { address } => write!(f, "{client}: address {address} was deleted on release"),
-            K::ReleaseNoLease { address } => {
-                write!(f, "{client}: client is trying to release non-existing lease {address}")
-            }
-            K::ReleaseWrongClient { address } => write!(
-                f,
-                "{client}: client is trying to release the lease {address} which belongs to a different client"
-            ),
             K::ReclaimLeftovers { cycles } => {
                 write!(f, "expired leases still exist after {cycles} reclamations")
             }
-            K::ParkedDropped { address } => {
-                write!(
-                    f,
-                    "{client}: the reply for {address} is dropped, the partner did not take the lease update"
-                )
+            about_client => {
+                write!(f, "{client}: ")?;
+                write_about_client(f, about_client)
             }
         }
+    }
+}
+
+/// What is said of a client after its label.
+fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Result {
+    use EventKind as K;
+    match kind {
+        K::AllocFail { attempts } => {
+            write!(f, "failed to allocate an IPv4 address after {attempts} attempt(s)")
+        }
+        K::AllocFailClasses => {
+            f.write_str("Failed to allocate an IPv4 address for client with classes: ALL, UNKNOWN")
+        }
+        K::AllocFailNoPools => f.write_str("no pools were available for the address allocation"),
+        K::AllocFailSubnet { subnet_id } => {
+            write!(f, "failed to allocate an IPv4 lease in the subnet-id {subnet_id}")
+        }
+        K::DropNoSubnet => f.write_str("no suitable subnet configured for a direct client"),
+        K::DropProcessingFailed => f.write_str("failed to process packet"),
+        K::DropQueueFull => f.write_str("a limit is reached, the query is dropped"),
+        K::DropRfcViolation => f.write_str("it does not conform to RFC 2131"),
+        K::DropServerIdentifier => f.write_str("it contains a foreign server identifier"),
+        K::DropServiceDisabled => f.write_str("DHCP service is globally disabled"),
+        K::HaNotForUs => f.write_str("dropping query to be processed by another server"),
+        K::InitReboot { address } => {
+            write!(f, "client is in INIT-REBOOT state and requests address {address}")
+        }
+        K::LeaseAlloc { address, seconds } => {
+            write!(f, "lease {address} has been allocated for {seconds} seconds")
+        }
+        K::LeaseOffer { address } => write!(f, "lease {address} will be offered"),
+        K::LeaseReuse { address, seconds } => {
+            write!(f, "lease {address} has been reused for {seconds} seconds")
+        }
+        K::NakInitReboot { address } => write!(f, "invalid address {address} requested by INIT-REBOOT"),
+        K::NakNoLease { ciaddr, requested } => write!(
+            f,
+            "failed to grant a lease, client sent ciaddr {ciaddr}, requested-ip-address {requested}"
+        ),
+        K::NakNoSubnet => f.write_str("failed to select a subnet for incoming packet"),
+        K::ParkedDropped { address } => {
+            write!(f, "the reply for {address} is dropped, the partner did not take the lease update")
+        }
+        K::Release { address } => write!(f, "address {address} was released properly."),
+        K::ReleaseDeleted { address } => write!(f, "address {address} was deleted on release"),
+        K::ReleaseExpired { address } => write!(f, "address {address} expired on release"),
+        K::ReleaseNoLease { address } => {
+            write!(f, "client is trying to release non-existing lease {address}")
+        }
+        K::ReleaseWrongClient { address } => {
+            write!(f, "client is trying to release the lease {address} which belongs to a different client")
+        }
+        K::DeclineLease { .. }
+        | K::DeclineLeaseMismatch { .. }
+        | K::DeclineLeaseNotFound { .. }
+        | K::DropDuplicate
+        | K::DropUnpack { .. }
+        | K::ReclaimLeftovers { .. } => Ok(()),
     }
 }
 

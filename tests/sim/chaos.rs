@@ -15,7 +15,7 @@ const CLIENTS: u32 = 40;
 const STEPS: usize = 250;
 
 fn config(number: u32) -> ClientConfig {
-    if number % 2 == 0 { plain(number) } else { rfc_4361(number) }
+    if number.is_multiple_of(2) { plain(number) } else { rfc_4361(number) }
 }
 
 /// 20 seeds of joins, renewals, moves, releases, declines and passing time by 40 clients on 60 addresses. After
