@@ -2,6 +2,7 @@
 //! packages that `tests/run` installs.
 
 mod clients;
+mod control;
 #[path = "../kea/mod.rs"]
 mod kea;
 mod leases;
