@@ -53,7 +53,7 @@ enum Kind {
         writer: LeaseWriter,
     },
     Statistics {
-        sum: ShardStatistics,
+        sum: Box<ShardStatistics>,
         writer: StatisticsWriter,
     },
 }
@@ -114,7 +114,7 @@ impl Gather {
 
     /// The counters of all shards, summed.
     pub fn statistics(shards: u8, writer: StatisticsWriter) -> Self {
-        Self::of_all(shards, Kind::Statistics { sum: ShardStatistics::default(), writer })
+        Self::of_all(shards, Kind::Statistics { sum: Box::default(), writer })
     }
 
     fn of_all(shards: u8, kind: Kind) -> Self {
@@ -207,7 +207,7 @@ impl Gather {
                 Answer::leases(&merge.rendered, merge.count, merge.request.limit.is_some())
             }
             Kind::One { lease, writer, .. } => single(lease.as_ref(), writer),
-            Kind::Statistics { sum, writer } => writer(sum),
+            Kind::Statistics { sum, writer } => writer(*sum),
         }
     }
 }

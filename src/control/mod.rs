@@ -7,6 +7,7 @@ pub mod agent;
 mod answer;
 pub mod gather;
 pub mod json;
+pub mod service;
 pub mod statistic;
 pub mod status;
 pub mod table;

@@ -32,6 +32,8 @@ pub struct StatusFacts {
     pub ha_executors: (u8, u8),
     /// When rows count as safe: `synced` or `written`.
     pub durability: String,
+    /// Log messages dropped because a queue was full.
+    pub log_messages_dropped: u64,
 }
 
 /// The arguments of the answer.
@@ -62,6 +64,7 @@ pub fn arguments(facts: &StatusFacts, dialect: Dialect) -> Value {
         "tandem".into(),
         json!({
             "durability": facts.durability, "ha-listeners": listeners, "ha-senders": senders,
+            "log-messages-dropped": facts.log_messages_dropped,
             "shards": facts.shards, "steering": facts.steering, "version": super::version::OWN,
         }),
     );

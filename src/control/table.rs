@@ -41,7 +41,7 @@ pub enum Plan {
     /// The server does it.
     Server(ServerCommand),
     /// The shards are asked.
-    Shards(Gather),
+    Shards(Box<Gather>),
 }
 
 /// What only the running server can do.
@@ -65,6 +65,12 @@ enum Needs {
     HighAvailability,
     LeaseCommands,
     Nothing,
+}
+
+impl Plan {
+    fn asking(gather: Gather) -> Self {
+        Self::Shards(Box::new(gather))
+    }
 }
 
 type Handler = fn(&Envelope, &Facts<'_>) -> Result<Plan, Reply>;
@@ -198,7 +204,7 @@ fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
         let address: Ipv4Addr =
             text.parse().map_err(|_| Reply::error(format!("'{text}' is not an IPv4 address")))?;
         let owner = facts.rules.owners.owner_of(address);
-        return Ok(Plan::Shards(Gather::one(facts.shards(), owner, address, facts.lease_writer())));
+        return Ok(Plan::asking(Gather::one(facts.shards(), owner, address, facts.lease_writer())));
     }
     let missing = || Reply::error("Mandatory 'subnet-id' parameter missing.");
     let subnet_id = arguments.get("subnet-id").ok_or_else(missing)?;
@@ -216,7 +222,7 @@ fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
     };
     let identity = identity(&string(&arguments, "identifier")?)?;
     let writer = facts.lease_writer();
-    Ok(Plan::Shards(Gather::identity(facts.shards(), by_client_id, identity, Some(subnet_id), writer)))
+    Ok(Plan::asking(Gather::identity(facts.shards(), by_client_id, identity, Some(subnet_id), writer)))
 }
 
 fn lease4_get_by_hw_address(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
@@ -234,7 +240,7 @@ fn by_identity(
     by_client_id: bool,
 ) -> Result<Plan, Reply> {
     let identity = identity(&string(&arguments(envelope)?, name)?)?;
-    Ok(Plan::Shards(Gather::identity(facts.shards(), by_client_id, identity, None, facts.lease_writer())))
+    Ok(Plan::asking(Gather::identity(facts.shards(), by_client_id, identity, None, facts.lease_writer())))
 }
 
 /// Octets in hexadecimal, with colons (one or two digits each) or without.
@@ -272,14 +278,14 @@ fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply>
         return Ok(Plan::Answer(Answer::leases(b"", 0, false)));
     }
     let request = ListRequest { after: None, limit: None, subnets };
-    Ok(Plan::Shards(Gather::leases(facts.shards(), request, facts.lease_writer())))
+    Ok(Plan::asking(Gather::leases(facts.shards(), request, facts.lease_writer())))
 }
 
 fn lease4_get_page(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
     let page = PageRequest::parse(envelope)?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let request = ListRequest { after: page.after, limit: Some(limit), subnets: Vec::new() };
-    Ok(Plan::Shards(Gather::leases(facts.shards(), request, facts.lease_writer())))
+    Ok(Plan::asking(Gather::leases(facts.shards(), request, facts.lease_writer())))
 }
 
 fn statistic_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
@@ -300,5 +306,5 @@ fn statistics(facts: &Facts<'_>, only: Option<String>) -> Plan {
         all.retain(|name, _| only.as_ref().is_none_or(|only| only == name));
         Answer::data(Value::Object(all))
     };
-    Plan::Shards(Gather::statistics(facts.shards(), Box::new(writer)))
+    Plan::asking(Gather::statistics(facts.shards(), Box::new(writer)))
 }

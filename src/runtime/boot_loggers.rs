@@ -12,8 +12,13 @@ use crate::logging::{Destination, Layout, LoggerSettings, LoggerTree, OutputSett
 /// Root of the server's loggers.
 pub const ROOT: &str = "kea-dhcp4";
 
-/// The tree of `loggers`; with `debug_all` (`-d`) everything passes.
+/// The server's tree of `loggers`; with `debug_all` (`-d`) everything passes.
 pub fn tree(loggers: &[Logger], folders: &Folders, debug_all: bool) -> LoggerTree {
+    tree_under(ROOT, loggers, folders, debug_all)
+}
+
+/// The same under another root, for the control agent.
+pub fn tree_under(root: &str, loggers: &[Logger], folders: &Folders, debug_all: bool) -> LoggerTree {
     let settings = loggers
         .iter()
         .map(|logger| LoggerSettings {
@@ -25,7 +30,7 @@ pub fn tree(loggers: &[Logger], folders: &Folders, debug_all: bool) -> LoggerTre
             outputs: logger.outputs.iter().map(|output| output_settings(output, folders)).collect(),
         })
         .collect();
-    LoggerTree::new(ROOT, settings, debug_all)
+    LoggerTree::new(root, settings, debug_all)
 }
 
 /// The tree before there is a configuration: `KEA_LOGGER_DESTINATION` (CLI-5), standard output by default.

@@ -20,6 +20,7 @@ use super::boot_loggers::Logged;
 use super::boot_pid::PidFile;
 use super::boot_places::{self, Places};
 use super::control_node::ControlNode;
+use super::control_plane::ControlPlane;
 use super::ha_setup::{self, HaSetup};
 use super::lease_file::LeaseFile;
 use super::log_thread::{EventSink, LogThread};
@@ -384,10 +385,24 @@ fn start_ha(ends: Vec<NodeEnds<Message>>, setup: HaSetup, places: &Places) -> Re
 
 fn start_control(server: &Arc<Server>, ends: NodeEnds<Message>) -> Result<Executor<()>, Fatal> {
     let server = server.clone();
-    let body = |node| async move { ControlNode::new(node, server).run().await };
-    runtime::spawn("control", Placement::Unpinned, ends, body)
+    let (opened, whether_opened) = mpsc::channel();
+    let body = |node| async move {
+        let control = ControlNode::new(node, server);
+        let plane = ControlPlane::start(control.clone());
+        // Whoever started us may have given up; then there is nobody to tell.
+        let _ = opened.send(plane.as_ref().map(drop).map_err(Clone::clone));
+        if plane.is_ok() {
+            control.run().await;
+        }
+    };
+    let executor = runtime::spawn("control", Placement::Unpinned, ends, body)
         .and_then(Executor::wait_ready)
-        .map_err(|error| Fatal::Start(error.to_string()))
+        .map_err(|error| Fatal::Start(error.to_string()))?;
+    match whether_opened.recv() {
+        Ok(Ok(())) => Ok(executor),
+        Ok(Err(cause)) => Err(Fatal::Start(format!("DHCP4_INIT_FAIL {cause}"))),
+        Err(_) => Err(Fatal::Start("the control node ended before it was ready".to_owned())),
+    }
 }
 
 /// A secret for an installation that has none yet.

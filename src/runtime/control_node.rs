@@ -19,6 +19,7 @@ use shards::{Lane, NodeId};
 use super::server::{ControlRequest, Prepared, Server};
 use super::snapshot_loader::SnapshotLoader;
 use crate::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReplyBody};
+use crate::engine::rules::Rules;
 use crate::policy::restart::restart_required;
 
 /// A shard answers a command within this time, or the asker is told that it did not.
@@ -181,9 +182,22 @@ impl ControlNode {
         if timeout(APPLIED_WITHIN, wait).await.is_err() {
             return Err("a shard did not take the configuration in time".to_owned());
         }
+        self.tell_listeners(&rules).await;
         let server = self.server.clone();
         glommio::executor().spawn_blocking(move || server.commit(&prepared, rules)).await;
         Ok(())
+    }
+
+    /// HA listeners check leases against the subnets in force and look up owners; they need no switch-over.
+    async fn tell_listeners(&self, rules: &Arc<Rules>) {
+        let topology = self.node.topology();
+        for listener in (0..topology.listeners).map(|index| topology.listener(index)) {
+            let mut message = Message::Snapshot(rules.clone());
+            while let Err(back) = self.node.try_send(listener, Lane::State, message) {
+                message = back;
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+        }
     }
 
     /// Reads the configuration file again and puts it in force.

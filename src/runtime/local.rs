@@ -47,6 +47,11 @@ impl<T> Inbox<T> {
         self.inner.borrow().queue.len()
     }
 
+    /// Whether no item waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Takes the first item, waiting for one. Dropping the wait loses nothing.
     pub async fn pop(&self) -> T {
         std::future::poll_fn(|context| {

@@ -1,0 +1,267 @@
+//! What the control node does beyond pumping messages: commands from every channel, the HA driver, the control
+//! sockets.
+//!
+//! A command becomes a plan in [`crate::control::table`]; this file carries plans out. Commands of the partner
+//! that a listener passes on come in here too.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use config::Dialect;
+use config::socket::ControlSocket as SocketDocument;
+use glommio::task::JoinHandle;
+use serde_json::Value;
+use shards::{Lane, NodeId};
+
+use super::clock;
+use super::control_http::{HttpControlSocket, ServerCommands};
+use super::control_node::ControlNode;
+use super::control_socket::{CommandHandler, ControlSocket};
+use super::ha_driver::HaDriver;
+use super::ha_setup::{tls_files, warn_of_certificates};
+use super::tls;
+use crate::control::gather::GATHER_MS;
+use crate::control::json::without_comments;
+use crate::control::status::{self, StatusFacts};
+use crate::control::{Answer, Facts, Gather, Plan, ServerCommand, plan};
+use crate::engine::message::{Message, PartnerCall};
+use crate::ha::command::{Envelope, EnvelopeError, Reply};
+use crate::ha::event::CommandSource;
+use crate::ha::lease_json::Listing;
+use crate::policy::effective::{effective, hash_text};
+
+/// The control plane of a running server. Shared by `Rc` in its executor.
+pub struct ControlPlane {
+    control: Rc<ControlNode>,
+    driver: Rc<HaDriver>,
+}
+
+impl ControlPlane {
+    /// Opens the control sockets and starts the HA driver.
+    ///
+    /// # Errors
+    /// A socket cannot be opened; the text names it.
+    pub fn start(control: Rc<ControlNode>) -> Result<Rc<Self>, String> {
+        let document = control.server().active().document;
+        let driver = HaDriver::start(control.clone(), document.hooks.high_availability.as_ref());
+        let plane = Rc::new(Self { control: control.clone(), driver });
+        control.set_handler({
+            let plane = plane.clone();
+            move |from, message| plane.handle_message(from, message)
+        });
+        let mut serving = Vec::new();
+        for socket in &document.control_sockets {
+            serving.push(plane.open(socket)?);
+        }
+        // Nothing new is taken once the server stops; a unix socket is removed by that.
+        glommio::spawn_local(async move {
+            control.stop_asked().await;
+            for task in serving {
+                task.cancel();
+            }
+        })
+        .detach();
+        Ok(plane)
+    }
+
+    fn open(self: &Rc<Self>, socket: &SocketDocument) -> Result<JoinHandle<()>, String> {
+        match socket {
+            SocketDocument::Unix(unix) => {
+                let path = self.control.server().folders.socket(&unix.name);
+                let bound = ControlSocket::bind(&path).map_err(|error| format!("control socket {error}"))?;
+                log::info!(
+                    target: "kea-dhcp4.commands",
+                    "COMMAND_ACCEPTOR_START Starting to accept connections via unix domain socket bound to {}",
+                    path.display()
+                );
+                Ok(glommio::spawn_local(bound.serve(self.handler())).detach())
+            }
+            SocketDocument::Http(http) => {
+                let address = SocketAddr::new(*http.address, *http.port);
+                let named = |error: String| format!("control socket {address}: {error}");
+                let tls = match &http.tls {
+                    None => None,
+                    Some(files) => {
+                        let files = tls_files(files);
+                        warn_of_certificates(&files).map_err(|error| named(error.to_string()))?;
+                        let config = tls::server_config(&files, *http.cert_required);
+                        Some(config.map_err(|error| named(error.to_string()))?)
+                    }
+                };
+                let protocol = if tls.is_some() { "HTTPS" } else { "HTTP" };
+                let bound =
+                    HttpControlSocket::bind(address, tls).map_err(|error| named(error.to_string()))?;
+                log::info!(
+                    target: "kea-dhcp4.commands",
+                    "HTTP_COMMAND_MGR_SERVICE_STARTED started {protocol} service bound to address {} port {}",
+                    address.ip(), address.port()
+                );
+                Ok(glommio::spawn_local(bound.serve(Rc::new(ServerCommands(self.handler())))).detach())
+            }
+        }
+    }
+
+    fn handler(self: &Rc<Self>) -> CommandHandler {
+        let plane = self.clone();
+        Rc::new(move |body| {
+            let plane = plane.clone();
+            Box::pin(async move { plane.run(&without_comments(&body), CommandSource::Administrator).await })
+        })
+    }
+
+    fn handle_message(self: &Rc<Self>, from: NodeId, message: Message) {
+        let topology = self.control.node().topology();
+        let listeners = topology.shards..topology.shards + topology.listeners;
+        match message {
+            Message::Partner(call) if listeners.contains(&from.0) => {
+                let plane = self.clone();
+                glommio::spawn_local(async move { plane.answer_partner(from, call).await }).detach();
+            }
+            other => self.driver.handle_message(from, other),
+        }
+    }
+
+    /// Answers a command that a listener has passed on.
+    async fn answer_partner(&self, listener: NodeId, mut call: Box<PartnerCall>) {
+        let answer = self.run(&call.body, CommandSource::Partner).await;
+        call.body = answer.render_list();
+        // A listener that takes nothing has let the partner time out already.
+        let _ = self.control.node().try_send(listener, Lane::State, Message::Partner(call));
+    }
+
+    async fn run(&self, body: &[u8], source: CommandSource) -> Answer {
+        let envelope = match Envelope::parse(body) {
+            Ok(envelope) => envelope,
+            Err(EnvelopeError::Json(error)) => return Reply::error(error.to_string()).into(),
+            Err(EnvelopeError::Refused(reply)) => return reply.into(),
+        };
+        let active = self.control.server().active();
+        let listing = match (source, self.driver.view().partner_knows_released) {
+            (CommandSource::Partner, false) => Listing::WithoutReleased,
+            _ => Listing::AsStored,
+        };
+        let facts = Facts {
+            dialect: active.document.dialect,
+            rules: &active.rules,
+            lease_commands: active.document.hooks.lease_commands,
+            high_availability: active.document.hooks.high_availability.is_some(),
+            timestamp: clock::local_timestamp(),
+            listing,
+        };
+        if source == CommandSource::Administrator {
+            log::info!(target: "kea-dhcp4.commands", "COMMAND_RECEIVED Received command '{}'", envelope.command);
+        }
+        match plan(&envelope, &facts) {
+            Plan::Answer(answer) => answer,
+            Plan::Ha(command) => self.driver.command(source, command).await.into(),
+            Plan::Server(command) => self.serve(command, facts.dialect).await,
+            Plan::Shards(gather) => self.gather(*gather).await,
+        }
+    }
+
+    async fn gather(&self, mut gather: Gather) -> Answer {
+        let deadline = clock::monotonic_ns() + GATHER_MS * 1_000_000;
+        while !gather.is_complete() && clock::monotonic_ns() < deadline {
+            let mut questions = Vec::new();
+            while let Some((shard, body)) = gather.poll_request() {
+                questions.push((shard, body));
+            }
+            // All shards work at the same time; their answers are taken in order.
+            let control = &self.control;
+            let asked: Vec<_> = questions
+                .into_iter()
+                .map(|(shard, body)| {
+                    let control = control.clone();
+                    glommio::spawn_local(async move { (shard, control.ask(shard, body).await) })
+                })
+                .collect();
+            for task in asked {
+                match task.await {
+                    (shard, Ok(body)) => gather.handle_reply(shard, body),
+                    (_, Err(_)) => return gather.finish(),
+                }
+            }
+        }
+        gather.finish()
+    }
+
+    async fn serve(&self, command: ServerCommand, dialect: Dialect) -> Answer {
+        let server = self.control.server();
+        match command {
+            ServerCommand::ConfigGet => {
+                let document = server.active().document;
+                let mut arguments = effective(&document);
+                if dialect == Dialect::Kea3 {
+                    arguments["hash"] = Value::from(sha256(&hash_text(&arguments)));
+                }
+                Answer::data(arguments)
+            }
+            ServerCommand::ConfigReload => match self.control.reload().await {
+                Ok(()) => Reply::success("Configuration successful.").into(),
+                Err(error) => Reply::error(format!("Config reload failed: {error}")).into(),
+            },
+            ServerCommand::ConfigTest(document) => self.config_test(document).await,
+            ServerCommand::Shutdown(exit_value) => {
+                // An exit code is an octet; what is beyond ends as the shell would show it.
+                server.shut_down((exit_value & 0xff) as u8);
+                Reply::success("Shutting down.").into()
+            }
+            ServerCommand::StatusGet => Answer::data(status::arguments(&self.status(), dialect)),
+        }
+    }
+
+    async fn config_test(&self, document: Value) -> Answer {
+        let server = self.control.server().clone();
+        let check = move || -> Result<(), String> {
+            let loaded = config::dhcp4_from_json(&document, "<wire>").map_err(|error| error.to_string())?;
+            if let Some(relationship) = &loaded.document.hooks.high_availability {
+                super::ha_setup::check(relationship, *loaded.document.tandem.check_partner_name)
+                    .map_err(|error| error.to_string())?;
+            }
+            server.prepare(Arc::new(loaded.document)).map(drop).map_err(|error| error.to_string())
+        };
+        match glommio::executor().spawn_blocking(check).await {
+            Ok(()) => Reply::success(
+                "Configuration seems sane. Control-sockets, hook-libraries, and D2 configuration were sanity \
+                 checked, but not applied.",
+            )
+            .into(),
+            Err(error) => Reply::error(error).into(),
+        }
+    }
+
+    fn status(&self) -> StatusFacts {
+        let server = self.control.server();
+        let active = server.active();
+        let threading = &active.document.multi_threading;
+        let socket_errors = server.socket_errors();
+        let high_availability = match self.driver.status_high_availability() {
+            Some(Value::Array(relationships)) => relationships,
+            _ => Vec::new(),
+        };
+        StatusFacts {
+            pid: std::process::id(),
+            uptime_s: server.started.elapsed().as_secs(),
+            reload_s: active.since.elapsed().as_secs(),
+            shards: server.topology.shards,
+            packet_queue_size: threading.enabled.then_some(*threading.packet_queue_size),
+            // Sockets that could not be opened are tried again for as long as the server runs.
+            sockets_retrying: !socket_errors.is_empty(),
+            socket_errors,
+            lease_file: server.lease_file.as_ref().map(|path| path.display().to_string()),
+            high_availability,
+            dhcp_state: Some(self.driver.status_dhcp_state()),
+            steering: server.steering_text(),
+            ha_executors: (server.topology.listeners, server.topology.senders),
+            durability: format!("{:?}", *active.document.tandem.durability).to_lowercase(),
+            log_messages_dropped: server.log_messages_dropped(),
+        }
+    }
+}
+
+/// Upper-case hexadecimal SHA-256 (API-31).
+fn sha256(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|octet| format!("{octet:02X}")).collect()
+}

@@ -1,0 +1,302 @@
+//! Drives the HA machine on the control node: calls through the first sender, pages to the owner shards, the view
+//! to everyone, timers, the log. Without high availability it drives the service switch instead.
+//!
+//! Decides nothing: every `if` about states is the machine's.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use shards::{Lane, Lease, NodeId};
+
+use super::clock;
+use super::control_node::ControlNode;
+use super::local::{Answers, Inbox};
+use crate::control::service::ServiceSwitch;
+use crate::engine::message::{Message, PartnerCall, ShardCommandBody, ShardReplyBody};
+use crate::ha::command::{HaCommand, Reply};
+use crate::ha::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
+use crate::ha::machine::Machine;
+use crate::ha::relationship::Relationship;
+use crate::ha::view::HaView;
+
+/// Leases of a synchronisation page given to a shard at a time: a shard serves others in between.
+const APPLY_CHUNK: usize = 512;
+
+/// A command of the HA machine may take as long as a whole synchronisation.
+pub type HaAnswer = Reply;
+
+/// The HA side of the control node. Shared by `Rc` in its executor.
+pub struct HaDriver {
+    control: Rc<ControlNode>,
+    kind: RefCell<Kind>,
+    view: RefCell<Arc<HaView>>,
+    commands: Answers<HaAnswer>,
+    /// Ends the sleep of the timer task when the next deadline may have changed.
+    poke: Inbox<()>,
+}
+
+enum Kind {
+    /// Without high availability.
+    Alone(ServiceSwitch),
+    Pair(Box<Machine>),
+}
+
+impl HaDriver {
+    /// A driver of the machine of `relationship`, or of the service switch without one; it starts at once.
+    pub fn start(control: Rc<ControlNode>, relationship: Option<&config::ha::Relationship>) -> Rc<Self> {
+        let (kind, view) = match relationship {
+            None => {
+                let switch = ServiceSwitch::default();
+                let view = switch.view();
+                (Kind::Alone(switch), view)
+            }
+            Some(document) => {
+                let machine = Machine::new(Relationship::from(document), clock::now());
+                (Kind::Pair(Box::new(machine)), HaView { configured: true, ..HaView::default() })
+            }
+        };
+        let driver = Rc::new(Self {
+            control,
+            kind: RefCell::new(kind),
+            view: RefCell::new(Arc::new(view)),
+            commands: Answers::default(),
+            poke: Inbox::default(),
+        });
+        driver.feed(Event::Start);
+        glommio::spawn_local(driver.clone().keep_time()).detach();
+        driver
+    }
+
+    /// The view in force.
+    pub fn view(&self) -> Arc<HaView> {
+        self.view.borrow().clone()
+    }
+
+    /// Runs a command of the HA machine (or of the service switch) to its answer.
+    pub async fn command(self: &Rc<Self>, source: CommandSource, command: HaCommand) -> Reply {
+        let alone = match &mut *self.kind.borrow_mut() {
+            Kind::Alone(switch) => {
+                let (reply, changed) = switch.handle_command(clock::now(), &command);
+                Some((reply, changed.then(|| switch.view())))
+            }
+            Kind::Pair(_) => None,
+        };
+        if let Some((reply, view)) = alone {
+            if let Some(view) = view {
+                self.publish(Arc::new(view));
+            }
+            self.poke();
+            return reply;
+        }
+        let question = self.commands.question();
+        self.feed(Event::Command { token: question.number(), source, command });
+        question.await
+    }
+
+    /// A message that concerns high availability: shards' reports and the sender's answers.
+    pub fn handle_message(self: &Rc<Self>, from: NodeId, message: Message) {
+        match message {
+            Message::Unanswered(client) => {
+                let secs = client.secs;
+                let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
+                self.feed(Event::Unanswered { client, secs });
+            }
+            Message::UnsentUpdates { total } => self.feed(Event::UnsentUpdates { shard: from.0, total }),
+            Message::UpdatesSettled { outcome, client } => {
+                self.feed(Event::UpdatesSettled { outcome, client: *client });
+            }
+            Message::Partner(call) => {
+                let result = match call.failure {
+                    None => Ok(call.body),
+                    Some(failure) => Err(failure),
+                };
+                self.feed(Event::CallDone { id: CallId(call.request), result });
+            }
+            other => log::error!(
+                target: "kea-dhcp4.dhcp4",
+                "TANDEM_UNEXPECTED_MESSAGE the control node does not take {other:?} from {from:?}"
+            ),
+        }
+    }
+
+    /// `high-availability` of `status-get`.
+    pub fn status_high_availability(&self) -> Option<Value> {
+        match &*self.kind.borrow() {
+            Kind::Alone(_) => None,
+            Kind::Pair(machine) => Some(machine.status_high_availability(clock::now())),
+        }
+    }
+
+    /// `dhcp-state` of `status-get`.
+    pub fn status_dhcp_state(&self) -> Value {
+        match &*self.kind.borrow() {
+            Kind::Alone(switch) => switch.dhcp_state(),
+            Kind::Pair(machine) => machine.status_dhcp_state(),
+        }
+    }
+
+    fn feed(self: &Rc<Self>, event: Event) {
+        let mut actions = Vec::new();
+        if let Kind::Pair(machine) = &mut *self.kind.borrow_mut() {
+            machine.handle_event(clock::now(), event, &mut actions);
+        }
+        self.carry_out(actions);
+        self.poke();
+    }
+
+    fn carry_out(self: &Rc<Self>, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Answer { token, reply } => self.commands.answer(token, reply),
+                Action::ApplyPage { id, leases } => {
+                    let driver = self.clone();
+                    glommio::spawn_local(async move {
+                        let result = driver.apply(leases).await;
+                        driver.feed(Event::PageApplied { id, result });
+                    })
+                    .detach();
+                }
+                Action::Call(call) => self.call(call),
+                Action::ClosePrivate => self.send_call(PartnerCall {
+                    request: 0,
+                    asker: Some(self.control.node().id()),
+                    body: Vec::new(),
+                    timeout_ms: 0,
+                    private: true,
+                    failure: None,
+                }),
+                Action::Log(event) => {
+                    log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
+                }
+                Action::Publish(view) => self.publish(view),
+            }
+        }
+    }
+
+    fn call(self: &Rc<Self>, call: Call) {
+        self.send_call(PartnerCall {
+            request: call.id.0,
+            asker: Some(self.control.node().id()),
+            body: call.body,
+            timeout_ms: call.timeout_ms,
+            private: call.private,
+            failure: None,
+        });
+    }
+
+    fn send_call(self: &Rc<Self>, call: PartnerCall) {
+        let node = self.control.node();
+        let sender = node.topology().sender(0);
+        let Err(Message::Partner(call)) =
+            node.try_send(sender, Lane::State, Message::Partner(Box::new(call)))
+        else {
+            return;
+        };
+        // Its lane is full of thousands of messages it does not take: it hangs. To close nothing is no loss.
+        if call.body.is_empty() {
+            return;
+        }
+        let driver = self.clone();
+        glommio::spawn_local(async move {
+            let result = Err("the HA sender is busy".to_owned());
+            driver.feed(Event::CallDone { id: CallId(call.request), result });
+        })
+        .detach();
+    }
+
+    /// Gives every node the view; one whose lane is full gets it as soon as there is room, unless a newer one has
+    /// come by then.
+    fn publish(self: &Rc<Self>, view: Arc<HaView>) {
+        *self.view.borrow_mut() = view.clone();
+        let own = self.control.node().id();
+        let nodes = (0..own.0).map(NodeId);
+        let mut left: Vec<NodeId> = nodes.filter(|node| !self.post_view(*node, &view)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let driver = self.clone();
+        glommio::spawn_local(async move {
+            while !left.is_empty() && Arc::ptr_eq(&driver.view(), &view) {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+                left.retain(|node| !driver.post_view(*node, &view));
+            }
+        })
+        .detach();
+    }
+
+    fn post_view(&self, to: NodeId, view: &Arc<HaView>) -> bool {
+        self.control.node().try_send(to, Lane::State, Message::HaView(view.clone())).is_ok()
+    }
+
+    /// Applies leases of a page at their owners; how many were written.
+    async fn apply(&self, leases: Vec<Lease>) -> Result<usize, String> {
+        let owners = self.control.server().active().rules.owners.clone();
+        let mut by_shard: Vec<Vec<Lease>> = (0..owners.shards()).map(|_| Vec::new()).collect();
+        for lease in leases {
+            by_shard[usize::from(owners.owner_of(lease.address))].push(lease);
+        }
+        let mut written = 0;
+        for (shard, leases) in (0u8..).zip(by_shard) {
+            let mut leases = leases.into_iter();
+            loop {
+                let chunk: Vec<Lease> = leases.by_ref().take(APPLY_CHUNK).collect();
+                if chunk.is_empty() {
+                    break;
+                }
+                match self.control.ask(shard, ShardCommandBody::Synchronised(chunk)).await {
+                    Ok(ShardReplyBody::Applied(count)) => written += count,
+                    Ok(_) => return Err(format!("shard {shard} cannot store leases")),
+                    Err(error) => return Err(error.to_string()),
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn poke(&self) {
+        if self.poke.is_empty() {
+            self.poke.push(());
+        }
+    }
+
+    async fn keep_time(self: Rc<Self>) {
+        loop {
+            let next = match &*self.kind.borrow() {
+                Kind::Alone(switch) => switch.next_timeout(),
+                Kind::Pair(machine) => machine.next_timeout(),
+            };
+            let now = clock::monotonic_ns();
+            match next {
+                None => self.poke.pop().await,
+                Some(at) if at > now => {
+                    let within = Duration::from_nanos(at - now);
+                    // Poked or late, the deadline is looked at again.
+                    let poked = async {
+                        self.poke.pop().await;
+                        Ok(())
+                    };
+                    let _ = glommio::timer::timeout(within, poked).await;
+                }
+                Some(_) => self.time_passed(),
+            }
+        }
+    }
+
+    fn time_passed(self: &Rc<Self>) {
+        let mut actions = Vec::new();
+        let view = match &mut *self.kind.borrow_mut() {
+            Kind::Alone(switch) => switch.handle_timeout(clock::now()).then(|| switch.view()),
+            Kind::Pair(machine) => {
+                machine.handle_timeout(clock::now(), &mut actions);
+                None
+            }
+        };
+        if let Some(view) = view {
+            self.publish(Arc::new(view));
+        }
+        self.carry_out(actions);
+    }
+}
