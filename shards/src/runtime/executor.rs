@@ -247,7 +247,7 @@ where
         let Self { node, engine, actions, .. } = self;
         let taken =
             node.receive(lane, max, |from, message| engine.handle_message(now, from, message, actions));
-        taken > 0
+        taken == max
     }
 
     fn decide_undecided(&mut self, now: Now) -> bool {
@@ -294,10 +294,11 @@ where
                             }
                         },
                     );
-                    // An error (the interface went down, an ICMP answer) is over once it is read; datagrams
-                    // may lie behind it.
+                    // An error (the interface went down, an ICMP answer) is over once it is read. Datagrams may lie
+                    // behind it: the watch finds them, and paces an error that stays.
                     let Ok((received, unreadable)) = take else {
-                        more = true;
+                        watch.readable.set(false);
+                        watch.drained.notify();
                         break;
                     };
                     count(&counters.received, received as u64);

@@ -16,9 +16,10 @@ use super::mesh::{NodeEnds, NodeHandle};
 /// I/O memory of an executor, octets: the smallest that works. Sockets and files use buffers of their own.
 const IO_MEMORY_OCTETS: usize = 64 * 1024;
 
-/// After this long a busy executor submits I/O and looks for completions, though its tasks have more to do. Tasks
-/// that give way to each other do not cause it, so this bounds how long a row waits for its write under load.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// The preemption timer, longer than any stall of the host: where it fires between the executor's look at its rings
+/// and the first task, glommio 0.9 goes to sleep with tasks ready to run. Busy tasks here let the rings be looked at
+/// by themselves.
+const PREEMPT_TIMER: Duration = Duration::from_secs(60);
 
 /// How long an executor may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
