@@ -415,7 +415,7 @@ fn answer_of(client: &mut Client, snapshot: &Snapshot) -> Vec<u8> {
     };
     let message_type = select::accept(&query, &meta, snapshot).expect("it is accepted");
     let subnet = select::subnet(&query, &meta, snapshot).expect("there is a subnet");
-    let grant = Grant { address: LEASED, lifetime_s: super::valid_lifetime(&query, subnet) };
+    let grant = Grant { address: LEASED, lifetime_s: valid_lifetime(&query, subnet) };
     let names = Names::decide(&query, LEASED);
     let mut buffer = ReplyBuffer::new();
     let built = match message_type {

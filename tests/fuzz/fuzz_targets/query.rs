@@ -1,4 +1,4 @@
-//! Any datagram is read or refused: `cargo +nightly fuzz run query` from this folder's parent.
+//! Any datagram is read or refused: `cargo +nightly fuzz run --fuzz-dir tests/fuzz query` from the root.
 //!
 //! Reads every field and option, decides on a name and writes it, and shows the datagram to a client.
 #![no_main]
