@@ -18,4 +18,6 @@ pub mod select;
 mod vendor;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 pub(crate) mod test_support;

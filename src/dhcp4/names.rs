@@ -56,7 +56,10 @@ impl Names {
     pub fn decide(query: &Query, address: Ipv4Addr) -> Self {
         match query.option(codes::FQDN) {
             Some(payload) => Self::from_fqdn(payload, address),
-            None => query.host_name().and_then(Self::from_host_name).unwrap_or(const { Self::none() }),
+            None => {
+                let named = query.host_name().and_then(|name| Self::from_host_name(name, address));
+                named.unwrap_or(const { Self::none() })
+            }
         }
     }
 
@@ -112,11 +115,7 @@ impl Names {
         let Some(client_text) = client_text else { return NONE };
         let mut text = Text::new();
         if client_text.is_empty_name() {
-            text.extend(b"myhost");
-            for octet in address.octets() {
-                text.push(b'-');
-                text.push_decimal(octet);
-            }
+            text.extend_generated(address);
         } else {
             text.extend_scrubbed(client_text.as_slice());
         }
@@ -132,9 +131,15 @@ impl Names {
         Self { text, carried: Carried::Fqdn { flags, rcodes: [rcode1, rcode2] } }
     }
 
-    /// PKT-83 and PKT-84. `None` when the option is to be ignored.
-    fn from_host_name(payload: &[u8]) -> Option<Self> {
+    /// PKT-83 and PKT-84. `None` when the option is to be ignored. For the bare root Kea was seen to generate a
+    /// name, although PKT-83 has it ignored.
+    fn from_host_name(payload: &[u8], address: Ipv4Addr) -> Option<Self> {
         let name = trimmed(payload);
+        if name == b"." {
+            let mut text = Text::new();
+            text.extend_generated(address);
+            return Some(Self { text, carried: Carried::HostName });
+        }
         if !is_name(name) {
             return None;
         }
@@ -194,6 +199,15 @@ impl Text {
             self.push(b'0' + number / 10 % 10);
         }
         self.push(b'0' + number % 10);
+    }
+
+    /// Adds the name made from an address (PKT-82), without the last dot.
+    fn extend_generated(&mut self, address: Ipv4Addr) {
+        self.extend(b"myhost");
+        for octet in address.octets() {
+            self.push(b'-');
+            self.push_decimal(octet);
+        }
     }
 
     /// Adds the octets the character set lets through, in lower case (PKT-84).
@@ -294,7 +308,7 @@ mod tests {
             ("nothing left", b"_!?", b""),
             ("empty", b"", b""),
             ("only zeros", b"\0\0", b""),
-            ("only the root", b".", b""),
+            ("only the root", b".", b"myhost-192-0-2-100"),
             ("empty label", b"a..b", b""),
             ("longest label", &longest_label, &longest_label),
             ("label too long", &too_long_label, b""),

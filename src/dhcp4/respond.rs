@@ -141,9 +141,11 @@ pub fn inform_ack(
         None => MessageHeader::reply_to(query),
     };
     let through_relay = query.is_relayed() && query.ciaddr().is_unspecified();
+    // What does not go back through the relay shows no trace of it (a.5, a.9 row 1).
     let header = MessageHeader {
         ciaddr: query.ciaddr(),
-        hops: if query.is_relayed() { query.hops() } else { 0 },
+        hops: if through_relay { query.hops() } else { 0 },
+        giaddr: if through_relay { query.giaddr() } else { Ipv4Addr::UNSPECIFIED },
         flags: if through_relay { query.flags() | FLAG_BROADCAST } else { query.flags() },
         ..base
     };
@@ -153,6 +155,7 @@ pub fn inform_ack(
         configured: subnet.map(|subnet| &subnet.options),
         lease: None,
         names: &names,
+        echo_relay_info: through_relay,
     };
     let answer = Answer { query, meta, snapshot, message_type: MessageType::Ack, header };
     answer.write(&options, reply)
@@ -178,6 +181,7 @@ pub fn nak(
         configured: None,
         lease: None,
         names: &names,
+        echo_relay_info: true,
     };
     let answer = Answer { query, meta, snapshot, message_type: MessageType::Nak, header };
     answer.write(&options, reply)
@@ -246,6 +250,8 @@ struct ReplyOptions<'a> {
     configured: Option<&'a OptionSet>,
     lease: Option<LeaseOptions>,
     names: &'a Names,
+    /// Whether option 82 comes back: not in an answer to an INFORM that passes the relay by, as in Kea.
+    echo_relay_info: bool,
 }
 
 /// Options that come with a lease.
@@ -284,7 +290,7 @@ impl ReplyOptions<'_> {
         for code in sent.iter() {
             self.write_one(code, query, writer)?;
         }
-        match query.relay_info() {
+        match query.relay_info().filter(|_| self.echo_relay_info) {
             Some(info) => writer.option(codes::DHCP_AGENT_OPTIONS, info.payload()),
             None => Ok(()),
         }
@@ -373,6 +379,7 @@ fn granted<'a>(
         configured: Some(configured),
         lease: Some(LeaseOptions { mask: subnet.mask(), lifetime_s: grant.lifetime_s, t1_s, t2_s }),
         names,
+        echo_relay_info: true,
     }
 }
 

@@ -12,6 +12,9 @@ pub enum WireError {
     /// Option 61 is there and does not have 2 to 255 octets (PKT-25).
     #[error("the client identifier does not have 2 to 255 octets")]
     ClientIdLength,
+    /// hlen is larger than the chaddr field has octets; Kea was seen to drop such a message.
+    #[error("the hardware address is longer than its field")]
+    HardwareAddressLength,
     /// The instances of repeated options join to more than `limits::JOINED_OPTION_OCTETS_MAX` octets.
     #[error("options repeated in the message join to too many octets")]
     JoinedTooLong,
@@ -34,9 +37,10 @@ pub enum WireError {
 
 impl WireError {
     /// All variants, in the order of [`WireError::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BadCookie,
         Self::ClientIdLength,
+        Self::HardwareAddressLength,
         Self::JoinedTooLong,
         Self::MessageTypeLength,
         Self::MissingCookie,
@@ -55,6 +59,7 @@ impl WireError {
         match self {
             Self::BadCookie => "pkt4-malformed-bad-cookie",
             Self::ClientIdLength => "pkt4-malformed-client-id-length",
+            Self::HardwareAddressLength => "pkt4-malformed-hardware-address-length",
             Self::JoinedTooLong => "pkt4-malformed-joined-too-long",
             Self::MessageTypeLength => "pkt4-malformed-message-type-length",
             Self::MissingCookie => "pkt4-malformed-missing-cookie",

@@ -17,7 +17,7 @@ use crate::wire::relay::RelayInfo;
 pub const HEADER_OCTETS: usize = 236;
 /// Where the options begin.
 const OPTIONS_AT: usize = HEADER_OCTETS + codes::MAGIC_COOKIE.len();
-/// Octets of the chaddr field; a longer hlen means these (PKT-21).
+/// Octets of the chaddr field, and so the largest hlen (PKT-21).
 pub const CHADDR_OCTETS: usize = 16;
 /// Where the sname field lies.
 const SNAME: std::ops::Range<usize> = 44..108;
@@ -65,6 +65,9 @@ impl<'a> Query<'a> {
         if *cookie != codes::MAGIC_COOKIE {
             return Err(WireError::BadCookie);
         }
+        if usize::from(header[2]) > CHADDR_OCTETS {
+            return Err(WireError::HardwareAddressLength);
+        }
         let empty = Entry { code: 0, joined: false, offset: 0, len: 0 };
         let mut query = Self { header, bytes, entries: [empty; OPTIONS_MAX], entry_count: 0, joined: None };
         query.index_options()?;
@@ -87,7 +90,7 @@ impl<'a> Query<'a> {
         self.header[1]
     }
 
-    /// Length of the hardware address as the client states it; may exceed [`CHADDR_OCTETS`].
+    /// Length of the hardware address, at most [`CHADDR_OCTETS`].
     pub fn hlen(&self) -> u8 {
         self.header[2]
     }
@@ -129,13 +132,17 @@ impl<'a> Query<'a> {
 
     /// Hardware address: `chaddr[0..hlen]`, at most 16 octets (PKT-21).
     pub fn chaddr(&self) -> &'a [u8] {
+        // `decode` has refused a larger hlen; the bound keeps the slice inside the header whatever happens there.
         let len = usize::from(self.hlen()).min(CHADDR_OCTETS);
         &self.header[28..28 + len]
     }
 
-    /// The whole chaddr field, to be copied into the reply.
+    /// The hardware address as a reply carries it: what lies in the field behind it is not copied, as in Kea.
     pub fn chaddr_field(&self) -> [u8; CHADDR_OCTETS] {
-        self.field(28)
+        let mut field = [0; CHADDR_OCTETS];
+        let chaddr = self.chaddr();
+        field[..chaddr.len()].copy_from_slice(chaddr);
+        field
     }
 
     /// Whether a relay forwarded it: giaddr is an address and not 255.255.255.255 (PKT-90, a.9).
@@ -341,7 +348,7 @@ mod tests {
         assert_eq!(query.yiaddr(), Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(query.giaddr(), Ipv4Addr::new(10, 0, 0, 4));
         assert_eq!(query.chaddr(), [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5]);
-        assert_eq!(query.chaddr_field()[15], 0xaf);
+        assert_eq!(query.chaddr_field()[4..8], [0xa4, 0xa5, 0, 0]);
         assert!(query.is_relayed() && query.wants_broadcast());
         assert_eq!(query.message_type(), None);
     }
@@ -385,11 +392,14 @@ mod tests {
     }
 
     #[test]
-    fn an_hlen_beyond_the_field_reads_the_field() {
-        for (hlen, octets) in [(0, 0), (6, 6), (16, 16), (17, 16), (255, 16)] {
+    fn an_hlen_beyond_the_field_is_refused() {
+        for hlen in [0, 6, 16, 17, 255] {
             let mut bytes = message(&[]);
             bytes[2] = hlen;
-            assert_eq!(Query::decode(&bytes).unwrap().chaddr().len(), octets, "PKT-21: hlen {hlen}");
+            let read = Query::decode(&bytes).map(|query| query.chaddr().len());
+            let expected =
+                if hlen <= 16 { Ok(usize::from(hlen)) } else { Err(WireError::HardwareAddressLength) };
+            assert_eq!(read, expected, "PKT-21: hlen {hlen}");
         }
     }
 

@@ -109,7 +109,7 @@ impl MessageHeader<'static> {
         Self {
             op: codes::BOOTREPLY,
             htype: query.htype(),
-            hlen: query.hlen().min(CHADDR_OCTETS as u8),
+            hlen: query.hlen(),
             hops: query.hops(),
             flags: query.flags(),
             giaddr: query.giaddr(),
