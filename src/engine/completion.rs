@@ -86,7 +86,7 @@ impl Shard {
 
     /// The view no longer asks for the partner's word.
     pub fn waive_acknowledgements(&mut self, turn: &mut Turn) {
-        while let Some(progress) = self.parking.take_waived(self.view.epoch, &mut turn.actions.bytes) {
+        for progress in self.parking.waive(self.view.epoch, &mut turn.actions.bytes) {
             self.statistics.bump_own(OwnCounter::UnsentUpdates);
             self.settle(turn, progress);
         }
@@ -128,7 +128,9 @@ impl Shard {
                 self.changes.clear();
                 self.changes.push(Change::Delete(lease));
                 let reply = Reply::LeftDeleted(from, left.park);
-                self.commit(turn, Commit::without_query(left.address, reply, true));
+                let mut commit = Commit::without_query(left.address, reply, true);
+                commit.client = ClientLabel::new(1, &left.client.hwaddr, &left.client.client_id, 0);
+                self.commit(turn, commit);
             }
             // Gone, or never the client's: there is nothing to delete.
             None => self.send_or_keep(turn, from, Message::LeftDeleted { park: left.park, done: true }),
@@ -155,6 +157,7 @@ impl Shard {
         let Finished { dropped, completion, address, client } = finished;
         match completion {
             Completion::Transmit(..) if dropped => {
+                self.unacknowledged.insert(address);
                 self.statistics.bump_own(OwnCounter::ParkedDropped);
                 self.statistics.bump(Counter::ReceiveDrop);
                 turn.log(client, EventKind::ParkedDropped { address });

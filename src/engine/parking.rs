@@ -304,20 +304,27 @@ impl ParkingLot {
         Some(self.stop_waiting(id, settled, out))
     }
 
-    /// Waives the partner's acknowledgement of the next entry created before `epoch`: the view no longer asks
-    /// for it (partner-down). Entries that failed already stay dropped.
-    pub fn take_waived(&mut self, epoch: u64, out: &mut Vec<u8>) -> Option<Progress> {
-        let place = self.by_deadline.iter().position(|(_, id)| {
-            self.entry(*id)
-                .is_some_and(|entry| entry.parked.epoch < epoch && entry.parked.obligations.partner > 0)
-        })?;
-        let id = self.by_deadline[place].1;
-        let entry = self.entry_mut(id)?;
-        entry.parked.obligations.partner = 0;
-        if !entry.parked.obligations.awaits_others() {
-            self.awaiting_others -= 1;
+    /// Waives the partner's acknowledgement of every entry created before `epoch`: the view no longer asks for it
+    /// (partner-down). Entries that failed already stay dropped.
+    pub fn waive(&mut self, epoch: u64, out: &mut Vec<u8>) -> Vec<Progress> {
+        let mut waived = Vec::new();
+        for (deadline_ns, id) in std::mem::take(&mut self.by_deadline) {
+            let Some(entry) = self.entry_mut(id) else { continue };
+            let obligations = &mut entry.parked.obligations;
+            let waives = entry.parked.epoch < epoch && obligations.partner > 0;
+            if waives {
+                obligations.partner = 0;
+            }
+            if obligations.awaits_others() {
+                self.by_deadline.push_back((deadline_ns, id));
+            } else if waives {
+                self.awaiting_others -= 1;
+            }
+            if waives {
+                waived.push(self.step(id, None, out));
+            }
         }
-        Some(self.step(id, None, out))
+        waived
     }
 
     /// When the first deadline passes; that of an entry which no longer waits is as good as any.
@@ -512,10 +519,7 @@ mod tests {
         let good = lot.park(parked(None, 1, 0), b"ack");
         let bad = lot.park(parked(None, 2, 0), b"nack");
         lot.handle_update(bad, UpdateOutcome::Failed, &mut out);
-        let mut sent = 0;
-        while let Some(progress) = lot.take_waived(2, &mut out) {
-            sent += usize::from(is_sent(&progress));
-        }
+        let sent = lot.waive(2, &mut out).iter().filter(|progress| is_sent(progress)).count();
         assert_eq!((sent, out.as_slice()), (1, &b"ack"[..]));
         assert!(lot.handle_update(good, UpdateOutcome::Acked, &mut out).unknown);
         assert_eq!(lot.awaiting_others(), 0);

@@ -115,6 +115,15 @@ impl Shard {
             turn.log(asking.label, EventKind::InitReboot { address });
         }
         let own = self.partition.owns(address);
+        if !own && state != RequestState::InitReboot {
+            // Only while a reload changes who owns an address outside of every subnet; the client asks again.
+            return self.drop_query(
+                turn,
+                asking.label,
+                Counter::ProcessingFailed,
+                EventKind::DropProcessingFailed,
+            );
+        }
         let lease = if own { self.partition.get(address) } else { None };
         let wall_s = turn.now.wall_s();
         let availability = match own {

@@ -326,3 +326,76 @@ fn malformed_foreign_and_unplaceable_queries_are_counted_by_reason() {
     assert_eq!(statistics.count(Counter::RfcViolation), 1);
     assert_eq!(statistics.count(Counter::ReceiveDrop), 2);
 }
+
+#[test]
+fn with_an_offer_lifetime_the_offer_is_a_short_lease_that_a_request_makes_whole() {
+    let mut world = World::new(19, 2, snapshot(POOL_OF_100, r#", "offer-lifetime": 30"#), Vec::new());
+    let Some(Heard::Offer(address)) = world.ask(&Ask::new(MessageType::Discover, 1)) else {
+        panic!("no offer");
+    };
+    assert_eq!(world.lease(address).map(|lease| lease.valid_lifetime), Some(30), "PKT-94");
+    assert_eq!(world.ask(&Ask::select(2, address)), Some(Heard::Nak), "it is the first client's");
+    assert_eq!(world.ask(&Ask::select(1, address)), Some(Heard::Ack(address)));
+    assert_eq!(world.lease(address).map(|lease| lease.valid_lifetime), Some(600));
+    assert_eq!(world.statistics().lease(LeaseCounter::Assigned), 1);
+}
+
+#[test]
+fn the_relays_information_is_kept_in_the_lease_until_another_comes() {
+    let keys = r#", "store-extended-info": true"#;
+    let mut world = World::new(20, 2, snapshot(POOL_OF_100, keys), Vec::new());
+    let address = free_address(&mut world, 0, true);
+    let agent_options = vec![1, 2, 0xab, 0xcd, 2, 1, 0x0f];
+    let ask = Ask { agent_options, ..Ask::select(1, address) };
+    assert_eq!(world.ask(&ask), Some(Heard::Ack(address)));
+    let text = "{ \"ISC\": { \"relay-agent-info\": { \"remote-id\": \"0F\", \"sub-options\": \"0x0102ABCD02010F\" } } }";
+    let kept = |world: &mut World| {
+        let context = world.lease(address).and_then(|lease| lease.user_context);
+        context.map(|context| String::from_utf8_lossy(&context).into_owned())
+    };
+    assert_eq!(kept(&mut world).as_deref(), Some(text), "PKT-92");
+    world.pass_s(1);
+    assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+    assert_eq!(kept(&mut world).as_deref(), Some(text), "a renewal without the option changes nothing");
+}
+
+#[test]
+fn an_inform_is_answered_with_options_and_keeps_nothing() {
+    let mut world = World::new(21, 2, snapshot(POOL_OF_100, ""), Vec::new());
+    let ciaddr = Ipv4Addr::new(192, 0, 2, 77);
+    let ask = Ask { ciaddr, ..Ask::new(MessageType::Inform, 1) };
+    assert_eq!(world.ask(&ask), Some(Heard::Ack(Ipv4Addr::UNSPECIFIED)), "PKT-79");
+    assert!(world.leases().is_empty() && world.journal_text().is_empty());
+}
+
+#[test]
+fn what_the_journals_say_is_what_the_shards_hold() {
+    let mut world = World::new(22, 4, snapshot(POOL_OF_100, ""), Vec::new());
+    let mut clients: Vec<Client> = (0..30).map(|number| world.join(rfc_4361(number))).collect();
+    for client in clients.iter_mut().take(10) {
+        let now = world.now.monotonic_ns;
+        client.release(now);
+        world.converse(client);
+    }
+    world.ask(&Ask { client_id: Some(duid_client_id(20)), ..Ask::decline(20, address_of(&clients[20])) });
+    world.pass_s(700);
+    world.now.wall_ms += 86_400_000;
+    world.pass_s(60);
+    let text = world.journal_text();
+    let mut bytes = Vec::new();
+    shards::journal::row::write_header(&mut bytes, shards::journal::Columns::Twelve);
+    bytes.extend_from_slice(text.as_bytes());
+    let files = shards::journal::LeaseFiles { current: Some(&bytes), ..Default::default() };
+    let mut replayed = std::collections::BTreeMap::new();
+    let recovery = shards::journal::replay::recover(&files, 1, |row| {
+        if row.deleted {
+            replayed.remove(&row.lease.address);
+        } else {
+            replayed.insert(row.lease.address, row.lease);
+        }
+    })
+    .expect("the rows can be read");
+    assert_eq!(recovery.bad_rows, 0);
+    assert!(recovery.rows > 41, "{} rows", recovery.rows);
+    assert_eq!(replayed.into_values().collect::<Vec<_>>(), world.leases());
+}

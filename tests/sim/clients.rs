@@ -137,6 +137,8 @@ pub struct Ask {
     pub requested: Option<Ipv4Addr>,
     pub server_id: bool,
     pub unicast: bool,
+    /// Payload of option 82; none is sent if empty.
+    pub agent_options: Vec<u8>,
 }
 
 impl Ask {
@@ -151,6 +153,7 @@ impl Ask {
             requested: None,
             server_id: false,
             unicast: false,
+            agent_options: Vec::new(),
         }
     }
 
@@ -194,6 +197,9 @@ impl Ask {
         }
         if let Some(client_id) = &self.client_id {
             writer.option(codes::DHCP_CLIENT_IDENTIFIER, client_id).expect("room");
+        }
+        if !self.agent_options.is_empty() {
+            writer.option(codes::DHCP_AGENT_OPTIONS, &self.agent_options).expect("room");
         }
         let len = writer.finish().expect("room");
         octets.truncate(len);
