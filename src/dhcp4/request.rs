@@ -124,8 +124,13 @@ pub fn decide(state: RequestState, facts: Facts) -> Verdict {
     if facts.availability.is_available() { Verdict::Grant } else { Verdict::Nak }
 }
 
-/// Decides a REQUEST for which there is no subnet (PKT-74); `authoritative` is the global one.
-pub fn decide_without_subnet(state: RequestState, authoritative: bool) -> Verdict {
+/// Decides a REQUEST for which there is no subnet (PKT-74); `authoritative` is the global one. What a directly
+/// attached client broadcasts on such a link is not for this server at all: Kea drops it at the door, whatever the
+/// client's state.
+pub fn decide_without_subnet(state: RequestState, direct_broadcast: bool, authoritative: bool) -> Verdict {
+    if direct_broadcast {
+        return Verdict::Silent;
+    }
     match state {
         RequestState::Renewing | RequestState::Selecting => Verdict::Nak,
         RequestState::InitReboot if authoritative => Verdict::Nak,
@@ -220,14 +225,16 @@ mod tests {
     #[test]
     fn requests_without_subnet_follow_pkt_74() {
         let rows = [
-            (RequestState::Selecting, false, Verdict::Nak),
-            (RequestState::Renewing, false, Verdict::Nak),
-            (RequestState::Rebinding, true, Verdict::Silent),
-            (RequestState::InitReboot, false, Verdict::Silent),
-            (RequestState::InitReboot, true, Verdict::Nak),
+            (RequestState::Selecting, false, false, Verdict::Nak),
+            (RequestState::Renewing, false, false, Verdict::Nak),
+            (RequestState::Rebinding, false, true, Verdict::Silent),
+            (RequestState::InitReboot, false, false, Verdict::Silent),
+            (RequestState::InitReboot, false, true, Verdict::Nak),
+            (RequestState::Selecting, true, true, Verdict::Silent),
+            (RequestState::InitReboot, true, true, Verdict::Silent),
         ];
-        for (state, authoritative, verdict) in rows {
-            assert_eq!(decide_without_subnet(state, authoritative), verdict, "{state:?}");
+        for (state, direct_broadcast, authoritative, verdict) in rows {
+            assert_eq!(decide_without_subnet(state, direct_broadcast, authoritative), verdict, "{state:?}");
         }
     }
 

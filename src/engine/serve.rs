@@ -239,7 +239,9 @@ impl Shard {
         self.statistics.bump_own(OwnCounter::NoSubnet);
         if asking.kind == MessageType::Request {
             let state = Asked::of(asking.query, asking.meta).state;
-            if request::decide_without_subnet(state, turn.rules.snapshot.authoritative) == Verdict::Nak {
+            let direct_broadcast = !asking.query.is_relayed() && asking.meta.destination.is_broadcast();
+            let authoritative = turn.rules.snapshot.authoritative;
+            if request::decide_without_subnet(state, direct_broadcast, authoritative) == Verdict::Nak {
                 return self.refuse(turn, asking, None, Ipv4Addr::UNSPECIFIED);
             }
         }
