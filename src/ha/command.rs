@@ -73,12 +73,14 @@ pub enum EnvelopeError {
 impl Envelope {
     /// Reads the body of a request.
     pub fn parse(body: &[u8]) -> Result<Self, EnvelopeError> {
-        let refused = |text: String| EnvelopeError::Refused(Reply::error(text));
+        let refused = |text: String| {
+            EnvelopeError::Refused(Reply::error(format!("Error during command processing: {text}")))
+        };
         if body.trim_ascii().is_empty() {
             return Err(refused("NULL command parameter".into()));
         }
         let Value::Object(mut members) = json::decode(body)? else {
-            return Err(refused("invalid command: expected map".into()));
+            return Err(refused("Invalid command Element specified, expected map".into()));
         };
         const KNOWN: [&str; 4] = ["arguments", "command", "remote-address", "service"];
         if let Some(unknown) = members.keys().find(|name| !KNOWN.contains(&name.as_str())) {
@@ -87,7 +89,9 @@ impl Envelope {
         let command = match members.remove("command") {
             Some(Value::String(name)) => name,
             Some(_) => return Err(refused("'command' parameter is not a string".into())),
-            None => return Err(refused("Invalid answer specified, no 'command' parameter present".into())),
+            None => {
+                return Err(refused("Invalid answer specified, does not contain mandatory 'command'".into()));
+            }
         };
         let services = match members.remove("service") {
             None => Vec::new(),
@@ -98,7 +102,7 @@ impl Envelope {
                     _ => Err(refused("service name is not a string".into())),
                 })
                 .collect::<Result<_, _>>()?,
-            Some(_) => return Err(refused("'service' parameter is not a list".into())),
+            Some(_) => return Err(refused("service value must be a list".into())),
         };
         let arguments = members.remove("arguments").filter(|arguments| !arguments.is_null());
         Ok(Self { command, arguments, services })
@@ -627,12 +631,15 @@ mod tests {
     fn bodies_that_are_no_commands_are_told_apart() {
         for (body, text) in [
             ("", "NULL command parameter"),
-            ("[]", "invalid command: expected map"),
+            ("[]", "Invalid command Element specified, expected map"),
             (r#"{"command": "a", "extra": 1}"#, "Received command contains unsupported parameter 'extra'"),
             (r#"{"command": 7}"#, "'command' parameter is not a string"),
         ] {
             match Envelope::parse(body.as_bytes()) {
-                Err(EnvelopeError::Refused(reply)) => assert_eq!(reply, Reply::error(text), "{body}"),
+                Err(EnvelopeError::Refused(reply)) => {
+                    let text = format!("Error during command processing: {text}");
+                    assert_eq!(reply, Reply::error(text), "{body}");
+                }
                 other => panic!("{body}: {other:?}"),
             }
         }

@@ -115,6 +115,11 @@ fn encode_octet(octet: u8, output: &mut Vec<u8>) {
     match octet {
         b'"' => output.extend_from_slice(b"\\\""),
         b'\\' => output.extend_from_slice(b"\\\\"),
+        0x08 => output.extend_from_slice(b"\\b"),
+        0x0c => output.extend_from_slice(b"\\f"),
+        b'\n' => output.extend_from_slice(b"\\n"),
+        b'\r' => output.extend_from_slice(b"\\r"),
+        b'\t' => output.extend_from_slice(b"\\t"),
         0x20..=0x7e => output.push(octet),
         _ => {
             const DIGITS: &[u8; 16] = b"0123456789abcdef";

@@ -63,22 +63,42 @@ pub fn control_agent(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
             return ExitCode::FAILURE;
         }
     };
-    let (file, serve) = match call {
+    let (file, serve, debug) = match call {
         Call::Version => return said(version_line()),
         Call::VersionExtended => return said(format!("{}\n{}", version_line(), version::build_report())),
         Call::BuildReport => return said(version::build_report()),
-        Call::Check { config, .. } => (config, false),
-        Call::Run(run) => (run.config, true),
+        Call::Check { config, .. } => (config, false, false),
+        Call::Run(run) => (run.config, true, run.debug),
     };
+    let prepared = match ctrl_agent::Prepared::load(&file) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if !serve {
+        return ExitCode::SUCCESS;
+    }
     let folders = Folders::from_environment(|name| std::env::var_os(name));
-    let result = ctrl_agent::Prepared::load(&file).and_then(|prepared| match serve {
-        true => ctrl_agent::run(&file, prepared, folders),
-        false => Ok(()),
-    });
+    let loggers = &prepared.document().loggers;
+    let tree = boot_loggers::tree_under(boot_loggers::AGENT_ROOT, loggers, &folders, debug);
+    let logging = match LogThread::start::<boot_loggers::Logged>(boot_loggers::AGENT_ROOT, tree, 0) {
+        Ok((logging, _)) => logging,
+        Err(error) => {
+            eprintln!("tandem-ctrl-agent: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = ctrl_agent::run(&file, prepared, folders);
+    if let Err(error) = &result {
+        log::error!(target: "kea-ctrl-agent.ctrl-agent", "CTRL_AGENT_FAILED application experienced a fatal error: {error}");
+    }
+    logging.stop(LOG_PATIENCE);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("tandem-ctrl-agent: {error}");
             ExitCode::FAILURE
         }
     }

@@ -11,6 +11,8 @@ use crate::logging::{Destination, Layout, LoggerSettings, LoggerTree, OutputSett
 
 /// Root of the server's loggers.
 pub const ROOT: &str = "kea-dhcp4";
+/// Root of the control agent's loggers.
+pub const AGENT_ROOT: &str = "kea-ctrl-agent";
 
 /// The server's tree of `loggers`; with `debug_all` (`-d`) everything passes.
 pub fn tree(loggers: &[Logger], folders: &Folders, debug_all: bool) -> LoggerTree {

@@ -78,7 +78,9 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
         while let Ok(accepted) = context.accepted.pop() {
             Listener::start_serving(&listener, accepted);
         }
-        node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
+        if !listener.stopping.get() {
+            node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
+        }
     }
     Ok(())
 }
