@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, LeaseCounter, OwnCounter};
+use tandem::engine::message::{ShardCommandBody, ShardReplyBody};
 use tandem::wire::codes::MessageType;
 
 use super::clients::{Ask, Heard, duid_client_id, hardware, plain, rfc_4361};
@@ -32,10 +33,12 @@ fn free_address(world: &mut World, shard: u8, owned: bool) -> Ipv4Addr {
 fn a_pool_of_100_serves_100_clients_with_different_addresses_and_no_101st() {
     for seed in 0..20 {
         let mut world = World::new(seed, 4, snapshot(POOL_OF_100, ""), Vec::new());
-        let clients = world.join_all((0..100).map(plain).collect(), 60);
+        // Every second world's clients have their home elsewhere than where they arrive.
+        let identify = if seed.is_multiple_of(2) { plain } else { rfc_4361 };
+        let clients = world.join_all((0..100).map(identify).collect(), 60);
         let addresses: BTreeSet<Ipv4Addr> = clients.iter().map(address_of).collect();
         assert_eq!(addresses.len(), 100, "seed {seed}");
-        let late = world.join(plain(100));
+        let late = world.join(identify(100));
         assert_eq!(late.state(), ClientState::Selecting, "seed {seed}");
         let statistics = world.statistics();
         assert_eq!(statistics.lease(LeaseCounter::Assigned), 100, "seed {seed}");
@@ -398,4 +401,77 @@ fn what_the_journals_say_is_what_the_shards_hold() {
     assert_eq!(recovery.bad_rows, 0);
     assert!(recovery.rows > 41, "{} rows", recovery.rows);
     assert_eq!(replayed.into_values().collect::<Vec<_>>(), world.leases());
+}
+
+#[test]
+fn one_shard_offers_in_keas_iterative_order_and_skips_what_it_is_told_to() {
+    let mut world = World::new(23, 1, snapshot("192.0.2.253 - 192.0.2.255", ""), Vec::new());
+    let mut next = |number| world.ask(&Ask::new(MessageType::Discover, number));
+    for (number, octet) in [(1, 253), (2, 254), (3, 255)] {
+        assert_eq!(next(number), Some(Heard::Offer(Ipv4Addr::new(192, 0, 2, octet))), "b.6");
+    }
+    assert_eq!(next(4), Some(Heard::Offer(Ipv4Addr::new(192, 0, 2, 253))), "the oldest hold is used again");
+    let mut skipping = snapshot("192.0.2.254 - 192.0.2.255", "");
+    skipping.exclude_first_last_24 = true;
+    let mut world = World::new(24, 1, skipping, Vec::new());
+    assert_eq!(address_of(&world.join(plain(1))).octets()[3], 254);
+    assert_eq!(world.join(plain(2)).state(), ClientState::Selecting, "ALC-35");
+}
+
+/// 40 leases run out at once; a cycle takes 10, and the ones left behind are warned about.
+#[test]
+fn reclamation_keeps_to_its_limits_and_says_when_it_does_not_keep_up() {
+    let mut slow = snapshot(POOL_OF_100, "");
+    slow.expired_leases.max_reclaim_leases = 10;
+    slow.expired_leases.unwarned_reclaim_cycles = 1;
+    let mut world = World::new(25, 1, slow, Vec::new());
+    for number in 0..40 {
+        world.join(plain(number));
+    }
+    world.pass_s(1);
+    world.now.wall_ms += 700_000;
+    let mut seen = Vec::new();
+    for _ in 0..45 {
+        world.pass_s(1);
+        let reclaimed = world.statistics().lease(LeaseCounter::Reclaimed);
+        if seen.last() != Some(&reclaimed) {
+            seen.push(reclaimed);
+        }
+    }
+    assert_eq!(seen, [0, 10, 20, 30, 40]);
+    assert_eq!(world.own(OwnCounter::ReclaimLeftovers), 3);
+    let warnings =
+        world.events.iter().filter(|event| event.id() == "ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW").count();
+    assert_eq!(warnings, 1);
+}
+
+#[test]
+fn leases_are_listed_in_pages_and_found_by_identity() {
+    let mut world = World::new(26, 4, snapshot(POOL_OF_100, ""), Vec::new());
+    for number in 0..20 {
+        world.join(rfc_4361(number));
+    }
+    let all = world.leases();
+    for shard in 0..4 {
+        let mine: Vec<Lease> =
+            all.iter().filter(|lease| world.rules.owners.owner_of(lease.address) == shard).cloned().collect();
+        let mut paged = Vec::new();
+        loop {
+            let after = paged.last().map(|lease: &Lease| lease.address);
+            let page = ShardCommandBody::Page { after, limit: 3, subnets: vec![1] };
+            match world.command(shard, page) {
+                Some(ShardReplyBody::Leases(leases)) if leases.is_empty() => break,
+                Some(ShardReplyBody::Leases(leases)) => paged.extend(leases),
+                other => panic!("no page: {other:?}"),
+            }
+        }
+        assert_eq!(paged, mine);
+        for lease in mine {
+            for (by_client_id, identity) in [(true, &lease.client_id), (false, &lease.hwaddr)] {
+                let identity = identity.clone();
+                let found = world.command(shard, ShardCommandBody::GetByIdentity { by_client_id, identity });
+                assert!(matches!(found, Some(ShardReplyBody::Leases(found)) if found == [lease.clone()]));
+            }
+        }
+    }
 }
