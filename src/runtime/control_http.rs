@@ -1,6 +1,6 @@
 //! The HTTP control socket of the 3.x dialect (g.3): the same commands as the unix socket, over HTTP or HTTPS.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,9 +24,12 @@ use crate::limits::HA_CONNECTIONS_MAX;
 pub struct HttpControlSocket {
     listener: TcpListener,
     address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
+    tls: SharedTls,
     refusals: Refusals,
 }
+
+/// Certificates of a socket that is served; what is put here counts from the next connection on.
+pub type SharedTls = Rc<RefCell<Option<Arc<ServerConfig>>>>;
 
 impl HttpControlSocket {
     /// Binds `address`; must be called inside an executor.
@@ -37,12 +40,17 @@ impl HttpControlSocket {
         let listener = acceptor::bind(address)?;
         let address = listener.local_addr()?;
         let listener = shards::sys::adopt::tcp_listener(listener.into());
-        Ok(Self { listener, address, tls, refusals: Refusals::default() })
+        Ok(Self { listener, address, tls: Rc::new(RefCell::new(tls)), refusals: Refusals::default() })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The certificates, to be replaced while the socket is served.
+    pub fn tls(&self) -> SharedTls {
+        self.tls.clone()
     }
 
     /// Serves connections until the task is cancelled. `handler` gets the body of each request.
@@ -65,7 +73,7 @@ impl HttpControlSocket {
             }
             open.set(open.get() + 1);
             let (open, handler, tls, refusals) =
-                (open.clone(), handler.clone(), self.tls.clone(), self.refusals.clone());
+                (open.clone(), handler.clone(), self.tls.borrow().clone(), self.refusals.clone());
             glommio::spawn_local(async move {
                 serve(tcp, peer.ip(), tls.as_ref(), &refusals, |request| handler.clone().run(request.body))
                     .await;

@@ -22,7 +22,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::control_http::{HttpCommands, HttpControlSocket};
+use super::control_http::{HttpCommands, HttpControlSocket, SharedTls};
 use super::ha_setup::{tls_files, warn_of_certificates};
 use super::http_serve::Response;
 use super::local::Inbox;
@@ -125,14 +125,14 @@ pub fn run(file: &Path, prepared: Prepared, folders: Folders) -> Result<(), Agen
 enum Notice {
     /// SIGHUP: read the file again.
     Reload,
-    /// The configuration was replaced: listen as it says.
-    Replaced,
+    /// The configuration names another address: this one, bound already.
+    Replaced(HttpControlSocket),
     Stop,
 }
 
 /// What the agent does next.
 enum Step {
-    Listen,
+    Listen(HttpControlSocket),
     Stop,
 }
 
@@ -143,6 +143,8 @@ struct Agent {
     started: Instant,
     configured: Cell<Instant>,
     notices: Inbox<Notice>,
+    /// Certificates of the listener.
+    serving: RefCell<Option<SharedTls>>,
 }
 
 impl Agent {
@@ -153,19 +155,31 @@ impl Agent {
         }
         let now = Instant::now();
         let active = RefCell::new(Rc::new(prepared));
-        Ok(Rc::new(Self { file, folders, active, started: now, configured: Cell::new(now), notices }))
+        Ok(Rc::new(Self {
+            file,
+            folders,
+            active,
+            started: now,
+            configured: Cell::new(now),
+            notices,
+            serving: RefCell::new(None),
+        }))
     }
 
     async fn run(self: Rc<Self>) -> Result<(), AgentError> {
+        let active = self.active.borrow().clone();
+        let address = active.address();
+        let socket = HttpControlSocket::bind(address, active.tls.clone())
+            .map_err(|source| AgentError::Listen { address, source })?;
+        let mut serving = self.serve(socket, &active);
         loop {
-            let active = self.active.borrow().clone();
-            let address = active.address();
-            let socket = HttpControlSocket::bind(address, active.tls.clone())
-                .map_err(|source| AgentError::Listen { address, source })?;
-            log::info!(target: TARGET, "HTTP_SERVICE_STARTED started {} service bound to address {} port {}", protocol(&active), address.ip(), address.port());
-            drop(active);
-            let serving = glommio::spawn_local(socket.serve(self.clone()));
             match self.next_step().await {
+                Step::Listen(socket) => {
+                    // Connections that are open go on and end by themselves.
+                    serving.cancel().await;
+                    let active = self.active.borrow().clone();
+                    serving = self.serve(socket, &active);
+                }
                 Step::Stop => {
                     // The answer to the command `shutdown` is still on its way.
                     glommio::timer::sleep(Duration::from_millis(50)).await;
@@ -173,12 +187,19 @@ impl Agent {
                     log::info!(target: TARGET, "CTRL_AGENT_SHUTDOWN the control agent has stopped");
                     return Ok(());
                 }
-                Step::Listen => {
-                    // Connections that are open go on and end by themselves.
-                    serving.cancel().await;
-                }
             }
         }
+    }
+
+    fn serve(self: &Rc<Self>, socket: HttpControlSocket, active: &Prepared) -> glommio::Task<()> {
+        let address = socket.address();
+        *self.serving.borrow_mut() = Some(socket.tls());
+        log::info!(
+            target: TARGET,
+            "HTTP_SERVICE_STARTED started {} service bound to address {} port {}",
+            protocol(active), address.ip(), address.port()
+        );
+        glommio::spawn_local(socket.serve(self.clone()))
     }
 
     /// The next notice that is for the listener; SIGHUP is dealt with here.
@@ -191,7 +212,7 @@ impl Agent {
                     }
                     Err(error) => log::error!(target: TARGET, "CTRL_AGENT_CONFIG_FAIL {error}"),
                 },
-                Notice::Replaced => return Step::Listen,
+                Notice::Replaced(socket) => return Step::Listen(socket),
                 Notice::Stop => return Step::Stop,
             }
         }
@@ -205,14 +226,19 @@ impl Agent {
         if same_place && prepared.tls.is_some() != old.tls.is_some() {
             return Err("changing between http and https needs another address or port, or a restart".into());
         }
-        if !same_place {
-            // Finds out now, while the old listener still serves, whether the new address can be had.
+        if same_place {
+            if let Some(serving) = &*self.serving.borrow() {
+                serving.replace(prepared.tls.clone());
+            }
+        } else {
+            // Bound while the old listener still serves, so that a mistake changes nothing.
             let address = prepared.address();
-            super::acceptor::bind(address).map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            let socket = HttpControlSocket::bind(address, prepared.tls.clone())
+                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            self.notices.push(Notice::Replaced(socket));
         }
         *self.active.borrow_mut() = Rc::new(prepared);
         self.configured.set(Instant::now());
-        self.notices.push(Notice::Replaced);
         Ok(())
     }
 
