@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use config::paths::Folders;
@@ -258,12 +258,17 @@ fn stop(running: Running, end: End) -> ExitCode {
     }
     drop(acceptor);
     let file = server.lease_file.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-    for (port, executor) in server.ports.iter().zip(shards) {
-        let found = end_shard(port.post(Request::Exit), executor, &file);
+    for port in &server.ports {
+        port.post(Request::Exit);
+    }
+    for executor in shards {
+        let found = end_shard(executor, &file);
         fatal = fatal.or(found);
     }
-    for executor in others {
-        fatal = fatal.or(end_ha(executor));
+    if let End::Asked(_) = end {
+        for executor in others {
+            fatal = fatal.or(end_ha(executor));
+        }
     }
     drop(lease_file);
     let code = match (end, fatal) {
@@ -289,11 +294,9 @@ fn stop(running: Running, end: End) -> ExitCode {
 }
 
 /// Waits for one shard; what it has to say if it did not end well.
-fn end_shard(asked: mpsc::Receiver<()>, executor: Executor<ShardEnd>, file: &str) -> Option<Fatal> {
-    // One that has ended before, or hangs, is told apart below.
-    let answered = asked.recv_timeout(SHARD_ENDS_WITHIN).is_ok();
+fn end_shard(executor: Executor<ShardEnd>, file: &str) -> Option<Fatal> {
     let name = executor.name().to_owned();
-    if !answered && !executor.has_ended() {
+    if !ends_within(&executor, SHARD_ENDS_WITHIN) {
         return Some(Fatal::Executor { name, cause: "it does not end".to_owned() });
     }
     match executor.join() {
@@ -303,16 +306,27 @@ fn end_shard(asked: mpsc::Receiver<()>, executor: Executor<ShardEnd>, file: &str
     }
 }
 
+/// A shard that has ended answers no letter, so the executor itself is watched.
+fn ends_within<T: Send>(executor: &Executor<T>, patience: Duration) -> bool {
+    let started = Instant::now();
+    while !executor.has_ended() {
+        if started.elapsed() > patience {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
 /// Waits for an HA executor, which the control node has told to end.
 fn end_ha(executor: Executor<Result<(), String>>) -> Option<Fatal> {
     let name = executor.name().to_owned();
-    let started = Instant::now();
-    while !executor.has_ended() {
-        if started.elapsed() > HA_ENDS_WITHIN {
-            log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_EXECUTOR_ENDED executor {name} does not end; it is left behind");
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    if !ends_within(&executor, HA_ENDS_WITHIN) {
+        log::warn!(
+            target: "kea-dhcp4.dhcp4",
+            "TANDEM_EXECUTOR_LEFT_BEHIND executor {name} does not end; the process ends without it"
+        );
+        return None;
     }
     let cause = match executor.join() {
         Ok(Ok(())) => return None,

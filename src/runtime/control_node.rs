@@ -232,7 +232,7 @@ impl ControlNode {
             let received =
                 self.node.receive(Lane::State, PUMP_BATCH, |from, message| self.handle(from, message));
             if received == PUMP_BATCH {
-                glommio::timer::sleep(Duration::ZERO).await;
+                shards::runtime::give_way().await;
             } else if let Err(error) = self.node.wait().await {
                 log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_MESH_WAIT_FAILED control node: {error}");
                 glommio::timer::sleep(Duration::from_millis(10)).await;

@@ -54,7 +54,7 @@ impl Wake {
 ///
 /// A task that merely wakes itself keeps the executor from its rings for as long as it does so; waiting for a timer
 /// that has all but expired does not.
-pub(crate) async fn give_way() {
+pub async fn give_way() {
     let mut timer = pin!(Timer::new(GIVE_WAY));
     let mut given = false;
     poll_fn(|context| {

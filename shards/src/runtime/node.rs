@@ -5,6 +5,7 @@
 //! that names the setting to change.
 
 use std::future::Future;
+use std::io;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder};
 
 use super::mesh::{NodeEnds, NodeHandle};
+use crate::sys;
 
 /// I/O memory of an executor, octets: the smallest that works. Sockets and files use buffers of their own.
 const IO_MEMORY_OCTETS: usize = 64 * 1024;
@@ -114,6 +116,7 @@ where
     F: FnOnce(Rc<NodeHandle<M>>) -> Body + Send + 'static,
     Body: Future<Output = T> + 'static,
 {
+    sys::probe::io_uring().map_err(|error| SpawnError::refused(name, &error))?;
     let (ready_sender, ready) = mpsc::channel();
     let placed = match placement {
         Placement::Cpu(cpu) => glommio::Placement::Fixed(cpu),
@@ -180,6 +183,17 @@ impl<T: Send + 'static> Executor<T> {
 }
 
 impl SpawnError {
+    /// From the kernel's answer to making a ring.
+    fn refused(name: &str, error: &io::Error) -> Self {
+        let (name, cause) = (name.to_owned(), error.to_string());
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => Self::LockedMemory { name, cause },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => Self::Forbidden { name, cause },
+            _ => Self::Other { name, cause },
+        }
+    }
+
+    /// From glommio's text.
     fn new(name: &str, cause: &str) -> Self {
         let (name, cause, text) = (name.to_owned(), cause.to_owned(), cause.to_lowercase());
         if text.contains("memlock") || text.contains("cannot allocate memory") {
@@ -225,6 +239,21 @@ mod tests {
         let (first, second) = (first.wait_ready().unwrap(), second.wait_ready().unwrap());
         assert!(first.join().unwrap() >= ROUNDS);
         assert!(second.join().unwrap() >= ROUNDS);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_names_the_setting() {
+        let rows = [
+            (libc::EPERM, "kernel.io_uring_disabled"),
+            (libc::ENOSYS, "kernel.io_uring_disabled"),
+            (libc::ENOMEM, "LimitMEMLOCK"),
+        ];
+        for (errno, expected) in rows {
+            let text = SpawnError::refused("shard-0", &io::Error::from_raw_os_error(errno)).to_string();
+            assert!(text.contains(expected) && text.contains("shard-0"), "{text}");
+        }
+        let text = SpawnError::new("shard-0", "IO error occurred: MemLockLimit(16384/524288)").to_string();
+        assert!(text.contains("ulimit -l"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod event;
 pub mod interface;
 pub mod lock;
+pub mod probe;
 pub mod receive;
 pub mod send;
 pub mod socket;
