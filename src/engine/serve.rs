@@ -13,7 +13,7 @@ use crate::dhcp4::{decline, extended_info, inform, release};
 use crate::engine::commit::{Change, Commit, Reply};
 use crate::engine::counters::{Counter, LeaseCounter, OwnCounter};
 use crate::engine::event::EventKind;
-use crate::engine::message::ForwardReason;
+use crate::engine::message::{ForwardReason, Held};
 use crate::engine::parking::{Answer, Duplicate};
 use crate::engine::routing::{Asking, Route, held_addresses};
 use crate::engine::shard::{Shard, Turn};
@@ -185,9 +185,7 @@ impl Shard {
         let seconds = new.valid_lifetime;
         let mut commit = Commit::of_query(asking, address, Reply::Ack(built));
         self.changes.clear();
-        if !in_force {
-            self.leave_others(turn, asking, subnet, route, address, &mut commit);
-        }
+        self.leave_others(turn, asking, subnet, route, address, in_force, &mut commit);
         self.changes.push(Change::Put(new));
         if self.commit(turn, commit) {
             turn.log(asking.label, EventKind::LeaseAlloc { address, seconds });
@@ -195,7 +193,9 @@ impl Shard {
     }
 
     /// What the client holds elsewhere in the subnet is deleted with the same commit: what this shard owns right
-    /// away, the rest by its owners (b.5 rule 6).
+    /// away, the rest by its owners (b.5 rule 6). A client that only `renews` leaves what has its own client
+    /// identifier, such as a lease that could not be deleted when it moved; by hardware address alone another
+    /// system on the same machine would lose its lease at each renewal.
     fn leave_others(
         &mut self,
         turn: &Turn,
@@ -203,9 +203,11 @@ impl Shard {
         subnet: &Subnet,
         route: &Route,
         address: Ipv4Addr,
+        renews: bool,
         commit: &mut Commit,
     ) {
-        for held in held_addresses(&route.held).filter(|held| held.address != address) {
+        let leaves = |held: &Held| held.address != address && (held.by_client_id || !renews);
+        for held in held_addresses(&route.held).filter(leaves) {
             let owner = turn.rules.owners.owner_of(held.address);
             if owner != self.number {
                 commit.leave(owner, held.address);

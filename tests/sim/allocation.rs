@@ -28,6 +28,24 @@ fn free_address(world: &mut World, shard: u8, owned: bool) -> Ipv4Addr {
         .expect("a free address")
 }
 
+/// A lease in force of client `number` at the address 192.0.2.(100 + `place`), as it comes from a lease file.
+fn loaded_lease(place: u8, number: u8, client_id: &[u8]) -> Lease {
+    Lease {
+        address: Ipv4Addr::new(192, 0, 2, 100 + place),
+        subnet_id: 1,
+        pool_id: 0,
+        hwaddr: SmallBytes::new(&hardware(number.into())),
+        client_id: SmallBytes::new(client_id),
+        valid_lifetime: 600,
+        cltt: 1_699_999_900,
+        state: LeaseState::Default,
+        fqdn_fwd: false,
+        fqdn_rev: false,
+        hostname: SmallBytes::empty(),
+        user_context: None,
+    }
+}
+
 /// 100 clients at once on a pool of 100 over four shards, in a different order per seed; the 101st hears nothing.
 #[test]
 fn a_pool_of_100_serves_100_clients_with_different_addresses_and_no_101st() {
@@ -271,22 +289,8 @@ fn an_expired_address_is_reclaimed_kept_for_affinity_and_given_again() {
 
 #[test]
 fn leases_loaded_at_start_are_found_by_their_clients_and_stay_with_their_owners() {
-    let lease = |number: u8, client_id: &[u8]| Lease {
-        address: Ipv4Addr::new(192, 0, 2, 100 + number),
-        subnet_id: 1,
-        pool_id: 0,
-        hwaddr: SmallBytes::new(&hardware(number.into())),
-        client_id: SmallBytes::new(client_id),
-        valid_lifetime: 600,
-        cltt: 1_699_999_900,
-        state: LeaseState::Default,
-        fqdn_fwd: false,
-        fqdn_rev: false,
-        hostname: SmallBytes::empty(),
-        user_context: None,
-    };
-    let plain_leases = (0..20).map(|number| lease(number, &[]));
-    let odd_leases = (20..40).map(|number: u8| lease(number, &duid_client_id(number.into())));
+    let plain_leases = (0..20).map(|number| loaded_lease(number, number, &[]));
+    let odd_leases = (20..40).map(|number: u8| loaded_lease(number, number, &duid_client_id(number.into())));
     let loaded: Vec<Lease> = plain_leases.chain(odd_leases).collect();
     let mut world = World::new(16, 4, snapshot(POOL_OF_100, ""), loaded.clone());
     assert_eq!(world.leases(), loaded);
@@ -474,4 +478,27 @@ fn leases_are_listed_in_pages_and_found_by_identity() {
             }
         }
     }
+}
+
+#[test]
+fn a_client_that_renews_one_of_two_leases_keeps_only_that_one() {
+    for place in [50, 51, 52, 53, 60, 70, 80, 90] {
+        let client_id = duid_client_id(7);
+        let loaded = vec![loaded_lease(10, 7, &client_id), loaded_lease(place, 7, &client_id)];
+        let mut world = World::new(27, 4, snapshot(POOL_OF_100, ""), loaded.clone());
+        let kept = loaded[1].address;
+        let ask = Ask { client_id: Some(client_id), ..Ask::renew(7, kept) };
+        assert_eq!(world.ask(&ask), Some(Heard::Ack(kept)));
+        let addresses: Vec<Ipv4Addr> = world.leases().iter().map(|lease| lease.address).collect();
+        assert_eq!(addresses, [kept]);
+    }
+    // Two systems on one machine, told apart by their client identifiers, keep their leases.
+    let (one, two) = (duid_client_id(1), duid_client_id(2));
+    let loaded = vec![loaded_lease(10, 7, &one), loaded_lease(20, 7, &two)];
+    let mut world = World::new(28, 4, snapshot(POOL_OF_100, ""), loaded.clone());
+    for (lease, client_id) in loaded.iter().zip([one, two]) {
+        let ask = Ask { client_id: Some(client_id), ..Ask::renew(7, lease.address) };
+        assert_eq!(world.ask(&ask), Some(Heard::Ack(lease.address)), "ALC-11");
+    }
+    assert_eq!(world.leases().len(), 2);
 }
