@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
+use tandem::dhcp4::request::reusable_lifetime;
 use tandem::engine::counters::{Counter, LeaseCounter, OwnCounter};
 use tandem::engine::message::{ShardCommandBody, ShardReplyBody};
 use tandem::wire::codes::MessageType;
@@ -501,4 +502,39 @@ fn a_client_that_renews_one_of_two_leases_keeps_only_that_one() {
         assert_eq!(world.ask(&ask), Some(Heard::Ack(lease.address)), "ALC-11");
     }
     assert_eq!(world.leases().len(), 2);
+}
+
+#[test]
+fn a_lease_is_given_from_the_cache_only_as_alc_51_says() {
+    let subnet = |threshold: Option<f64>, max_age_s: Option<u32>| {
+        let mut subnet = snapshot(POOL_OF_100, "").subnets.remove(0);
+        (subnet.cache_threshold, subnet.cache_max_age_s) = (threshold, max_age_s);
+        subnet
+    };
+    let old = loaded_lease(1, 1, &[]);
+    let infinite = Lease { valid_lifetime: u32::MAX, ..old.clone() };
+    let renamed = Lease { hostname: SmallBytes::new(b"other"), ..old.clone() };
+    let longer = Lease { valid_lifetime: 900, ..old.clone() };
+    let released = Lease { state: LeaseState::Released, ..old.clone() };
+    let rows = [
+        ("off", None, None, 10, &old, &old, None),
+        ("off by age", Some(0.5), Some(0), 10, &old, &old, None),
+        ("young", Some(0.5), None, 300, &old, &old, Some(300)),
+        ("too old", Some(0.5), None, 301, &old, &old, None),
+        ("young by age", None, Some(20), 20, &old, &old, Some(580)),
+        ("too old by age", None, Some(20), 21, &old, &old, None),
+        ("both, one says no", Some(0.5), Some(20), 21, &old, &old, None),
+        ("expired", None, Some(9999), 601, &old, &old, None),
+        ("its last second", None, Some(9999), 600, &old, &old, None),
+        ("infinite", Some(0.1), None, 1_000_000, &infinite, &infinite, Some(u32::MAX)),
+        ("another name", Some(0.5), None, 10, &old, &renamed, None),
+        ("another lifetime", Some(0.5), None, 10, &old, &longer, None),
+        ("released", Some(0.5), None, 10, &released, &old, None),
+    ];
+    for (case, threshold, max_age_s, age_s, old, new, expected) in rows {
+        let lifetime = reusable_lifetime(&subnet(threshold, max_age_s), old, new, old.cltt + age_s);
+        assert_eq!(lifetime, expected, "{case}");
+    }
+    let set_back = reusable_lifetime(&subnet(Some(0.5), None), &old, &old, old.cltt - 1);
+    assert_eq!(set_back, None, "the clock was set back");
 }
