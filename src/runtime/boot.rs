@@ -22,6 +22,8 @@ use crate::fatal::Fatal;
 
 /// How often the main thread looks whether everything still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How often the host's interfaces are compared with what they were.
+const INTERFACES_EVERY: Duration = Duration::from_secs(1);
 /// How often sockets that could not be opened are tried again (`service-sockets-retry-wait-time`).
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 /// How long a shard may take to end once asked.
@@ -179,7 +181,8 @@ enum End {
 /// The main thread while the server runs.
 fn watch(running: &Running) -> End {
     let server = &running.server;
-    let (mut retried, mut cleaned) = (Instant::now(), Instant::now());
+    let (mut looked, mut retried, mut cleaned) = (Instant::now(), Instant::now(), Instant::now());
+    let mut host = server::host_interfaces();
     let clean_up = CleanUp::default();
     loop {
         match running.notices.recv_timeout(LOOK_EVERY) {
@@ -195,11 +198,17 @@ fn watch(running: &Running) -> End {
         if ended {
             return End::Ended;
         }
+        if looked.elapsed() >= INTERFACES_EVERY {
+            looked = Instant::now();
+            let found = server::host_interfaces();
+            if found != host && server.interfaces_changed() {
+                server.tell_control(ControlRequest::Refresh);
+            }
+            host = found;
+        }
         if retried.elapsed() >= RETRY_EVERY {
             retried = Instant::now();
-            if server.interfaces_changed() {
-                server.tell_control(ControlRequest::Refresh);
-            } else if !server.socket_errors().is_empty() {
+            if !server.socket_errors().is_empty() {
                 server.retry_sockets();
             }
         }

@@ -24,6 +24,8 @@ pub struct SocketKeeper {
     kept: Vec<Option<Kept>>,
     errors: Vec<String>,
     user_space: Option<String>,
+    /// How many were open when it was last looked at.
+    told_open: Option<usize>,
 }
 
 /// What one socket number stands for.
@@ -46,7 +48,7 @@ struct Kept {
 impl SocketKeeper {
     /// No sockets yet; `hash` steers those to come.
     pub fn new(hash: SteerHash) -> Self {
-        Self { hash, kept: Vec::new(), errors: Vec::new(), user_space: None }
+        Self { hash, kept: Vec::new(), errors: Vec::new(), user_space: None, told_open: None }
     }
 
     /// Opens and closes until the sockets are those of `snapshot`. Waits for the shards.
@@ -60,7 +62,8 @@ impl SocketKeeper {
                 self.kept[number] = None;
             }
         }
-        self.errors.clear();
+        let before = std::mem::take(&mut self.errors);
+        let was_open = self.told_open;
         let missing: Vec<Wanted> = wanted
             .into_iter()
             .filter(|wanted| !self.kept.iter().flatten().any(|kept| kept.wanted == *wanted))
@@ -68,11 +71,13 @@ impl SocketKeeper {
         if !missing.is_empty() {
             self.open_all(missing, ports);
         }
-        for error in &self.errors {
+        // What is tried every few seconds is told once.
+        for error in self.errors.iter().filter(|error| !before.contains(error)) {
             log::warn!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_OPEN_SOCKET_FAIL failed to open socket: {error}");
         }
         let configured = !snapshot.interfaces.is_empty() || !snapshot.interfaces_missing.is_empty();
-        if configured && self.open() == 0 {
+        self.told_open = Some(self.open());
+        if configured && self.open() == 0 && was_open != Some(0) {
             log::warn!(
                 target: "kea-dhcp4.dhcpsrv",
                 "DHCPSRV_NO_SOCKETS_OPEN no interface configured to listen to DHCP traffic; the server tries again"
