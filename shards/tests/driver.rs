@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use shards::runtime::frame::{self, Envelope};
 use shards::runtime::{
-    DriverLimits, Durability, Executor, JournalFile, LaneSizes, Opened, Placement, Request, ShardEnd,
-    ShardPort, ShardSetup, Steering, mesh, open_raw, open_udp, spawn_shard,
+    DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, Opened, Placement, Request,
+    ShardEnd, ShardPort, ShardSetup, Steering, mesh, open_raw, open_udp, spawn_shard,
 };
 use shards::steer::SteerHash;
 use shards::sys::interface::{self, HostInterface};
@@ -105,10 +106,11 @@ fn start(journal: &std::path::Path) -> Server {
     let topology = Topology { shards: SHARDS, listeners: 0, senders: 0 };
     let ends = mesh::build::<u32>(topology, LaneSizes { datagram: 16, state: 4096 }).unwrap();
     let (sender, seen) = mpsc::channel();
+    let writer = JournalWriter::start().unwrap();
+    let file = Arc::new(OpenOptions::new().append(true).create(true).open(journal).unwrap());
     let mut server = Server { executors: Vec::new(), ports: Vec::new(), seen };
     for (shard, ends) in (0..SHARDS).zip(ends) {
         let sender = sender.clone();
-        let file = OpenOptions::new().append(true).create(true).open(journal).unwrap();
         let setup = ShardSetup {
             name: format!("shard-{shard}"),
             placement: Placement::Unpinned,
@@ -116,7 +118,11 @@ fn start(journal: &std::path::Path) -> Server {
             ends,
             make_engine: move || Echo { shard },
             on_event: move |_, event| sender.send(event).unwrap(),
-            journal: Some(JournalFile { file, durability: Durability::Synced }),
+            journal: Some(JournalFile {
+                file: file.clone(),
+                durability: Durability::Synced,
+                writer: writer.clone(),
+            }),
             limits: DriverLimits { receive_batch: 64, undecided_max: 4096, state_batch: 256 },
         };
         let (executor, port) = spawn_shard(setup).unwrap();

@@ -9,8 +9,8 @@ use config::tandem::Durability as Configured;
 use config::{Diagnostic, Document};
 use shards::journal::Columns;
 use shards::runtime::{
-    self, DriverLimits, Durability, Executor, JournalFile, LaneSizes, NodeEnds, NodeWaker, Placement,
-    ShardEnd, ShardPort, ShardSetup, mesh,
+    self, DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, NodeEnds, NodeWaker,
+    Placement, ShardEnd, ShardPort, ShardSetup, mesh,
 };
 use shards::sys::clock;
 use shards::{Lease, Topology};
@@ -299,13 +299,17 @@ fn start_shards(
         updates: crate::ha::view::UpdateMode::Off,
         ..HaView::default()
     });
+    let journal = file
+        .map(|file| {
+            let writer =
+                JournalWriter::start().map_err(|error| Fatal::Start(format!("journal thread: {error}")))?;
+            let file = file.appender().map_err(|error| Fatal::Start(error.to_string()))?;
+            Ok::<_, Fatal>(JournalFile { file, durability, writer })
+        })
+        .transpose()?;
     let mut starting = Vec::new();
     let inputs = ends.into_iter().zip(leases).zip(sinks);
     for (shard, ((ends, leases), mut sink)) in (0..plan.topology.shards).zip(inputs) {
-        let journal = file
-            .map(|file| file.appender().map(|file| JournalFile { file, durability }))
-            .transpose()
-            .map_err(|error| Fatal::Start(error.to_string()))?;
         let start = EngineStart {
             shard,
             topology: plan.topology,
@@ -322,7 +326,7 @@ fn start_shards(
             ends,
             make_engine: move || Engine::new(clock::now(), start),
             on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged(event)),
-            journal,
+            journal: journal.clone(),
             limits,
         };
         starting.push(runtime::spawn_shard(setup).map_err(|error| Fatal::Start(error.to_string()))?);

@@ -34,6 +34,9 @@ const WRITE_WITHIN: Duration = Duration::from_secs(10);
 /// Octets of an answer given to the socket at a time.
 const WRITE_OCTETS: usize = 64 * 1024;
 
+/// How long a killed server's socket may seem to live.
+const DEAD_WITHIN: Duration = Duration::from_secs(3);
+
 /// The longest path a socket can have on Linux.
 const PATH_OCTETS_MAX: usize = 107;
 
@@ -84,9 +87,14 @@ impl ControlSocket {
                 return Err(SocketError::NotASocket(path.to_owned()));
             }
             Ok(_) => {
-                // A server that does not lock as we do would still answer.
-                if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                    return Err(SocketError::InUse(path.to_owned()));
+                // A server that does not lock as we do would still answer. The kernel closes the descriptors that a
+                // killed server waited on with io_uring a moment after its death: until then they seem to live.
+                let start = std::time::Instant::now();
+                while std::os::unix::net::UnixStream::connect(path).is_ok() {
+                    if start.elapsed() > DEAD_WITHIN {
+                        return Err(SocketError::InUse(path.to_owned()));
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 std::fs::remove_file(path)
                     .map_err(|source| SocketError::Io { path: path.to_owned(), source })?;

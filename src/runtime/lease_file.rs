@@ -11,6 +11,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shards::Lease;
@@ -130,12 +131,13 @@ impl LeaseFile {
         self.seed
     }
 
-    /// A descriptor for one shard to append with.
+    /// A descriptor to append with, shared by all shards.
     ///
     /// # Errors
     /// [`LeaseFileError::Io`].
-    pub fn appender(&self) -> Result<File, LeaseFileError> {
-        OpenOptions::new().append(true).open(&self.path).map_err(failed("opening", &self.path))
+    pub fn appender(&self) -> Result<Arc<File>, LeaseFileError> {
+        let file = OpenOptions::new().append(true).open(&self.path).map_err(failed("opening", &self.path))?;
+        Ok(Arc::new(file))
     }
 
     /// Rewrites the file with the last row of each address (Kea's lease file clean-up) while `ports`' shards go on
@@ -148,17 +150,17 @@ impl LeaseFile {
             output: role_path(&self.path, FileRole::Output),
             planner: Compaction::new(leftovers),
             written: None,
-            replacements: Vec::new(),
+            replacement: None,
             renamed: false,
         };
         let result = self.clean_up_steps(ports, leftovers, &mut work);
         if result.is_err() && !work.renamed {
-            work.replacements.clear();
+            work.replacement = None;
             work.planner.abort();
             self.clean_up_steps(ports, &[], &mut work)?;
         } else if result.is_err() {
             // Rows must go to the new file, whatever else went wrong.
-            resume(ports, work.replacements);
+            resume(ports, work.replacement.as_ref());
         }
         result
     }
@@ -190,16 +192,14 @@ impl LeaseFile {
                     }
                 }
                 Step::RenameOverCurrent => {
-                    // Descriptors first: once renamed, nothing may keep the shards from the new file.
-                    for _ in ports {
-                        let file = OpenOptions::new().append(true).open(&work.output);
-                        work.replacements.push(file.map_err(failed("opening", &work.output))?);
-                    }
+                    // The descriptor first: once renamed, nothing may keep the shards from the new file.
+                    let file = OpenOptions::new().append(true).open(&work.output);
+                    work.replacement = Some(Arc::new(file.map_err(failed("opening", &work.output))?));
                     fs::rename(&work.output, &self.path).map_err(failed("renaming", &work.output))?;
                     work.renamed = true;
                 }
                 Step::SyncFolder => sync_folder(&self.path)?,
-                Step::ResumeCommits => resume(ports, std::mem::take(&mut work.replacements)),
+                Step::ResumeCommits => resume(ports, work.replacement.take().as_ref()),
                 Step::Remove(role) => remove(&role_path(&self.path, role))?,
                 Step::Done => return Ok(length),
             }
@@ -258,8 +258,8 @@ struct Work {
     output: PathBuf,
     planner: Compaction,
     written: Option<File>,
-    /// A descriptor of the new file for each shard.
-    replacements: Vec<File>,
+    /// A descriptor of the new file for the shards.
+    replacement: Option<Arc<File>>,
     renamed: bool,
 }
 
@@ -339,12 +339,11 @@ fn hold(ports: &[ShardPort], path: &Path) -> Result<(), LeaseFileError> {
     Ok(())
 }
 
-/// Lets the shards write again: to `files`, or to the file they have where there are none.
-fn resume(ports: &[ShardPort], files: Vec<File>) {
-    let mut files = files.into_iter();
+/// Lets the shards write again: to `file`, or to the one they have where there is none.
+fn resume(ports: &[ShardPort], file: Option<&Arc<File>>) {
     for port in ports {
         // A shard that has ended writes no more.
-        let _ = port.post(Request::ResumeJournal(files.next()));
+        let _ = port.post(Request::ResumeJournal(file.cloned()));
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Number of the last append that is in it (the number `Engine::handle_persisted` is told).
     pub last: u64,
+    /// How many rows are in it.
+    pub rows: u64,
 }
 
 /// What waits and what is in flight.
@@ -22,6 +24,7 @@ pub struct BatchBuffer {
     waiting: Vec<u8>,
     spare: Vec<u8>,
     appended: u64,
+    rows: u64,
     in_flight_octets: usize,
 }
 
@@ -41,6 +44,7 @@ impl BatchBuffer {
             self.waiting.push(b'\n');
         }
         self.waiting.extend_from_slice(rows);
+        self.rows += rows.iter().filter(|octet| **octet == b'\n').count() as u64;
         self.appended += 1;
         self.appended
     }
@@ -52,7 +56,7 @@ impl BatchBuffer {
         }
         let bytes = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
         self.in_flight_octets = bytes.len();
-        Some(Batch { bytes, last: self.appended })
+        Some(Batch { bytes, last: self.appended, rows: std::mem::take(&mut self.rows) })
     }
 
     /// `batch` is as durable as asked; its buffer is used again. Returns its last number.
@@ -86,12 +90,12 @@ mod tests {
         assert_eq!((buffer.take(), buffer.is_idle()), (None, true));
         assert_eq!(buffer.append(b"a\n"), 1);
         let first = buffer.take().unwrap();
-        assert_eq!(first, Batch { bytes: b"\na\n".to_vec(), last: 1 });
+        assert_eq!(first, Batch { bytes: b"\na\n".to_vec(), last: 1, rows: 1 });
         assert_eq!((buffer.append(b"b\n"), buffer.append(b"c\nd\n")), (2, 3));
         assert_eq!((buffer.take(), buffer.waiting_bytes()), (None, 10));
         assert_eq!(buffer.complete(first), 1);
         let second = buffer.take().unwrap();
-        assert_eq!(second, Batch { bytes: b"\nb\nc\nd\n".to_vec(), last: 3 });
+        assert_eq!(second, Batch { bytes: b"\nb\nc\nd\n".to_vec(), last: 3, rows: 3 });
         assert_eq!((buffer.complete(second), buffer.is_idle(), buffer.take()), (3, true, None));
     }
 }

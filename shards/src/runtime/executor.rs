@@ -94,7 +94,7 @@ struct Driver<E: Engine, OnEvent> {
     engine: E,
     on_event: OnEvent,
     inbox: Rc<Inbox>,
-    journal: Rc<Journal>,
+    journal: Journal,
     /// Ends the sleep of the main task.
     wake: Rc<Wake>,
     /// Lets the mesh task wait again.
@@ -153,11 +153,10 @@ where
         let mesh_drained = Rc::new(Wake::default());
         let timer = Rc::new(TimerTask::default());
         let inbox = Rc::new(inbox);
-        let journal = Rc::new(Journal::new(journal));
+        let journal = Journal::new(journal, node.waker());
         let tasks = vec![
             glommio::spawn_local(watch_mesh(node.clone(), mesh_drained.clone(), wake.clone())),
             glommio::spawn_local(watch_clock(timer.clone(), wake.clone())),
-            glommio::spawn_local(journal.clone().run(inbox.clone(), wake.clone())),
         ];
         Self {
             actions: Actions::new(node.topology().nodes()),
@@ -215,7 +214,7 @@ where
     fn iterate(&mut self) -> bool {
         let now = clock::now();
         self.prepare();
-        let persisted = self.journal.persisted();
+        let persisted = self.journal.poll();
         if persisted > self.persisted_told {
             self.persisted_told = persisted;
             self.engine.handle_persisted(now, persisted, &mut self.actions);

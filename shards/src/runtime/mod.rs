@@ -13,7 +13,7 @@ pub mod socket;
 pub mod undecided;
 
 pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
-pub use journal_writer::{Durability, JournalFailure, JournalFile};
+pub use journal_writer::{Durability, JournalCounters, JournalFailure, JournalFile, JournalWriter};
 pub use local::give_way;
 pub use mesh::{LaneSizes, NodeEnds, NodeHandle, NodeWaker};
 pub use node::{Executor, Placement, SpawnError, spawn, spawn_spinning};

@@ -23,7 +23,7 @@ pub enum Request {
     /// Begin no write after the one in flight; done when none is.
     HoldJournal,
     /// Write again, to this file if there is one.
-    ResumeJournal(Option<File>),
+    ResumeJournal(Option<Arc<File>>),
     /// End once every row handed over so far is written; done just before the end.
     Exit,
 }
@@ -58,10 +58,6 @@ pub struct DriverCounters {
     pub send_refused: AtomicU64,
     /// Forwarded queries dropped on a full datagram lane (`mesh_datagram_full`).
     pub mesh_datagram_full: AtomicU64,
-    /// Writes to the lease file.
-    pub journal_writes: AtomicU64,
-    /// Syncs of the lease file.
-    pub journal_syncs: AtomicU64,
 }
 
 /// A request and where to say that it is done.
