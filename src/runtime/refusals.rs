@@ -1,16 +1,20 @@
 //! Which peers were refused, so that each is logged once and not at every attempt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Peers remembered; beyond it all are forgotten and may be logged once more.
 const PEERS_MAX: usize = 1024;
 
+/// Reasons logged for a peer; beyond it the peer is known for trouble and nothing more is said.
+const REASONS_MAX: usize = 8;
+
 /// Shared by the listen executors. Its lock is taken once per connection, never on the packet path.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
-    peers: Arc<Mutex<HashMap<IpAddr, String>>>,
+    /// What each was refused for.
+    peers: Arc<Mutex<HashMap<IpAddr, HashSet<String>>>>,
 }
 
 impl Refusals {
@@ -31,14 +35,14 @@ impl Refusals {
 
     fn is_news(&self, peer: IpAddr, reason: &str) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if peers.get(&peer).is_some_and(|known| known == reason) {
-            return false;
-        }
-        if peers.len() >= PEERS_MAX {
+        if peers.len() >= PEERS_MAX && !peers.contains_key(&peer) {
             peers.clear();
         }
-        peers.insert(peer, reason.to_owned());
-        true
+        let reasons = peers.entry(peer).or_default();
+        if reasons.len() >= REASONS_MAX {
+            return false;
+        }
+        reasons.insert(reason.to_owned())
     }
 }
 
@@ -54,6 +58,7 @@ mod tests {
         assert!(!refusals.is_news(one, "expired"));
         assert!(refusals.is_news(two, "expired"));
         assert!(refusals.is_news(one, "unknown CA"));
+        assert!(!refusals.is_news(one, "expired"));
         refusals.accepted(two);
         assert!(refusals.is_news(two, "expired"));
         assert!(!refusals.is_news(one, "unknown CA"));
