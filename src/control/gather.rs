@@ -26,7 +26,7 @@ pub const GATHER_MS: u64 = 10_000;
 pub type LeaseWriter = fn(&Lease, &mut Vec<u8>);
 
 /// Makes an answer of the counters of all shards.
-pub type StatisticsWriter = Box<dyn FnOnce(ShardStatistics) -> Answer>;
+pub type StatisticsWriter = Box<dyn FnOnce(Vec<(u8, ShardStatistics)>) -> Answer>;
 
 /// One question under way.
 pub struct Gather {
@@ -53,7 +53,7 @@ enum Kind {
         writer: LeaseWriter,
     },
     Statistics {
-        sum: Box<ShardStatistics>,
+        shards: Vec<(u8, ShardStatistics)>,
         writer: StatisticsWriter,
     },
 }
@@ -112,9 +112,9 @@ impl Gather {
         gather
     }
 
-    /// The counters of all shards, summed.
+    /// The counters of all shards.
     pub fn statistics(shards: u8, writer: StatisticsWriter) -> Self {
-        Self::of_all(shards, Kind::Statistics { sum: Box::default(), writer })
+        Self::of_all(shards, Kind::Statistics { shards: Vec::new(), writer })
     }
 
     fn of_all(shards: u8, kind: Kind) -> Self {
@@ -151,7 +151,9 @@ impl Gather {
         match (&mut self.kind, body) {
             (Kind::Identity { leases, .. }, ShardReplyBody::Leases(found)) => leases.extend(found),
             (Kind::One { lease, .. }, ShardReplyBody::Leases(found)) => *lease = found.into_iter().next(),
-            (Kind::Statistics { sum, .. }, ShardReplyBody::Statistics(counters)) => sum.add(&counters),
+            (Kind::Statistics { shards, .. }, ShardReplyBody::Statistics(counters)) => {
+                shards.push((shard, *counters));
+            }
             (Kind::Leases(merge), ShardReplyBody::Leases(chunk)) => {
                 merge.take(shard, chunk);
                 for shard in merge.advance() {
@@ -207,7 +209,7 @@ impl Gather {
                 Answer::leases(&merge.rendered, merge.count, merge.request.limit.is_some())
             }
             Kind::One { lease, writer, .. } => single(lease.as_ref(), writer),
-            Kind::Statistics { sum, writer } => writer(*sum),
+            Kind::Statistics { shards, writer } => writer(shards),
         }
     }
 }

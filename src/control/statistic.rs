@@ -1,5 +1,7 @@
 //! Statistics under Kea's names (API-70, API-71) from the shards' summed counters.
 
+use std::collections::BTreeMap;
+
 use config::Dialect;
 use serde_json::{Map, Value, json};
 
@@ -20,17 +22,40 @@ const SINCE_3_0: [Counter; 9] = [
     Counter::ServiceDisabled,
 ];
 
-/// Every statistic with its one sample; `timestamp` is the local time of reading, as Kea writes times.
+/// Counters told for each shard as well, as `tandem-shard[N].NAME`: whether the load is spread evenly.
+const PER_SHARD: [Counter; 3] = [Counter::Received, Counter::ReceiveDrop, Counter::Sent];
+
+/// Every statistic with its one sample; `timestamp` is the local time of reading, as Kea writes times. `process`
+/// are counters kept outside the shards' engines; one that an engine has as well is added to.
 pub fn all(
-    sum: &ShardStatistics,
+    shards: &[(u8, ShardStatistics)],
+    process: &[(&'static str, u64)],
     snapshot: &Snapshot,
     dialect: Dialect,
     timestamp: &str,
 ) -> Map<String, Value> {
-    let mut statistics = Map::new();
-    let mut put = |name: String, value: u64| {
-        statistics.insert(name, json!([[value, timestamp]]));
-    };
+    let mut values: BTreeMap<String, u64> = BTreeMap::new();
+    let mut put = |name: String, value: u64| *values.entry(name).or_default() += value;
+    let mut sum = ShardStatistics::default();
+    for (shard, statistics) in shards {
+        sum.add(statistics);
+        for counter in PER_SHARD {
+            put(format!("tandem-shard[{shard}].{}", counter.name()), statistics.count(counter));
+        }
+    }
+    put_counters(&sum, dialect, &mut put);
+    for subnet in &snapshot.subnets {
+        put_subnet(&sum, subnet, dialect, &mut put);
+    }
+    let hidden =
+        |name: &str| dialect == Dialect::Kea2_2 && SINCE_3_0.iter().any(|counter| counter.name() == name);
+    for (name, value) in process.iter().filter(|(name, _)| !hidden(name)) {
+        put((*name).to_owned(), *value);
+    }
+    values.into_iter().map(|(name, value)| (name, json!([[value, timestamp]]))).collect()
+}
+
+fn put_counters(sum: &ShardStatistics, dialect: Dialect, put: &mut impl FnMut(String, u64)) {
     for counter in Counter::ALL {
         if dialect == Dialect::Kea3 || !SINCE_3_0.contains(counter) {
             put(counter.name().to_owned(), sum.count(*counter));
@@ -47,10 +72,6 @@ pub fn all(
     for (name, count) in &sum.malformed {
         put(format!("tandem-malformed-{name}"), *count);
     }
-    for subnet in &snapshot.subnets {
-        put_subnet(sum, subnet, dialect, &mut put);
-    }
-    statistics
 }
 
 fn put_subnet(sum: &ShardStatistics, subnet: &Subnet, dialect: Dialect, put: &mut impl FnMut(String, u64)) {

@@ -12,6 +12,7 @@ use shards::SmallBytes;
 use super::answer::Answer;
 use super::gather::{Gather, LeaseWriter, ListRequest};
 use super::{statistic, version};
+use crate::engine::counters::ShardStatistics;
 use crate::engine::rules::Rules;
 use crate::ha::command::{Envelope, HaCommand, PageRequest, Reply};
 use crate::ha::lease_json::{Listing, write_listing};
@@ -30,6 +31,8 @@ pub struct Facts<'a> {
     pub timestamp: String,
     /// Whether released leases are listed as expired, for a partner that does not know them.
     pub listing: Listing,
+    /// Counters kept outside the shards' engines, by statistic name.
+    pub process: Vec<(&'static str, u64)>,
 }
 
 /// What is to be done about a command.
@@ -301,8 +304,9 @@ fn statistic_get_all(_: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
 fn statistics(facts: &Facts<'_>, only: Option<String>) -> Plan {
     let (snapshot, dialect, timestamp) =
         (facts.rules.snapshot.clone(), facts.dialect, facts.timestamp.clone());
-    let writer = move |sum: crate::engine::counters::ShardStatistics| {
-        let mut all = statistic::all(&sum, &snapshot, dialect, &timestamp);
+    let process = facts.process.clone();
+    let writer = move |shards: Vec<(u8, ShardStatistics)>| {
+        let mut all = statistic::all(&shards, &process, &snapshot, dialect, &timestamp);
         all.retain(|name, _| only.as_ref().is_none_or(|only| only == name));
         Answer::data(Value::Object(all))
     };

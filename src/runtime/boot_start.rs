@@ -151,7 +151,8 @@ fn start_logged(
         columns,
         places: &places,
     };
-    let (shards, ports) = start_shards(&plan, ends, split, sinks, lease_file.as_deref())?;
+    let journal = lease_file.as_deref().map(|file| start_journal(file, plan.document)).transpose()?;
+    let (shards, ports) = start_shards(&plan, ends, split, sinks, journal.as_ref())?;
 
     let (notice_sender, notices) = mpsc::channel();
     signals::start(notice_sender.clone())
@@ -166,6 +167,7 @@ fn start_logged(
         topology,
         steering,
         ports,
+        journal: journal.map(|journal| journal.writer),
         started,
         lease_file: lease_file.as_ref().map(|file| file.path().to_owned()),
         active,
@@ -275,7 +277,7 @@ fn start_shards(
     ends: Vec<NodeEnds<Message>>,
     leases: Vec<ShardLeases>,
     sinks: Vec<EventSink<Logged>>,
-    file: Option<&LeaseFile>,
+    journal: Option<&JournalFile>,
 ) -> Result<(Vec<Executor<ShardEnd>>, Vec<ShardPort>), Fatal> {
     let queue = match *plan.document.multi_threading.packet_queue_size {
         0 => limits::UNDECIDED_MAX,
@@ -286,10 +288,6 @@ fn start_shards(
         undecided_max: queue.div_ceil(usize::from(plan.topology.shards)),
         state_batch: limits::STATE_LANE,
     };
-    let durability = match *plan.document.tandem.durability {
-        Configured::Synced => Durability::Synced,
-        Configured::Written => Durability::Written,
-    };
     // Without HA every query is ours; with it nothing is, until the machine says so.
     let configured = plan.document.hooks.high_availability.is_some();
     let view = Arc::new(HaView {
@@ -299,14 +297,6 @@ fn start_shards(
         updates: crate::ha::view::UpdateMode::Off,
         ..HaView::default()
     });
-    let journal = file
-        .map(|file| {
-            let writer =
-                JournalWriter::start().map_err(|error| Fatal::Start(format!("journal thread: {error}")))?;
-            let file = file.appender().map_err(|error| Fatal::Start(error.to_string()))?;
-            Ok::<_, Fatal>(JournalFile { file, durability, writer })
-        })
-        .transpose()?;
     let mut starting = Vec::new();
     let inputs = ends.into_iter().zip(leases).zip(sinks);
     for (shard, ((ends, leases), mut sink)) in (0..plan.topology.shards).zip(inputs) {
@@ -326,7 +316,7 @@ fn start_shards(
             ends,
             make_engine: move || Engine::new(clock::now(), start),
             on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged(event)),
-            journal: journal.clone(),
+            journal: journal.cloned(),
             limits,
         };
         starting.push(runtime::spawn_shard(setup).map_err(|error| Fatal::Start(error.to_string()))?);
@@ -338,6 +328,17 @@ fn start_shards(
         ports.push(port);
     }
     Ok((shards, ports))
+}
+
+/// The lease file as the shards append to it, and the thread that writes.
+fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, Fatal> {
+    let durability = match *document.tandem.durability {
+        Configured::Synced => Durability::Synced,
+        Configured::Written => Durability::Written,
+    };
+    let writer = JournalWriter::start().map_err(|error| Fatal::Start(format!("journal thread: {error}")))?;
+    let file = file.appender().map_err(|error| Fatal::Start(error.to_string()))?;
+    Ok(JournalFile { file, durability, writer })
 }
 
 /// What high availability starts with, where it is configured: certificates read, listener bound.

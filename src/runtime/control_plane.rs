@@ -148,6 +148,7 @@ impl ControlPlane {
             high_availability: active.document.hooks.high_availability.is_some(),
             timestamp: clock::local_timestamp(),
             listing,
+            process: self.control.server().process_counters(),
         };
         if source == CommandSource::Administrator {
             log::info!(target: "kea-dhcp4.commands", "COMMAND_RECEIVED Received command '{}'", envelope.command);

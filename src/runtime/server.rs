@@ -4,6 +4,7 @@
 //! commands and hands out rules) and the signal thread. Nothing of it is on the packet path.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -11,7 +12,7 @@ use std::time::Instant;
 use config::paths::Folders;
 use config::{ConfigError, Diagnostic, Document};
 use shards::Topology;
-use shards::runtime::{NodeWaker, ShardPort};
+use shards::runtime::{DriverCounters, JournalWriter, NodeWaker, ShardPort};
 use shards::sys::interface;
 
 use super::boot_sockets::SocketKeeper;
@@ -76,6 +77,8 @@ pub struct Server {
     pub steering: Steering,
     /// Letter boxes of the shards, in order.
     pub ports: Vec<ShardPort>,
+    /// Who writes the lease file; `None` with `persist: false`.
+    pub journal: Option<JournalWriter>,
     /// When the process started.
     pub started: Instant,
     /// The lease file; `None` with `persist: false`.
@@ -100,6 +103,8 @@ pub struct Parts {
     pub steering: Steering,
     /// Letter boxes of the shards, in order.
     pub ports: Vec<ShardPort>,
+    /// Who writes the lease file; `None` with `persist: false`.
+    pub journal: Option<JournalWriter>,
     /// When the process started.
     pub started: Instant,
     /// The lease file.
@@ -124,6 +129,7 @@ impl Server {
             topology: parts.topology,
             steering: parts.steering,
             ports: parts.ports,
+            journal: parts.journal,
             started: parts.started,
             lease_file: parts.lease_file,
             active: Mutex::new(parts.active),
@@ -195,6 +201,31 @@ impl Server {
             None => "kernel".to_owned(),
             Some(cause) => format!("user space: {cause}"),
         }
+    }
+
+    /// Counters kept outside the shards' engines, by statistic name. What the kernel dropped on a full socket, or the
+    /// driver on a full queue, is a received query dropped at a limit, as in Kea.
+    pub fn process_counters(&self) -> Vec<(&'static str, u64)> {
+        let sum = |counter: fn(&DriverCounters) -> &AtomicU64| {
+            self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let (queue_full, kernel_drops) =
+            (sum(|counters| &counters.queue_full), sum(|counters| &counters.kernel_drops));
+        let mut counters = vec![
+            ("pkt4-queue-full", queue_full + kernel_drops),
+            ("pkt4-receive-drop", queue_full + kernel_drops),
+            ("tandem-kernel-drops", kernel_drops),
+            ("tandem-mesh-datagram-full", sum(|counters| &counters.mesh_datagram_full)),
+            ("tandem-send-refused", sum(|counters| &counters.send_refused)),
+            ("tandem-unreadable", sum(|counters| &counters.unreadable)),
+            ("tandem-log-messages-dropped", self.log_messages_dropped()),
+        ];
+        if let Some(journal) = self.journal.as_ref().map(JournalWriter::counters) {
+            counters.push(("tandem-journal-rows", journal.rows.load(Ordering::Relaxed)));
+            counters.push(("tandem-journal-syncs", journal.syncs.load(Ordering::Relaxed)));
+            counters.push(("tandem-journal-writes", journal.writes.load(Ordering::Relaxed)));
+        }
+        counters
     }
 
     /// Log messages dropped because a queue was full.
