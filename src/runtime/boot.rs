@@ -32,6 +32,8 @@ const SHARD_ENDS_WITHIN: Duration = Duration::from_secs(10);
 const HA_ENDS_WITHIN: Duration = Duration::from_secs(3);
 /// How long the log thread may take to write what waits.
 const LOG_PATIENCE: Duration = Duration::from_millis(500);
+/// The log thread looks for messages at least this often.
+const LOG_WRITES_WITHIN: Duration = Duration::from_millis(100);
 
 /// The release whose tools Tandem answers to, with its own version as build metadata (design section 15).
 fn version_line() -> String {
@@ -163,8 +165,10 @@ fn report_start(run: &Run, fatal: &Fatal, logging: Option<LogThread>) -> ExitCod
         LogThread::start::<boot_loggers::Logged>(boot_loggers::ROOT, tree, 0).ok().map(|(thread, _)| thread)
     });
     log::error!(target: "kea-dhcp4.dhcp4", "{fatal}");
-    if let Some(logging) = logging {
-        logging.stop(LOG_PATIENCE);
+    match logging {
+        Some(logging) => logging.stop(LOG_PATIENCE),
+        // The server had its log already and is gone; its log thread writes what waits by itself.
+        None => std::thread::sleep(LOG_WRITES_WITHIN),
     }
     eprintln!("tandem-dhcp4: {fatal}");
     ExitCode::from(fatal)

@@ -65,7 +65,9 @@ mod tests {
     fn cpus_are_dealt_to_shards_first_and_shortage_is_said_once() {
         let pair = Topology { shards: 4, listeners: 4, senders: 4 };
         let alone = Topology { shards: 2, listeners: 0, senders: 0 };
-        let rows: [(&[usize], Topology, &[usize], &[usize], bool); 5] = [
+        // CPUs, topology, CPUs of the shards, CPUs of the HA executors, whether there is a warning.
+        type Row = (&'static [usize], Topology, &'static [usize], &'static [usize], bool);
+        let rows: [Row; 5] = [
             (&[0, 1, 2, 3, 4, 5, 6, 7], pair, &[0, 1, 2, 3], &[4, 5], false),
             (&[0, 1, 2, 3], pair, &[0, 1, 2, 3], &[], true),
             (&[2, 5], pair, &[2, 5, 2, 5], &[], true),

@@ -121,7 +121,6 @@ fn start_logged(
     let seed = lease_file.as_ref().map_or_else(fresh_seed, |file| file.seed());
     let steering = Steering::new(seed, topology.shards);
     let rules = Arc::new(Rules::at_start(prepared.snapshot.clone(), &steering, seed, &leases));
-    let columns = lease_file.as_ref().map_or(Columns::Twelve, |file| file.columns());
     let split = rules::split(leases, &rules.owners, &steering);
     log::info!(
         target: "kea-dhcp4.dhcp4",
@@ -129,34 +128,21 @@ fn start_logged(
         prepared.snapshot.subnets.len(), topology.shards
     );
 
-    let sizes = LaneSizes { datagram: limits::DATAGRAM_LANE, state: limits::STATE_LANE };
-    let mut ends = mesh::build::<Message>(topology, sizes)
-        .map_err(|error| Fatal::Start(format!("the mesh cannot be made: {error}")))?;
-    let wakers: Vec<NodeWaker> = ends.iter().map(NodeEnds::waker).collect();
-    let cores: &[u32] = &prepared.document.tandem.cores;
-    let places = boot_places::deal(&boot_places::allowed(cores), topology);
-    if let Some(warning) = &places.warning {
-        log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_FEW_CPUS {warning}; expect less throughput");
-    }
+    let places = places(&prepared.document, topology);
     let ha = prepare_ha(&prepared.document, topology, &rules)?;
-    let mut ha_ends = ends.split_off(usize::from(topology.shards));
-    let Some(control_ends) = ha_ends.pop() else {
-        return Err(Fatal::Start("the mesh has no control node".to_owned()));
-    };
+    let ends = make_mesh(topology)?;
     let plan = ShardPlan {
         document: &prepared.document,
         topology,
         steering,
         rules: &rules,
-        columns,
+        columns: lease_file.as_ref().map_or(Columns::Twelve, |file| file.columns()),
         places: &places,
     };
     let journal = lease_file.as_deref().map(|file| start_journal(file, plan.document)).transpose()?;
-    let (shards, ports) = start_shards(&plan, ends, split, sinks, journal.as_ref())?;
+    let (shards, ports) = start_shards(&plan, ends.shards, split, sinks, journal.as_ref())?;
 
-    let (notice_sender, notices) = mpsc::channel();
-    signals::start(notice_sender.clone())
-        .map_err(|error| Fatal::Start(format!("signals cannot be handled: {error}")))?;
+    let (notice_sender, notices) = take_signals()?;
     let active = Active { document: prepared.document.clone(), rules: rules.clone(), since: Instant::now() };
     let Some(thread) = logging.take() else {
         return Err(Fatal::Start("logging has ended".to_owned()));
@@ -173,11 +159,11 @@ fn start_logged(
         active,
         logging: thread,
         notices: notice_sender,
-        wakers,
+        wakers: ends.wakers,
     }));
-    let control = start_control(&server, control_ends)?;
+    let control = start_control(&server, ends.control)?;
     let ha = match ha {
-        Some(setup) => start_ha(ha_ends, setup, &places)?,
+        Some(setup) => start_ha(ends.ha, setup, &places)?,
         None => HaExecutors::default(),
     };
     server.commit(&prepared, rules);
@@ -196,6 +182,42 @@ fn start_logged(
         lease_file,
         pid_file,
     })
+}
+
+/// Signals become notices from now on.
+fn take_signals() -> Result<(mpsc::Sender<Notice>, mpsc::Receiver<Notice>), Fatal> {
+    let (sender, notices) = mpsc::channel();
+    signals::start(sender.clone())
+        .map_err(|error| Fatal::Start(format!("signals cannot be handled: {error}")))?;
+    Ok((sender, notices))
+}
+
+/// The ends of all nodes, by what runs on them.
+struct MeshEnds {
+    shards: Vec<NodeEnds<Message>>,
+    ha: Vec<NodeEnds<Message>>,
+    control: NodeEnds<Message>,
+    wakers: Vec<NodeWaker>,
+}
+
+fn make_mesh(topology: Topology) -> Result<MeshEnds, Fatal> {
+    let sizes = LaneSizes { datagram: limits::DATAGRAM_LANE, state: limits::STATE_LANE };
+    let mut shards = mesh::build::<Message>(topology, sizes)
+        .map_err(|error| Fatal::Start(format!("the mesh cannot be made: {error}")))?;
+    let wakers = shards.iter().map(NodeEnds::waker).collect();
+    let mut ha = shards.split_off(usize::from(topology.shards));
+    let Some(control) = ha.pop() else {
+        return Err(Fatal::Start("the mesh has no control node".to_owned()));
+    };
+    Ok(MeshEnds { shards, ha, control, wakers })
+}
+
+fn places(document: &Document, topology: Topology) -> Places {
+    let places = boot_places::deal(&boot_places::allowed(&document.tandem.cores), topology);
+    if let Some(warning) = &places.warning {
+        log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_FEW_CPUS {warning}; expect less throughput");
+    }
+    places
 }
 
 /// Shards, listeners and senders the document asks for.
