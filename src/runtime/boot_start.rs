@@ -122,11 +122,7 @@ fn start_logged(
     let steering = Steering::new(seed, topology.shards);
     let rules = Arc::new(Rules::at_start(prepared.snapshot.clone(), &steering, seed, &leases));
     let split = rules::split(leases, &rules.owners, &steering);
-    log::info!(
-        target: "kea-dhcp4.dhcp4",
-        "DHCP4_CONFIG_COMPLETE DHCPv4 server has completed configuration: {} subnets, {} shards",
-        prepared.snapshot.subnets.len(), topology.shards
-    );
+    say_configured(&prepared, topology);
 
     let places = places(&prepared.document, topology);
     let ha = prepare_ha(&prepared.document, topology, &rules)?;
@@ -167,11 +163,7 @@ fn start_logged(
         None => HaExecutors::default(),
     };
     server.commit(&prepared, rules);
-    log::info!(
-        target: "kea-dhcp4.dhcp4",
-        "DHCP4_STARTED Tandem DHCPv4 server version {} started, {} ms after its start",
-        crate::control::version::OWN, started.elapsed().as_millis()
-    );
+    say_started(started);
     Ok(Running {
         server,
         shards,
@@ -182,6 +174,22 @@ fn start_logged(
         lease_file,
         pid_file,
     })
+}
+
+fn say_configured(prepared: &Prepared, topology: Topology) {
+    log::info!(
+        target: "kea-dhcp4.dhcp4",
+        "DHCP4_CONFIG_COMPLETE DHCPv4 server has completed configuration: {} subnets, {} shards",
+        prepared.snapshot.subnets.len(), topology.shards
+    );
+}
+
+fn say_started(started: Instant) {
+    log::info!(
+        target: "kea-dhcp4.dhcp4",
+        "DHCP4_STARTED Tandem DHCPv4 server version {} started, {} ms after its start",
+        crate::control::version::OWN, started.elapsed().as_millis()
+    );
 }
 
 /// Signals become notices from now on.
