@@ -33,9 +33,6 @@ pub enum Fatal {
         /// What it said.
         cause: String,
     },
-    /// `service-sockets-require-all`, or nothing to do without sockets.
-    #[error("{0}")]
-    Sockets(String),
 }
 
 impl Fatal {
@@ -45,7 +42,6 @@ impl Fatal {
             Self::Refused(_) | Self::AlreadyRunning(_) | Self::Start(_) => 1,
             Self::LeaseFile { .. } => 74,
             Self::Executor { .. } => 70,
-            Self::Sockets(_) => 71,
         }
     }
 }

@@ -88,6 +88,12 @@ pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, St
     for warning in &warnings {
         log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_CONFIG_WARNING {warning}");
     }
+    if run.relax {
+        log::warn!(
+            target: "kea-dhcp4.dhcp4",
+            "TANDEM_OPTION_WITHOUT_EFFECT -X turns off checks of paths that this server does not make"
+        );
+    }
     // Everything below can say what is wrong to the log that was just started.
     let mut logging = Some(logging);
     let result = start_logged(run, folders, started, prepared, topology, sinks, &mut logging);
