@@ -312,3 +312,175 @@ fn statistics(facts: &Facts<'_>, only: Option<String>) -> Plan {
     };
     Plan::asking(Gather::statistics(facts.shards(), Box::new(writer)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::rules::Steering;
+
+    fn rules() -> Rules {
+        let text = br#"{"Dhcp4": {"subnet4": [{"id": 1, "subnet": "10.0.0.0/24", "pools": [{"pool": "10.0.0.1-10.0.0.9"}]}]}}"#;
+        let document = config::parse_dhcp4(text, "test.conf").unwrap().document;
+        let host = crate::policy::compile::Host::new(&[], 1);
+        let snapshot = crate::policy::compile::compile(&document, &host).unwrap().snapshot;
+        Rules::at_start(Arc::new(snapshot), &Steering::new(1, 2), 1, &[])
+    }
+
+    fn facts(rules: &Rules, dialect: Dialect, hooks: bool) -> Facts<'_> {
+        let timestamp = "2026-01-02 03:04:05.678901".to_owned();
+        let listing = Listing::AsStored;
+        let process = Vec::new();
+        Facts { dialect, rules, lease_commands: hooks, high_availability: hooks, timestamp, listing, process }
+    }
+
+    fn described(plan: Plan) -> String {
+        match plan {
+            Plan::Answer(answer) => {
+                let mut text = Vec::new();
+                answer.render(&mut text);
+                String::from_utf8(text).unwrap()
+            }
+            Plan::Ha(command) => format!("ha {command:?}"),
+            Plan::Server(command) => format!("server {command:?}"),
+            Plan::Shards(mut gather) => {
+                let mut asked = String::new();
+                while let Some((shard, body)) = gather.poll_request() {
+                    asked.push_str(&format!("{shard}: {body:?}; "));
+                }
+                format!("shards {asked}")
+            }
+        }
+    }
+
+    /// Commands and what becomes of them with two shards.
+    const PLANS: &[(&str, &str)] = &[
+        (r#"{"command":"config-get"}"#, "server ConfigGet"),
+        (r#"{"command":"config-reload"}"#, "server ConfigReload"),
+        (
+            r#"{"command":"config-test"}"#,
+            r#"{ "result": 1, "text": "Missing mandatory 'Dhcp4' parameter." }"#,
+        ),
+        (
+            r#"{"command":"config-test","arguments":{"Dhcp4":{},"hash":"X"}}"#,
+            "server ConfigTest(Object {\"Dhcp4\": Object {}})",
+        ),
+        (r#"{"command":"status-get"}"#, "server StatusGet"),
+        (r#"{"command":"shutdown"}"#, "server Shutdown(0)"),
+        (r#"{"command":"shutdown","arguments":{"exit-value":3}}"#, "server Shutdown(3)"),
+        (
+            r#"{"command":"shutdown","arguments":{"exit-value":"3"}}"#,
+            r#"{ "result": 1, "text": "parameter 'exit-value' is not an integer" }"#,
+        ),
+        (
+            r#"{"command":"dhcp-disable","arguments":{"max-period":0}}"#,
+            r#"{ "result": 1, "text": "'max-period' must be positive integer" }"#,
+        ),
+        (r#"{"command":"ha-heartbeat"}"#, "ha Heartbeat { server_name: None }"),
+        (
+            r#"{"command":"lease4-get","arguments":{"ip-address":"x"}}"#,
+            r#"{ "result": 1, "text": "'x' is not an IPv4 address" }"#,
+        ),
+        (
+            r#"{"command":"lease4-get"}"#,
+            r#"{ "result": 1, "text": "Mandatory 'subnet-id' parameter missing." }"#,
+        ),
+        (
+            r#"{"command":"lease4-get-by-hw-address","arguments":{"hw-address":"2:0:0A:00:00:01"}}"#,
+            "shards 0: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01 }; 1: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01 }; ",
+        ),
+        (
+            r#"{"command":"lease4-get-by-client-id","arguments":{"client-id":"0g"}}"#,
+            r#"{ "result": 1, "text": "invalid identifier '0g': expected octets such as 01:02:0a" }"#,
+        ),
+        (
+            r#"{"command":"lease4-get-by-client-id","arguments":{}}"#,
+            r#"{ "result": 1, "text": "missing parameter 'client-id'" }"#,
+        ),
+        (
+            r#"{"command":"lease4-get-page","arguments":{"from":"10.0.0.2","limit":3}}"#,
+            "shards 0: Page { after: Some(10.0.0.2), limit: 3, subnets: [] }; 1: Page { after: Some(10.0.0.2), limit: 3, subnets: [] }; ",
+        ),
+        (
+            r#"{"command":"lease4-get-page","arguments":{"limit":3}}"#,
+            r#"{ "result": 1, "text": "'from' parameter not specified" }"#,
+        ),
+        (
+            r#"{"command":"lease4-get-all","arguments":{"subnets":[1]}}"#,
+            "shards 0: Page { after: None, limit: 512, subnets: [1] }; 1: Page { after: None, limit: 512, subnets: [1] }; ",
+        ),
+        (
+            r#"{"command":"lease4-get-all","arguments":{"subnets":[]}}"#,
+            r#"{ "arguments": { "leases": [  ] }, "result": 3, "text": "0 IPv4 lease(s) found." }"#,
+        ),
+        (r#"{"command":"statistic-get-all"}"#, "shards 0: Statistics; 1: Statistics; "),
+        (r#"{"command":"statistic-get"}"#, r#"{ "result": 1, "text": "missing parameter 'name'" }"#),
+        (r#"{"command":"foo"}"#, r#"{ "result": 2, "text": "'foo' command not supported." }"#),
+    ];
+
+    #[test]
+    fn commands_become_the_plans_they_should() {
+        let rules = rules();
+        let check = |body: &str, expected: &str| {
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            assert_eq!(described(plan(&envelope, &facts(&rules, Dialect::Kea3, true))), expected, "{body}");
+        };
+        let owner = rules.owners.owner_of(Ipv4Addr::new(10, 0, 0, 5));
+        let one = format!("shards {owner}: Get(10.0.0.5); ");
+        check(r#"{"command":"lease4-get","arguments":{"ip-address":"10.0.0.5"}}"#, &one);
+        for (body, expected) in PLANS {
+            check(body, expected);
+        }
+    }
+
+    #[test]
+    fn commands_of_libraries_that_are_not_configured_do_not_exist() {
+        let rules = rules();
+        let facts = facts(&rules, Dialect::Kea2_2, false);
+        for name in ["lease4-get-all", "ha-heartbeat"] {
+            let envelope = Envelope::parse(format!(r#"{{"command":"{name}"}}"#).as_bytes()).unwrap();
+            assert!(described(plan(&envelope, &facts)).contains("command not supported."), "{name}");
+        }
+        let list = described(plan(&Envelope::parse(br#"{"command":"list-commands"}"#).unwrap(), &facts));
+        assert!(
+            list.contains("\"config-get\"") && !list.contains("lease4") && !list.contains("ha-"),
+            "{list}"
+        );
+        let version = described(plan(&Envelope::parse(br#"{"command":"version-get"}"#).unwrap(), &facts));
+        assert!(version.contains("\"text\": \"2.2.0\""), "{version}");
+    }
+
+    #[test]
+    fn the_table_is_in_order_and_holds_each_name_once() {
+        assert!(TABLE.windows(2).all(|pair| pair[0].0 < pair[1].0));
+    }
+
+    #[test]
+    fn statistics_have_keas_names_and_shape() {
+        let rules = rules();
+        let facts = facts(&rules, Dialect::Kea2_2, true);
+        let envelope = Envelope::parse(
+            br#"{"command":"statistic-get","arguments":{"name":"subnet[1].total-addresses"}}"#,
+        )
+        .unwrap();
+        let Plan::Shards(mut gather) = plan(&envelope, &facts) else { panic!("shards are asked") };
+        while let Some((shard, _)) = gather.poll_request() {
+            gather.handle_reply(shard, crate::engine::message::ShardReplyBody::Statistics(Box::default()));
+        }
+        assert_eq!(
+            described(Plan::Answer(gather.finish())),
+            r#"{ "arguments": { "subnet[1].total-addresses": [ [ 9, "2026-01-02 03:04:05.678901" ] ] }, "result": 0 }"#
+        );
+        let shards = [(0, crate::engine::counters::ShardStatistics::default())];
+        let of = |dialect| statistic::all(&shards, &[], &rules.snapshot, dialect, "now");
+        let (older, newer) = (of(Dialect::Kea2_2), of(Dialect::Kea3));
+        for name in ["pkt4-received", "pkt4-parse-failed", "reclaimed-leases", "subnet[1].assigned-addresses"]
+        {
+            assert!(older.contains_key(name) && newer.contains_key(name), "{name}");
+        }
+        for name in ["assigned-addresses", "pkt4-queue-full", "subnet[1].pool[0].total-addresses"] {
+            assert!(!older.contains_key(name) && newer.contains_key(name), "{name}");
+        }
+    }
+}

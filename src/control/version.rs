@@ -25,7 +25,7 @@ pub fn extended(dialect: Dialect) -> String {
 /// Text of `build-report`.
 pub fn build_report() -> String {
     format!(
-        "Tandem {OWN}\nTarget: {} {}\nBuild: {}\nTLS: rustls with ring, versions 1.2 and 1.3\nI/O: io_uring through glommio\n\
+        "Tandem {OWN}\nTarget: {} {}\nBuild: {}\nTLS: rustls with ring, versions 1.2 and 1.3\nI/O: io_uring\n\
          Lease database: memfile\nBuilt in: lease commands, high availability (hot-standby)",
         std::env::consts::ARCH,
         std::env::consts::OS,

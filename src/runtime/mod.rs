@@ -17,6 +17,8 @@ pub mod ha_driver;
 pub mod ha_listen;
 pub mod ha_send;
 pub mod ha_setup;
+#[cfg(test)]
+mod ha_tests;
 pub mod http_serve;
 pub mod lease_file;
 pub mod link;

@@ -1,0 +1,215 @@
+//! A sender and a listener over loopback TLS, with the test in the place of shard and control node.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shards::runtime::{Executor, LaneSizes, NodeEnds, Placement, mesh, spawn};
+use shards::{Lane, Lease, LeaseState, NodeId, SmallBytes, Topology};
+
+use super::acceptor::{self, Acceptor};
+use super::ha_listen::{self, ListenContext};
+use super::ha_send::{self, SendContext};
+use super::pki::{self, Host};
+use super::refusals::Refusals;
+use super::tls::{TlsFiles, client_config, server_config};
+use crate::engine::message::{
+    Message, ParkId, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReply, ShardReplyBody, UpdateKind,
+    UpdateOutcome,
+};
+use crate::engine::rules::{Rules, Steering};
+use crate::http::client::Target;
+
+const TOPOLOGY: Topology = Topology { shards: 1, listeners: 1, senders: 1 };
+const SHARD: NodeId = NodeId(0);
+const SENDER: NodeId = NodeId(2);
+
+/// Both HA executors, connected to each other, and the ends of the shard and the control node.
+struct Bench {
+    shard: NodeEnds<Message>,
+    control: NodeEnds<Message>,
+    executors: Vec<Executor<Result<(), String>>>,
+    acceptor: Option<Acceptor>,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+fn rules() -> Arc<Rules> {
+    let text = br#"{"Dhcp4": {"subnet4": [{"id": 1, "subnet": "10.0.0.0/24", "pools": [{"pool": "10.0.0.1-10.0.0.9"}]}]}}"#;
+    let document = config::parse_dhcp4(text, "test.conf").unwrap().document;
+    let host = crate::policy::compile::Host::new(&[], 1);
+    let snapshot = crate::policy::compile::compile(&document, &host).unwrap().snapshot;
+    Arc::new(Rules::at_start(Arc::new(snapshot), &Steering::new(1, 1), 1, &[]))
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        pki::create(folder.path(), &[Host::parse("one=127.0.0.1").unwrap()], 30).unwrap();
+        let files = TlsFiles {
+            trust_anchor: folder.path().join("CA.pem"),
+            cert_file: folder.path().join("one_cert.pem"),
+            key_file: folder.path().join("one_key.pem"),
+        };
+        let listener = acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (producers, mut queues) = acceptor::queues(1);
+        let mut ends = mesh::build::<Message>(TOPOLOGY, LaneSizes { datagram: 2, state: 64 }).unwrap();
+        let control = ends.pop().unwrap();
+        let sender = ends.pop().unwrap();
+        let listening = ends.pop().unwrap();
+        let shard = ends.pop().unwrap();
+        let wakers = [listening.waker()];
+        let context = ListenContext {
+            accepted: queues.pop().unwrap(),
+            tls: Some(server_config(&files, true).unwrap()),
+            auth: None,
+            restrict_commands: true,
+            rules: rules(),
+            refusals: Refusals::default(),
+        };
+        let target = Target { host: address.ip().to_string(), auth: None };
+        let tls = Some(client_config(&files, true).unwrap());
+        let send = SendContext { partner: address, tls, target };
+        let executors = vec![
+            spawn("listen", Placement::Unpinned, listening, |node| ha_listen::run(node, context)).unwrap(),
+            spawn("send", Placement::Unpinned, sender, |node| ha_send::run(node, send)).unwrap(),
+        ];
+        let executors = executors.into_iter().map(|executor| executor.wait_ready().unwrap()).collect();
+        let acceptor = Acceptor::spawn(listener, producers.into_iter().zip(wakers).collect()).unwrap();
+        Self { shard, control, executors, acceptor: Some(acceptor), address, _folder: folder }
+    }
+
+    /// The next message for `node`.
+    fn next(node: &NodeEnds<Message>) -> (NodeId, Message) {
+        let started = Instant::now();
+        let mut next = None;
+        while next.is_none() {
+            assert!(started.elapsed() < Duration::from_secs(15), "nothing came");
+            node.receive(Lane::State, 1, |from, message| next = Some((from, message)));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        next.unwrap()
+    }
+
+    /// Sends an update; `answer` is what the partner's shard says, if it is asked at all.
+    fn update(&self, address: [u8; 4], kind: UpdateKind, answer: Option<ShardReplyBody>) -> UpdateOutcome {
+        let park = ParkId { shard: 0, slot: 7, generation: 3 };
+        let update = PartnerUpdate { park, kind, lease: lease(address), outcome: None };
+        self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
+        if let Some(body) = answer {
+            let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
+            match &command.body {
+                ShardCommandBody::PartnerUpdate { lease: got, force_create } => {
+                    assert_eq!(
+                        (got.as_ref(), *force_create, kind),
+                        (&lease(address), true, UpdateKind::Update)
+                    );
+                }
+                ShardCommandBody::PartnerDelete(got) => {
+                    assert_eq!((*got, kind), (Ipv4Addr::from(address), UpdateKind::Delete));
+                }
+                other => panic!("{other:?}"),
+            }
+            let reply = ShardReply { shard: 0, request: command.request, body };
+            self.shard.try_send(listener, Lane::State, Message::Reply(Box::new(reply))).unwrap();
+        }
+        let (SENDER, Message::UpdateDone(done)) = Self::next(&self.shard) else { panic!("no outcome") };
+        assert_eq!(done.park, park);
+        done.outcome.unwrap()
+    }
+
+    fn call(&self, body: &str) -> Result<String, String> {
+        let call = PartnerCall {
+            request: 9,
+            asker: Some(self.control.id()),
+            body: body.into(),
+            timeout_ms: 5_000,
+            private: true,
+            failure: None,
+        };
+        self.control.try_send(SENDER, Lane::State, Message::Partner(Box::new(call))).unwrap();
+        loop {
+            let (from, Message::Partner(mut call)) = Self::next(&self.control) else { panic!("no call") };
+            if from == SENDER {
+                assert_eq!(call.request, 9);
+                let body = String::from_utf8(call.body).unwrap();
+                return call.failure.map_or(Ok(body), Err);
+            }
+            // The listener passes on what it does not answer itself.
+            call.body = b"[ { \"result\": 0, \"text\": \"from control\" } ]".to_vec();
+            self.control.try_send(from, Lane::State, Message::Partner(call)).unwrap();
+        }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.acceptor = None;
+        for node in [NodeId(1), SENDER] {
+            self.control.try_send(node, Lane::State, Message::Stop).unwrap();
+        }
+        for executor in self.executors.drain(..) {
+            executor.join().unwrap().unwrap();
+        }
+    }
+}
+
+fn lease(address: [u8; 4]) -> Lease {
+    Lease {
+        address: address.into(),
+        subnet_id: 1,
+        pool_id: 0,
+        hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]),
+        client_id: SmallBytes::empty(),
+        valid_lifetime: 600,
+        cltt: 1_795_334_543,
+        state: LeaseState::Default,
+        fqdn_fwd: false,
+        fqdn_rev: false,
+        hostname: SmallBytes::new(b"h\xc3\xa9"),
+        user_context: None,
+    }
+}
+
+#[test]
+fn updates_reach_the_partners_shard_and_their_outcome_comes_back() {
+    let bench = Bench::new();
+    assert_ne!(bench.address.port(), 0);
+    assert_eq!(bench.shard.id(), SHARD);
+    let inside = [10, 0, 0, 5];
+    use UpdateKind::{Delete, Update};
+    for (address, kind, answer, expected) in [
+        (inside, Update, Some(ShardReplyBody::Updated { created: true }), UpdateOutcome::Acked),
+        (inside, Update, Some(ShardReplyBody::Updated { created: false }), UpdateOutcome::Acked),
+        (inside, Delete, Some(ShardReplyBody::Deleted(true)), UpdateOutcome::Acked),
+        (inside, Delete, Some(ShardReplyBody::Deleted(false)), UpdateOutcome::Acked),
+        (inside, Update, Some(ShardReplyBody::Missing), UpdateOutcome::Conflict),
+        (inside, Update, Some(ShardReplyBody::Busy), UpdateOutcome::Failed),
+        ([10, 0, 1, 5], Update, None, UpdateOutcome::Conflict),
+    ] {
+        assert_eq!(bench.update(address, kind, answer), expected, "{kind:?} {address:?}");
+    }
+}
+
+#[test]
+fn commands_are_answered_by_the_control_node_unless_they_are_forbidden() {
+    let bench = Bench::new();
+    let heartbeat = r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#;
+    assert_eq!(bench.call(heartbeat).unwrap(), "[ { \"result\": 0, \"text\": \"from control\" } ]");
+    assert_eq!(
+        bench.call(r#"{"command": "config-get"}"#).unwrap(),
+        r#"{ "result": 403, "text": "Forbidden" }"#
+    );
+    assert_eq!(bench.call("{").unwrap(), r#"{ "result": 400, "text": "Bad Request" }"#);
+    assert_eq!(bench.call(heartbeat).unwrap(), "[ { \"result\": 0, \"text\": \"from control\" } ]");
+}
+
+#[test]
+fn without_a_partner_an_update_fails_and_says_nothing_else() {
+    let mut bench = Bench::new();
+    // The listener is gone: what was in its queue is refused by the kernel from now on.
+    bench.acceptor = None;
+    assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, None), UpdateOutcome::Failed);
+    assert!(bench.call("{}").unwrap_err().contains("refused"));
+}
