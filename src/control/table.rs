@@ -472,7 +472,7 @@ mod tests {
             described(Plan::Answer(gather.finish())),
             r#"{ "arguments": { "subnet[1].total-addresses": [ [ 9, "2026-01-02 03:04:05.678901" ] ] }, "result": 0 }"#
         );
-        let shards = [(0, crate::engine::counters::ShardStatistics::default())];
+        let shards = [(0, ShardStatistics::default())];
         let of = |dialect| statistic::all(&shards, &[], &rules.snapshot, dialect, "now");
         let (older, newer) = (of(Dialect::Kea2_2), of(Dialect::Kea3));
         for name in ["pkt4-received", "pkt4-parse-failed", "reclaimed-leases", "subnet[1].assigned-addresses"]

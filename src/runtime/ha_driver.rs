@@ -25,15 +25,12 @@ use crate::ha::view::HaView;
 /// Leases of a synchronisation page given to a shard at a time: a shard serves others in between.
 const APPLY_CHUNK: usize = 512;
 
-/// A command of the HA machine may take as long as a whole synchronisation.
-pub type HaAnswer = Reply;
-
 /// The HA side of the control node. Shared by `Rc` in its executor.
 pub struct HaDriver {
     control: Rc<ControlNode>,
     kind: RefCell<Kind>,
     view: RefCell<Arc<HaView>>,
-    commands: Answers<HaAnswer>,
+    commands: Answers<Reply>,
     /// Ends the sleep of the timer task when the next deadline may have changed.
     poke: Inbox<()>,
 }
