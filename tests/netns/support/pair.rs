@@ -129,6 +129,15 @@ impl Pair {
     }
 }
 
+impl Drop for Pair {
+    /// A failed test shows what both servers had to say.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("== server1\n{}\n== server2\n{}", self.log(0), self.log(1));
+        }
+    }
+}
+
 /// The template's file paths replaced by those of the test; for Kea 2.2 also what its packaging asks for.
 fn with_paths(text: &str, kind: Kind, folder: &Path, root: &Path) -> String {
     let path = |name: &str| folder.join(name).to_str().expect("a UTF-8 path").to_owned();
