@@ -43,7 +43,8 @@ case "$reason" in
     fi ;;
 esac
 echo "$reason $address" >> "$CLIENT_EVENTS"
-exit 0
+# dhclient asks whether an old lease still works before it uses it unasked.
+[ "$reason" != TIMEOUT ]
 "#;
 
 impl Client {
@@ -62,7 +63,7 @@ impl Client {
                 let configuration = text(folder.join("conf"));
                 std::fs::write(
                     &configuration,
-                    "timeout 60;\nretry 2;\nreboot 2;\ninitial-interval 1;\nbackoff-cutoff 3;\n",
+                    "timeout 300;\nretry 2;\nreboot 2;\ninitial-interval 1;\nbackoff-cutoff 3;\n",
                 )
                 .expect("a configuration");
                 let words =
