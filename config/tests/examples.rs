@@ -59,7 +59,7 @@ fn hot_standby_pair_agrees_but_for_the_point_of_view() {
             [tls.trust_anchor.value, tls.cert_file.value, tls.key_file.value]
         };
         assert_eq!(files(left), files(right));
-        assert_eq!(files(left)[0], "/etc/kea/tls/ca.pem");
+        assert_eq!(files(left)[0], "/etc/kea/tls/CA.pem");
     }
     assert_eq!(*one.max_ack_delay_ms, 5000);
     assert_eq!((one.multi_threading.listeners(4), one.multi_threading.senders(4)), (4, 4));
