@@ -11,6 +11,7 @@ pub mod event;
 pub mod interface;
 pub mod lock;
 pub mod probe;
+pub mod process;
 pub mod receive;
 pub mod send;
 pub mod socket;
