@@ -163,7 +163,7 @@ mod tests {
     fn a_good_summary_is_aligned_and_ends_with_what_was_proven() {
         expect![[r#"
 
-                                             clients  ACKs by  ACKs by  REQUEST to      ACK
+                                             clients  ACKs by  ACKs by     REQUEST   to ACK
                                                  new  server1  server2         p50      p99
               both serve              6.0 s    1,200    1,198        -      840 µs   3.4 ms
               server1 is killed       6.0 s    1,200        -        -           -        -
