@@ -1,5 +1,6 @@
 //! A primary and a standby on one LAN, from the secure HA template's own files.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ const KEA_HOOKS: &str = "/usr/lib/x86_64-linux-gnu/kea/hooks";
 pub fn template(generation: &str) -> Option<[String; 2]> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/kea-configs");
     if !folder.exists() {
-        eprintln!("SKIPPED: {} is missing: the template's files cannot be tested", folder.display());
+        // Written past the test harness, which keeps to itself what a passing test prints.
+        let line =
+            format!("SKIPPED: {} is missing: the template's files cannot be tested\n", folder.display());
+        std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
         return None;
     }
     Some([1, 2].map(|number| {
