@@ -66,8 +66,16 @@ fn the_pair_loses_its_primary_and_no_lease() {
     assert_nothing_is_left(folder.path());
 }
 
+/// `tandem status` for the servers of the demo in `folder`.
+fn status(folder: &Path) -> Output {
+    let demo = std::fs::read_dir(folder).expect("the folder").flatten().next();
+    let sockets = ["server1", "server2"]
+        .map(|name| demo.as_ref().map_or(folder.to_owned(), |demo| demo.path()).join(name).join("control"));
+    Command::new(env!("CARGO_BIN_EXE_tandem")).arg("status").args(sockets).output().expect("the status")
+}
+
 #[test]
-fn an_interrupted_demo_leaves_nothing_behind() {
+fn a_pair_shows_its_status_and_an_interrupted_demo_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut demo = Command::new(env!("CARGO_BIN_EXE_tandem"))
         .arg("demo")
@@ -77,10 +85,19 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         .spawn()
         .expect("the demo starts");
     let started = Instant::now();
-    while processes(folder.path()).len() < 2 {
-        assert!(started.elapsed() < Duration::from_secs(30), "no servers");
-        std::thread::sleep(Duration::from_millis(20));
+    let mut seen = status(folder.path());
+    assert_eq!(seen.status.code(), Some(2), "nobody can have answered yet: {seen:?}");
+    while !seen.status.success() {
+        assert!(started.elapsed() < Duration::from_secs(30), "not whole: {seen:?}");
+        std::thread::sleep(Duration::from_millis(50));
+        seen = status(folder.path());
     }
+    let text = String::from_utf8_lossy(&seen.stdout);
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..5], ["server1", "primary", "hot-standby", "serves", "server1"], "{text}");
+    assert_eq!(lines[2][..5], ["server2", "standby", "hot-standby", "serves", "nobody"], "{text}");
+    assert!(text.ends_with("All is well.\n"), "{text}");
+    assert_eq!(processes(folder.path()).len(), 2);
     let pid = demo.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
     assert_eq!(demo.wait().expect("its end").code(), Some(130));

@@ -33,6 +33,8 @@ pub mod refusals;
 pub mod server;
 mod signals;
 pub mod snapshot_loader;
+pub mod status;
+mod text;
 pub mod tls;
 pub mod tls_session;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{PhaseReport, Report};
+use crate::runtime::text::count;
 
 /// The summary, aligned, at most 80 columns wide; every line ends with a newline.
 pub(super) fn summary(report: &Report) -> String {
@@ -81,19 +82,6 @@ fn row([name, duration, clients, primary, standby, p50, p99]: [&str; 7]) -> Stri
 
 fn fact(name: &str, what: &str) -> String {
     format!("  {name:<14}{what}")
-}
-
-/// A number with its thousands apart.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// Milliseconds as seconds with one digit.
@@ -193,7 +181,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 49, 50, 3_149, 59_999].map(seconds), ["0.0 s", "0.0 s", "0.1 s", "3.1 s", "60.0 s"]);
         assert_eq!([7, 999, 1_000, 2_345_000].map(latency), ["7 µs", "999 µs", "1.0 ms", "2.3 s"]);
     }

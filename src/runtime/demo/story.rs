@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::plan::{
     ADDRESS, DRAIN_WITHIN, SERVE_ALONE, SERVE_WHOLE, SPEED, TAKE_OVER_WITHIN, WHOLE_WITHIN, reserve_ports,
 };
-use super::render::{count, latency, seconds};
+use super::render::{latency, seconds};
 use super::report::Report;
 use super::screen::Screen;
 use super::server::{self, Server};
@@ -17,6 +17,7 @@ use super::watch::{ALONE, Watch};
 use super::{DemoError, Interrupt, proof};
 use crate::control::version;
 use crate::runtime::pki::{self, Host};
+use crate::runtime::text::count;
 
 /// How often the servers are checked for life while clients are served.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
