@@ -25,6 +25,11 @@ pub(super) fn summary(report: &Report) -> String {
     ));
     let renewals: u64 = report.phases.iter().map(|phase| phase.renewals).sum();
     line(fact("ACKs", &format!("{}, of which {} renewals", count(report.acks), count(renewals))));
+    if report.unrenewed > 0 {
+        let lost =
+            format!("{} renewals were lost; their clients ask again in hours", count(report.unrenewed));
+        line(fact("", &lost));
+    }
     line(fact(
         "take-over",
         &format!("{} from SIGKILL to the standby's first ACK", seconds(report.take_over_ms)),

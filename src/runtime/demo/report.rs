@@ -19,6 +19,8 @@ pub(super) struct Report {
     pub(super) clients_served: u64,
     /// ACKs that clients took.
     pub(super) acks: u64,
+    /// Clients whose renewal was lost; their leases are good for hours, and they will ask again.
+    pub(super) unrenewed: u64,
     /// Refusals.
     pub(super) naks: u64,
     /// REQUESTs that clients gave up; they started again.

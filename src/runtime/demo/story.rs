@@ -171,13 +171,13 @@ impl Stage<'_> {
     fn drain(&mut self) -> Result<(), DemoError> {
         self.stream.close();
         let ended = Instant::now();
-        while self.stream.unserved() > 0 && ended.elapsed() < DRAIN_WITHIN {
+        while self.stream.unserved() + self.stream.unrenewed() > 0 && ended.elapsed() < DRAIN_WITHIN {
             self.serve_for(CHECK_EVERY)?;
         }
         self.stream.phases.end(self.stream.now_ns());
         let unserved = self.stream.unserved();
         if unserved > 0 {
-            self.report.failures.push(format!("{unserved} clients still have no answer"));
+            self.report.failures.push(format!("{unserved} clients have no lease"));
         }
         Ok(())
     }
@@ -211,6 +211,7 @@ impl Stage<'_> {
         report.phases = stream.phases.report();
         report.clients = stream.clients() as u64;
         report.clients_served = report.clients - stream.unserved() as u64;
+        report.unrenewed = stream.unrenewed() as u64;
         report.acks = stream.phases.acks();
         (report.naks, report.unanswered) = stream.phases.troubles();
         report.failures.extend(stream.ledger.violations());

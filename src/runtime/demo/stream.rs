@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::ledger::Ledger;
 use super::phases::Phases;
 use super::plan::{ADDRESS, SPEED, ServerPorts};
-use crate::client::{Client, ClientConfig, ClientEvent, Pace, Relay};
+use crate::client::{Client, ClientConfig, ClientEvent, ClientState, Pace, Relay};
 
 /// Longest wait for a datagram; new clients come at most this late.
 const WAIT: Duration = Duration::from_millis(1);
@@ -94,10 +94,15 @@ impl Stream {
         self.clients.len()
     }
 
-    /// How many of them have no lease, or wait for its renewal.
+    /// How many of them have no lease.
     pub(super) fn unserved(&self) -> usize {
-        let is_served = |client: &&Client| client.state() == crate::client::ClientState::Bound;
-        self.clients.len() - self.clients.iter().filter(is_served).count()
+        self.clients.iter().filter(|client| client.lease().is_none()).count()
+    }
+
+    /// How many have a lease and no answer to their wish to extend it. A client asks again after half of the time
+    /// that is left (RFC 2131 section 4.4.5), which is hours.
+    pub(super) fn unrenewed(&self) -> usize {
+        self.clients.iter().filter(|client| client.state() == ClientState::Renewing).count()
     }
 
     /// Does what is due and waits up to a few milliseconds for one datagram.
