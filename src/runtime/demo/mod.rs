@@ -65,7 +65,7 @@ enum DemoError {
     DoesNotStop { server: &'static str },
     #[error("{server} ended by itself ({status}):\n    {said}")]
     Ended { server: &'static str, status: String, said: String },
-    #[error("interrupted")]
+    #[error("interrupted; its servers and its folder are gone")]
     Interrupted,
     #[error("lease file {path}: {cause}")]
     LeaseFile { path: PathBuf, cause: ReplayError },
@@ -111,47 +111,48 @@ pub fn demo(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut screen = Screen::new(arguments.json);
     match play(&arguments, &mut screen) {
         Ok(report) if report.failures.is_empty() => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
-        Err(DemoError::Interrupted) => {
-            screen.failed("interrupted; its servers and its folder are gone");
-            ExitCode::from(INTERRUPTED)
-        }
-        Err(error) => {
-            screen.failed(&error.to_string());
-            ExitCode::FAILURE
-        }
+        Err(DemoError::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(_) | Err(_) => ExitCode::FAILURE,
     }
 }
 
+/// Runs the acts, says how they ended, and keeps the folder where somebody will want to look into it.
 fn play(arguments: &Arguments, screen: &mut Screen) -> Result<Report, DemoError> {
-    let interrupt = Interrupt::register()?;
-    let folder = tempfile::Builder::new().prefix("tandem-demo-").tempdir()?;
-    let result = story::tell(folder.path(), arguments.rate, &interrupt, screen);
-    let failed = match &result {
-        Ok(report) => {
-            show(report, arguments.json, screen)?;
-            !report.failures.is_empty()
+    let result = Interrupt::register().and_then(|interrupt| {
+        let folder = tempfile::Builder::new().prefix("tandem-demo-").tempdir()?;
+        Ok((interrupt, folder))
+    });
+    let (interrupt, folder) = match result {
+        Ok(ready) => ready,
+        Err(error) => {
+            screen.failed(&format!("the demo cannot begin: {error}"));
+            return Err(error.into());
         }
-        Err(DemoError::Ended { said, .. }) => {
-            for line in advice::lines(said) {
-                screen.say(&format!("  {line}"));
-            }
-            true
+    };
+    let result = story::tell(folder.path(), arguments.rate, &interrupt, screen)
+        .and_then(|report| show(&report, arguments.json, screen).map(|()| report));
+    if let Err(error) = &result {
+        screen.failed(&error.to_string());
+        if let DemoError::Ended { said, .. } = error {
+            advice::lines(said).iter().for_each(|line| screen.say(&format!("    {line}")));
         }
+    }
+    let is_wanted = match &result {
+        Ok(report) => !report.failures.is_empty(),
         Err(error) => !matches!(error, DemoError::Interrupted),
     };
-    if arguments.keep || failed {
-        let kept = folder.keep();
-        screen.say(&format!("  Logs, configurations and lease files are kept in {}", kept.display()));
-    } else {
-        folder.close()?;
+    if arguments.keep || is_wanted {
+        screen.say(&format!("  Logs, configurations and lease files are in {}", folder.keep().display()));
+    } else if let Err(error) = folder.close() {
+        screen.failed(&format!("the demo's folder cannot be removed: {error}"));
     }
     result
 }
 
-fn show(report: &Report, as_json: bool, screen: &mut Screen) -> io::Result<()> {
+fn show(report: &Report, as_json: bool, screen: &mut Screen) -> Result<(), DemoError> {
     if as_json {
-        println!("{}", serde_json::to_string_pretty(report)?);
+        let text = serde_json::to_string_pretty(report).map_err(io::Error::from)?;
+        println!("{text}");
     } else {
         screen.say(render::summary(report).trim_end());
     }

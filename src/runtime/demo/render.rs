@@ -155,6 +155,7 @@ mod tests {
     #[test]
     fn a_good_summary_is_aligned_and_ends_with_what_was_proven() {
         expect![[r#"
+            |
 
                                              clients  ACKs by  ACKs by     REQUEST   to ACK
                                                  new  server1  server2         p50      p99
@@ -171,7 +172,7 @@ mod tests {
 
               Every lease that a client saw acknowledged is on both disks. (31.4 s)
         "#]]
-        .assert_eq(&summary(&report()));
+        .assert_eq(&format!("|\n{}", summary(&report())));
     }
 
     #[test]

@@ -281,7 +281,7 @@ impl Stage<'_> {
             let [primary, standby] = watch.states();
             let p99 = stream.phases.p99_us_now().map_or("-".to_owned(), latency);
             format!(
-                "    {:>7}  {} clients  {} ACKs  p99 {p99}  server1 {primary}  server2 {standby}",
+                "  {:>6} {:>6} clients {:>6} ACKs p99 {p99:>8}  {primary} | {standby}",
                 seconds(millis(began.elapsed())),
                 count(stream.clients() as u64),
                 count(stream.phases.acks()),
