@@ -29,14 +29,14 @@ fn with_too_many_rows_waiting_for_the_disk_nothing_is_committed() {
 #[test]
 fn a_full_datagram_lane_costs_a_query_and_is_counted() {
     let mut world = World::new(2, 4, snapshot(POOL, ""), Vec::new());
-    world.datagram_lane = 0;
+    world.mesh.datagram_lane = 0;
     let mut served = 0;
     for number in 0..20 {
         served += usize::from(world.join(rfc_4361(number)).state() == ClientState::Bound);
     }
     let dropped = world.own(OwnCounter::MeshDatagramFull);
     assert!(dropped > 0 && served + dropped as usize == 20, "{served} served, {dropped} dropped");
-    world.datagram_lane = limits::DATAGRAM_LANE;
+    world.mesh.datagram_lane = limits::DATAGRAM_LANE;
     assert_eq!(world.join(rfc_4361(99)).state(), ClientState::Bound);
 }
 
@@ -45,7 +45,7 @@ fn a_full_datagram_lane_costs_a_query_and_is_counted() {
 #[test]
 fn a_full_state_lane_costs_a_query_and_never_an_index_entry() {
     let mut world = World::new(3, 4, snapshot(POOL, ""), Vec::new());
-    world.state_lane = 0;
+    world.mesh.state_lane = 0;
     let (mut served, mut refused) = (Vec::new(), 0);
     for number in 0..20 {
         let client = world.join(rfc_4361(number));
@@ -54,7 +54,7 @@ fn a_full_state_lane_costs_a_query_and_never_an_index_entry() {
             None => refused += 1,
         }
     }
-    world.state_lane = 1;
+    world.mesh.state_lane = 1;
     assert!(refused > 0 && !served.is_empty(), "{refused} refused, {} served", served.len());
     assert_eq!(world.own(OwnCounter::MeshStateFull), refused);
     assert_eq!(world.leases().len(), served.len());

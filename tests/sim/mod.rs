@@ -4,5 +4,6 @@ mod allocation;
 mod chaos;
 mod clients;
 mod limits;
+mod mesh;
 mod partner;
 mod world;

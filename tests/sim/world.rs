@@ -20,8 +20,9 @@ use tandem::engine::message::{
 use tandem::engine::rules::{self, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
-use tandem::limits;
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
+
+use super::mesh::Mesh;
 
 /// Address of the server on its only interface.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -56,9 +57,8 @@ pub struct World {
     pub disk_works: bool,
     /// Bytes each shard is told wait for the disk.
     pub journal_waiting_bytes: usize,
-    /// Places of a datagram lane and of a state lane.
-    pub datagram_lane: usize,
-    pub state_lane: usize,
+    /// The lanes.
+    pub mesh: Mesh,
     /// Updates the partner has got, in order.
     pub updates: Vec<Update>,
     /// Messages control has got.
@@ -68,17 +68,9 @@ pub struct World {
     pub events: Vec<Event>,
     engines: Vec<Engine>,
     actions: Vec<Actions<Message, Event>>,
-    lanes: Vec<LaneQueue>,
     journals: Vec<Journal>,
     unanswered: VecDeque<(NodeId, Box<PartnerUpdate>)>,
     random: Pcg32,
-}
-
-struct LaneQueue {
-    from: NodeId,
-    to: NodeId,
-    lane: Lane,
-    messages: VecDeque<Message>,
 }
 
 #[derive(Default)]
@@ -133,21 +125,6 @@ impl World {
             Engine::new(now, EngineStart { shard, topology, steering, rules, view, columns, leases })
         };
         let engines = (0u8..).zip(inputs).map(engine).collect();
-        let nodes = topology.nodes();
-        let mut lanes = Vec::new();
-        for from in (0..nodes as u8).map(NodeId) {
-            for to in (0..nodes as u8).map(NodeId) {
-                for lane in [Lane::Datagram, Lane::State] {
-                    let exists = match lane {
-                        Lane::Datagram => topology.has_datagram_lane(from, to),
-                        Lane::State => topology.has_state_lane(from, to),
-                    };
-                    if exists {
-                        lanes.push(LaneQueue { from, to, lane, messages: VecDeque::new() });
-                    }
-                }
-            }
-        }
         Self {
             now,
             topology,
@@ -157,15 +134,13 @@ impl World {
             partner: Partner::Answers(UpdateOutcome::Acked),
             disk_works: true,
             journal_waiting_bytes: 0,
-            datagram_lane: limits::DATAGRAM_LANE,
-            state_lane: limits::STATE_LANE,
+            mesh: Mesh::new(topology),
             updates: Vec::new(),
             control: Vec::new(),
             wire: VecDeque::new(),
             events: Vec::new(),
             engines,
-            actions: (0..shards).map(|_| Actions::new(nodes)).collect(),
-            lanes,
+            actions: (0..shards).map(|_| Actions::new(topology.nodes())).collect(),
             journals: (0..shards).map(|_| Journal::default()).collect(),
             unanswered: VecDeque::new(),
             random: Pcg32::new(seed, 54),
@@ -366,22 +341,11 @@ impl World {
 
     /// Posts a message from a node that is no engine.
     pub fn post(&mut self, from: NodeId, to: NodeId, message: Message) {
-        let place = self.lane(from, to, Lane::State);
-        self.lanes[place].messages.push_back(message);
-    }
-
-    fn lane(&self, from: NodeId, to: NodeId, lane: Lane) -> usize {
-        let found = |queue: &LaneQueue| queue.from == from && queue.to == to && queue.lane == lane;
-        self.lanes.iter().position(found).unwrap_or_else(|| panic!("no lane {from:?} {to:?} {lane:?}"))
+        self.mesh.push(from, to, Lane::State, message);
     }
 
     fn ready(&self) -> Vec<Ready> {
-        let mut ready: Vec<Ready> = Vec::new();
-        for (index, queue) in self.lanes.iter().enumerate() {
-            if !queue.messages.is_empty() {
-                ready.push(Ready::Lane(index));
-            }
-        }
+        let mut ready: Vec<Ready> = self.mesh.waiting().map(Ready::Lane).collect();
         for (shard, journal) in self.journals.iter().enumerate() {
             if self.disk_works && journal.durable < journal.batches {
                 ready.push(Ready::Disk(shard));
@@ -394,8 +358,7 @@ impl World {
     }
 
     fn step_lane(&mut self, lane: usize) {
-        let (from, to) = (self.lanes[lane].from, self.lanes[lane].to);
-        let Some(message) = self.lanes[lane].messages.pop_front() else { return };
+        let Some((from, to, message)) = self.mesh.pop(lane) else { return };
         if self.topology.is_shard(to) {
             let now = self.now;
             return self.drive(usize::from(to.0), |engine, actions| {
@@ -431,18 +394,7 @@ impl World {
     fn drive(&mut self, shard: usize, run: impl FnOnce(&mut Engine, &mut Actions<Message, Event>)) {
         let node = NodeId(shard as u8);
         let actions = &mut self.actions[shard];
-        for queue in self.lanes.iter().filter(|queue| queue.from == node) {
-            let to = usize::from(queue.to.0);
-            match queue.lane {
-                Lane::Datagram => {
-                    actions.datagram_credit[to] =
-                        self.datagram_lane.saturating_sub(queue.messages.len()) as u32;
-                }
-                Lane::State => {
-                    actions.state_credit[to] = self.state_lane.saturating_sub(queue.messages.len()) as u32;
-                }
-            }
-        }
+        self.mesh.grant_credit(node, actions);
         self.engines[shard].set_journal_waiting(self.journal_waiting_bytes);
         run(&mut self.engines[shard], actions);
         let messages = std::mem::take(&mut actions.messages);
@@ -456,10 +408,7 @@ impl World {
         self.events.extend_from_slice(&actions.events);
         actions.clear();
         for (to, lane, message) in messages {
-            let place = self.lane(node, to, lane);
-            self.lanes[place].messages.push_back(message);
-            let places = if lane == Lane::State { self.state_lane } else { self.datagram_lane };
-            assert!(self.lanes[place].messages.len() <= places, "credit was not reserved");
+            self.mesh.push(node, to, lane, message);
         }
     }
 }
