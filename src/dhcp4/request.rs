@@ -168,6 +168,17 @@ pub fn reusable_lifetime(subnet: &Subnet, old: &Lease, new: &Lease, wall_s: u64)
     (young && old.cltt <= wall_s && remaining_s > 0).then_some(remaining_s)
 }
 
+/// Seconds left of `lease` at `wall_s`: what a reply may promise of a lease that is not written again; 0 when it
+/// has run out.
+pub fn remaining_lifetime(lease: &Lease, wall_s: u64) -> u32 {
+    if lease.is_infinite() {
+        return INFINITE_LIFETIME;
+    }
+    // A clock that was set back does not make a lease longer than it was given.
+    let left_s = lease.expire().saturating_sub(wall_s).min(u64::from(lease.valid_lifetime));
+    u32::try_from(left_s).unwrap_or(lease.valid_lifetime)
+}
+
 #[cfg(test)]
 mod tests {
     use shards::SmallBytes;
@@ -219,6 +230,22 @@ mod tests {
         for (rule, state, in_pool, availability, holds_another, authoritative, verdict) in rows {
             let facts = Facts { in_pool, availability, holds_another, authoritative };
             assert_eq!(decide(state, facts), verdict, "{rule}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_lease_is_never_more_than_was_given() {
+        let rows = [
+            ("fresh", 0, 600, WALL_S, 600),
+            ("aged", 10, 600, WALL_S, 590),
+            ("about to end", 600, 600, WALL_S, 0),
+            ("ended", 700, 600, WALL_S, 0),
+            ("the clock was set back", 0, 600, WALL_S - 50, 600),
+            ("endless", 700, INFINITE_LIFETIME, WALL_S, INFINITE_LIFETIME),
+        ];
+        for (case, age_s, lifetime_s, wall_s, left_s) in rows {
+            let lease = lease(LeaseState::Default, age_s, lifetime_s, &[1], &[]);
+            assert_eq!(remaining_lifetime(&lease, wall_s), left_s, "{case}");
         }
     }
 

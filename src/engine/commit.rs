@@ -192,6 +192,7 @@ impl Shard {
         if turn.actions.rows.is_empty() {
             self.journal.batch += 1;
         }
+        self.revoke_reply(change);
         let (old, new) = match change {
             Change::Delete(lease) => {
                 let old = self.partition.remove(turn.now, lease.address);
@@ -219,6 +220,17 @@ impl Shard {
                 let node = self.node(shard);
                 turn.actions.send(node, Lane::State, Message::Index(change));
             }
+        }
+    }
+
+    /// A reply that still waits must not promise what this change takes away.
+    fn revoke_reply(&mut self, change: &Change) {
+        match change {
+            Change::Put(lease) if lease.state == LeaseState::Default => {
+                let holder = ClientLabel::new(0, &lease.hwaddr, &lease.client_id, 0);
+                self.parking.revoke(lease.address, Some(&holder));
+            }
+            Change::Delete(lease) | Change::Put(lease) => self.parking.revoke(lease.address, None),
         }
     }
 

@@ -216,12 +216,8 @@ impl ParkingLot {
     pub fn duplicate(&self, address: Ipv4Addr, client: &ClientLabel) -> Option<Duplicate> {
         let id = *self.by_address.get(&address)?;
         let entry = self.entry(id)?;
-        let parked = entry.parked.client;
-        let same_client = parked.hlen == client.hlen
-            && parked.hwaddr == client.hwaddr
-            && parked.client_id_octets == client.client_id_octets
-            && parked.client_id == client.client_id;
-        if !same_client || entry.dropped {
+        let parked = &entry.parked.client;
+        if !is_same_client(parked, client) || entry.dropped {
             return None;
         }
         Some(if parked.xid == client.xid {
@@ -229,6 +225,16 @@ impl ParkingLot {
         } else {
             Duplicate::NewerTransaction(id)
         })
+    }
+
+    /// The lease of `address` now belongs to `holder`, or to nobody: a reply that waits and promises it to another
+    /// client is dropped when its obligations are cleared.
+    pub fn revoke(&mut self, address: Ipv4Addr, holder: Option<&ClientLabel>) {
+        let Some(id) = self.by_address.get(&address).copied() else { return };
+        let Some(entry) = self.entry_mut(id) else { return };
+        if !holder.is_some_and(|holder| is_same_client(holder, &entry.parked.client)) {
+            entry.dropped = true;
+        }
     }
 
     /// Puts the reply to a newer query of the client in the place of the one that waits (newest wins).
@@ -406,6 +412,13 @@ impl ParkingLot {
     }
 }
 
+fn is_same_client(one: &ClientLabel, other: &ClientLabel) -> bool {
+    one.hlen == other.hlen
+        && one.hwaddr == other.hwaddr
+        && one.client_id_octets == other.client_id_octets
+        && one.client_id == other.client_id
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -537,6 +550,20 @@ mod tests {
         ];
         for (client, found) in rows {
             assert_eq!(lot.duplicate(ADDRESS, &client), found, "{client}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_dropped_once_its_lease_is_another_clients_or_nobodys() {
+        let same = ClientLabel::new(1, &[1], &[], 8);
+        let other = ClientLabel::new(1, &[2], &[], 7);
+        for (holder, sent) in [(Some(&same), true), (Some(&other), false), (None, false)] {
+            let mut lot = ParkingLot::new(0, 10);
+            let mut out = Vec::new();
+            lot.park(parked(Some(1), 0, 0), b"ack");
+            lot.revoke(ADDRESS, holder);
+            assert_eq!(lot.duplicate(ADDRESS, &same).is_some(), sent, "{holder:?}");
+            assert_eq!(is_sent(&lot.take_written(1, &mut out).unwrap()), sent, "{holder:?}");
         }
     }
 }

@@ -163,14 +163,23 @@ impl Shard {
             return self.drop_query(turn, asking.label, Counter::Duplicate, EventKind::DropDuplicate);
         }
         let reused = own
-            .filter(|_| duplicate.is_none() && !self.unacknowledged.contains(address))
+            .filter(|own| duplicate.is_none() && self.is_known_to_partner(own))
             .and_then(|own| request::reusable_lifetime(subnet, own, &new, wall_s));
-        let grant = Grant { address, lifetime_s: reused.unwrap_or(new.valid_lifetime) };
+        // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease.
+        let waiting = match duplicate {
+            Some(Duplicate::NewerTransaction(park)) => {
+                let left_s = own.map_or(0, |own| request::remaining_lifetime(own, wall_s));
+                (left_s > 0).then_some((park, left_s))
+            }
+            _ => None,
+        };
+        let promised = reused.or(waiting.map(|(_, left_s)| left_s));
+        let grant = Grant { address, lifetime_s: promised.unwrap_or(new.valid_lifetime) };
         let snapshot = &turn.rules.snapshot;
         let built =
             respond::ack(asking.query, asking.meta, snapshot, subnet, &grant, &names, &mut self.reply);
         let Some(built) = self.written(turn, asking, built) else { return };
-        if let Some(Duplicate::NewerTransaction(park)) = duplicate {
+        if let Some((park, _)) = waiting {
             // The lease is committed; the newest query gets the reply (i.4 rule 1).
             self.statistics.drop_query(Counter::Duplicate);
             let transmit = built.destination.transmit(0..0);

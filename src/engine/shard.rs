@@ -75,6 +75,9 @@ pub(super) struct Shard {
     pub drains: Vec<(NodeId, u64)>,
     /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
     pub unacknowledged: Unacknowledged,
+    /// When this process began, seconds since the epoch: of a lease written before nobody knows any more whether
+    /// the partner took it.
+    pub started_s: u64,
 }
 
 /// What the engine knows of its journal.
@@ -152,6 +155,7 @@ impl Shard {
             credit: vec![0; topology.nodes()],
             drains: Vec::new(),
             unacknowledged: Unacknowledged::default(),
+            started_s: now.wall_s(),
         };
         for lease in &leases.owned {
             this.partition.upsert(now, lease);
@@ -243,6 +247,12 @@ impl Shard {
         self.parking.set_limit(parked_max(&rules.snapshot, self.topology.shards));
         let epoch = rules.snapshot.epoch;
         self.send_or_keep(turn, from, Message::SnapshotApplied { epoch, old });
+    }
+
+    /// Whether a reply may rest on `lease` as it is written, without telling the partner again.
+    pub fn is_known_to_partner(&self, lease: &shards::Lease) -> bool {
+        let asked = self.view.updates == UpdateMode::Send;
+        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.started_s)
     }
 
     /// Takes over what the HA machine decided.

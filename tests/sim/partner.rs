@@ -7,6 +7,7 @@ use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
 use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
 use tandem::ha::view::{HaView, UpdateMode};
+use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
 use super::clients::{Ask, Heard, plain};
@@ -97,6 +98,48 @@ fn a_retransmission_while_parked_is_dropped_and_a_newer_transaction_takes_the_re
     assert_eq!(bytes[4..8], 4242_u32.to_be_bytes(), "the newest query is answered");
     assert!(world.wire.is_empty());
     assert_eq!(world.updates.len(), 1);
+}
+
+/// The lease waits since 5 s: the ACK to the newer query promises what is left of it, not more than the row says.
+#[test]
+fn a_newer_transaction_is_promised_what_is_left_of_the_lease_that_waits() {
+    let mut world = replicating(3, "");
+    let address = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, address)), None);
+    world.pass_s(5);
+    assert_eq!(world.ask(&Ask { xid: 4242, ..Ask::select(1, address) }), None);
+    world.answer_updates(UpdateOutcome::Acked);
+    let (_, bytes) = world.wire.pop_front().expect("one ACK");
+    assert_eq!(Query::decode(&bytes).expect("a reply").lease_time(), Some(595));
+}
+
+#[test]
+fn an_ack_that_waits_is_dropped_when_its_client_gives_the_lease_back() {
+    for ask in [Ask::release, Ask::decline] {
+        let mut world = replicating(3, "");
+        let address = address_of(&world.join(plain(1)));
+        world.partner = Partner::Silent;
+        assert_eq!(world.ask(&Ask { xid: 1, ..Ask::renew(1, address) }), None);
+        assert_eq!(world.ask(&Ask { xid: 2, ..ask(1, address) }), None);
+        world.answer_updates(UpdateOutcome::Acked);
+        assert_eq!(world.heard(), None, "the ACK would promise what is no more");
+    }
+}
+
+#[test]
+fn a_lease_of_an_earlier_life_is_replicated_before_the_cache_answers_for_it() {
+    let keys = r#", "cache-threshold": 0.5"#;
+    let mut before = World::new(2, 4, snapshot(POOL, keys), Vec::new());
+    let address = address_of(&before.join(plain(1)));
+    let mut world = World::new(2, 4, snapshot(POOL, keys), before.leases());
+    world.pass_s(1);
+    let view = world.replicating_view();
+    world.set_view(view);
+    for updates in [1, 1] {
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), updates);
+    }
 }
 
 #[test]
