@@ -112,6 +112,9 @@ impl LeaseFile {
             for role in &recovery.leftovers {
                 remove(&role_path(path, *role))?;
             }
+            if !recovery.header_missing {
+                file.keep(recovery.current_octets)?;
+            }
         }
         Ok(Loaded { file, leases: last.into_values().collect(), recovery })
     }
@@ -238,6 +241,18 @@ impl LeaseFile {
             left -= copied;
         }
         Ok(())
+    }
+
+    /// Cuts off what was cut short, and puts the rest on stable storage: a process that was killed may have written
+    /// rows that it had no time to sync, and from now on replies rest on them.
+    fn keep(&self, octets: u64) -> Result<(), LeaseFileError> {
+        let file =
+            OpenOptions::new().append(true).open(&self.path).map_err(failed("opening", &self.path))?;
+        let length = file.metadata().map_err(failed("looking at", &self.path))?.len();
+        if octets < length {
+            file.set_len(octets).map_err(failed("cutting", &self.path))?;
+        }
+        file.sync_all().map_err(failed("syncing", &self.path))
     }
 
     fn write_header(&self) -> Result<(), LeaseFileError> {
@@ -446,5 +461,24 @@ mod tests {
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(["192.0.2.1,", "192.0.2.2,", "192.0.2.3,"].iter().all(|address| text.contains(address)));
+    }
+
+    #[test]
+    fn a_row_cut_short_is_cut_off_and_never_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leases.csv");
+        let torn = row("192.0.2.2", 2000);
+        let whole = format!("{HEADER}{}", row("192.0.2.1", 1000));
+        fs::write(&path, format!("{whole}\n{}", torn.trim_end())).unwrap();
+        let loaded = LeaseFile::open(&path, 0, 1).unwrap();
+        assert_eq!((loaded.leases.len(), loaded.recovery.torn), (1, vec![FileRole::Current]));
+        drop(loaded.file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{whole}\n"));
+        let rows = format!("\n{}", row("192.0.2.3", 3000));
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(rows.as_bytes()).unwrap();
+        let mut addresses: Vec<String> =
+            LeaseFile::open(&path, 0, 1).unwrap().leases.iter().map(|lease| lease.address.to_string()).collect();
+        addresses.sort();
+        assert_eq!(addresses, ["192.0.2.1", "192.0.2.3"]);
     }
 }

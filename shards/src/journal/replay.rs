@@ -81,6 +81,10 @@ pub struct Recovery {
     pub faults: Vec<RowFault>,
     /// Files whose last line had no newline and was left out.
     pub torn: Vec<FileRole>,
+    /// Octets of `X` up to the end of its last whole line. What lies behind was cut short and is to be cut off
+    /// before rows are appended: the next newline would make a line of it, and the next start might read a row
+    /// that this one has left out.
+    pub current_octets: u64,
     /// NUL octets passed over at the ends of lines.
     pub nul_octets: u64,
     /// `X` is missing or has no octets: the header is to be written before the first row.
@@ -139,6 +143,7 @@ pub fn recover(
         bad_rows: 0,
         faults: Vec::new(),
         torn: Vec::new(),
+        current_octets: files.current.map_or(0, |bytes| bytes.len() as u64),
         nul_octets: 0,
         header_missing: files.current.is_none_or(<[u8]>::is_empty),
         compact: false,
@@ -207,6 +212,9 @@ impl Reader<'_> {
                     return Err(ReplayError::Header { file: self.file, source: HeaderError });
                 }
                 self.recovery.torn.push(self.file);
+                if self.file == FileRole::Current {
+                    self.recovery.current_octets -= line.len() as u64;
+                }
                 break;
             }
             let current = match layout {
