@@ -200,6 +200,9 @@ pub struct PartnerUpdate {
     pub kind: UpdateKind,
     /// The lease as committed.
     pub lease: Lease,
+    /// HA epoch of the view it was committed under. Once a later view asked for no updates, the partner gets a
+    /// copy of everything when it is back, and this update must not follow and overwrite what is newer by then.
+    pub epoch: u64,
     /// Set by the sender.
     pub outcome: Option<UpdateOutcome>,
 }

@@ -6,9 +6,14 @@
 //! third, private one. A connection that was idle for 25 s is given up, and a request that meets a closed
 //! connection before the first octet of an answer is sent once more on a new one (ha-protocol 8 no. 4).
 //!
+//! Updates that wait while a view comes by that asks for none are overtaken: the partner copies all leases when it
+//! is back, and an old update sent after that copy would put an older lease in the place of a newer one. They are
+//! never sent, and come back as failed.
+//!
 //! Waiting updates are bounded by the replies parked for them; beyond [`SENDER_WAITING_MAX`] one comes back as
 //! failed, its reply is dropped, and its client retransmits.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +29,7 @@ use super::local::Inbox;
 use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
 use crate::ha::command::lease_update_outcome;
 use crate::ha::lease_json::write_update_request;
+use crate::ha::view::UpdateMode;
 use crate::http::client::{ClientConnection, ClientError, Target};
 use crate::limits::SENDER_WAITING_MAX;
 
@@ -55,8 +61,10 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     let updates = Inbox::<Box<PartnerUpdate>>::default();
     let calls = Inbox::<Box<PartnerCall>>::default();
     let private = Inbox::<Box<PartnerCall>>::default();
+    // Updates committed under an epoch before this one are overtaken.
+    let overtaken = Rc::new(Cell::new(0));
     let workers = [
-        glommio::spawn_local(send_updates(node.clone(), context.clone(), updates.clone())),
+        glommio::spawn_local(send_updates(node.clone(), context.clone(), updates.clone(), overtaken.clone())),
         glommio::spawn_local(make_calls(node.clone(), context.clone(), calls.clone())),
         glommio::spawn_local(make_calls(node.clone(), context, private.clone())),
     ];
@@ -68,7 +76,8 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
             Message::Update(update) => refused.push(update),
             Message::Partner(call) if call.private => private.push(call),
             Message::Partner(call) => calls.push(call),
-            // Rules and views are for shards and listeners; what a sender sends is settled by the shard.
+            Message::HaView(view) if view.updates != UpdateMode::Send => overtaken.set(view.epoch),
+            // Rules are for shards and listeners; what a sender sends is settled by the shard.
             Message::HaView(_) | Message::Snapshot(_) => {}
             Message::Stop => stopping = true,
             other => log::error!(
@@ -90,14 +99,20 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     Ok(())
 }
 
-async fn send_updates(node: Rc<NodeHandle<Message>>, context: SendContext, inbox: Inbox<Box<PartnerUpdate>>) {
+async fn send_updates(
+    node: Rc<NodeHandle<Message>>,
+    context: SendContext,
+    inbox: Inbox<Box<PartnerUpdate>>,
+    overtaken: Rc<Cell<u64>>,
+) {
     let mut connection = Connection::new(context);
     let mut body = Vec::new();
     loop {
         let mut update = connection.next(&inbox).await;
         body.clear();
         write_update_request(update.kind, &update.lease, &mut body);
-        let outcome = match connection.exchange(&body, UPDATE_TIMEOUT_MS).await {
+        let epoch = update.epoch;
+        let outcome = match connection.exchange(&body, UPDATE_TIMEOUT_MS, || epoch >= overtaken.get()).await {
             Ok(answer) => lease_update_outcome(&answer),
             Err(_) => UpdateOutcome::Failed,
         };
@@ -114,7 +129,7 @@ async fn make_calls(node: Rc<NodeHandle<Message>>, context: SendContext, inbox: 
             connection.close().await;
             continue;
         }
-        match connection.exchange(&call.body, call.timeout_ms).await {
+        match connection.exchange(&call.body, call.timeout_ms, || true).await {
             Ok(body) => call.body = body,
             Err(failure) => {
                 call.body = Vec::new();
@@ -174,10 +189,16 @@ impl Connection {
     }
 
     /// Sends `body` and gives the body of the answer, or why there is none. `timeout_ms` of 0 waits for ever.
-    async fn exchange(&mut self, body: &[u8], timeout_ms: u64) -> Result<Vec<u8>, String> {
-        let mut attempt = self.attempt(body, timeout_ms).await;
+    /// `is_wanted` is asked last before the body is sent, once there is a connection.
+    async fn exchange(
+        &mut self,
+        body: &[u8],
+        timeout_ms: u64,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Vec<u8>, String> {
+        let mut attempt = self.attempt(body, timeout_ms, &is_wanted).await;
         if let Err(Failure::Retry) = attempt {
-            attempt = self.attempt(body, timeout_ms).await;
+            attempt = self.attempt(body, timeout_ms, &is_wanted).await;
         }
         attempt.map_err(|failure| match failure {
             Failure::Final(reason) => reason,
@@ -185,11 +206,24 @@ impl Connection {
         })
     }
 
-    async fn attempt(&mut self, body: &[u8], timeout_ms: u64) -> Result<Vec<u8>, Failure> {
+    async fn attempt(
+        &mut self,
+        body: &[u8],
+        timeout_ms: u64,
+        is_wanted: &impl Fn() -> bool,
+    ) -> Result<Vec<u8>, Failure> {
+        const OVERTAKEN: &str = "overtaken by a change of state";
+        if !is_wanted() {
+            return Err(Failure::Final(OVERTAKEN.to_owned()));
+        }
         let (mut link, mut http) = match self.open.take() {
             Some((link, http)) if http.is_usable(clock::monotonic_ns()) => (link, http),
             _ => self.connect(timeout_ms).await.map_err(|error| Failure::Final(error.to_string()))?,
         };
+        if !is_wanted() {
+            self.open = Some((link, http));
+            return Err(Failure::Final(OVERTAKEN.to_owned()));
+        }
         self.output.clear();
         http.send(clock::monotonic_ns(), body, timeout_ms, &mut self.output);
         if let Err(error) = link.write(&self.output).await {

@@ -18,6 +18,7 @@ use crate::engine::message::{
     UpdateOutcome,
 };
 use crate::engine::rules::{Rules, Steering};
+use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
 
 const TOPOLOGY: Topology = Topology { shards: 1, listeners: 1, senders: 1 };
@@ -95,7 +96,7 @@ impl Bench {
     /// Sends an update; `answer` is what the partner's shard says, if it is asked at all.
     fn update(&self, address: [u8; 4], kind: UpdateKind, answer: Option<ShardReplyBody>) -> UpdateOutcome {
         let park = ParkId { shard: 0, slot: 7, generation: 3 };
-        let update = PartnerUpdate { park, kind, lease: lease(address), outcome: None };
+        let update = PartnerUpdate { park, kind, lease: lease(address), epoch: 1, outcome: None };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
@@ -212,4 +213,18 @@ fn without_a_partner_an_update_fails_and_says_nothing_else() {
     bench.acceptor = None;
     assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, None), UpdateOutcome::Failed);
     assert!(bench.call("{}").unwrap_err().contains("refused"));
+}
+
+/// The shard is not asked: nothing has reached the partner.
+#[test]
+fn an_update_that_a_view_has_overtaken_is_never_sent() {
+    let bench = Bench::new();
+    let address = [10, 0, 0, 5];
+    let created = || Some(ShardReplyBody::Updated { created: true });
+    assert_eq!(bench.update(address, UpdateKind::Update, created()), UpdateOutcome::Acked);
+    let alone = HaView { epoch: 2, updates: UpdateMode::None, ..HaView::default() };
+    bench.control.try_send(SENDER, Lane::State, Message::HaView(Arc::new(alone))).unwrap();
+    // The answer to this call says that the view has arrived.
+    bench.call(r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#).unwrap();
+    assert_eq!(bench.update(address, UpdateKind::Update, None), UpdateOutcome::Failed);
 }

@@ -246,8 +246,7 @@ impl LeaseFile {
     /// Cuts off what was cut short, and puts the rest on stable storage: a process that was killed may have written
     /// rows that it had no time to sync, and from now on replies rest on them.
     fn keep(&self, octets: u64) -> Result<(), LeaseFileError> {
-        let file =
-            OpenOptions::new().append(true).open(&self.path).map_err(failed("opening", &self.path))?;
+        let file = OpenOptions::new().append(true).open(&self.path).map_err(failed("opening", &self.path))?;
         let length = file.metadata().map_err(failed("looking at", &self.path))?.len();
         if octets < length {
             file.set_len(octets).map_err(failed("cutting", &self.path))?;
@@ -476,8 +475,12 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{whole}\n"));
         let rows = format!("\n{}", row("192.0.2.3", 3000));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(rows.as_bytes()).unwrap();
-        let mut addresses: Vec<String> =
-            LeaseFile::open(&path, 0, 1).unwrap().leases.iter().map(|lease| lease.address.to_string()).collect();
+        let mut addresses: Vec<String> = LeaseFile::open(&path, 0, 1)
+            .unwrap()
+            .leases
+            .iter()
+            .map(|lease| lease.address.to_string())
+            .collect();
         addresses.sort();
         assert_eq!(addresses, ["192.0.2.1", "192.0.2.3"]);
     }
