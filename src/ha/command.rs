@@ -474,6 +474,11 @@ pub mod request {
         command("lease4-get-page", Some(json!({ "from": from, "limit": page.limit })))
     }
 
+    /// `ha-reset`: the partner begins again, with a copy of our leases.
+    pub fn reset() -> Vec<u8> {
+        command("ha-reset", None)
+    }
+
     /// `ha-sync-complete-notify`.
     pub fn sync_complete_notify(this_server_name: &str) -> Vec<u8> {
         let arguments = json!({

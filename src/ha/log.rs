@@ -33,6 +33,8 @@ pub enum Message {
     },
     /// The partner answers again.
     CommunicationRestored { partner: String },
+    /// The partner's copy lacks what was given since; it is told to copy again.
+    CopyOutdated { partner: String },
     /// `dhcp-disable` to the partner failed.
     DhcpDisableFailed { partner: String, reason: String },
     /// `dhcp-enable` to the partner failed.
@@ -115,6 +117,7 @@ impl Message {
             | Self::UpdateFailed { .. } => log::Level::Warn,
             Self::CommunicationInterruptedClient { .. }
             | Self::CommunicationRestored { .. }
+            | Self::CopyOutdated { .. }
             | Self::LeasesSyncPageReceived { .. }
             | Self::LeaseUpdatesDisabled { .. }
             | Self::LeaseUpdatesEnabled { .. }
@@ -138,6 +141,7 @@ impl Message {
             }
             Self::CommunicationInterruptedClient { .. } => "HA_COMMUNICATION_INTERRUPTED_CLIENT4_UNACKED",
             Self::CommunicationRestored { .. } => "HA_COMMUNICATION_RESTORED",
+            Self::CopyOutdated { .. } => "TANDEM_HA_COPY_OUTDATED",
             Self::DhcpDisableFailed { .. } => "HA_DHCP_DISABLE_COMMUNICATIONS_FAILED",
             Self::DhcpEnableFailed { .. } => "HA_DHCP_ENABLE_COMMUNICATIONS_FAILED",
             Self::HeartbeatCommunicationsFailed { .. } => "HA_HEARTBEAT_COMMUNICATIONS_FAILED",
@@ -206,6 +210,12 @@ impl fmt::Display for Message {
                 )
             }
             Self::CommunicationRestored { partner } => write!(f, "communication with {partner} is restored"),
+            Self::CopyOutdated { partner } => {
+                write!(
+                    f,
+                    "{partner} has no copy of the leases given since it was gone; it is told to copy them"
+                )
+            }
             Self::DhcpDisableFailed { partner, reason } => {
                 write!(f, "failed to send request to disable DHCP service of {partner}: {reason}")
             }

@@ -31,6 +31,8 @@ pub struct Conditions {
     pub partner_terminated_long: bool,
     /// The partner served clients that we were not told of (4.4 f).
     pub partner_has_unsent: bool,
+    /// We served clients alone after the partner had copied our leases, or it never has: it is to copy them again.
+    pub copy_outdated: bool,
 }
 
 /// What to do.
@@ -40,6 +42,8 @@ pub enum Step {
     Copy,
     /// Enter a state.
     Go(OwnState),
+    /// Tell the partner to begin again, so that it copies our leases.
+    ResetPartner,
     /// Nothing.
     Stay,
 }
@@ -79,6 +83,7 @@ pub fn transition(own: OwnState, conditions: &Conditions) -> Step {
         },
         OwnState::PartnerDown => match conditions.partner {
             P::Ready if conditions.partner_has_unsent => Step::Go(OwnState::Waiting),
+            P::Ready if conditions.copy_outdated => Step::ResetPartner,
             P::Ready => Step::Go(OwnState::HotStandby),
             P::PartnerDown | P::PartnerInMaintenance => Step::Go(OwnState::Waiting),
             _ => Step::Stay,
@@ -115,6 +120,7 @@ mod tests {
         failure: false,
         partner_terminated_long: false,
         partner_has_unsent: false,
+        copy_outdated: false,
     };
 
     /// Rows of 4.4 by own state; columns are the partner's, in the order of the reference.
@@ -182,6 +188,7 @@ mod tests {
         let failure: Change = |conditions| conditions.failure = true;
         let long: Change = |conditions| conditions.partner_terminated_long = true;
         let unsent: Change = |conditions| conditions.partner_has_unsent = true;
+        let outdated: Change = |conditions| conditions.copy_outdated = true;
         let ready_instead = |own: O, partner: P| {
             let leaves = PRIMARY.iter().any(|(row, cells)| {
                 *row == own
@@ -191,7 +198,7 @@ mod tests {
             leaves.then_some(Go(O::Ready))
         };
         type Cell<'a> = Box<dyn Fn(O, P) -> Option<Step> + 'a>;
-        let rows: [(&str, Change, Cell<'_>); 6] = [
+        let rows: [(&str, Change, Cell<'_>); 7] = [
             (
                 "4.4 standby waits its turn",
                 standby,
@@ -220,6 +227,13 @@ mod tests {
                 unsent,
                 Box::new(|own, partner| (own == O::PartnerDown && partner == P::Ready).then_some(W)),
             ),
+            (
+                "a copy that lacks what was given since",
+                outdated,
+                Box::new(|own, partner| {
+                    (own == O::PartnerDown && partner == P::Ready).then_some(Step::ResetPartner)
+                }),
+            ),
         ];
         for (label, change, cell) in rows {
             for (own, calm) in PRIMARY {
@@ -237,7 +251,7 @@ mod tests {
     fn no_chain_of_transitions_under_fixed_conditions_is_endless() {
         for own in O::ALL {
             for partner in P::ALL {
-                for bits in 0..64u32 {
+                for bits in 0..128u32 {
                     let conditions = Conditions {
                         role: if bits & 1 == 0 { Role::Primary } else { Role::Standby },
                         partner,
@@ -246,6 +260,7 @@ mod tests {
                         failure: bits & 8 != 0,
                         partner_terminated_long: bits & 16 != 0,
                         partner_has_unsent: bits & 32 != 0,
+                        copy_outdated: bits & 64 != 0,
                     };
                     let mut state = own;
                     let mut steps = 0;

@@ -132,6 +132,7 @@ impl Machine {
         if self.state == OwnState::PartnerDown && self.relationship.heartbeat_delay_ms > 0 {
             let grace_ns = 2 * u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
             self.locks.take(Holder::Notified, Some(now.monotonic_ns.saturating_add(grace_ns)));
+            self.copied = true;
         }
         self.poll_at(now.monotonic_ns);
         self.log(Message::SyncCompleteNotified, actions);

@@ -46,6 +46,9 @@ const SKEW_TERMINATE_S: u64 = 60;
 const SKEW_WARN_INTERVAL_NS: u64 = 60 * NS_PER_S;
 /// How long the partner may stay terminated before this server follows it (ha-protocol 4.4 a).
 const TERMINATED_WAIT_NS: u64 = 600 * NS_PER_S;
+/// How often a partner is told to copy again before this server takes it as it is: one that does not know the
+/// command, or never says that its copy is complete, must not keep the pair from coming together.
+const RESETS_MAX: u32 = 3;
 /// Time for a command but a heartbeat, milliseconds.
 const COMMAND_TIMEOUT_MS: u64 = 10_000;
 
@@ -79,6 +82,12 @@ pub struct Machine {
     synchronisation: Option<Synchronisation>,
     heartbeat_at_ns: Option<u64>,
     heartbeat: Option<CallId>,
+    /// The partner has copied our leases, and nobody was served since.
+    copied: bool,
+    /// `ha-reset` under way, whether its effect has yet to be heard of, and how often it was sent in this state.
+    reset_call: Option<CallId>,
+    reset_waits: bool,
+    resets: u32,
     generation_probe: Option<CallId>,
     generation_probed: bool,
     partner_knows_released: bool,
@@ -103,6 +112,10 @@ impl Machine {
             synchronisation: None,
             heartbeat_at_ns: None,
             heartbeat: None,
+            copied: false,
+            reset_call: None,
+            reset_waits: false,
+            resets: 0,
             generation_probe: None,
             generation_probed: false,
             partner_knows_released: false,
@@ -246,6 +259,10 @@ impl Machine {
         } else if self.generation_probe == Some(id) {
             self.generation_probe = None;
             self.handle_generation(result);
+        } else if self.reset_call == Some(id) {
+            // Whether it has worked, the next heartbeat tells.
+            self.reset_call = None;
+            self.poll_after_pause(now.monotonic_ns);
         } else if let Some(mut synchronisation) = self.synchronisation.take_if(|running| running.awaits(id)) {
             let progress = if synchronisation.is_notifying() {
                 synchronisation.handle_notified(result, &mut self.ids, actions)
@@ -262,6 +279,7 @@ impl Machine {
         if !self.state.polls_partner() {
             return;
         }
+        self.reset_waits &= self.reset_call.is_some();
         let partner = self.partner();
         let outcome = match result {
             Err(reason) => Err(Message::HeartbeatCommunicationsFailed { partner, reason }),
@@ -425,6 +443,7 @@ impl Machine {
             partner_terminated_long: terminated_since
                 .is_some_and(|since| now.monotonic_ns >= since.saturating_add(TERMINATED_WAIT_NS)),
             partner_has_unsent: self.communication.has_unsent(),
+            copy_outdated: self.relationship.sync_leases && !self.copied && self.resets < RESETS_MAX,
         }
     }
 
@@ -444,6 +463,7 @@ impl Machine {
                     }
                     return;
                 }
+                Step::ResetPartner => return self.reset_partner(actions),
                 Step::Go(next) => {
                     self.log_termination(now, next, actions);
                     self.enter(now, next, actions);
@@ -452,6 +472,14 @@ impl Machine {
         }
         // The transition table has no cycle under fixed conditions (its tests prove it), so this is not
         // reached.
+    }
+
+    fn reset_partner(&mut self, actions: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.reset_waits, true) {
+            self.resets += 1;
+            self.log(Message::CopyOutdated { partner: self.partner() }, actions);
+            self.reset_call = Some(self.call(request::reset(), COMMAND_TIMEOUT_MS, actions));
+        }
     }
 
     fn log_termination(&mut self, now: Now, next: OwnState, actions: &mut Vec<Action>) {
@@ -482,6 +510,7 @@ impl Machine {
             self.interrupted_noticed = false;
         }
         self.locks.release(Holder::Notified);
+        (self.copied, self.reset_waits, self.resets) = (false, false, 0);
         if next.serves_dhcp() {
             self.locks.release(Holder::Local);
         } else {
@@ -622,6 +651,8 @@ impl Machine {
             let body = request::heartbeat(&self.relationship.this_server_name);
             self.heartbeat = Some(self.call(body, self.relationship.heartbeat_timeout_ms(), actions));
         }
+        // Whoever is served from here on is not in the partner's copy.
+        self.copied &= !self.locks.service_on();
         let mut view = self.current_view(now);
         let last = self.published.clone();
         view.epoch = last.as_ref().map_or(0, |last| last.epoch);

@@ -585,6 +585,9 @@ fn a_ready_partner_that_served_meanwhile_is_copied_first() {
         let mut rig = Rig::in_state(Role::Standby, OwnState::PartnerDown, PartnerState::Unavailable);
         // Polled twice before it is ready: the news must not be forgotten.
         rig.heartbeat_reply("syncing", 0, unsent);
+        rig.command(CommandSource::Partner, disable(Origin::Id(2000), Some(60)));
+        let notify = HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: None };
+        rig.command(CommandSource::Partner, notify);
         rig.heartbeat_reply("ready", 0, unsent);
         let copies = rig.machine.state() == OwnState::Syncing;
         assert_eq!(if copies { OwnState::Waiting } else { rig.machine.state() }, state, "{unsent}");
@@ -619,6 +622,50 @@ fn both_dialects_of_enable_and_notify_release_the_partner_s_lock() {
         rig.command(CommandSource::Partner, release);
         assert_eq!(rig.service_on(), released, "{label}");
     }
+}
+
+/// The service was on again between the notification and the heartbeat that shows the partner ready.
+#[test]
+fn a_partner_whose_copy_lacks_what_was_given_since_copies_again() {
+    let notify = || HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: None };
+    let reset = |actions: &[Action]| calls(actions).into_iter().find(|(_, name)| name == "ha-reset");
+    let done = || Reply::success("").to_http_body();
+    for (label, wait_s, up_to_date) in [("heard at once", 0.1, true), ("heard too late", 20.1, false)] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Syncing);
+        rig.command(CommandSource::Partner, disable(Origin::Id(2000), Some(60)));
+        rig.command(CommandSource::Partner, notify());
+        rig.wait_until(wait_s);
+        assert_eq!(rig.service_on(), !up_to_date, "{label}");
+        let first = rig.heartbeat_reply("ready", 0, 0);
+        assert_eq!(rig.machine.state() == OwnState::HotStandby, up_to_date, "{label}");
+        let Some((id, _)) = reset(&first) else {
+            assert!(up_to_date, "{label}");
+            continue;
+        };
+        assert!(rig.service_on(), "its clients are served meanwhile");
+        let again = rig.heartbeat_reply("ready", 0, 0);
+        assert_eq!(reset(&again), None, "sent once");
+        rig.handle(Event::CallDone { id, result: Ok(done()) });
+        rig.heartbeat_reply("syncing", 0, 0);
+        rig.command(CommandSource::Partner, disable(Origin::Id(2000), Some(60)));
+        rig.command(CommandSource::Partner, notify());
+        rig.heartbeat_reply("ready", 0, 0);
+        assert_eq!(rig.machine.state(), OwnState::HotStandby);
+    }
+}
+
+/// It does not know the command, or never says that its copy is complete.
+#[test]
+fn a_partner_that_cannot_be_told_to_copy_is_taken_as_it_is() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Waiting);
+    for _ in 0..RESETS_MAX {
+        let actions = rig.heartbeat_reply("ready", 0, 0);
+        assert_eq!(rig.machine.state(), OwnState::PartnerDown);
+        let (id, _) = calls(&actions).into_iter().find(|(_, name)| name == "ha-reset").expect("a call");
+        rig.handle(Event::CallDone { id, result: Ok(Reply::unsupported("ha-reset").to_http_body()) });
+    }
+    rig.heartbeat_reply("ready", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::HotStandby);
 }
 
 #[test]
