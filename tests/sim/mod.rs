@@ -1,9 +1,16 @@
-//! A world of one server: the engines of all its shards, driven as the runtime drives them, without a kernel.
+//! Whole servers without a kernel, driven as the runtime drives them, in an order drawn from a seed.
+//!
+//! [`world`] is one server with time that stands still between steps; [`pair`] is two servers with clients, disks,
+//! links and crashes in virtual time, and [`checks`] is what holds there at every moment.
 
 mod allocation;
 mod chaos;
+mod checks;
 mod clients;
 mod limits;
 mod mesh;
+mod pair;
 mod partner;
+mod smoke;
+mod tally;
 mod world;

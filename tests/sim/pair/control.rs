@@ -1,0 +1,207 @@
+//! The control node of a server: drives the real HA machine as the runtime does.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::json;
+use shards::{Lane, Lease, NodeId};
+use tandem::engine::message::{
+    Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+};
+use tandem::ha::command::{Envelope, HaCommand, Reply};
+use tandem::ha::event::{Action, CallId, ClientIdentity, CommandSource, Event};
+
+use super::simulation::Simulation;
+
+/// A shard stores its part of a page within this time.
+const ANSWER_WITHIN_NS: u64 = 10_000_000_000;
+
+#[derive(Default)]
+pub struct Control {
+    /// Commands of the partner the machine has yet to answer, by token.
+    commands: BTreeMap<u64, Box<PartnerCall>>,
+    tokens: u64,
+    page: Option<PageUnderWay>,
+    requests: u64,
+}
+
+/// A page of a synchronisation, one shard after the other.
+struct PageUnderWay {
+    id: CallId,
+    left: VecDeque<(u8, Vec<Lease>)>,
+    written: usize,
+    request: u64,
+    until_ns: u64,
+}
+
+impl Control {
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.page.as_ref().map(|page| page.until_ns)
+    }
+}
+
+impl Simulation {
+    /// A message has come to the control node.
+    pub fn control_message(&mut self, server: usize, from: NodeId, message: Message) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        match message {
+            Message::Partner(call) if from == process.topology.listener(0) => self.run_command(server, call),
+            Message::Partner(call) => {
+                let result = match call.failure {
+                    None => Ok(call.body),
+                    Some(failure) => Err(failure),
+                };
+                self.feed(server, Event::CallDone { id: CallId(call.request), result });
+            }
+            Message::Reply(reply) => self.page_stored(server, *reply),
+            Message::Unanswered(client) => {
+                let secs = client.secs;
+                let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
+                self.feed(server, Event::Unanswered { client, secs });
+            }
+            Message::UnsentUpdates { total } => {
+                self.feed(server, Event::UnsentUpdates { shard: from.0, total });
+            }
+            Message::UpdatesSettled { outcome, client } => {
+                self.feed(server, Event::UpdatesSettled { outcome, client: *client });
+            }
+            other => panic!("control does not take {other:?}"),
+        }
+    }
+
+    /// A command of the partner: the machine's, or one about the whole server.
+    fn run_command(&mut self, server: usize, mut call: Box<PartnerCall>) {
+        let envelope = Envelope::parse(&call.body).expect("the listener has read it");
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        match HaCommand::parse(&envelope) {
+            Some(Ok(command)) => {
+                let control = &mut process.control;
+                control.tokens += 1;
+                let token = control.tokens;
+                control.commands.insert(token, call);
+                self.feed(server, Event::Command { token, source: CommandSource::Partner, command });
+            }
+            Some(Err(reply)) => panic!("the partner's command has wrong arguments: {reply:?}"),
+            None => {
+                assert_eq!(envelope.command, "status-get");
+                let arguments = json!({ "dhcp-state": process.machine.status_dhcp_state() });
+                call.body = Reply::success("").with_arguments(arguments).to_http_body();
+                self.answer(server, call);
+            }
+        }
+    }
+
+    fn answer(&mut self, server: usize, call: Box<PartnerCall>) {
+        let Some(process) = &self.servers[server].process else { return };
+        let (from, to) = (process.topology.control(), process.topology.listener(0));
+        self.post(server, from, to, Lane::State, Message::Partner(call));
+    }
+
+    /// Tells the machine what has happened.
+    pub fn feed(&mut self, server: usize, event: Event) {
+        let now = self.clock_of(server);
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let mut actions = Vec::new();
+        process.machine.handle_event(now, event, &mut actions);
+        self.carry_out(server, actions);
+    }
+
+    /// Looks at the deadlines of the machine and of a page.
+    pub fn run_control_timers(&mut self, server: usize) {
+        let now = self.clock_of(server);
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let late = process.control.page.take_if(|page| page.until_ns <= now.monotonic_ns);
+        if let Some(page) = late {
+            self.feed(server, Event::PageApplied { id: page.id, result: Err("a shard is late".to_owned()) });
+        }
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        if process.machine.next_timeout().is_some_and(|at_ns| at_ns <= now.monotonic_ns) {
+            let mut actions = Vec::new();
+            process.machine.handle_timeout(now, &mut actions);
+            self.carry_out(server, actions);
+        }
+    }
+
+    fn carry_out(&mut self, server: usize, actions: Vec<Action>) {
+        self.note_state(server);
+        for action in actions {
+            match action {
+                Action::Answer { token, reply } => {
+                    let Some(process) = self.servers[server].process.as_mut() else { return };
+                    if let Some(mut call) = process.control.commands.remove(&token) {
+                        call.body = reply.to_http_body();
+                        self.answer(server, call);
+                    }
+                }
+                Action::ApplyPage { id, leases } => self.apply_page(server, id, leases),
+                Action::Call(call) => {
+                    self.send_call(server, call.id.0, call.body, call.timeout_ms, call.private);
+                }
+                Action::ClosePrivate => self.send_call(server, 0, Vec::new(), 0, true),
+                Action::Log(event) => self.trace(|| format!("{event}")),
+                Action::Publish(view) => {
+                    let Some(process) = &self.servers[server].process else { return };
+                    let control = process.topology.control();
+                    for node in (0..control.0).map(NodeId) {
+                        self.post(server, control, node, Lane::State, Message::HaView(view.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_call(&mut self, server: usize, request: u64, body: Vec<u8>, timeout_ms: u64, private: bool) {
+        let Some(process) = &self.servers[server].process else { return };
+        let (from, to) = (process.topology.control(), process.topology.sender(0));
+        let call = PartnerCall { request, asker: Some(from), body, timeout_ms, private, failure: None };
+        self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
+    }
+
+    fn apply_page(&mut self, server: usize, id: CallId, leases: Vec<Lease>) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let mut parts: BTreeMap<u8, Vec<Lease>> = BTreeMap::new();
+        for lease in leases {
+            parts.entry(process.rules.owners.owner_of(lease.address)).or_default().push(lease);
+        }
+        let left = parts.into_iter().collect();
+        process.control.page = Some(PageUnderWay { id, left, written: 0, request: 0, until_ns: 0 });
+        self.store_part(server);
+    }
+
+    fn store_part(&mut self, server: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let control = &mut process.control;
+        let Some(page) = &mut control.page else { return };
+        let Some((shard, leases)) = page.left.pop_front() else {
+            let (id, written) = (page.id, page.written);
+            control.page = None;
+            return self.feed(server, Event::PageApplied { id, result: Ok(written) });
+        };
+        control.requests += 1;
+        page.request = control.requests;
+        page.until_ns = now_ns + ANSWER_WITHIN_NS;
+        let body = ShardCommandBody::Synchronised(leases);
+        let command = Box::new(ShardCommand { request: page.request, body });
+        let (from, to) = (process.topology.control(), process.topology.shard(shard));
+        self.post(server, from, to, Lane::State, Message::Command(command));
+    }
+
+    fn page_stored(&mut self, server: usize, reply: ShardReply) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let Some(page) = process.control.page.as_mut().filter(|page| page.request == reply.request) else {
+            return;
+        };
+        match reply.body {
+            ShardReplyBody::Applied(count) => {
+                page.written += count;
+                self.store_part(server);
+            }
+            _ => {
+                let id = page.id;
+                process.control.page = None;
+                let result = Err("a shard cannot store leases".to_owned());
+                self.feed(server, Event::PageApplied { id, result });
+            }
+        }
+    }
+}

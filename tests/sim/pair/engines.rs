@@ -1,0 +1,177 @@
+//! Drives the engines of a server as the runtime does: one input at a time, then messages, rows, transmissions.
+
+use shards::{Actions, DatagramMeta, Engine as _, Lane, NodeId, Now};
+use tandem::engine::Engine;
+use tandem::engine::event::Event as LogEvent;
+use tandem::engine::message::Message;
+
+use super::plan::Plant;
+use super::server::{ADDRESSES, IFINDEX};
+use super::simulation::{Event, Simulation};
+
+/// A message takes up to this long from node to node, nanoseconds.
+const LANE_NS: u64 = 50_000;
+
+impl Simulation {
+    /// Gives one input to an engine and carries out what it wants done.
+    pub fn drive(
+        &mut self,
+        server: usize,
+        shard: usize,
+        run: impl FnOnce(Now, &mut Engine, &mut Actions<Message, LogEvent>),
+    ) {
+        let now = self.clock_of(server);
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let node = NodeId(shard as u8);
+        let mut actions = std::mem::replace(&mut process.actions[shard], Actions::new(0));
+        process.mesh.grant_credit(node, &mut actions);
+        let engine = &mut process.engines[shard];
+        engine.set_journal_waiting(process.journals[shard].buffer.waiting_bytes());
+        run(now, engine, &mut actions);
+        for (to, lane, message) in std::mem::take(&mut actions.messages) {
+            self.post(server, node, to, lane, message);
+        }
+        if !actions.rows.is_empty() {
+            self.append(server, shard, &actions.rows);
+        }
+        for transmit in std::mem::take(&mut actions.transmit) {
+            let bytes = actions.bytes[transmit.payload.clone()].to_vec();
+            self.reply(server, shard, bytes);
+        }
+        actions.clear();
+        if let Some(process) = self.servers[server].process.as_mut() {
+            process.actions[shard] = actions;
+        }
+    }
+
+    /// Puts a message into a lane of `server`.
+    pub fn post(&mut self, server: usize, from: NodeId, to: NodeId, lane: Lane, message: Message) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let lane = process.mesh.push(from, to, lane, message);
+        let life = self.servers[server].life;
+        let delay_ns = 1 + self.draw(LANE_NS);
+        self.schedule(delay_ns, Event::Lane { server, life, lane });
+    }
+
+    /// The oldest message of a lane arrives.
+    pub fn step_lane(&mut self, server: usize, lane: usize) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let topology = process.topology;
+        let Some((from, to, message)) = process.mesh.pop(lane) else { return };
+        if topology.is_shard(to) {
+            let shard = usize::from(to.0);
+            if let Message::HaView(view) = &message {
+                process.views[shard] = view.clone();
+            }
+            self.drive(server, shard, |now, engine, actions| {
+                engine.handle_message(now, from, message, actions);
+            });
+        } else if to == topology.control() {
+            self.control_message(server, from, message);
+        } else if to == topology.listener(0) {
+            self.listener_message(server, message);
+        } else {
+            self.sender_message(server, to, message);
+        }
+    }
+
+    /// A datagram has come to the host: the kernel steers it.
+    pub fn receive(&mut self, server: usize, source: std::net::Ipv4Addr, unicast: bool, bytes: &[u8]) {
+        let Some(process) = &self.servers[server].process else { return };
+        let shard = usize::from(process.steering.hash.shard_of_message(bytes));
+        let meta = DatagramMeta {
+            socket: 0,
+            ifindex: IFINDEX,
+            source,
+            source_port: 68,
+            destination: if unicast { ADDRESSES[server] } else { std::net::Ipv4Addr::BROADCAST },
+            socket_address: ADDRESSES[server],
+            source_mac: None,
+        };
+        let now = self.clock_of(server);
+        self.checks.request_seen(server, now.wall_s(), bytes);
+        self.drive(server, shard, |now, engine, actions| engine.handle_datagram(now, &meta, bytes, actions));
+    }
+
+    fn append(&mut self, server: usize, shard: usize, rows: &[u8]) {
+        self.record(&[b"rows", &[server as u8, shard as u8], rows]);
+        if let Some(process) = self.servers[server].process.as_mut() {
+            process.journals[shard].buffer.append(rows);
+            self.start_write(server, shard);
+        }
+    }
+
+    /// Hands the next batch to the kernel, if none is in flight.
+    fn start_write(&mut self, server: usize, shard: usize) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let journal = &mut process.journals[shard];
+        let Some(batch) = journal.buffer.take() else { return };
+        journal.batch = Some(batch);
+        let life = self.servers[server].life;
+        let delay_ns = self.disk_delay_ns();
+        self.schedule(delay_ns, Event::DiskWrite { server, life, shard });
+    }
+
+    /// The kernel takes the batch, or has no room for it: then the server ends, as it must.
+    pub fn finish_write(&mut self, server: usize, shard: usize) {
+        let cut = self.random_u64();
+        let host = &mut self.servers[server];
+        let Some(process) = host.process.as_mut() else { return };
+        let journal = &mut process.journals[shard];
+        let Some(batch) = &journal.batch else { return };
+        if host.disk.full {
+            let len = cut as usize % (batch.bytes.len() + 1);
+            host.disk.write_part(&batch.bytes, len);
+            journal.batch = None;
+            self.tally.no_space += 1;
+            self.trace(|| format!("server{} has no space for its lease file", server + 1));
+            self.crash(server, false);
+            return;
+        }
+        host.disk.write(&batch.bytes);
+        journal.written_to = Some(host.disk.file.len());
+        let (last, life) = (batch.last, host.life);
+        if self.plan.plant == Some(Plant::AckBeforeSync) {
+            self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
+        }
+        let delay_ns = self.disk_delay_ns();
+        self.schedule(delay_ns, Event::DiskSync { server, life, shard });
+    }
+
+    /// What was written when the sync began is on stable storage.
+    pub fn finish_sync(&mut self, server: usize, shard: usize) {
+        let host = &mut self.servers[server];
+        let Some(process) = host.process.as_mut() else { return };
+        let journal = &mut process.journals[shard];
+        let (Some(batch), Some(written_to)) = (journal.batch.take(), journal.written_to.take()) else {
+            return;
+        };
+        host.disk.sync(written_to);
+        let last = journal.buffer.complete(batch);
+        self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
+        self.start_write(server, shard);
+    }
+
+    fn disk_delay_ns(&mut self) -> u64 {
+        if self.chance(self.plan.slow_disk_permille) {
+            self.draw(600_000_000)
+        } else {
+            50_000 + self.draw(3_000_000)
+        }
+    }
+
+    /// Runs the timers of all engines that are due.
+    pub fn run_engine_timers(&mut self, server: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let shards = self.servers[server].process.as_ref().map_or(0, |process| process.engines.len());
+        for shard in 0..shards {
+            let due = |simulation: &Self| {
+                let process = simulation.servers[server].process.as_ref()?;
+                process.engines[shard].next_timeout().filter(|at_ns| *at_ns <= now_ns)
+            };
+            if due(self).is_some() {
+                self.drive(server, shard, |now, engine, actions| engine.handle_timeout(now, actions));
+            }
+        }
+    }
+}

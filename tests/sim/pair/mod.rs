@@ -1,0 +1,30 @@
+//! Two servers, their clients, and everything between them that can go wrong, from one seed.
+//!
+//! | Module | What is in it |
+//! |---|---|
+//! | [`plan`] | what a seed stands for: sizes, faults, clocks |
+//! | [`simulation`] | virtual time, the events and their order, the life of a run |
+//! | [`chance`] | what goes wrong and when: crashes, cuts, resets, what clients take into their heads |
+//! | [`server`] | one server: its disk, its clock, and its process while it lives |
+//! | [`engines`] | drives the engines: lanes, timers, journal writes, transmissions |
+//! | [`disk`] | the lease file: written, synced, lost, torn, full |
+//! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
+//! | [`sender`] | the sending end of the HA link over the real HTTP client |
+//! | [`listener`] | the listening end over the real HTTP server |
+//! | [`control`] | drives the real HA machine |
+//! | [`population`] | the clients, by their real machine, and the network before them |
+//!
+//! Nothing here decides anything about DHCP or high availability: all of that is the servers' own code. What holds
+//! at every moment is in [`super::checks`].
+
+pub mod chance;
+pub mod control;
+pub mod disk;
+pub mod engines;
+pub mod listener;
+pub mod plan;
+pub mod population;
+pub mod sender;
+pub mod server;
+pub mod simulation;
+pub mod stream;

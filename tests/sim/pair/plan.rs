@@ -1,0 +1,73 @@
+//! What a seed stands for: drawn once, before anything happens.
+
+use rand_pcg::Pcg32;
+use rand_pcg::rand_core::Rng;
+
+/// A lie of the drivers that the checks must notice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plant {
+    /// An update is reported as acknowledged when it is sent, not when it is answered.
+    AckBeforePartner,
+    /// A batch is reported as durable when it is written, not when it is synced.
+    AckBeforeSync,
+}
+
+/// Sizes, faults and clocks of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub plant: Option<Plant>,
+    /// Shards of the primary and of the standby.
+    pub shards: [u8; 2],
+    /// Clients, and addresses they share.
+    pub clients: u32,
+    pub pool: u8,
+    /// Wall clocks of the servers stand this far from the true time.
+    pub skew_ms: [i64; 2],
+    /// Clocks of the servers run this much too fast.
+    pub drift_ppm: [i64; 2],
+    /// Of a thousand datagrams, how many are lost, doubled and late.
+    pub lost_permille: u32,
+    pub doubled_permille: u32,
+    pub late_permille: u32,
+    /// Of a thousand pieces of a stream, how many stall for seconds.
+    pub stalled_permille: u32,
+    /// Of a thousand journal writes, how many take long.
+    pub slow_disk_permille: u32,
+    /// Whether the link between the servers is cut now and then.
+    pub cuts: bool,
+    /// Whether a server may go down while the other one is down or alone.
+    pub double_failures: bool,
+    pub max_unacked_clients: u32,
+    /// In thousandths.
+    pub cache_threshold: u32,
+    /// How long things go wrong, milliseconds.
+    pub chaos_ms: u64,
+}
+
+impl Plan {
+    pub fn new(seed: u64, plant: Option<Plant>) -> Self {
+        let mut random = Pcg32::new(seed, 1);
+        let mut draw = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
+        let clients = draw(&[3, 5, 8]);
+        Self {
+            seed,
+            plant,
+            shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
+            clients,
+            pool: (clients + draw(&[0, 2, 5])) as u8,
+            skew_ms: [i64::from(draw(&[0, 100, 300])), -i64::from(draw(&[0, 100, 300]))],
+            drift_ppm: [i64::from(draw(&[0, 20, 80])), -i64::from(draw(&[0, 20, 80]))],
+            lost_permille: draw(&[0, 20, 150]),
+            doubled_permille: draw(&[0, 20, 150]),
+            late_permille: draw(&[0, 20, 150]),
+            stalled_permille: draw(&[0, 0, 5, 30]),
+            slow_disk_permille: draw(&[0, 10, 200]),
+            cuts: draw(&[0, 0, 1]) == 1,
+            double_failures: draw(&[0, 0, 1]) == 1,
+            max_unacked_clients: draw(&[0, 0, 1]),
+            cache_threshold: draw(&[0, 0, 250, 500]),
+            chaos_ms: 90_000,
+        }
+    }
+}

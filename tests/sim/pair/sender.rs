@@ -1,0 +1,313 @@
+//! The sending end of the HA link: one request in flight on each connection, through the real HTTP client.
+//!
+//! It does what the send executors do: updates of one address stay in order, a request that meets a connection
+//! closed while idle is sent once more, everything is answered, be it with a failure.
+
+use std::collections::VecDeque;
+
+use shards::{Lane, NodeId};
+use tandem::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
+use tandem::ha::UpdateMode;
+use tandem::ha::command::lease_update_outcome;
+use tandem::ha::lease_json::write_update_request;
+use tandem::http::client::{ClientConnection, ClientError, Response, Target};
+
+use super::plan::Plant;
+use super::simulation::Simulation;
+use super::stream::{Piece, StreamId, Way};
+
+const UPDATE_TIMEOUT_MS: u64 = 10_000;
+const CONNECT_WITHIN_MS: u64 = 10_000;
+const NS_PER_MS: u64 = 1_000_000;
+
+/// One connection and what waits for it.
+#[derive(Default)]
+pub struct Worker {
+    queue: VecDeque<Item>,
+    active: Option<Active>,
+    open: Option<(StreamId, ClientConnection)>,
+    /// The stream being opened, and when patience ends.
+    connecting: Option<(StreamId, u64)>,
+    /// Updates committed under an epoch before this one are overtaken.
+    overtaken: u64,
+}
+
+enum Item {
+    Call(Box<PartnerCall>),
+    Update(Box<PartnerUpdate>),
+}
+
+struct Active {
+    item: Item,
+    body: Vec<u8>,
+    timeout_ms: u64,
+    retried: bool,
+    /// Set when the answer was made up by a planted fault.
+    answered: bool,
+}
+
+impl Worker {
+    /// Whether the active item is an update that must not be sent any more.
+    fn is_overtaken(&self) -> bool {
+        matches!(&self.active, Some(Active { item: Item::Update(update), .. }) if update.epoch < self.overtaken)
+    }
+
+    /// When this worker wants to be looked at, on the monotonic clock.
+    pub fn next_timeout(&self) -> Option<u64> {
+        let connecting = self.connecting.as_ref().map(|(_, until_ns)| *until_ns);
+        let open = self.open.as_ref().and_then(|(_, http)| http.next_timeout());
+        connecting.into_iter().chain(open).min()
+    }
+}
+
+impl Simulation {
+    /// A message has come to an HA send executor.
+    pub fn sender_message(&mut self, server: usize, node: NodeId, message: Message) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let (worker, item) = match message {
+            Message::Update(update) => {
+                (usize::from(node.0 - process.topology.sender(0).0), Item::Update(update))
+            }
+            Message::Partner(call) => (process.call_worker(call.private), Item::Call(call)),
+            Message::HaView(view) => {
+                let worker = usize::from(node.0 - process.topology.sender(0).0);
+                if view.updates != UpdateMode::Send {
+                    process.workers[worker].overtaken = view.epoch;
+                }
+                return;
+            }
+            other => panic!("a sender does not take {other:?}"),
+        };
+        process.workers[worker].queue.push_back(item);
+        self.work(server, worker);
+    }
+
+    /// Takes up the next item of an idle worker.
+    fn work(&mut self, server: usize, worker: usize) {
+        loop {
+            let Some(state) = self.worker(server, worker) else { return };
+            if state.active.is_some() {
+                return;
+            }
+            let Some(item) = state.queue.pop_front() else { return };
+            let mut body = Vec::new();
+            let timeout_ms = match &item {
+                Item::Call(call) => {
+                    body.extend_from_slice(&call.body);
+                    call.timeout_ms
+                }
+                Item::Update(update) => {
+                    write_update_request(update.kind, &update.lease, &mut body);
+                    UPDATE_TIMEOUT_MS
+                }
+            };
+            if body.is_empty() {
+                self.close_connection(server, worker);
+                continue;
+            }
+            let active = Active { item, body, timeout_ms, retried: false, answered: false };
+            state.active = Some(active);
+            self.attempt(server, worker);
+        }
+    }
+
+    fn worker(&mut self, server: usize, worker: usize) -> Option<&mut Worker> {
+        self.servers[server].process.as_mut().map(|process| &mut process.workers[worker])
+    }
+
+    /// Sends the active item on the connection there is, or connects.
+    fn attempt(&mut self, server: usize, worker: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let life = self.servers[server].life;
+        let Some(state) = self.worker(server, worker) else { return };
+        if state.is_overtaken() {
+            return self.finish(server, worker, Err("overtaken".to_owned()));
+        }
+        if state.open.as_ref().is_some_and(|(_, http)| http.is_usable(now_ns)) {
+            return self.send_request(server, worker);
+        }
+        self.close_connection(server, worker);
+        let stream = self.streams.open(server, worker, life);
+        let Some(state) = self.worker(server, worker) else { return };
+        let timeout_ms = state.active.as_ref().map_or(0, |active| active.timeout_ms);
+        let within_ms = if timeout_ms == 0 { CONNECT_WITHIN_MS } else { CONNECT_WITHIN_MS.min(timeout_ms) };
+        state.connecting = Some((stream, now_ns + within_ms * NS_PER_MS));
+        self.knock(stream);
+    }
+
+    fn send_request(&mut self, server: usize, worker: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let lies = self.plan.plant == Some(Plant::AckBeforePartner);
+        let Some(state) = self.worker(server, worker) else { return };
+        if state.is_overtaken() {
+            return self.finish(server, worker, Err("overtaken".to_owned()));
+        }
+        let (Some((stream, http)), Some(active)) = (&mut state.open, &mut state.active) else { return };
+        let mut output = Vec::new();
+        http.send(now_ns, &active.body, active.timeout_ms, &mut output);
+        let stream = *stream;
+        let made_up = match &active.item {
+            Item::Update(update) if lies && !active.answered => {
+                active.answered = true;
+                let update = PartnerUpdate {
+                    lease: update.lease.clone(),
+                    outcome: Some(UpdateOutcome::Acked),
+                    ..**update
+                };
+                Some(update)
+            }
+            _ => None,
+        };
+        self.write_stream(stream, Way::ToListener, &output);
+        if let Some(update) = made_up {
+            self.return_update(server, Box::new(update));
+        }
+    }
+
+    /// The listener has accepted.
+    pub fn connected(&mut self, server: usize, worker: usize, stream: StreamId) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(state) = self.worker(server, worker) else { return };
+        if state.connecting.take_if(|(connecting, _)| *connecting == stream).is_none() {
+            return;
+        }
+        let target = Target { host: "partner".to_owned(), auth: None };
+        state.open = Some((stream, ClientConnection::new(now_ns, target)));
+        self.send_request(server, worker);
+    }
+
+    /// Nobody listens there, or nobody answered in time.
+    pub fn refused(&mut self, server: usize, worker: usize, stream: StreamId) {
+        let Some(state) = self.worker(server, worker) else { return };
+        if state.connecting.take_if(|(connecting, _)| *connecting == stream).is_some() {
+            self.streams.remove(stream);
+            self.finish(server, worker, Err("connection refused".to_owned()));
+        }
+    }
+
+    /// Bytes, or the end of the stream, have come from the listener.
+    pub fn worker_input(&mut self, server: usize, worker: usize, stream: StreamId, piece: Piece) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(state) = self.worker(server, worker) else { return };
+        let Some((_, http)) = state.open.as_mut().filter(|(open, _)| *open == stream) else { return };
+        let result = match piece {
+            Piece::Bytes(bytes) => http.handle_bytes(now_ns, &bytes),
+            Piece::End if http.may_retry() => return self.retry(server, worker),
+            Piece::End => {
+                let idle = http.is_usable(now_ns);
+                match http.handle_end() {
+                    Ok(None) if idle => return self.close_connection(server, worker),
+                    Ok(None) => Err(ClientError::Closed),
+                    other => other,
+                }
+            }
+        };
+        self.take_result(server, worker, result);
+    }
+
+    /// The stream was reset.
+    pub fn worker_reset(&mut self, server: usize, worker: usize, stream: StreamId) {
+        self.refused(server, worker, stream);
+        let Some(state) = self.worker(server, worker) else { return };
+        let Some((_, http)) = state.open.as_ref().filter(|(open, _)| *open == stream) else { return };
+        if http.may_retry() {
+            return self.retry(server, worker);
+        }
+        let was_active = state.active.is_some();
+        self.close_connection(server, worker);
+        if was_active {
+            self.finish(server, worker, Err("connection reset".to_owned()));
+        }
+    }
+
+    fn retry(&mut self, server: usize, worker: usize) {
+        self.close_connection(server, worker);
+        let Some(active) = self.worker(server, worker).and_then(|state| state.active.as_mut()) else {
+            return;
+        };
+        if std::mem::replace(&mut active.retried, true) {
+            return self.finish(server, worker, Err(ClientError::Closed.to_string()));
+        }
+        self.attempt(server, worker);
+    }
+
+    fn take_result(&mut self, server: usize, worker: usize, result: Result<Option<Response>, ClientError>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(response)) => {
+                let dead = self
+                    .worker(server, worker)
+                    .is_some_and(|state| state.open.as_ref().is_some_and(|(_, http)| http.is_dead()));
+                if dead {
+                    self.close_connection(server, worker);
+                }
+                self.finish(server, worker, Ok(response.body));
+            }
+            Err(error) => {
+                self.close_connection(server, worker);
+                self.finish(server, worker, Err(error.to_string()));
+            }
+        }
+    }
+
+    /// Looks at the deadlines of a worker.
+    pub fn run_worker_timers(&mut self, server: usize, worker: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(state) = self.worker(server, worker) else { return };
+        if let Some((stream, until_ns)) = state.connecting
+            && until_ns <= now_ns
+        {
+            return self.refused(server, worker, stream);
+        }
+        let Some((_, http)) = &mut state.open else { return };
+        if http.next_timeout().is_none_or(|at_ns| now_ns < at_ns) {
+            return;
+        }
+        let result = http.handle_timeout(now_ns);
+        if let Err(error) = result {
+            self.take_result(server, worker, Err(error));
+        } else {
+            self.close_connection(server, worker);
+        }
+    }
+
+    fn close_connection(&mut self, server: usize, worker: usize) {
+        let Some(state) = self.worker(server, worker) else { return };
+        if let Some((stream, _)) = state.open.take() {
+            self.write_piece(stream, Way::ToListener, Piece::End);
+        }
+    }
+
+    /// The exchange is over, one way or the other.
+    fn finish(&mut self, server: usize, worker: usize, result: Result<Vec<u8>, String>) {
+        let Some(active) = self.worker(server, worker).and_then(|state| state.active.take()) else { return };
+        match active.item {
+            Item::Update(mut update) if !active.answered => {
+                let outcome = result.map_or(UpdateOutcome::Failed, |body| lease_update_outcome(&body));
+                self.tally.count_update(outcome);
+                update.outcome = Some(outcome);
+                self.return_update(server, update);
+            }
+            Item::Update(_) => {}
+            Item::Call(mut call) => {
+                match result {
+                    Ok(body) => call.body = body,
+                    Err(failure) => {
+                        call.body = Vec::new();
+                        call.failure = Some(failure);
+                    }
+                }
+                let Some(process) = &self.servers[server].process else { return };
+                let (from, to) = (process.topology.sender(0), process.topology.control());
+                self.post(server, from, to, Lane::State, Message::Partner(call));
+            }
+        }
+        self.work(server, worker);
+    }
+
+    fn return_update(&mut self, server: usize, update: Box<PartnerUpdate>) {
+        let Some(process) = &self.servers[server].process else { return };
+        let (from, to) = (process.topology.sender(0), process.topology.shard(update.park.shard));
+        self.post(server, from, to, Lane::State, Message::UpdateDone(update));
+    }
+}

@@ -1,0 +1,214 @@
+//! One server: a disk and a clock that outlive its process, and the process while it lives.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use shards::journal::append::{Batch, BatchBuffer};
+use shards::{Actions, Now, Topology};
+use tandem::engine::event::Event;
+use tandem::engine::message::Message;
+use tandem::engine::rules::{self, Rules, Steering};
+use tandem::engine::{Engine, EngineStart};
+use tandem::ha::view::HaView;
+use tandem::ha::{Machine, OwnState, Relationship, Role};
+use tandem::policy::{Host, HostInterface, Snapshot, compile};
+
+use super::control::Control;
+use super::disk::{Disk, Leases};
+use super::listener::Listener;
+use super::plan::Plan;
+use super::sender::Worker;
+use crate::sim::mesh::Mesh;
+
+/// Index of the primary and of the standby.
+pub const PRIMARY: usize = 0;
+pub const STANDBY: usize = 1;
+/// Their addresses on the only link.
+pub const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// The only interface.
+pub const IFINDEX: u32 = 2;
+/// First address of the pool.
+const POOL_FIRST: u8 = 100;
+/// Lifetime of every lease, seconds.
+pub const LIFETIME_S: u32 = 40;
+/// True time at the start of a run, seconds since the epoch.
+const EPOCH_S: i64 = 1_700_000_000;
+/// Executors that send lease updates.
+const SENDERS: u8 = 2;
+
+pub struct Server {
+    pub clock: Clock,
+    pub disk: Disk,
+    /// Rises whenever a process starts or ends: what belongs to an earlier life finds nobody.
+    pub life: u32,
+    /// Without power a host does not even refuse a connection.
+    pub powered: bool,
+    pub process: Option<Process>,
+}
+
+/// A server that runs.
+pub struct Process {
+    pub topology: Topology,
+    pub steering: Steering,
+    pub rules: Arc<Rules>,
+    pub engines: Vec<Engine>,
+    pub actions: Vec<Actions<Message, Event>>,
+    pub mesh: Mesh,
+    pub journals: Vec<Journal>,
+    /// The view each shard has been given so far.
+    pub views: Vec<Arc<HaView>>,
+    pub machine: Machine,
+    /// State of the machine when it was last looked at.
+    pub state: OwnState,
+    pub control: Control,
+    pub listener: Listener,
+    pub workers: Vec<Worker>,
+    /// When the process is woken next, true time.
+    pub wake_ns: Option<u64>,
+}
+
+/// The journal writer of one shard.
+#[derive(Default)]
+pub struct Journal {
+    pub buffer: BatchBuffer,
+    /// The batch in flight, and how long the file was once it was written.
+    pub batch: Option<Batch>,
+    pub written_to: Option<usize>,
+}
+
+impl Journal {
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.buffer.is_idle()
+    }
+}
+
+/// A node's clock: integer nanoseconds, a little fast or slow, and wrong by a fixed distance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    pub drift_ppm: i64,
+    pub skew_ms: i64,
+}
+
+impl Clock {
+    pub fn monotonic_ns(self, true_ns: u64) -> u64 {
+        let scaled = i128::from(true_ns) * i128::from(1_000_000 + self.drift_ppm);
+        (scaled / 1_000_000) as u64
+    }
+
+    pub fn now(self, true_ns: u64) -> Now {
+        let monotonic_ns = self.monotonic_ns(true_ns);
+        let wall_ms = EPOCH_S * 1000 + self.skew_ms + (monotonic_ns / 1_000_000) as i64;
+        Now { monotonic_ns, wall_ms: wall_ms as u64 }
+    }
+
+    /// The first true time at which the clock shows `monotonic_ns`.
+    pub fn true_ns(self, monotonic_ns: u64) -> u64 {
+        let scale = i128::from(1_000_000 + self.drift_ppm);
+        let scaled = i128::from(monotonic_ns) * 1_000_000;
+        ((scaled + scale - 1) / scale) as u64
+    }
+}
+
+impl Server {
+    pub fn new(plan: &Plan, index: usize) -> Self {
+        let clock = Clock { drift_ppm: plan.drift_ppm[index], skew_ms: plan.skew_ms[index] };
+        Self { clock, disk: Disk::default(), life: 0, powered: true, process: None }
+    }
+}
+
+impl Process {
+    pub fn new(plan: &Plan, index: usize, now: Now, leases: &Leases) -> Self {
+        let topology = Topology { shards: plan.shards[index], listeners: 1, senders: SENDERS };
+        let secret = plan.seed ^ index as u64;
+        let steering = Steering::new(secret, topology.shards);
+        let leases: Vec<_> = leases.values().cloned().collect();
+        let rules = Arc::new(Rules::at_start(Arc::new(snapshot(plan, index)), &steering, secret, &leases));
+        let view = Arc::new(HaView { configured: true, ..HaView::default() });
+        let inputs = rules::split(leases, &rules.owners, &steering);
+        let engine = |(shard, leases)| {
+            let columns = shards::journal::Columns::Twelve;
+            let (rules, view) = (Arc::clone(&rules), Arc::clone(&view));
+            Engine::new(now, EngineStart { shard, topology, steering, rules, view, columns, leases })
+        };
+        let engines: Vec<Engine> = (0u8..).zip(inputs).map(engine).collect();
+        let shards = engines.len();
+        let machine = Machine::new(relationship(plan, index), now);
+        // The updates of each sender, then heartbeats, then the private connection.
+        let workers = (0..usize::from(SENDERS) + 2).map(|_| Worker::default()).collect();
+        Self {
+            topology,
+            steering,
+            engines,
+            actions: (0..shards).map(|_| Actions::new(topology.nodes())).collect(),
+            mesh: Mesh::new(topology),
+            journals: (0..shards).map(|_| Journal::default()).collect(),
+            views: vec![view; shards],
+            state: machine.state(),
+            machine,
+            control: Control::default(),
+            listener: Listener::new(rules.clone()),
+            rules,
+            workers,
+            wake_ns: None,
+        }
+    }
+
+    /// Worker that makes calls on the common or on the private connection.
+    pub fn call_worker(&self, private: bool) -> usize {
+        usize::from(self.topology.senders) + usize::from(private)
+    }
+}
+
+/// First and last address of the pool.
+pub fn pool(plan: &Plan) -> (Ipv4Addr, Ipv4Addr) {
+    let address = |last| Ipv4Addr::new(192, 0, 2, last);
+    (address(POOL_FIRST), address(POOL_FIRST + plan.pool - 1))
+}
+
+fn snapshot(plan: &Plan, index: usize) -> Snapshot {
+    let (first, last) = pool(plan);
+    let cache_threshold = f64::from(plan.cache_threshold) / 1000.0;
+    let text = format!(
+        r#"{{ "Dhcp4": {{
+            "interfaces-config": {{ "interfaces": [ "eth0" ] }},
+            "valid-lifetime": {LIFETIME_S}, "cache-threshold": {cache_threshold:.3},
+            "decline-probation-period": 20,
+            "expired-leases-processing": {{
+                "reclaim-timer-wait-time": 2, "hold-reclaimed-time": 30, "flush-reclaimed-timer-wait-time": 5 }},
+            "subnet4": [ {{ "id": 1, "subnet": "192.0.2.0/24", "interface": "eth0",
+                            "pools": [ {{ "pool": "{first} - {last}" }} ] }} ] }} }}"#
+    );
+    let tree = serde_json::from_str(&text).expect("JSON");
+    let document =
+        config::dhcp4_from_json(&tree, "<simulation>").unwrap_or_else(|error| panic!("{error}")).document;
+    let interfaces = [HostInterface {
+        ifindex: IFINDEX,
+        name: "eth0".to_owned(),
+        mac: [2, 0, 0, 0, 0, 1 + index as u8],
+        addresses: vec![ADDRESSES[index]],
+        up: true,
+        loopback: false,
+    }];
+    compile(&document, &Host::new(&interfaces, 1)).unwrap_or_else(|error| panic!("{error}")).snapshot
+}
+
+fn relationship(plan: &Plan, index: usize) -> Relationship {
+    let name = |index: usize| format!("server{}", index + 1);
+    Relationship {
+        this_server_name: name(index),
+        partner_name: name(1 - index),
+        partner_url: format!("http://{}:8000/", ADDRESSES[1 - index]),
+        role: if index == PRIMARY { Role::Primary } else { Role::Standby },
+        send_lease_updates: true,
+        sync_leases: true,
+        sync_timeout_ms: 10_000,
+        // Small, so that a copy takes several pages.
+        sync_page_limit: 3,
+        heartbeat_delay_ms: 1_000,
+        max_response_delay_ms: 3_000,
+        max_ack_delay_ms: 1_000,
+        max_unacked_clients: plan.max_unacked_clients,
+        max_rejected_lease_updates: 10,
+    }
+}

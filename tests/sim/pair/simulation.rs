@@ -1,0 +1,489 @@
+//! Virtual time, the events and their order, the life of a run.
+//!
+//! Everything that happens is an event at a true time in nanoseconds; what happens at one time happens in the order
+//! it was scheduled. All chance comes from one generator, so a seed is a run, and the hash of a run is a number.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt::Write as _;
+use std::net::Ipv4Addr;
+
+use rand_pcg::Pcg32;
+use rand_pcg::rand_core::Rng;
+use shards::Now;
+use tandem::ha::{Event as HaEvent, OwnState};
+use tandem::wire::Query;
+
+use super::plan::{Plan, Plant};
+use super::population::Member;
+use super::server::{PRIMARY, Process, STANDBY, Server};
+use super::stream::{Piece, StreamId, Streams, Way};
+use crate::sim::checks::Checks;
+use crate::sim::tally::{EventHash, Tally};
+
+pub const NS_PER_MS: u64 = 1_000_000;
+pub const NS_PER_S: u64 = 1_000 * NS_PER_MS;
+/// More events than any run needs: one that goes on is a loop.
+const EVENTS_MAX: u64 = 3_000_000;
+/// A connection attempt that finds no host is repeated after this long.
+const KNOCK_AGAIN_NS: u64 = NS_PER_S;
+/// What a cut link holds back is tried again after this long.
+const SEND_AGAIN_NS: u64 = 100 * NS_PER_MS;
+
+#[derive(Debug)]
+pub enum Event {
+    Chance,
+    ClientWake { member: usize },
+    Connected { stream: StreamId },
+    DiskSync { server: usize, life: u32, shard: usize },
+    DiskWrite { server: usize, life: u32, shard: usize },
+    Flow { stream: StreamId, way: Way },
+    Heal,
+    Knock { stream: StreamId },
+    Lane { server: usize, life: u32, lane: usize },
+    Refused { stream: StreamId },
+    Reset { stream: StreamId, way: Way },
+    Start { server: usize },
+    ToClient { bytes: Vec<u8>, ack: Option<usize> },
+    ToServer { server: usize, source: Ipv4Addr, unicast: bool, bytes: Vec<u8> },
+    Wake { server: usize, life: u32 },
+}
+
+struct Scheduled {
+    at_ns: u64,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at_ns, self.number).cmp(&(other.at_ns, other.number))
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Outcome {
+    pub hash: u64,
+    pub tally: Tally,
+    /// The first thing that did not hold.
+    pub violation: Option<String>,
+}
+
+pub struct Simulation {
+    pub plan: Plan,
+    /// True time.
+    pub now_ns: u64,
+    pub servers: [Server; 2],
+    pub streams: Streams,
+    /// Whether the servers can hear each other.
+    pub linked: bool,
+    pub population: Vec<Member>,
+    pub checks: Checks,
+    pub tally: Tally,
+    /// Nothing goes wrong any more.
+    pub calm: bool,
+    /// Clients say nothing any more.
+    pub silent: bool,
+    hash: EventHash,
+    tracing: bool,
+    random: Pcg32,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    scheduled: u64,
+}
+
+impl Simulation {
+    /// Runs a seed to its end; with `tracing` it tells what happens on the standard output.
+    pub fn run(seed: u64, plant: Option<Plant>, tracing: bool) -> Outcome {
+        let plan = Plan::new(seed, plant);
+        let mut simulation = Self {
+            plan,
+            now_ns: NS_PER_S,
+            servers: [Server::new(&plan, PRIMARY), Server::new(&plan, STANDBY)],
+            streams: Streams::default(),
+            linked: true,
+            population: Vec::new(),
+            checks: Checks::new(),
+            tally: Tally::default(),
+            calm: false,
+            silent: false,
+            hash: EventHash::default(),
+            tracing,
+            random: Pcg32::new(seed, 2),
+            queue: BinaryHeap::new(),
+            scheduled: 0,
+        };
+        simulation.trace(|| format!("{plan:?}"));
+        let violation = simulation.live().err();
+        let Self { hash, mut tally, checks, .. } = simulation;
+        tally.excused += checks.excused();
+        Outcome { hash: hash.value(), tally, violation }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        self.schedule(0, Event::Start { server: PRIMARY });
+        let delay_ns = self.draw(3 * NS_PER_S);
+        self.schedule(delay_ns, Event::Start { server: STANDBY });
+        self.populate();
+        self.schedule(5 * NS_PER_S, Event::Chance);
+        self.schedule(self.plan.chaos_ms * NS_PER_MS, Event::Heal);
+        let healed_ns = self.now_ns + self.plan.chaos_ms * NS_PER_MS;
+        self.run_until(healed_ns + 1)?;
+        self.converge()
+    }
+
+    /// Runs everything up to `until_ns`.
+    pub fn run_until(&mut self, until_ns: u64) -> Result<(), String> {
+        while let Some(Reverse(next)) = self.queue.peek() {
+            if next.at_ns > until_ns {
+                break;
+            }
+            let Some(Reverse(Scheduled { at_ns, event, .. })) = self.queue.pop() else { break };
+            self.now_ns = at_ns;
+            self.tally.events += 1;
+            assert!(self.tally.events < EVENTS_MAX, "the world does not come to rest");
+            self.handle(event);
+            self.arm(PRIMARY);
+            self.arm(STANDBY);
+            self.checks.verdict()?;
+        }
+        self.now_ns = self.now_ns.max(until_ns);
+        Ok(())
+    }
+
+    fn handle(&mut self, event: Event) {
+        self.hash.add(&self.now_ns.to_be_bytes());
+        if self.is_stale(&event) {
+            return;
+        }
+        match event {
+            Event::Chance => self.take_chance(),
+            Event::ClientWake { member } => self.client_wakes(member),
+            Event::Connected { stream } => {
+                if let Some((server, worker)) = self.opener(stream) {
+                    self.connected(server, worker, stream);
+                }
+            }
+            Event::DiskSync { server, shard, .. } => self.finish_sync(server, shard),
+            Event::DiskWrite { server, shard, .. } => self.finish_write(server, shard),
+            Event::Flow { stream, way } => self.flow(stream, way),
+            Event::Heal => self.heal(),
+            Event::Knock { stream } => self.knocked(stream),
+            Event::Lane { server, lane, .. } => self.step_lane(server, lane),
+            Event::Refused { stream } => {
+                if let Some((server, worker)) = self.opener(stream) {
+                    self.refused(server, worker, stream);
+                }
+            }
+            Event::Reset { stream, way } => self.reset(stream, way),
+            Event::Start { server } => self.start(server),
+            Event::ToClient { bytes, ack } => self.client_hears(&bytes, ack),
+            Event::ToServer { server, source, unicast, bytes } => {
+                self.record(&[b"query", &[server as u8], &bytes]);
+                self.trace(|| format!("to server{}: {}", server + 1, described(&bytes)));
+                self.receive(server, source, unicast, &bytes);
+            }
+            Event::Wake { server, .. } => self.wake(server),
+        }
+    }
+
+    /// Whether the event belongs to a process that is no more.
+    fn is_stale(&self, event: &Event) -> bool {
+        match event {
+            Event::DiskSync { server, life, .. }
+            | Event::DiskWrite { server, life, .. }
+            | Event::Lane { server, life, .. }
+            | Event::Wake { server, life } => self.servers[*server].life != *life,
+            _ => false,
+        }
+    }
+
+    // ---- processes ------------------------------------------------------------------------------------------
+
+    /// Starts a server that is down: from its lease file, as the real one.
+    fn start(&mut self, server: usize) {
+        if self.servers[server].process.is_some() {
+            return;
+        }
+        let now = self.clock_of(server);
+        let host = &mut self.servers[server];
+        let leases = match host.disk.boot() {
+            Ok((leases, _)) => leases,
+            Err(error) => return self.checks.fail(format!("server{} cannot start: {error}", server + 1)),
+        };
+        self.checks.replayed_is_possible(server, &host.disk, &leases);
+        host.disk.begin(&leases);
+        host.life += 1;
+        host.powered = true;
+        let process = Process::new(&self.plan, server, now, &leases);
+        host.process = Some(process);
+        self.trace(|| format!("server{} starts with {} leases", server + 1, leases.len()));
+        self.check_tables(server);
+        self.feed(server, HaEvent::Start);
+    }
+
+    /// Ends a process without warning; with the power goes what was not synced.
+    pub fn crash(&mut self, server: usize, power: bool) {
+        let (cut, chance) = (self.random_u64(), self.random_u64());
+        let host = &mut self.servers[server];
+        let Some(process) = host.process.take() else { return };
+        self.tally.crashes += 1;
+        let in_flight = process.journals.iter().filter(|journal| journal.written_to.is_none());
+        for batch in in_flight.filter_map(|journal| journal.batch.as_ref()) {
+            if cut % 3 > 0 {
+                host.disk.write_part(&batch.bytes, (cut >> 8) as usize % (batch.bytes.len() + 1));
+            }
+        }
+        if power {
+            let unsynced = host.disk.file.len() - host.disk.synced;
+            host.disk.lose_power(chance as usize % (unsynced + 1), chance >> 32 & 7 == 0);
+        }
+        self.tally.torn += u64::from(host.disk.is_torn());
+        host.life += 1;
+        host.powered = !power;
+        let torn = host.disk.is_torn();
+        let what = if power { "loses power" } else { "is killed" };
+        self.trace(|| format!("server{} {what}, torn: {torn}", server + 1));
+        if !power {
+            for stream in self.streams.ids() {
+                self.schedule(NS_PER_MS, Event::Reset { stream, way: Way::ToListener });
+                self.schedule(NS_PER_MS, Event::Reset { stream, way: Way::ToOpener });
+            }
+        }
+        let down_ns = 200 * NS_PER_MS + self.draw(20 * NS_PER_S);
+        self.schedule(down_ns, Event::Start { server });
+    }
+
+    /// Looks whether the machine is in another state, and whether the pair is whole.
+    pub fn note_state(&mut self, server: usize) {
+        let now_ns = self.now_ns;
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let state = process.machine.state();
+        if std::mem::replace(&mut process.state, state) != state {
+            self.record(&[b"state", &[server as u8], state.name().as_bytes()]);
+            self.tally.syncs += u64::from(state == OwnState::Ready);
+            self.checks.holders.state_changed(now_ns, server, state);
+        }
+        if self.is_whole() {
+            self.checks.holders.reunited(now_ns);
+        }
+    }
+
+    /// Both serve as a pair.
+    pub fn is_whole(&self) -> bool {
+        self.servers.iter().all(|host| {
+            host.process.as_ref().is_some_and(|process| process.machine.state() == OwnState::HotStandby)
+        })
+    }
+
+    /// Sees to it that the process is woken for its next deadline.
+    fn arm(&mut self, server: usize) {
+        let now_ns = self.now_ns;
+        let host = &mut self.servers[server];
+        let Some(process) = host.process.as_mut() else { return };
+        let engines = process.engines.iter().filter_map(shards::Engine::next_timeout);
+        let workers = process.workers.iter().filter_map(super::sender::Worker::next_timeout);
+        let others =
+            [process.machine.next_timeout(), process.control.next_timeout(), process.listener.next_timeout()];
+        let next = engines.chain(workers).chain(others.into_iter().flatten()).min();
+        let Some(at_ns) = next.map(|next| host.clock.true_ns(next).max(now_ns + 1)) else { return };
+        if process.wake_ns.is_none_or(|armed| at_ns < armed) {
+            process.wake_ns = Some(at_ns);
+            let life = host.life;
+            self.schedule(at_ns - now_ns, Event::Wake { server, life });
+        }
+    }
+
+    fn wake(&mut self, server: usize) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        if process.wake_ns.take_if(|at_ns| *at_ns == self.now_ns).is_none() {
+            return;
+        }
+        let workers = process.workers.len();
+        self.run_engine_timers(server);
+        self.run_control_timers(server);
+        self.run_listener_timers(server);
+        for worker in 0..workers {
+            self.run_worker_timers(server, worker);
+        }
+    }
+
+    // ---- streams --------------------------------------------------------------------------------------------
+
+    /// A connection is wanted.
+    pub fn knock(&mut self, stream: StreamId) {
+        let delay_ns = self.latency_ns();
+        self.schedule(delay_ns, Event::Knock { stream });
+    }
+
+    fn knocked(&mut self, stream: StreamId) {
+        let Some((opener, _)) = self.opener(stream) else { return };
+        let now_ns = self.clock_of(1 - opener).monotonic_ns;
+        let host = &mut self.servers[1 - opener];
+        if !self.linked || !host.powered {
+            return self.schedule(KNOCK_AGAIN_NS, Event::Knock { stream });
+        }
+        let delay_ns = 100_000;
+        let Some(process) = host.process.as_mut() else {
+            return self.schedule(delay_ns, Event::Refused { stream });
+        };
+        process.listener.accept(now_ns, stream);
+        let life = host.life;
+        if let Some(stream) = self.streams.get_mut(stream) {
+            stream.listener_life = life;
+        }
+        self.schedule(delay_ns, Event::Connected { stream });
+    }
+
+    /// Server and worker at the opening end, if they are still those that opened it.
+    fn opener(&self, stream: StreamId) -> Option<(usize, usize)> {
+        let stream = self.streams.get(stream)?;
+        (self.servers[stream.opener].life == stream.opener_life).then_some((stream.opener, stream.worker))
+    }
+
+    /// The server at the listening end, if it is still the one that accepted.
+    fn acceptor(&self, stream: StreamId) -> Option<usize> {
+        let stream = self.streams.get(stream)?;
+        let server = 1 - stream.opener;
+        (self.servers[server].life == stream.listener_life).then_some(server)
+    }
+
+    /// Sends bytes in pieces of any size.
+    pub fn write_stream(&mut self, stream: StreamId, way: Way, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let whole = self.chance(700);
+            let len = if whole { rest.len() } else { 1 + self.draw(rest.len() as u64) as usize };
+            let (piece, tail) = rest.split_at(len.min(rest.len()));
+            self.write_piece(stream, way, Piece::Bytes(piece.to_vec()));
+            rest = tail;
+        }
+    }
+
+    pub fn write_piece(&mut self, stream: StreamId, way: Way, piece: Piece) {
+        let arrives_ns = self.now_ns + self.latency_ns();
+        if let Some(at_ns) = self.streams.push(stream, way, piece, arrives_ns) {
+            self.schedule(at_ns - self.now_ns, Event::Flow { stream, way });
+        }
+    }
+
+    fn flow(&mut self, stream: StreamId, way: Way) {
+        if self.streams.get(stream).is_none() {
+            return;
+        }
+        if !self.linked {
+            return self.schedule(SEND_AGAIN_NS, Event::Flow { stream, way });
+        }
+        let Some(piece) = self.streams.pop(stream, way) else { return };
+        if let Piece::Bytes(bytes) = &piece {
+            self.record(&[b"piece", bytes]);
+        }
+        match (way, self.opener(stream), self.acceptor(stream)) {
+            (Way::ToListener, _, Some(server)) => self.listener_input(server, stream, piece),
+            (Way::ToOpener, Some((server, worker)), _) => self.worker_input(server, worker, stream, piece),
+            // The host has come up again and knows nothing of the stream.
+            _ => {
+                let back = if way == Way::ToListener { Way::ToOpener } else { Way::ToListener };
+                let receiver = self.streams.get(stream).map(|open| match way {
+                    Way::ToListener => 1 - open.opener,
+                    Way::ToOpener => open.opener,
+                });
+                if receiver.is_some_and(|server| self.servers[server].powered) {
+                    self.schedule(NS_PER_MS, Event::Reset { stream, way: back });
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self, stream: StreamId, way: Way) {
+        if !self.linked {
+            return self.schedule(SEND_AGAIN_NS, Event::Reset { stream, way });
+        }
+        match way {
+            Way::ToOpener => {
+                let opener = self.opener(stream);
+                self.streams.remove(stream);
+                if let Some((server, worker)) = opener {
+                    self.worker_reset(server, worker, stream);
+                }
+            }
+            Way::ToListener => {
+                if let Some(server) = self.acceptor(stream)
+                    && let Some(process) = self.servers[server].process.as_mut()
+                {
+                    process.listener.forget(stream);
+                }
+            }
+        }
+    }
+
+    fn latency_ns(&mut self) -> u64 {
+        if !self.calm && self.chance(self.plan.stalled_permille) {
+            return 500 * NS_PER_MS + self.draw(6 * NS_PER_S);
+        }
+        50_000 + self.draw(400_000)
+    }
+
+    // ---- time, chance and record ----------------------------------------------------------------------------
+
+    pub fn schedule(&mut self, delay_ns: u64, event: Event) {
+        self.scheduled += 1;
+        let scheduled = Scheduled { at_ns: self.now_ns + delay_ns, number: self.scheduled, event };
+        self.queue.push(Reverse(scheduled));
+    }
+
+    pub fn clock_of(&self, server: usize) -> Now {
+        self.servers[server].clock.now(self.now_ns)
+    }
+
+    pub fn random_u64(&mut self) -> u64 {
+        self.random.next_u64()
+    }
+
+    /// A number below `below`, which is not 0.
+    pub fn draw(&mut self, below: u64) -> u64 {
+        self.random_u64() % below
+    }
+
+    pub fn chance(&mut self, permille: u32) -> bool {
+        self.draw(1000) < u64::from(permille)
+    }
+
+    /// Adds to the hash of the run.
+    pub fn record(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.hash.add(part);
+        }
+    }
+
+    pub fn trace(&self, text: impl FnOnce() -> String) {
+        if self.tracing {
+            let mut line = String::new();
+            // Writing to a string does not fail.
+            let _ = write!(line, "{:>12.6} {}", self.now_ns as f64 / NS_PER_S as f64, text());
+            println!("{line}");
+        }
+    }
+}
+
+/// A query in a few words.
+fn described(bytes: &[u8]) -> String {
+    let Ok(query) = Query::decode(bytes) else { return "what cannot be read".to_owned() };
+    let kind = query.message_type().map_or_else(String::new, |kind| format!("{kind:?}"));
+    let (chaddr, ciaddr, wanted) = (query.chaddr(), query.ciaddr(), query.requested_address());
+    format!("{kind} of {chaddr:02x?}, ciaddr {ciaddr}, wants {wanted:?}, xid {:08x}", query.xid())
+}

@@ -1,0 +1,121 @@
+//! What runs held: counted, summed, printed; and the hash by which two runs are compared.
+
+use std::fmt;
+
+use tandem::engine::message::UpdateOutcome;
+
+/// Counts of one run or of many.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    pub events: u64,
+    /// Replies that gave a lease.
+    pub acks: u64,
+    /// Of them, without the partner.
+    pub acks_alone: u64,
+    pub naks: u64,
+    pub offers: u64,
+    /// Processes that ended without warning.
+    pub crashes: u64,
+    /// Crashes that left a row cut short.
+    pub torn: u64,
+    /// Crashes because the disk was full.
+    pub no_space: u64,
+    /// The standby began to give leases alone.
+    pub take_overs: u64,
+    /// Copies of the partner's leases that were completed.
+    pub syncs: u64,
+    /// Times the link was cut.
+    pub cuts: u64,
+    /// Streams reset.
+    pub resets: u64,
+    /// Lease updates the partner acknowledged, and those that failed.
+    pub updates_acked: u64,
+    pub updates_failed: u64,
+    /// Two holders of one address that the fault model allows.
+    pub excused: u64,
+}
+
+impl Tally {
+    pub fn add(&mut self, other: &Self) {
+        let mine = self.fields_mut();
+        for ((_, sum), (_, value)) in mine.into_iter().zip(other.fields()) {
+            *sum += value;
+        }
+    }
+
+    pub fn count_update(&mut self, outcome: UpdateOutcome) {
+        match outcome {
+            UpdateOutcome::Acked => self.updates_acked += 1,
+            UpdateOutcome::Conflict | UpdateOutcome::Failed => self.updates_failed += 1,
+        }
+    }
+
+    /// Names of what must not be missing from a smoke run and is.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let needed = [
+            ("ACKs", self.acks),
+            ("ACKs alone", self.acks_alone),
+            ("crashes", self.crashes),
+            ("take-overs", self.take_overs),
+            ("torn writes", self.torn),
+            ("disks without space", self.no_space),
+            ("synchronisations", self.syncs),
+            ("cut links", self.cuts),
+            ("reset streams", self.resets),
+        ];
+        needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+
+    fn fields(mut self) -> Vec<(&'static str, u64)> {
+        self.fields_mut().into_iter().map(|(name, value)| (name, *value)).collect()
+    }
+
+    fn fields_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("events", &mut self.events),
+            ("ACKs", &mut self.acks),
+            ("ACKs alone", &mut self.acks_alone),
+            ("NAKs", &mut self.naks),
+            ("OFFERs", &mut self.offers),
+            ("crashes", &mut self.crashes),
+            ("torn writes", &mut self.torn),
+            ("disks without space", &mut self.no_space),
+            ("take-overs", &mut self.take_overs),
+            ("synchronisations", &mut self.syncs),
+            ("cut links", &mut self.cuts),
+            ("reset streams", &mut self.resets),
+            ("updates acknowledged", &mut self.updates_acked),
+            ("updates failed", &mut self.updates_failed),
+            ("excused double holders", &mut self.excused),
+        ]
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list: Vec<String> = self.fields().iter().map(|(name, value)| format!("{value} {name}")).collect();
+        f.write_str(&list.join(", "))
+    }
+}
+
+/// FNV-1a, 64 bits: small, and the same for ever.
+#[derive(Clone, Copy)]
+pub struct EventHash(u64);
+
+impl Default for EventHash {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl EventHash {
+    pub fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
