@@ -315,6 +315,31 @@ impl Shard {
         self.parking.park(parked, bytes)
     }
 
+    /// Sends the ACK in the reply buffer for a lease that is written already, once its row is durable.
+    pub fn transmit_when_written(
+        &mut self,
+        turn: &mut Turn,
+        client: ClientLabel,
+        address: Ipv4Addr,
+        built: Built,
+    ) {
+        let transmit = built.destination.transmit(0..0);
+        if self.journal.durable >= self.journal.batch {
+            return self.transmit(turn, Answer::Ack, transmit, built.len);
+        }
+        let parked = Parked {
+            completion: Completion::Transmit(Answer::Ack, transmit),
+            obligations: Obligations { written: Some(self.journal.batch), ..Obligations::default() },
+            epoch: self.view.epoch,
+            deadline_ns: turn.now.monotonic_ns,
+            address,
+            client,
+            deduplicate: true,
+        };
+        self.statistics.bump_own(OwnCounter::Parked);
+        self.parking.park(parked, self.reply.message(built.len));
+    }
+
     /// Sends one update to the partner, or to the backlog.
     fn replicate(&mut self, turn: &mut Turn, change: &Change, park: ParkId, replication: Replication) {
         let (kind, lease) = match change {

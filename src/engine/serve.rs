@@ -188,7 +188,7 @@ impl Shard {
         if let Some(seconds) = reused {
             self.statistics.change_lease(LeaseCounter::LeaseReuses, subnet.id, None, 1);
             turn.log(asking.label, EventKind::LeaseReuse { address, seconds });
-            return self.transmit(turn, Answer::Ack, built.destination.transmit(0..0), built.len);
+            return self.transmit_when_written(turn, asking.label, address, built);
         }
         let in_force = own.is_some_and(|own| own.state == LeaseState::Default && !own.is_expired(wall_s));
         let seconds = new.valid_lifetime;

@@ -75,9 +75,9 @@ pub(super) struct Shard {
     pub drains: Vec<(NodeId, u64)>,
     /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
     pub unacknowledged: Unacknowledged,
-    /// When this process began, seconds since the epoch: of a lease written before nobody knows any more whether
-    /// the partner took it.
-    pub started_s: u64,
+    /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it. That is when
+    /// this process began, or when it last joined the partner by copying the partner's leases.
+    pub replicated_since_s: u64,
 }
 
 /// What the engine knows of its journal.
@@ -155,7 +155,7 @@ impl Shard {
             credit: vec![0; topology.nodes()],
             drains: Vec::new(),
             unacknowledged: Unacknowledged::default(),
-            started_s: now.wall_s(),
+            replicated_since_s: now.wall_s(),
         };
         for lease in &leases.owned {
             this.partition.upsert(now, lease);
@@ -252,15 +252,20 @@ impl Shard {
     /// Whether a reply may rest on `lease` as it is written, without telling the partner again.
     pub fn is_known_to_partner(&self, lease: &shards::Lease) -> bool {
         let asked = self.view.updates == UpdateMode::Send;
-        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.started_s)
+        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.replicated_since_s)
     }
 
     /// Takes over what the HA machine decided.
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let before = std::mem::replace(&mut self.view, view.clone());
         if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
-            // The partner has just copied everything there is.
-            self.unacknowledged.clear();
+            if before.serves_primary_scope {
+                // Alone until now: the partner has just copied everything there is.
+                self.unacknowledged.clear();
+            } else {
+                // This server has copied; what it wrote before may be nowhere else.
+                self.replicated_since_s = turn.now.wall_s();
+            }
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.

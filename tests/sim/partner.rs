@@ -127,15 +127,50 @@ fn an_ack_that_waits_is_dropped_when_its_client_gives_the_lease_back() {
     }
 }
 
+/// The row came from the partner a moment ago and is on its way to the disk.
+#[test]
+fn the_cache_answers_once_the_row_is_durable() {
+    let keys = r#", "cache-threshold": 0.5"#;
+    let mut world = World::new(2, 4, snapshot(POOL, keys), Vec::new());
+    let address = address_of(&world.join(plain(1)));
+    let lease = world.lease(address).expect("the lease");
+    world.disk_works = false;
+    let owner = world.rules.owners.owner_of(address);
+    let update = ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true };
+    assert!(world.command(owner, update).is_none(), "not durable yet");
+    assert_eq!(world.ask(&Ask::renew(1, address)), None);
+    world.disk_works = true;
+    world.settle();
+    assert_eq!(world.heard(), Some(Heard::Ack(address)));
+}
+
+/// This server has copied the partner's leases; its own may be nowhere else.
+#[test]
+fn a_server_that_joins_by_copying_replicates_before_the_cache_answers() {
+    for (alone, updates) in [(true, 0), (false, 1)] {
+        let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+        world.pass_s(2);
+        let address = address_of(&world.join(plain(1)));
+        world.pass_s(2);
+        let view = world.replicating_view();
+        let before =
+            HaView { updates: UpdateMode::None, serves_primary_scope: alone, ..world.replicating_view() };
+        world.set_view(before);
+        world.set_view(HaView { epoch: view.epoch + 1, ..view });
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), updates, "alone before: {alone}");
+    }
+}
+
 #[test]
 fn a_lease_of_an_earlier_life_is_replicated_before_the_cache_answers_for_it() {
     let keys = r#", "cache-threshold": 0.5"#;
     let mut before = World::new(2, 4, snapshot(POOL, keys), Vec::new());
     let address = address_of(&before.join(plain(1)));
     let mut world = World::new(2, 4, snapshot(POOL, keys), before.leases());
-    world.pass_s(1);
     let view = world.replicating_view();
     world.set_view(view);
+    world.pass_s(1);
     for updates in [1, 1] {
         assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
         assert_eq!(world.updates.len(), updates);
