@@ -1,9 +1,12 @@
 //! Invariant 1: no address is held by two clients, each by its own clock.
 //!
-//! The fault model allows it in one case, which is counted as excused: a server that served alone gave (or renewed)
+//! The fault model allows it in two cases, which are counted as excused. The first: a server that served alone gave (or renewed)
 //! the lease, its partner did not learn of it by a copy or by the pair being whole again, and that partner serves
 //! clients all the same. That takes two failures at once (the server that served alone is gone when its partner
-//! comes back) or a cut link with both servers alive. High availability with two servers cannot do better.
+//! comes back) or a cut or stalled link with both servers alive. High availability with two servers cannot do better.
+//!
+//! The second: a REQUEST of an exchange that its client has given up, delivered late, moves the client to another
+//! address. No server can tell it from a new one.
 //!
 //! Clocks: a server's wall clock is up to 0.3 s wrong, so a lease may end on its partner's clock up to 0.6 s before
 //! it ends for its client, and clocks drift; two holders that overlap for less than [`ALLOWANCE_NS`] are none.
@@ -22,6 +25,8 @@ pub struct Holders {
     acks: Vec<Sent>,
     /// The ACK each client holds its address by.
     current: Vec<Option<usize>>,
+    /// When the last REQUEST of an earlier exchange of each client reached a server.
+    disturbed_ns: Vec<u64>,
     /// When the pair was last whole: each server knew then what the other had given.
     reunited_ns: u64,
     /// When the copy under way began, and up to when each server knows its partner's leases by a copy.
@@ -67,6 +72,14 @@ impl Holders {
         self.reunited_ns = now_ns;
     }
 
+    /// A REQUEST that `member` has given up reaches a server.
+    pub fn disturbed(&mut self, now_ns: u64, member: usize) {
+        if self.disturbed_ns.len() <= member {
+            self.disturbed_ns.resize(member + 1, 0);
+        }
+        self.disturbed_ns[member] = now_ns;
+    }
+
     /// A client has taken the lease of ACK `ack`; `holds` says what each client holds, and until when.
     pub fn granted(&mut self, now_ns: u64, member: usize, ack: usize, holds: &[Option<(Ipv4Addr, u64)>]) {
         self.current.resize(holds.len(), None);
@@ -79,7 +92,8 @@ impl Holders {
                 continue;
             }
             let by = self.current[other].map(|ack| &self.acks[ack]);
-            if by.is_some_and(|sent| sent.exposed) {
+            let disturbed_ns = self.disturbed_ns.get(other).copied().unwrap_or(0);
+            if by.is_some_and(|sent| sent.exposed || sent.at_ns <= disturbed_ns) {
                 self.excused += 1;
                 continue;
             }

@@ -106,17 +106,14 @@ impl Disk {
         replayed(&files).map(|(leases, _)| leases)
     }
 
-    /// What an address may be after a crash: its last durable state or any later one.
-    pub fn possible(&self, address: Ipv4Addr) -> Vec<Option<Lease>> {
-        let Some(versions) = self.versions.get(&address) else { return vec![None] };
-        let durable = versions.iter().rposition(|version| version.end <= self.synced);
-        let later = versions[durable.unwrap_or(0)..].iter().map(|version| version.lease.clone());
-        durable.is_none().then_some(None).into_iter().chain(later).collect()
-    }
-
-    /// Addresses ever written.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        self.versions.keys().copied()
+    /// What each address ever written may be after a crash: its last durable state or any later one.
+    pub fn possible(&self) -> BTreeMap<Ipv4Addr, Vec<Option<Lease>>> {
+        let of = |versions: &[Version]| {
+            let durable = versions.iter().rposition(|version| version.end <= self.synced);
+            let later = versions[durable.unwrap_or(0)..].iter().map(|version| version.lease.clone());
+            durable.is_none().then_some(None).into_iter().chain(later).collect()
+        };
+        self.versions.iter().map(|(address, versions)| (*address, of(versions))).collect()
     }
 
     /// Takes `leases` for what is there, all of it up to here: the server has started with them.

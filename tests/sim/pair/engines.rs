@@ -94,6 +94,7 @@ impl Simulation {
     }
 
     fn append(&mut self, server: usize, shard: usize, rows: &[u8]) {
+        self.trace(|| format!("server{} writes {}", server + 1, String::from_utf8_lossy(rows).trim_end()));
         self.record(&[b"rows", &[server as u8, shard as u8], rows]);
         if let Some(process) = self.servers[server].process.as_mut() {
             process.journals[shard].buffer.append(rows);

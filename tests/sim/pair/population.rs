@@ -191,11 +191,10 @@ impl Simulation {
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        let other_is_alone = self.servers[1 - server]
-            .process
-            .as_ref()
-            .is_some_and(|process| process.machine.state() == OwnState::PartnerDown);
-        Some(self.checks.holders.sent(&ack, other_is_alone))
+        let other = self.servers[1 - server].process.as_ref().map(|process| process.machine.state());
+        let other_serves = other == Some(OwnState::PartnerDown)
+            || (other == Some(OwnState::HotStandby) && server == STANDBY);
+        Some(self.checks.holders.sent(&ack, other_serves))
     }
 
     pub fn member_of(&self, chaddr: &[u8]) -> Option<usize> {
@@ -216,6 +215,16 @@ impl Simulation {
             self.checks.holders.granted(self.now_ns, member, ack, &holds);
         }
         self.speak(member);
+    }
+
+    /// A REQUEST of an exchange its client has given up since may take from it what it holds by now.
+    pub fn note_stale_request(&mut self, bytes: &[u8]) {
+        let Ok(query) = Query::decode(bytes) else { return };
+        let Some(member) = self.member_of(query.chaddr()) else { return };
+        let stale = query.xid() != self.population[member].client.xid();
+        if stale && query.message_type() == Some(MessageType::Request) {
+            self.checks.holders.disturbed(self.now_ns, member);
+        }
     }
 
     /// A client takes something into its head.
