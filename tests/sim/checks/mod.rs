@@ -26,7 +26,7 @@ pub use one_holder::Holders;
 /// All checks of a run, and the first thing that did not hold.
 pub struct Checks {
     pub holders: Holders,
-    requests: Requests,
+    pub requests: Requests,
     lives_of_take_overs: BTreeSet<u32>,
     violation: Option<String>,
 }
@@ -52,11 +52,6 @@ impl Checks {
             self.fail(what);
         }
         self.violation.clone().map_or(Ok(()), Err)
-    }
-
-    /// A query has reached a server whose wall clock shows `wall_s`.
-    pub fn request_seen(&mut self, server: usize, wall_s: u64, bytes: &[u8]) {
-        self.requests.seen(server, wall_s, bytes);
     }
 
     /// Whether this is the first take-over in a life of the standby.

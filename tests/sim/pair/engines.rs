@@ -55,13 +55,14 @@ impl Simulation {
 
     /// The oldest message of a lane arrives.
     pub fn step_lane(&mut self, server: usize, lane: usize) {
+        let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let topology = process.topology;
         let Some((from, to, message)) = process.mesh.pop(lane) else { return };
         if topology.is_shard(to) {
             let shard = usize::from(to.0);
             if let Message::HaView(view) = &message {
-                process.views[shard] = view.clone();
+                process.give_view(shard, view, now);
             }
             self.drive(server, shard, |now, engine, actions| {
                 engine.handle_message(now, from, message, actions);
@@ -89,7 +90,7 @@ impl Simulation {
             source_mac: None,
         };
         let now = self.clock_of(server);
-        self.checks.request_seen(server, now.wall_s(), bytes);
+        self.checks.requests.seen(server, now, bytes);
         self.drive(server, shard, |now, engine, actions| engine.handle_datagram(now, &meta, bytes, actions));
     }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use tandem::client::{Client, ClientConfig, ClientEvent, ClientState, Relay, Route};
-use tandem::ha::{OwnState, UpdateMode};
+use tandem::ha::OwnState;
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -165,12 +165,14 @@ impl Simulation {
         xid: u32,
     ) -> Option<usize> {
         let process = self.servers[server].process.as_ref()?;
-        let updates = process.views[shard].updates;
-        let alone = updates != UpdateMode::Send;
+        let asked_since_ns = process.asked_since_ns[shard];
         let state = process.machine.state();
+        let it = &self.population[member];
+        let first = self.checks.requests.first(server, it.hardware(), xid);
+        let alone =
+            asked_since_ns.is_none_or(|since_ns| first.is_some_and(|first| first.monotonic_ns <= since_ns));
         self.tally.acks += 1;
         self.tally.acks_alone += u64::from(alone);
-        let it = &self.population[member];
         let ack = Ack {
             at_ns: self.now_ns,
             server,

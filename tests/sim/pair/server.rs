@@ -9,7 +9,7 @@ use tandem::engine::event::Event;
 use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
-use tandem::ha::view::HaView;
+use tandem::ha::view::{HaView, UpdateMode};
 use tandem::ha::{Machine, OwnState, Relationship, Role};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
@@ -55,8 +55,9 @@ pub struct Process {
     pub actions: Vec<Actions<Message, Event>>,
     pub mesh: Mesh,
     pub journals: Vec<Journal>,
-    /// The view each shard has been given so far.
+    /// The view each shard has been given so far, and since when, monotonic, it is asked to tell the partner.
     pub views: Vec<Arc<HaView>>,
+    pub asked_since_ns: Vec<Option<u64>>,
     pub machine: Machine,
     /// State of the machine when it was last looked at.
     pub state: OwnState,
@@ -144,6 +145,7 @@ impl Process {
             mesh: Mesh::new(topology),
             journals: (0..shards).map(|_| Journal::default()).collect(),
             views: vec![view; shards],
+            asked_since_ns: vec![None; shards],
             state: machine.state(),
             machine,
             control: Control::default(),
@@ -151,6 +153,16 @@ impl Process {
             rules,
             workers,
             wake_ns: None,
+        }
+    }
+
+    /// A view reaches a shard.
+    pub fn give_view(&mut self, shard: usize, view: &Arc<HaView>, now: Now) {
+        self.views[shard] = Arc::clone(view);
+        let since_ns = &mut self.asked_since_ns[shard];
+        match view.updates {
+            UpdateMode::Send => *since_ns = since_ns.or(Some(now.monotonic_ns)),
+            UpdateMode::None | UpdateMode::Off | UpdateMode::Queue => *since_ns = None,
         }
     }
 

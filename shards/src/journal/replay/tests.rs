@@ -222,6 +222,14 @@ fn any_changes() -> impl Strategy<Value = Vec<Change>> {
     proptest::collection::vec(change, 1..8)
 }
 
+/// The file once the start has put it in order; `compacted` is its compacted form.
+fn as_opened(file: &[u8], recovery: &Recovery, compacted: Vec<u8>) -> Vec<u8> {
+    if recovery.header_missing || recovery.compact {
+        return compacted;
+    }
+    file[..recovery.current_octets as usize].to_vec()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -284,11 +292,7 @@ proptest! {
             // Compaction keeps them; then the server cuts the torn row off and goes on.
             let output = compacted(&current(&file[..len]), columns, Deletions::Drop, 0).unwrap();
             prop_assert_eq!(&replayed(&output.bytes).1, &expected);
-            let mut longer = file[..len].to_vec();
-            longer.truncate(recovery.current_octets as usize);
-            if recovery.header_missing || recovery.compact {
-                longer = output.bytes;
-            }
+            let mut longer = as_opened(&file[..len], &recovery, output.bytes);
             let mut buffer = BatchBuffer::new();
             rows.clear();
             let mut added = changes[0].lease.clone();
