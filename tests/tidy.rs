@@ -4,6 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Widest line of a document, in characters.
+const DOCUMENT_COLUMNS_MAX: usize = 110;
+
 /// Longest file and longest function, in lines.
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -63,6 +66,12 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
             found.push((relative, fs::read_to_string(&path).expect("text")));
         }
     }
+}
+
+/// The documents at the root, with their texts.
+fn documents() -> Vec<(&'static str, String)> {
+    let names = ["ARCHITECTURE.md", "CHANGELOG.md", "PERF.md", "README.md"];
+    names.map(|name| (name, fs::read_to_string(root().join(name)).expect(name))).into()
 }
 
 /// The part of a file that is built outside tests.
@@ -175,4 +184,43 @@ fn nothing_is_left_to_do_and_no_lint_is_silenced() {
         }
     }
     assert_none("left over", findings);
+}
+
+#[test]
+fn documents_have_one_title_and_lines_and_links_that_hold() {
+    let mut findings = Vec::new();
+    for (name, text) in documents() {
+        if text.lines().filter(|line| line.starts_with("# ")).count() != 1 {
+            findings.push(format!("{name} does not have one title"));
+        }
+        for (number, line) in text.lines().enumerate() {
+            let columns = line.chars().count();
+            if columns > DOCUMENT_COLUMNS_MAX {
+                findings.push(format!("{name}:{} has {columns} columns", number + 1));
+            }
+        }
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with('#')) {
+            if !root().join(link).exists() {
+                findings.push(format!("{name} leads to {link}, which is not there"));
+            }
+        }
+    }
+    assert_none("documents", findings);
+}
+
+#[test]
+fn every_folder_of_code_is_on_the_map() {
+    let (_, map) = documents().into_iter().find(|(name, _)| *name == "ARCHITECTURE.md").expect("a map");
+    let mut findings = Vec::new();
+    for parent in ["config/src", "shards/src", "src", "tests"] {
+        for entry in fs::read_dir(root().join(parent)).expect(parent) {
+            let entry = entry.expect("an entry");
+            let folder = format!("{parent}/{}/", entry.file_name().to_string_lossy());
+            if entry.path().is_dir() && !map.contains(&folder) {
+                findings.push(folder);
+            }
+        }
+    }
+    assert_none("folders that ARCHITECTURE.md does not name", findings);
 }
