@@ -2,6 +2,8 @@
 //!
 //! Protocol, policy, high availability and control live here; what one core owns lives in `shards`; Kea's
 //! file format in `config`. Everything outside `runtime` is pure: bytes, events and `now` in, actions out.
+//!
+//! The map of the house, the walk of a packet and the invariants are in `ARCHITECTURE.md`.
 
 pub mod alloc;
 #[cfg(feature = "runtime")]

@@ -52,7 +52,7 @@ pub struct Document {
     pub tree: Arc<Value>,
 }
 
-/// The release whose dialect a file speaks; version-get answers with it (design 15).
+/// The release whose dialect a file speaks; version-get answers with it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
     /// 2.2: `control-socket`.

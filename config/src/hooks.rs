@@ -1,4 +1,4 @@
-//! `hooks-libraries`: names that switch built-in features on (design 15, f.7). Nothing is loaded from disk.
+//! `hooks-libraries`: names that switch built-in features on (f.7). Nothing is loaded from disk.
 
 use crate::document::Hooks;
 use crate::ha::Relationship;

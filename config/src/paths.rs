@@ -1,4 +1,4 @@
-//! Where bare names and relative paths of a file lead (design 15, CFG-60).
+//! Where bare names and relative paths of a file lead (CFG-60).
 //!
 //! The environment is the caller's: it hands in a lookup, so that nothing here depends on the process.
 

@@ -5,7 +5,7 @@ use config::Dialect;
 /// Our own version.
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 
-/// The Kea release whose dialect a configuration speaks (design section 15): tools decide by it whether to talk
+/// The Kea release whose dialect a configuration speaks: tools decide by it whether to talk
 /// to a control agent or to the server itself.
 pub fn release(dialect: Dialect) -> &'static str {
     match dialect {

@@ -15,7 +15,7 @@ pub struct ClientIdentity<'q> {
     pub client_id: Option<&'q [u8]>,
 }
 
-/// What the home shard of a client is found by (design section 7).
+/// What the home shard of a client is found by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum HomeKey<'q> {
     /// A client identifier that is not hardware type and address: hash these octets.

@@ -2,7 +2,7 @@
 //!
 //! A commit is all or nothing: room for everything that follows from it (rows, index entries at other shards,
 //! updates for the partner, the parked reply) is reserved before the first lease is touched, so that a full
-//! lane costs a datagram and never an index entry or a partner's update (design sections 7 and 8).
+//! lane costs a datagram and never an index entry or a partner's update.
 
 use std::net::Ipv4Addr;
 

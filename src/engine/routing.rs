@@ -1,4 +1,4 @@
-//! Where a query is decided: arrival, home, owner (design section 7).
+//! Where a query is decided: arrival, home, owner.
 //!
 //! | Role | Shard | Knows |
 //! |---|---|---|

@@ -27,7 +27,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules at start, by the leases loaded (design section 7); `seed` is the installation's secret.
+    /// The rules at start, by the leases loaded; `seed` is the installation's secret.
     pub fn at_start(snapshot: Arc<Snapshot>, steering: &Steering, seed: u64, leases: &[Lease]) -> Self {
         let spaces = subnet_spaces(&snapshot);
         let homes = leases.iter().map(|lease| (lease.address, steering.home_of_lease(lease)));

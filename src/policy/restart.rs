@@ -1,4 +1,4 @@
-//! Which changes of a configuration a running server cannot take (design section 11).
+//! Which changes of a configuration a running server cannot take.
 //!
 //! The one list of such settings. Everything else is put in force by handing shards a new snapshot.
 

@@ -35,7 +35,7 @@ const LOG_PATIENCE: Duration = Duration::from_millis(500);
 /// The log thread looks for messages at least this often.
 const LOG_WRITES_WITHIN: Duration = Duration::from_millis(100);
 
-/// The release whose tools Tandem answers to, with its own version as build metadata (design section 15).
+/// The release whose tools Tandem answers to, with its own version as build metadata.
 fn version_line() -> String {
     format!("3.0.0+tandem.{}", version::OWN)
 }

@@ -1,4 +1,4 @@
-//! Which executor runs on which CPU (design section 10).
+//! Which executor runs on which CPU.
 //!
 //! Shards take the first CPUs, HA listeners and senders share the next ones, control is not pinned. With fewer CPUs
 //! than shards the shards share them; one warning says so.
