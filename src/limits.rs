@@ -1,5 +1,9 @@
 //! Every limit of the server, with its reason.
 
+/// Executors of one kind: shards, HA listeners, HA senders. A shard is one bit of a word while rules are handed out,
+/// and a node number is an octet.
+pub const EXECUTORS_MAX: u32 = 64;
+
 /// Datagrams that may wait in one datagram lane between two shards; beyond it a forwarded query is dropped
 /// and counted, and the client retransmits.
 pub const DATAGRAM_LANE: usize = 1024;

@@ -37,7 +37,6 @@ fn tree(path: &Path, max_size_octets: u64) -> LoggerTree {
         destination: Destination::File(path.to_str().expect("a UTF-8 path").to_owned()),
         layout: Layout::file_default(),
         rotation: Rotation { max_size_octets, max_versions: 2 },
-        flush: true,
     };
     let severity = Some(Some((Severity::Info, 0)));
     let root = LoggerSettings { name: "kea-dhcp4".into(), severity, outputs: vec![output] };

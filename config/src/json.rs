@@ -327,7 +327,7 @@ impl Parser<'_, '_> {
 
     fn string(&mut self, start: &Position) -> Result<Token, Stop> {
         let Some(length) = string_length(self.rest()) else {
-            return Err(self.invalid_character(start, b'"'));
+            return Err(self.stop(start, "String not closed: its second quote (\") is missing".to_owned()));
         };
         let literal: Vec<u8> = self.rest()[..length].to_vec();
         self.advance();

@@ -133,12 +133,21 @@ impl LogOutput {
         Some(LogOutput {
             position: reader.map.position.clone(),
             destination: Located::written(destination, output.position),
-            flush: reader.bool("flush", true),
+            flush: read_flush(reader),
             maxsize: reader.number("maxsize", 10_240_000),
             maxver,
             pattern: reader.nonempty_text("pattern"),
         })
     }
+}
+
+fn read_flush(reader: &mut Reader<'_, '_>) -> Located<bool> {
+    let flush = reader.bool("flush", true);
+    if !*flush {
+        let message = "\"flush\": false has no effect: lines are written as soon as they come";
+        reader.warn(&flush.position, "flush", message);
+    }
+    flush
 }
 
 fn read_severity(reader: &mut Reader<'_, '_>) -> Option<Located<Severity>> {

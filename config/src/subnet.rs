@@ -245,9 +245,10 @@ fn read_pool(reader: &mut Reader<'_, '_>) -> Option<Pool> {
 /// Reads `first-last` or `prefix/len`, blanks ignored.
 fn parse_range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
     let squeezed: String = text.chars().filter(|character| !character.is_whitespace()).collect();
-    let failed = || format!("Failed to create pool defined by: {}", shorten(text));
+    let failed = |cause: &str| format!("Failed to create pool defined by: {}: {cause}", shorten(text));
+    let misspelt = || failed("expected <min address-max address> or <prefix/len>");
     if squeezed.contains('/') {
-        let prefix = parse_prefix(&squeezed).map_err(|_| failed())?;
+        let prefix = parse_prefix(&squeezed).map_err(|_| misspelt())?;
         return Ok((prefix.network(), prefix.last()));
     }
     let Some((first, last)) = squeezed.split_once('-') else {
@@ -257,10 +258,10 @@ fn parse_range(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), String> {
             shorten(text)
         ));
     };
-    let first: Ipv4Addr = first.parse().map_err(|_| failed())?;
-    let last: Ipv4Addr = last.parse().map_err(|_| failed())?;
+    let first: Ipv4Addr = first.parse().map_err(|_| misspelt())?;
+    let last: Ipv4Addr = last.parse().map_err(|_| misspelt())?;
     if first > last {
-        return Err(format!("{}: the first address is above the last", failed()));
+        return Err(failed("the first address is above the last"));
     }
     Ok((first, last))
 }

@@ -38,6 +38,19 @@ pub enum AgentCommand {
     StatusGet,
 }
 
+impl AgentCommand {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ConfigGet => "config-get",
+            Self::ConfigReload => "config-reload",
+            Self::ConfigTest(_) => "config-test",
+            Self::Shutdown => "shutdown",
+            Self::StatusGet => "status-get",
+        }
+    }
+}
+
 /// The agent's commands, in order.
 const COMMANDS: [&str; 8] = [
     "build-report",

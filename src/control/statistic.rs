@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::engine::counters::{Counter, LeaseCounter, OwnCounter, POOL_COUNTERS, ShardStatistics, capacity};
 use crate::policy::{Snapshot, Subnet};
+use crate::wire::error::WireError;
 
 /// Counters that Kea has since 3.0 only. Exporters complain about names they do not know, so a server that
 /// speaks the older dialect leaves them out.
@@ -69,8 +70,10 @@ fn put_counters(sum: &ShardStatistics, dialect: Dialect, put: &mut impl FnMut(St
             put(counter.name().to_owned(), sum.lease(*counter));
         }
     }
-    for (name, count) in &sum.malformed {
-        put(format!("tandem-malformed-{name}"), *count);
+    for error in WireError::ALL {
+        let name = error.counter_name();
+        let count = sum.malformed.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count);
+        put(name.to_owned(), count);
     }
 }
 

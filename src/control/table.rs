@@ -182,12 +182,15 @@ fn shutdown(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
 }
 
 fn config_test(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
+    if envelope.arguments.is_none() {
+        return Err(Reply::error("Missing mandatory 'arguments' parameter."));
+    }
     let arguments = arguments(envelope)?;
     if !arguments.contains_key("Dhcp4") {
         return Err(Reply::error("Missing mandatory 'Dhcp4' parameter."));
     }
     if let Some(unknown) = arguments.keys().find(|key| *key != "Dhcp4" && *key != "hash") {
-        return Err(Reply::error(format!("unsupported '{unknown}' parameter")));
+        return Err(Reply::error(format!("Unsupported '{unknown}' parameter.")));
     }
     let document = arguments.into_iter().filter(|(key, _)| key == "Dhcp4").collect();
     Ok(Plan::Server(ServerCommand::ConfigTest(Value::Object(document))))
@@ -201,6 +204,9 @@ fn ha_command(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
 }
 
 fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    if envelope.arguments.is_none() {
+        return Err(Reply::error("Parameters missing or are not a map."));
+    }
     let arguments = arguments(envelope)?;
     if arguments.contains_key("ip-address") {
         let text = string(&arguments, "ip-address")?;
@@ -268,6 +274,10 @@ fn identity(text: &str) -> Result<SmallBytes, Reply> {
 fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
     let arguments = arguments(envelope)?;
     let subnets = match arguments.get("subnets") {
+        // No arguments ask for everything; arguments have to say which subnets.
+        None if envelope.arguments.is_some() => {
+            return Err(Reply::error("'subnets' parameter not specified"));
+        }
         None => Vec::new(),
         Some(Value::Array(ids)) => ids
             .iter()
@@ -360,7 +370,15 @@ mod tests {
         (r#"{"command":"config-reload"}"#, "server ConfigReload"),
         (
             r#"{"command":"config-test"}"#,
+            r#"{ "result": 1, "text": "Missing mandatory 'arguments' parameter." }"#,
+        ),
+        (
+            r#"{"command":"config-test","arguments":{}}"#,
             r#"{ "result": 1, "text": "Missing mandatory 'Dhcp4' parameter." }"#,
+        ),
+        (
+            r#"{"command":"config-test","arguments":{"Dhcp4":{},"Logging":{}}}"#,
+            r#"{ "result": 1, "text": "Unsupported 'Logging' parameter." }"#,
         ),
         (
             r#"{"command":"config-test","arguments":{"Dhcp4":{},"hash":"X"}}"#,
@@ -382,9 +400,14 @@ mod tests {
             r#"{"command":"lease4-get","arguments":{"ip-address":"x"}}"#,
             r#"{ "result": 1, "text": "'x' is not an IPv4 address" }"#,
         ),
+        (r#"{"command":"lease4-get"}"#, r#"{ "result": 1, "text": "Parameters missing or are not a map." }"#),
         (
-            r#"{"command":"lease4-get"}"#,
+            r#"{"command":"lease4-get","arguments":{}}"#,
             r#"{ "result": 1, "text": "Mandatory 'subnet-id' parameter missing." }"#,
+        ),
+        (
+            r#"{"command":"lease4-get-all","arguments":{}}"#,
+            r#"{ "result": 1, "text": "'subnets' parameter not specified" }"#,
         ),
         (
             r#"{"command":"lease4-get-by-hw-address","arguments":{"hw-address":"2:0:0A:00:00:01"}}"#,

@@ -1,5 +1,7 @@
 //! The tree of loggers: which messages pass, and to which outputs (CFG-40, CFG-41).
 
+use std::fmt;
+
 use super::{Layout, Rotation, Severity};
 
 /// Largest debug level.
@@ -25,8 +27,6 @@ pub struct OutputSettings {
     pub layout: Layout,
     /// Rotation of a file.
     pub rotation: Rotation,
-    /// Whether to flush after each batch of lines.
-    pub flush: bool,
 }
 
 /// Where lines go.
@@ -53,6 +53,18 @@ impl Destination {
                 Some(facility) => Self::Syslog(Some(facility.to_owned())),
                 None => Self::File(output.to_owned()),
             },
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => out.write_str(path),
+            Self::Stderr => out.write_str("stderr"),
+            Self::Stdout => out.write_str("stdout"),
+            Self::Syslog(None) => out.write_str("syslog"),
+            Self::Syslog(Some(facility)) => write!(out, "syslog:{facility}"),
         }
     }
 }
@@ -99,7 +111,6 @@ impl LoggerTree {
                         destination: Destination::Stdout,
                         layout: Layout::file_default(),
                         rotation: Rotation::default(),
-                        flush: true,
                     });
                 }
             }
@@ -164,7 +175,6 @@ mod tests {
             destination: Destination::parse(file),
             layout: Layout::file_default(),
             rotation: Rotation::default(),
-            flush: true,
         });
         LoggerSettings { name: name.to_owned(), severity, outputs: outputs.collect() }
     }

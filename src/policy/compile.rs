@@ -9,13 +9,14 @@ use std::borrow::Cow;
 use config::diagnostics::Diagnostics;
 use config::document::{Document, SocketType};
 use config::option::OptionData;
-use config::{ConfigError, Diagnostic};
+use config::{ConfigError, Diagnostic, Position};
 
 use super::interfaces::{self, HostInterface};
 use super::option::definitions::{DefinitionText, Definitions};
 use super::option::scope::{OptionText, compile_scope};
 use super::option_set::OptionSet;
 use super::{ExpiredLeases, Snapshot, subnet};
+use crate::limits::EXECUTORS_MAX;
 
 /// What does not stand in the file.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,7 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
     let mut report = Diagnostics::default();
     let selection =
         interfaces::select(&document.interfaces, host.interfaces, host.interfaces_must_exist, &mut report);
+    check_executors(document, &mut report);
     let definitions = definitions(document, &mut report);
     let options = options(&document.options, &definitions, &mut report);
     let mut subnets = Vec::with_capacity(document.subnets.len());
@@ -91,6 +93,25 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
         forced_client_port: host.forced_client_port,
     };
     report.finish().map(|warnings| Compiled { snapshot, warnings })
+}
+
+/// Numbers of executors are bounded; 0 is as many as there are processors, up to the bound.
+fn check_executors(document: &Document, report: &mut Diagnostics) {
+    let mut check = |key: &str, count: u32, position: &Position| {
+        if count > EXECUTORS_MAX {
+            let message = format!(
+                "{key} is {count}: at most {EXECUTORS_MAX} are possible, 0 is one for each processor"
+            );
+            report.error(position, key, message);
+        }
+    };
+    let pool = &document.multi_threading.thread_pool_size;
+    check("thread-pool-size", u32::from(**pool), &pool.position);
+    if let Some(relationship) = &document.hooks.high_availability {
+        let threads = &relationship.multi_threading;
+        check("http-listener-threads", *threads.listener_threads, &threads.listener_threads.position);
+        check("http-client-threads", *threads.client_threads, &threads.client_threads.position);
+    }
 }
 
 /// Standard and custom definitions of the document.

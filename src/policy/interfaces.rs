@@ -51,6 +51,11 @@ pub(super) fn select(
     let raw = *settings.socket_type == SocketType::Raw;
     let mut selection = Selection::default();
     let named = wanted(settings, report);
+    if settings.interfaces.is_empty() {
+        let message =
+            "no interface is listed, so no client is heard: write \"interfaces\": [ \"eth0\" ] or [ \"*\" ]";
+        report.warn(&settings.socket_type.position, "interfaces", message);
+    }
     for entry in &named {
         let position = entry_position(settings, entry.name);
         let Some(facts) = host.iter().find(|facts| facts.name == entry.name) else {
@@ -245,8 +250,9 @@ mod tests {
             assert_eq!(selected.to_vec(), sockets, "{entries:?}");
             assert_eq!(missing.to_vec(), selection.missing, "{entries:?}");
             let warnings = report.finish().expect("nothing here is an error");
-            let served =
-                entries.iter().all(|entry| *entry != "lo" || *socket_type == Udp) && missing.is_empty();
+            let served = !entries.is_empty()
+                && entries.iter().all(|entry| *entry != "lo" || *socket_type == Udp)
+                && missing.is_empty();
             assert_eq!(served, warnings.is_empty(), "{entries:?}: {warnings:?}");
         }
     }

@@ -336,12 +336,32 @@ fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
 
 #[test]
 fn timers_that_can_never_be_sent_are_warned_about_once() {
-    let text = r#"{"Dhcp4": { "valid-lifetime": 100, "renew-timer": 100, "rebind-timer": 200, "subnet4": [
+    let text = r#"{"Dhcp4": { "interfaces-config": { "interfaces": ["*"] },
+        "valid-lifetime": 100, "renew-timer": 100, "rebind-timer": 200, "subnet4": [
         { "id": 1, "subnet": "192.0.2.0/24" }, { "id": 2, "subnet": "198.51.100.0/24" }
     ] } }"#;
     let warnings = compiled(&document(text)).warnings;
     let keys: Vec<(&str, u32)> = warnings.iter().map(|found| (found.key.as_str(), found.repeated)).collect();
     assert_eq!(vec![("renew-timer", 1), ("rebind-timer", 1)], keys);
+}
+
+#[test]
+fn numbers_of_executors_beyond_the_limit_are_errors_at_their_place() {
+    let with = |size: u32| {
+        let text = format!(
+            "{{\"Dhcp4\": {{ \"multi-threading\": {{\n \"enable-multi-threading\": true, \"thread-pool-size\": {size} }} }}}}"
+        );
+        let document = document(&text);
+        let interfaces = host();
+        compile(&document, &Host::new(&interfaces, 1)).map(drop).map_err(|error| error.to_string())
+    };
+    for good in [0, 1, 64] {
+        assert_eq!(Ok(()), with(good), "{good}");
+    }
+    for bad in [65, 65_535] {
+        let said = with(bad).expect_err("beyond the limit");
+        assert!(said.contains(":2.54: thread-pool-size is") && said.contains("at most 64"), "{said}");
+    }
 }
 
 #[test]

@@ -11,11 +11,13 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use config::paths::Folders;
+use config::{ConfigError, Diagnostic};
 use shards::runtime::{Executor, Request, ShardEnd};
 
+use super::boot_pid::PidFile;
 use super::boot_start::{self, Running};
 use super::server::{self, ControlRequest, Notice};
-use super::{boot_loggers, ctrl_agent, ha_setup, log_thread::LogThread};
+use super::{boot_loggers, ctrl_agent, log_thread::LogThread};
 use crate::cli::{self, Call, Program, Run};
 use crate::control::version;
 use crate::fatal::Fatal;
@@ -74,38 +76,46 @@ pub fn control_agent(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
         Call::Check { config, .. } => (config, false, false),
         Call::Run(run) => (run.config, true, run.debug),
     };
-    let prepared = match ctrl_agent::Prepared::load(&file) {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
+    let (prepared, warnings) = match ctrl_agent::Prepared::load(&file) {
+        Ok(loaded) => loaded,
+        Err(ctrl_agent::AgentError::Config(error)) => return print_errors(&error),
+        Err(error) => return refused_agent(&error),
     };
     if !serve {
+        print_warnings(&warnings);
         return ExitCode::SUCCESS;
     }
     let folders = Folders::from_environment(|name| std::env::var_os(name));
+    let pid_file = match PidFile::create(&folders.pid_file(&file, "kea-ctrl-agent"), PidFile::AGENT) {
+        Ok(pid_file) => pid_file,
+        Err(error) => return refused_agent(&error),
+    };
+    if let Err(error) = boot_loggers::check_outputs(&prepared.document().loggers, &folders) {
+        return refused_agent(&error);
+    }
     let loggers = &prepared.document().loggers;
     let tree = boot_loggers::tree_under(boot_loggers::AGENT_ROOT, loggers, &folders, debug);
     let logging = match LogThread::start::<boot_loggers::Logged>(boot_loggers::AGENT_ROOT, tree, 0) {
         Ok((logging, _)) => logging,
-        Err(error) => {
-            eprintln!("tandem-ctrl-agent: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return refused_agent(&error),
     };
+    log::info!(target: "kea-ctrl-agent.dctl", "DCTL_STARTING Control-agent starting, pid: {}, version: {}", std::process::id(), version::OWN);
+    ctrl_agent::say_warnings(&warnings);
     let result = ctrl_agent::run(&file, prepared, folders);
     if let Err(error) = &result {
         log::error!(target: "kea-ctrl-agent.ctrl-agent", "CTRL_AGENT_FAILED application experienced a fatal error: {error}");
     }
     logging.stop(LOG_PATIENCE);
+    drop(pid_file);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("tandem-ctrl-agent: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => refused_agent(&error),
     }
+}
+
+fn refused_agent(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("tandem-ctrl-agent: {error}");
+    ExitCode::FAILURE
 }
 
 fn said(text: String) -> ExitCode {
@@ -119,31 +129,30 @@ fn check(file: &std::path::Path, on_host: bool) -> ExitCode {
     let result = server::read_document(file).and_then(|(document, mut warnings)| {
         let mut prepared = server::compile_for(&run, Arc::new(document), 1, on_host)?;
         warnings.append(&mut prepared.warnings);
-        Ok((prepared.document, warnings))
+        Ok(warnings)
     });
     match result {
-        Ok((document, warnings)) => {
-            for warning in warnings {
-                eprintln!("{warning} (warning)");
-            }
-            let relationship = document.hooks.high_availability.as_ref();
-            let good = relationship.map(|ha| ha_setup::check(ha, *document.tandem.check_partner_name));
-            if let Some(Err(error)) = good {
-                eprintln!("{error}");
-                return ExitCode::FAILURE;
-            }
+        Ok(warnings) => {
+            print_warnings(&warnings);
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            for warning in error.warnings() {
-                eprintln!("{warning} (warning)");
-            }
-            for error in error.errors() {
-                eprintln!("{error}");
-            }
-            ExitCode::FAILURE
-        }
+        Err(error) => print_errors(&error),
     }
+}
+
+fn print_warnings(warnings: &[Diagnostic]) {
+    for warning in warnings {
+        eprintln!("{warning} (warning)");
+    }
+}
+
+/// Everything that is wrong; the exit code.
+fn print_errors(error: &ConfigError) -> ExitCode {
+    print_warnings(error.warnings());
+    for error in error.errors() {
+        eprintln!("{error}");
+    }
+    ExitCode::FAILURE
 }
 
 fn serve(run: Run) -> ExitCode {
@@ -164,7 +173,13 @@ fn report_start(run: &Run, fatal: &Fatal, logging: Option<LogThread>) -> ExitCod
         let tree = boot_loggers::early_tree(destination.as_deref(), run.debug);
         LogThread::start::<boot_loggers::Logged>(boot_loggers::ROOT, tree, 0).ok().map(|(thread, _)| thread)
     });
-    log::error!(target: "kea-dhcp4.dhcp4", "{fatal}");
+    let said = fatal.to_string();
+    // What has no message id of its own is a start that failed.
+    let id = said.split(' ').next().unwrap_or_default();
+    let has_id = id.len() > 4
+        && id.bytes().all(|octet| octet.is_ascii_uppercase() || matches!(octet, b'0'..=b'9' | b'_'));
+    let prefix = if has_id { "" } else { "DHCP4_INIT_FAIL " };
+    log::error!(target: "kea-dhcp4.dhcp4", "{prefix}{said}");
     match logging {
         Some(logging) => logging.stop(LOG_PATIENCE),
         // The server had its log already and is gone; its log thread writes what waits by itself.

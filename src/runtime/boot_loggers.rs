@@ -1,9 +1,11 @@
 //! From `loggers` of the configuration to the logger tree, and from the engine's events to log lines.
 
 use std::fmt;
+use std::fs::OpenOptions;
 
 use config::logger::{LogDestination, LogOutput, Logger, Severity as Configured};
 use config::paths::Folders;
+use config::{ConfigError, Diagnostics};
 
 use super::log_thread::PacketEvent;
 use crate::engine::event::{Event, Severity as Loudness};
@@ -42,11 +44,31 @@ pub fn early_tree(destination: Option<&str>, debug_all: bool) -> LoggerTree {
             destination: Destination::parse(text),
             layout: Layout::file_default(),
             rotation: Rotation::default(),
-            flush: true,
         })
         .into_iter()
         .collect();
     LoggerTree::new(ROOT, vec![LoggerSettings { name: ROOT.to_owned(), severity: None, outputs }], debug_all)
+}
+
+/// Whether the log files can be written: a server that says nothing cannot be run. What is not a regular file (a FIFO)
+/// is not opened, because that could wait.
+///
+/// # Errors
+/// The first that cannot, with its place.
+pub fn check_outputs(loggers: &[Logger], folders: &Folders) -> Result<(), ConfigError> {
+    let mut report = Diagnostics::default();
+    for output in loggers.iter().flat_map(|logger| &logger.outputs) {
+        let LogDestination::File(name) = &output.destination.value else { continue };
+        let path = folders.log_file(name);
+        if std::fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            continue;
+        }
+        if let Err(error) = OpenOptions::new().append(true).create(true).open(&path) {
+            let message = format!("the log file {} cannot be written: {error}", path.display());
+            report.error(&output.destination.position, "output", message);
+        }
+    }
+    report.finish().map(drop)
 }
 
 fn threshold(severity: Configured, debuglevel: u8) -> Option<(Severity, u8)> {
@@ -81,7 +103,6 @@ fn output_settings(output: &LogOutput, folders: &Folders) -> OutputSettings {
             max_size_octets: output.maxsize.value,
             max_versions: output.maxver.value.max(1),
         },
-        flush: output.flush.value,
     }
 }
 
@@ -114,5 +135,32 @@ impl PacketEvent for Logged {
 
     fn logger(&self) -> &'static str {
         self.0.logger()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_file_that_cannot_be_written_is_an_error_at_its_place_and_a_fifo_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        assert!(std::process::Command::new("mkfifo").arg(path("fifo")).status().unwrap().success());
+        let folders = Folders::from_environment(|_| None);
+        let check = |output: &str| {
+            let text = format!(
+                "{{\"Dhcp4\": {{\"loggers\": [ {{\"name\": \"kea-dhcp4\",\n \"output-options\": [ {{ \"output\": \"{output}\" }} ]}} ]}}}}"
+            );
+            let loggers = config::parse_dhcp4(text.as_bytes(), "test.conf").unwrap().document.loggers;
+            check_outputs(&loggers, &folders).map_err(|error| error.to_string())
+        };
+        for good in ["stdout", "syslog", &path("log"), &path("fifo")] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in [path("none/log"), path("")] {
+            let said = check(&bad).unwrap_err();
+            assert!(said.starts_with("test.conf:2.34: the log file ") && said.contains(&bad), "{said}");
+        }
     }
 }

@@ -18,16 +18,45 @@ pub struct PidFile {
     _file: File,
 }
 
+/// What a program is called where it says that it runs already.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// Message id.
+    id: &'static str,
+    /// Id of a start that fails.
+    failed: &'static str,
+    name: &'static str,
+    /// What is in the name of its process.
+    process: &'static str,
+}
+
 impl PidFile {
-    /// Writes the PID file at `path`.
+    /// The control agent.
+    pub const AGENT: Program = Program {
+        id: "DCTL_ALREADY_RUNNING",
+        failed: "DCTL_PID_FILE_ERROR",
+        name: "Control-agent",
+        // The kernel cuts names after 15 octets.
+        process: "ctrl-age",
+    };
+    /// The server.
+    pub const SERVER: Program = Program {
+        id: "DHCP4_ALREADY_RUNNING",
+        failed: "DHCP4_INIT_FAIL",
+        name: "kea-dhcp4",
+        process: "dhcp4",
+    };
+
+    /// Writes the PID file of `program` at `path`.
     ///
     /// # Errors
     /// [`Fatal::AlreadyRunning`] when another process holds it (its number is in the text), [`Fatal::Start`] when it
     /// cannot be written.
-    pub fn create(path: &Path) -> Result<Self, Fatal> {
+    pub fn create(path: &Path, program: Program) -> Result<Self, Fatal> {
         let failed = |error: io::Error| {
             Fatal::Start(format!(
-                "DHCP4_INIT_FAIL cannot write the PID file {}: {error}; set KEA_PIDFILE_DIR to a folder this user can write",
+                "{} cannot write the PID file {}: {error}; set KEA_PIDFILE_DIR to a folder this user can write",
+                program.failed,
                 path.display()
             ))
         };
@@ -42,9 +71,11 @@ impl PidFile {
         let old: i32 = old.trim().parse().unwrap_or(0);
         // A Kea takes no lock: a live process that wrote its number there runs, unless the number is ours again.
         let other_alive = lock::process_exists(old) && u32::try_from(old) != Ok(std::process::id());
-        if !lock::try_lock(&file).map_err(failed)? || (other_alive && is_dhcp_server(old)) {
+        if !lock::try_lock(&file).map_err(failed)? || (other_alive && is_called(old, program.process)) {
             return Err(Fatal::AlreadyRunning(format!(
-                "DHCP4_ALREADY_RUNNING kea-dhcp4 already running? PID {old} (PID file {})",
+                "{} {} already running? PID {old} (PID file {})",
+                program.id,
+                program.name,
                 path.display()
             )));
         }
@@ -62,9 +93,9 @@ impl Drop for PidFile {
     }
 }
 
-/// Whether a process is a DHCP server by its name: numbers are used again after a crash.
-fn is_dhcp_server(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.contains("dhcp4"))
+/// Whether a process has `part` in its name: numbers are used again after a crash.
+fn is_called(pid: i32, part: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.contains(part))
 }
 
 #[cfg(test)]
@@ -77,9 +108,9 @@ mod tests {
         let path = folder.path().join("sub/kea-dhcp4.kea-dhcp4.pid");
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "1\n").unwrap();
-        let first = PidFile::create(&path).expect("process 1 is no DHCP server");
+        let first = PidFile::create(&path, PidFile::SERVER).expect("process 1 is no DHCP server");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
-        let refused = PidFile::create(&path).unwrap_err();
+        let refused = PidFile::create(&path, PidFile::SERVER).unwrap_err();
         assert!(
             matches!(&refused, Fatal::AlreadyRunning(text) if text.contains(&std::process::id().to_string()))
         );

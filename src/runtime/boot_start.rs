@@ -34,9 +34,6 @@ use crate::fatal::Fatal;
 use crate::ha::view::HaView;
 use crate::limits;
 
-/// Most executors of one kind: a node number is an octet.
-const EXECUTORS_MAX: u32 = 64;
-
 /// A server that serves.
 pub struct Running {
     /// What its threads share.
@@ -77,7 +74,9 @@ impl From<Fatal> for StartFailure {
 /// [`StartFailure`]; what had started has ended then.
 pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, StartFailure> {
     let (prepared, warnings) = read(&run)?;
-    let topology = topology(&prepared.document)?;
+    boot_loggers::check_outputs(&prepared.document.loggers, &folders)
+        .map_err(|error| Fatal::Refused(format!("DHCP4_INIT_FAIL {error}")))?;
+    let topology = topology(&prepared.document);
     let tree = boot_loggers::tree(&prepared.document.loggers, &folders, run.debug);
     let (logging, sinks) = LogThread::start::<Logged>(boot_loggers::ROOT, tree, usize::from(topology.shards))
         .map_err(|error| Fatal::Start(error.to_string()))?;
@@ -122,7 +121,7 @@ fn start_logged(
     sinks: Vec<EventSink<Logged>>,
     logging: &mut Option<LogThread>,
 ) -> Result<Running, Fatal> {
-    let pid_file = PidFile::create(&folders.pid_file(&run.config, "kea-dhcp4"))?;
+    let pid_file = PidFile::create(&folders.pid_file(&run.config, "kea-dhcp4"), PidFile::SERVER)?;
     let (lease_file, leases) = open_leases(&prepared.document, &folders)?;
     let seed = lease_file.as_ref().map_or_else(fresh_seed, |file| file.seed());
     let steering = Steering::new(seed, topology.shards);
@@ -234,25 +233,19 @@ fn places(document: &Document, topology: Topology) -> Places {
     places
 }
 
-/// Shards, listeners and senders the document asks for.
-fn topology(document: &Document) -> Result<Topology, Fatal> {
+/// Shards, listeners and senders the document asks for; it has been compiled, so a number in it is within the limit.
+fn topology(document: &Document) -> Topology {
     let shards = match document.multi_threading.shards() {
         Some(shards) => u32::from(shards),
-        None => u32::try_from(boot_places::allowed(&document.tandem.cores).len().max(1)).unwrap_or(1),
+        None => u32::try_from(boot_places::allowed(&document.tandem.cores).len()).unwrap_or(u32::MAX),
     };
+    let shards = shards.clamp(1, limits::EXECUTORS_MAX);
     let (listeners, senders) = match &document.hooks.high_availability {
         Some(ha) => (ha.multi_threading.listeners(shards), ha.multi_threading.senders(shards)),
         None => (0, 0),
     };
-    let octet = |what: &str, count: u32| match u8::try_from(count) {
-        Ok(octet) if count <= EXECUTORS_MAX => Ok(octet),
-        _ => Err(Fatal::Refused(format!("{what} is {count}; at most {EXECUTORS_MAX} are possible"))),
-    };
-    Ok(Topology {
-        shards: octet("thread-pool-size", shards)?,
-        listeners: octet("http-listener-threads", listeners)?,
-        senders: octet("http-client-threads", senders)?,
-    })
+    let octet = |count: u32| count.min(limits::EXECUTORS_MAX) as u8;
+    Topology { shards: octet(shards), listeners: octet(listeners), senders: octet(senders) }
 }
 
 fn open_leases(
@@ -267,8 +260,14 @@ fn open_leases(
     let path = folders.lease_file(database.name.as_ref().map(|name| name.value.as_str()));
     log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LEASE_FILE_LOAD loading leases from file {}", path.display());
     let started = Instant::now();
+    let place = database.name.as_ref().map_or(&database.persist.position, |name| &name.position);
+    let refused = |cause: String| Fatal::Start(format!("DHCP4_INIT_FAIL {place}: {cause}"));
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        let (file, folder) = (path.display(), folder.display());
+        return Err(refused(format!("lease file {file}: there is no folder {folder}")));
+    }
     let loaded = LeaseFile::open(&path, *database.max_row_errors, fresh_seed())
-        .map_err(|error| Fatal::Start(format!("DHCP4_INIT_FAIL {error}")))?;
+        .map_err(|error| refused(error.to_string()))?;
     report_recovery(&path, &loaded.recovery);
     log::info!(
         target: "kea-dhcp4.dhcpsrv",

@@ -14,12 +14,12 @@ use glommio::task::JoinHandle;
 use serde_json::Value;
 use shards::{Lane, NodeId};
 
+use super::certificates::tls_files;
 use super::clock;
 use super::control_http::{HttpControlSocket, ServerCommands};
 use super::control_node::ControlNode;
 use super::control_socket::{CommandHandler, ControlSocket};
 use super::ha_driver::HaDriver;
-use super::ha_setup::{tls_files, warn_of_certificates};
 use super::tls;
 use crate::control::gather::GATHER_MS;
 use crate::control::json::without_comments;
@@ -69,7 +69,8 @@ impl ControlPlane {
         match socket {
             SocketDocument::Unix(unix) => {
                 let path = self.control.server().folders.socket(&unix.name);
-                let bound = ControlSocket::bind(&path).map_err(|error| format!("control socket {error}"))?;
+                let bound = ControlSocket::bind(&path)
+                    .map_err(|error| format!("{}: control socket {error}", unix.name.position))?;
                 log::info!(
                     target: "kea-dhcp4.commands",
                     "COMMAND_ACCEPTOR_START Starting to accept connections via unix domain socket bound to {}",
@@ -79,13 +80,11 @@ impl ControlPlane {
             }
             SocketDocument::Http(http) => {
                 let address = SocketAddr::new(*http.address, *http.port);
-                let named = |error: String| format!("control socket {address}: {error}");
+                let named = |error: String| format!("{}: control socket {address}: {error}", http.position);
                 let tls = match &http.tls {
                     None => None,
                     Some(files) => {
-                        let files = tls_files(files);
-                        warn_of_certificates(&files).map_err(|error| named(error.to_string()))?;
-                        let config = tls::server_config(&files, *http.cert_required);
+                        let config = tls::server_config(&tls_files(files), *http.cert_required);
                         Some(config.map_err(|error| named(error.to_string()))?)
                     }
                 };
@@ -216,10 +215,7 @@ impl ControlPlane {
         let server = self.control.server().clone();
         let check = move || -> Result<(), String> {
             let loaded = config::dhcp4_from_json(&document, "<wire>").map_err(|error| error.to_string())?;
-            if let Some(relationship) = &loaded.document.hooks.high_availability {
-                super::ha_setup::check(relationship, *loaded.document.tandem.check_partner_name)
-                    .map_err(|error| error.to_string())?;
-            }
+            super::server::check_files(&loaded.document).map_err(|error| error.to_string())?;
             server.prepare(Arc::new(loaded.document)).map(drop).map_err(|error| error.to_string())
         };
         match glommio::executor().spawn_blocking(check).await {

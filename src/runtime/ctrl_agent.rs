@@ -12,8 +12,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use config::ControlAgent;
 use config::paths::Folders;
+use config::{ControlAgent, Diagnostic, Diagnostics};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::LocalExecutorBuilder;
 use glommio::net::UnixStream;
@@ -22,8 +22,8 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::certificates::{self, tls_files};
 use super::control_http::{HttpCommands, HttpControlSocket, SharedTls};
-use super::ha_setup::{tls_files, warn_of_certificates};
 use super::http_serve::Response;
 use super::local::Inbox;
 use super::tls::{self, TlsError};
@@ -70,32 +70,29 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Reads the files `document` names.
+    /// Reads the files `document` names; what is about to be wrong with them is added to `warnings`.
     ///
     /// # Errors
-    /// [`AgentError::Tls`].
-    pub fn new(document: ControlAgent) -> Result<Self, AgentError> {
+    /// [`AgentError::Config`] with the place of what is wrong.
+    pub fn new(document: ControlAgent, warnings: &mut Vec<Diagnostic>) -> Result<Self, AgentError> {
+        let mut report = Diagnostics::default();
+        certificates::check_agent(&document, &mut report);
+        warnings.append(&mut report.finish()?);
         let tls = match &document.tls {
             None => None,
-            Some(files) => {
-                let files = tls_files(files);
-                warn_of_certificates(&files)?;
-                Some(tls::server_config(&files, *document.cert_required)?)
-            }
+            Some(files) => Some(tls::server_config(&tls_files(files), *document.cert_required)?),
         };
         Ok(Self { document, tls })
     }
 
-    /// Loads `file` and what it names; warnings are logged.
+    /// Loads `file` and what it names, with the warnings about them.
     ///
     /// # Errors
-    /// [`AgentError::Config`] and [`AgentError::Tls`].
-    pub fn load(file: &Path) -> Result<Self, AgentError> {
-        let loaded = config::load_control_agent(&file.to_string_lossy())?;
-        for warning in &loaded.warnings {
-            log::warn!(target: TARGET, "TANDEM_CONFIG_WARNING {warning}");
-        }
-        Self::new(loaded.document)
+    /// [`AgentError::Config`].
+    pub fn load(file: &Path) -> Result<(Self, Vec<Diagnostic>), AgentError> {
+        let config::Loaded { document, mut warnings } = config::load_control_agent(&file.to_string_lossy())?;
+        let prepared = Self::new(document, &mut warnings)?;
+        Ok((prepared, warnings))
     }
 
     /// The configuration.
@@ -220,7 +217,8 @@ impl Agent {
 
     /// Takes the file again; what is wrong with it leaves everything as it was.
     fn reload(&self) -> Result<(), String> {
-        let prepared = Prepared::load(&self.file).map_err(|error| error.to_string())?;
+        let (prepared, warnings) = Prepared::load(&self.file).map_err(|error| error.to_string())?;
+        say_warnings(&warnings);
         let old = self.active.borrow().clone();
         let same_place = prepared.address() == old.address();
         if same_place && prepared.tls.is_some() != old.tls.is_some() {
@@ -255,7 +253,7 @@ impl Agent {
                 let value = config::Value::from_json(&document, "<wire>");
                 let tested = config::control_agent_from_value(&value)
                     .map_err(AgentError::from)
-                    .and_then(|loaded| Prepared::new(loaded.document));
+                    .and_then(|mut loaded| Prepared::new(loaded.document, &mut loaded.warnings));
                 match tested {
                     Ok(_) => Reply::success("Configuration check successful").into(),
                     Err(error) => Reply::error(error.to_string()).into(),
@@ -315,11 +313,21 @@ impl HttpCommands for Agent {
                 AgentPlan::Forward(services) => Response::Json(self.forward(&services, &body).await),
                 AgentPlan::Malformed => Response::Error(400),
                 AgentPlan::Own(command) => {
-                    log::info!(target: TARGET, "COMMAND_RECEIVED Received command {command:?}");
+                    log::info!(
+                        target: "kea-ctrl-agent.commands",
+                        "COMMAND_RECEIVED Received command '{}'", command.name()
+                    );
                     Response::Json(self.own(command).render_list())
                 }
             }
         })
+    }
+}
+
+/// Logs what was accepted and does less than it seems to.
+pub fn say_warnings(warnings: &[Diagnostic]) {
+    for warning in warnings {
+        log::warn!(target: TARGET, "TANDEM_CONFIG_WARNING {warning}");
     }
 }
 

@@ -1,21 +1,18 @@
 //! Makes what the HA executors start with from the configuration: certificates read, listener bound.
-//!
-//! Whose identity is whose (ha-protocol 1.6): the own peer entry describes the own listener; the partner's entry
-//! describes the certificate shown to the partner.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use shards::Topology;
 use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
+use super::certificates;
 use super::ha_listen::ListenContext;
 use super::ha_send::SendContext;
 use super::refusals::Refusals;
-use super::tls::{self, TlsError, TlsFiles};
+use super::tls::TlsError;
 use crate::engine::rules::Rules;
 use crate::http::client::Target;
 
@@ -23,21 +20,18 @@ use crate::http::client::Target;
 #[derive(Debug, thiserror::Error)]
 pub enum HaSetupError {
     /// The own URL cannot be listened on.
-    #[error("the HA listener cannot be opened on {address}: {source}")]
+    #[error("{position}: the HA listener cannot be opened on {address}: {source}")]
     Listen {
+        /// Where the URL is.
+        position: config::Position,
         /// The address.
         address: SocketAddr,
         /// What the system says.
         source: io::Error,
     },
     /// A certificate, key or trust anchor is wrong.
-    #[error("HA peer '{peer}': {source}")]
-    Tls {
-        /// Whose entry.
-        peer: String,
-        /// What is wrong.
-        source: TlsError,
-    },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Contexts of all HA executors, and the listener that will feed them.
@@ -50,7 +44,7 @@ pub struct HaSetup {
     producers: Vec<rtrb::Producer<Accepted>>,
 }
 
-/// Reads the files of `relationship` and binds its listener. Certificates that a partner will refuse are warned of.
+/// Reads the files of `relationship` and binds its listener.
 ///
 /// # Errors
 /// [`HaSetupError`].
@@ -60,16 +54,19 @@ pub fn prepare(
     topology: Topology,
     rules: &Arc<Rules>,
 ) -> Result<HaSetup, HaSetupError> {
-    let (server_tls, client_tls) = configurations(relationship, check_partner_name)?;
+    let tls = certificates::load_ha(relationship, check_partner_name)?;
     let address = relationship.own.url.address;
-    let listener = acceptor::bind(address).map_err(|source| HaSetupError::Listen { address, source })?;
+    let listener = acceptor::bind(address).map_err(|source| {
+        let position = relationship.own.url.position.clone();
+        HaSetupError::Listen { position, address, source }
+    })?;
     let (producers, consumers) = acceptor::queues(usize::from(topology.listeners));
     let refusals = Refusals::default();
     let listen = consumers
         .into_iter()
         .map(|accepted| ListenContext {
             accepted,
-            tls: server_tls.clone(),
+            tls: tls.listen.clone(),
             auth: None,
             restrict_commands: *relationship.restrict_commands,
             rules: rules.clone(),
@@ -78,65 +75,7 @@ pub fn prepare(
         .collect();
     let partner = relationship.partner.url.address;
     let target = Target { host: partner.ip().to_string(), auth: None };
-    Ok(HaSetup { listen, send: SendContext { partner, tls: client_tls, target }, listener, producers })
-}
-
-/// Whether the files of `relationship` are good, for `-t`: nothing is bound.
-///
-/// # Errors
-/// [`HaSetupError::Tls`].
-pub fn check(relationship: &config::ha::Relationship, check_partner_name: bool) -> Result<(), HaSetupError> {
-    configurations(relationship, check_partner_name).map(drop)
-}
-
-/// The files of a TLS end as paths.
-pub fn tls_files(files: &config::socket::TlsFiles) -> TlsFiles {
-    TlsFiles {
-        trust_anchor: PathBuf::from(files.trust_anchor.as_str()),
-        cert_file: PathBuf::from(files.cert_file.as_str()),
-        key_file: PathBuf::from(files.key_file.as_str()),
-    }
-}
-
-/// Logs what is about to be wrong with certificates that can be loaded.
-///
-/// # Errors
-/// A file cannot be read.
-pub fn warn_of_certificates(files: &TlsFiles) -> Result<(), TlsError> {
-    for warning in tls::warnings(files)? {
-        log::warn!(target: "kea-dhcp4.http", "TANDEM_CERTIFICATE_WARNING {warning}");
-    }
-    Ok(())
-}
-
-type Configurations = (Option<Arc<rustls::ServerConfig>>, Option<Arc<rustls::ClientConfig>>);
-
-fn configurations(
-    relationship: &config::ha::Relationship,
-    check_partner_name: bool,
-) -> Result<Configurations, HaSetupError> {
-    let of = |peer: &config::ha::Peer| {
-        let peer = peer.name.to_string();
-        move |source| HaSetupError::Tls { peer, source }
-    };
-    let server = match &relationship.own.tls {
-        None => None,
-        Some(files) => {
-            let files = tls_files(files);
-            warn_of_certificates(&files).map_err(of(&relationship.own))?;
-            let required = *relationship.require_client_certs;
-            Some(tls::server_config(&files, required).map_err(of(&relationship.own))?)
-        }
-    };
-    let client = match &relationship.partner.tls {
-        None => None,
-        Some(files) => {
-            let files = tls_files(files);
-            warn_of_certificates(&files).map_err(of(&relationship.partner))?;
-            Some(tls::client_config(&files, check_partner_name).map_err(of(&relationship.partner))?)
-        }
-    };
-    Ok((server, client))
+    Ok(HaSetup { listen, send: SendContext { partner, tls: tls.send, target }, listener, producers })
 }
 
 impl HaSetup {

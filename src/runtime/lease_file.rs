@@ -69,7 +69,7 @@ pub enum LeaseFileError {
         cause: ReplayError,
     },
     /// The system refused something.
-    #[error("{step} {path}: {source}")]
+    #[error("lease file: {step} {path}: {source}")]
     Io {
         /// What was tried.
         step: &'static str,

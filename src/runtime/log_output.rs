@@ -16,6 +16,8 @@ const SYSLOG_FACILITY_DEFAULT: u8 = 16;
 
 /// An output and what waits for it.
 pub(super) struct Output {
+    /// What the system log calls this program: the root logger, as in Kea.
+    identity: String,
     settings: OutputSettings,
     sink: Option<Sink>,
     buffer: Vec<u8>,
@@ -30,9 +32,9 @@ enum Sink {
 }
 
 impl Output {
-    /// The output of `settings`; it is opened with the first line.
-    pub(super) fn new(settings: OutputSettings) -> Self {
-        Self { settings, sink: None, buffer: Vec::new(), complained: false }
+    /// The output of `settings` of the program `identity`; it is opened with the first line.
+    pub(super) fn new(identity: &str, settings: OutputSettings) -> Self {
+        Self { identity: identity.to_owned(), settings, sink: None, buffer: Vec::new(), complained: false }
     }
 
     /// How its lines look.
@@ -123,7 +125,7 @@ impl Output {
         let outcome = self.open().and_then(|()| match &self.sink {
             Some(Sink::Syslog { socket, facility }) => {
                 let priority = u16::from(*facility) * 8 + syslog_severity(severity);
-                let text = format!("<{priority}>kea-dhcp4: {}", line.trim_end());
+                let text = format!("<{priority}>{}: {}", self.identity, line.trim_end());
                 socket.send(text.as_bytes()).map(|_| ())
             }
             _ => Ok(()),
@@ -139,7 +141,7 @@ impl Output {
                 self.sink = None;
                 if !std::mem::replace(&mut self.complained, true) {
                     // Standard error is the last resort: where it fails too there is nobody left to tell.
-                    let _ = writeln!(io::stderr(), "log output {:?}: {error}", self.settings.destination);
+                    let _ = writeln!(io::stderr(), "log output {}: {error}", self.settings.destination);
                 }
             }
         }

@@ -219,7 +219,7 @@ struct Writer {
 
 impl Writer {
     fn new(root: String, tree: LoggerTree, shared: Arc<Shared>) -> Self {
-        let outputs = tree.outputs().iter().cloned().map(Output::new).collect();
+        let outputs = open_outputs(&root, &tree);
         let (process, line) = (std::process::id(), String::new());
         Self { root, process, shared, tree, outputs, routes: HashMap::new(), reported: 0, line }
     }
@@ -282,7 +282,7 @@ impl Writer {
         for output in &mut self.outputs {
             output.flush();
         }
-        self.outputs = tree.outputs().iter().cloned().map(Output::new).collect();
+        self.outputs = open_outputs(&self.root, &tree);
         self.routes.clear();
         self.tree = tree;
     }
@@ -330,6 +330,10 @@ impl Writer {
             output.push(severity, &self.line);
         }
     }
+}
+
+fn open_outputs(root: &str, tree: &LoggerTree) -> Vec<Output> {
+    tree.outputs().iter().cloned().map(|settings| Output::new(root, settings)).collect()
 }
 
 /// Renders a strftime format with Kea's `%q` (milliseconds) and `%Q` (with microseconds as `.fff`).

@@ -7,6 +7,7 @@ mod boot_pid;
 mod boot_places;
 mod boot_sockets;
 mod boot_start;
+mod certificates;
 pub mod clock;
 pub mod control_client;
 pub mod control_http;

@@ -261,7 +261,7 @@ mod tests {
                 "{client} to {server} at {address}"
             );
         }
-        assert_eq!(warnings(&files("server1")).unwrap(), Vec::<String>::new());
+        assert_eq!(warnings(&files("server1")).unwrap(), Vec::new());
     }
 
     #[test]

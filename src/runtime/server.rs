@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use config::paths::Folders;
-use config::{ConfigError, Diagnostic, Document};
+use config::{ConfigError, Diagnostic, Diagnostics, Document};
 use shards::Topology;
 use shards::runtime::{DriverCounters, JournalWriter, NodeWaker, ShardPort};
 use shards::sys::interface;
 
 use super::boot_sockets::SocketKeeper;
+use super::certificates;
 use super::log_thread::LogThread;
 use crate::cli::Run;
 use crate::engine::rules::{Rules, Steering};
@@ -152,6 +153,7 @@ impl Server {
     /// What is wrong with it, with places.
     pub fn prepare_file(&self) -> Result<Prepared, ConfigError> {
         let (document, mut warnings) = read_document(&self.call.config)?;
+        super::boot_loggers::check_outputs(&document.loggers, &self.folders)?;
         let mut prepared = self.prepare(Arc::new(document))?;
         warnings.append(&mut prepared.warnings);
         Ok(Prepared { warnings, ..prepared })
@@ -266,13 +268,25 @@ impl Server {
     }
 }
 
-/// Reads a `Dhcp4` file.
+/// Reads a `Dhcp4` file, and the files of certificates and keys that it names.
 ///
 /// # Errors
-/// What is wrong with it, with places.
+/// What is wrong with them, with places.
 pub fn read_document(file: &std::path::Path) -> Result<(Document, Vec<Diagnostic>), ConfigError> {
     let loaded = config::load_dhcp4(&file.to_string_lossy())?;
-    Ok((loaded.document, loaded.warnings))
+    let mut warnings = loaded.warnings;
+    warnings.append(&mut check_files(&loaded.document)?);
+    Ok((loaded.document, warnings))
+}
+
+/// Looks at the files of certificates and keys that `document` names; what is about to be wrong with them.
+///
+/// # Errors
+/// What is wrong with them, with places.
+pub fn check_files(document: &Document) -> Result<Vec<Diagnostic>, ConfigError> {
+    let mut report = Diagnostics::default();
+    certificates::check(document, &mut report);
+    report.finish()
 }
 
 /// Compiles `document` for this host. `must_exist` makes a missing interface an error (`-T`).

@@ -71,6 +71,14 @@ impl TlsError {
     fn read(path: &Path, source: io::Error) -> Self {
         Self::Read { path: path.display().to_string(), source }
     }
+
+    /// The file it is about.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Bad { path, .. } | Self::Read { path, .. } => path,
+            Self::KeyMismatch { key, .. } => key,
+        }
+    }
 }
 
 /// Configuration of the connecting end: presents the certificate of `files`, accepts a server whose chain ends
@@ -107,24 +115,28 @@ pub fn server_config(files: &TlsFiles, require_client_certs: bool) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-/// What will make the partner refuse us although the files can be loaded: one text per certificate that has
+/// What will make the partner refuse us although the files can be loaded: a file and a text for each certificate that has
 /// expired, is not valid yet, or ends within 30 days. Kea starts with such a certificate, and a DHCP server
 /// that does not start over it would turn a lost partner into an outage, so these are warnings.
-pub fn warnings(files: &TlsFiles) -> Result<Vec<String>, TlsError> {
+pub fn warnings(files: &TlsFiles) -> Result<Vec<(String, String)>, TlsError> {
     const SOON_S: i64 = 30 * 24 * 3600;
     let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
     let mut warnings = Vec::new();
     let mut check = |path: &Path, certificate: &CertificateDer<'_>| -> Result<(), TlsError> {
         let certificate = parse(path, certificate)?;
         let validity = certificate.validity();
-        let what = format!("{}: the certificate of {}", path.display(), certificate.subject());
-        if validity.not_before.timestamp() > now {
-            warnings.push(format!("{what} is not valid before {}", validity.not_before));
+        let fault = if validity.not_before.timestamp() > now {
+            format!("is not valid before {}", validity.not_before)
         } else if validity.not_after.timestamp() < now {
-            warnings.push(format!("{what} expired on {}", validity.not_after));
+            format!("expired on {}", validity.not_after)
         } else if validity.not_after.timestamp() < now.saturating_add(SOON_S) {
-            warnings.push(format!("{what} expires on {}", validity.not_after));
-        }
+            format!("expires on {}", validity.not_after)
+        } else {
+            return Ok(());
+        };
+        let path = path.display().to_string();
+        let text = format!("{path}: the certificate of {} {fault}", certificate.subject());
+        warnings.push((path, text));
         Ok(())
     };
     for (path, anchor) in anchors(&files.trust_anchor)? {

@@ -57,15 +57,15 @@ impl WireError {
     /// Name of its counter.
     pub const fn counter_name(self) -> &'static str {
         match self {
-            Self::BadCookie => "pkt4-malformed-bad-cookie",
-            Self::ClientIdLength => "pkt4-malformed-client-id-length",
-            Self::HardwareAddressLength => "pkt4-malformed-hardware-address-length",
-            Self::JoinedTooLong => "pkt4-malformed-joined-too-long",
-            Self::MessageTypeLength => "pkt4-malformed-message-type-length",
-            Self::MissingCookie => "pkt4-malformed-missing-cookie",
-            Self::TooLong => "pkt4-malformed-too-long",
-            Self::TooManyOptions => "pkt4-malformed-too-many-options",
-            Self::TooShort => "pkt4-malformed-too-short",
+            Self::BadCookie => "tandem-malformed-bad-cookie",
+            Self::ClientIdLength => "tandem-malformed-client-id-length",
+            Self::HardwareAddressLength => "tandem-malformed-hardware-address-length",
+            Self::JoinedTooLong => "tandem-malformed-joined-too-long",
+            Self::MessageTypeLength => "tandem-malformed-message-type-length",
+            Self::MissingCookie => "tandem-malformed-missing-cookie",
+            Self::TooLong => "tandem-malformed-too-long",
+            Self::TooManyOptions => "tandem-malformed-too-many-options",
+            Self::TooShort => "tandem-malformed-too-short",
         }
     }
 }

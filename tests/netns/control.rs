@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::certificates::{self, Version};
 use crate::support::control;
 use crate::support::dhcp::{Direct, lease};
-use crate::support::namespace::Namespace;
+use crate::support::https::post;
 use crate::support::pair::{Pair, template};
 use crate::support::process::{Process, eventually};
 use crate::support::server::Kind;
@@ -25,31 +25,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ha-heartbeat", "/arguments/date-time"),
     ("statistic-get-all", "/arguments/pkt4-received/0/0"),
 ];
-
-/// Posts `body` with curl from `host`, presenting the certificate of `who` from `folder`; the body of the answer, or
-/// curl's exit code.
-fn post(host: &Namespace, folder: &Path, who: Option<&str>, url: &str, body: &Value) -> Result<Value, i32> {
-    let file = |name: String| folder.join(name).display().to_string();
-    let mut words = vec!["netns".to_owned(), "exec".into(), host.name().into(), "curl".into()];
-    // The certificates of plain openssl have a name and no address: the chain is checked and the name is not, as in Kea.
-    words.extend(["-sS", "-k", "-m", "10", "-H", "Content-Type: application/json", "-d"].map(str::to_owned));
-    words.extend([body.to_string(), url.to_owned()]);
-    if let Some(who) = who {
-        words.extend([
-            "--cert".into(),
-            file(format!("{who}_cert.pem")),
-            "--key".into(),
-            file(format!("{who}_key.pem")),
-        ]);
-    }
-    let out = Command::new("ip").args(&words).output().expect("curl");
-    if out.status.success() {
-        Ok(serde_json::from_slice(&out.stdout)
-            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&out.stdout))))
-    } else {
-        Err(out.status.code().unwrap_or(-1))
-    }
-}
 
 fn check_all(ask: impl Fn(&str) -> Value) {
     for (command, member) in COMMANDS {

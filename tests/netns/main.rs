@@ -6,6 +6,7 @@ mod control;
 #[path = "../kea/mod.rs"]
 mod kea;
 mod leases;
+mod malformed;
 mod pair;
 mod shards;
 mod support;

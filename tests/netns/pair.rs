@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::support::certificates::Version;
 use crate::support::client::{ALL, Client, Kind as ClientKind};
 use crate::support::control;
+use crate::support::https;
 use crate::support::namespace::Namespace;
 use crate::support::pair::{FAST, Pair, template};
 use crate::support::process::eventually;
@@ -97,6 +100,36 @@ fn the_templates_pair_survives_the_loss_of_its_primary() {
     pair.start(0);
     pair.wait_for_states(WHOLE, Duration::from_secs(60));
     assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), 8);
+}
+
+/// Goal: the 3.x files as they are, but for paths, make a whole pair. Method: there is no unix socket in them, so states
+/// and leases are asked for over each server's own HTTPS socket.
+#[test]
+fn the_3_x_templates_pair_becomes_whole_and_shares_its_leases() {
+    let Some(files) = template("3.x") else { return };
+    let mut pair = Pair::new(&files, [Kind::Tandem, Kind::Tandem], Version::V3, &[]);
+    let operator = pair.lan.host("operator", "op0", &["192.168.1.9/24"]);
+    pair.start(0);
+    pair.start(1);
+    let folder = pair.root.path().to_owned();
+    let ask = |server: usize, command: &str| {
+        let url = format!("https://192.168.1.{}:8001/", server + 2);
+        let answer = https::post(&operator, &folder, Some("operator"), &url, &json!({ "command": command }));
+        answer.map_or(Value::Null, |answer| answer[0].clone())
+    };
+    let state = |server: usize| {
+        let status = ask(server, "status-get");
+        let local = "/arguments/high-availability/0/ha-servers/local/state";
+        status.pointer(local).and_then(Value::as_str).map(str::to_owned)
+    };
+    let whole = || [0, 1].map(state).iter().all(|state| state.as_deref() == Some("hot-standby"));
+    eventually("hot-standby on both", Duration::from_secs(60), whole);
+
+    let leased = lease_all(&mut pair, 3);
+    let leases = |server: usize| ask(server, "lease4-get-all")["arguments"]["leases"].clone();
+    eventually("equal leases on both", Duration::from_secs(5), || {
+        leases(0).as_array().is_some_and(|list| list.len() == leased.len()) && leases(0) == leases(1)
+    });
 }
 
 /// Goal: a real Kea 2.2 is a partner, in either role. Method: lease through the primary and compare the stores, kill the

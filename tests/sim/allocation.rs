@@ -329,7 +329,7 @@ fn malformed_foreign_and_unplaceable_queries_are_counted_by_reason() {
     let statistics = world.statistics();
     assert_eq!(statistics.count(Counter::Received), 2);
     assert_eq!(statistics.count(Counter::ParseFailed), 1);
-    assert_eq!(statistics.malformed, [("pkt4-malformed-too-short", 1)]);
+    assert_eq!(statistics.malformed, [("tandem-malformed-too-short", 1)]);
     assert_eq!(statistics.count(Counter::OfferReceived), 1);
     assert_eq!(statistics.count(Counter::RfcViolation), 1);
     assert_eq!(statistics.count(Counter::ReceiveDrop), 2);

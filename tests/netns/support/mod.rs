@@ -5,6 +5,7 @@ pub mod client;
 pub mod control;
 pub mod dhcp;
 pub mod frame;
+pub mod https;
 pub mod lan;
 pub mod namespace;
 pub mod pair;
