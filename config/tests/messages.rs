@@ -134,7 +134,7 @@ fn semantic_faults_use_keas_words() {
         (pool("192.0.2.9-192.0.2.3"), {
             "Failed to create pool defined by: 192.0.2.9-192.0.2.3: the first address is above the last".to_owned()
         }),
-        (pool("192.0.2.9/x"), "Failed to create pool defined by: 192.0.2.9/x".to_owned()),
+        (pool("192.0.2.9/x"), "Failed to create pool defined by: 192.0.2.9/x: expected <min address-max address> or <prefix/len>".to_owned()),
         (
             pool("xyz"),
             "invalid pool definition: xyz. There are two acceptable formats <min address-max address> or <prefix/len>"
