@@ -1,9 +1,10 @@
 //! Invariant 1: no address is held by two clients, each by its own clock.
 //!
-//! The fault model allows it in two cases, which are counted as excused. The first: a server that served alone gave (or renewed)
-//! the lease, its partner did not learn of it by a copy or by the pair being whole again, and that partner serves
-//! clients all the same. That takes two failures at once (the server that served alone is gone when its partner
-//! comes back) or a cut or stalled link with both servers alive. High availability with two servers cannot do better.
+//! The fault model allows it in two cases, which are counted as excused. The first: a server that served alone gave
+//! (or renewed) the lease, its partner did not learn of it by a copy or by the pair being whole again, and that
+//! partner serves clients all the same. That takes two failures at once (the server that served alone is gone when
+//! its partner comes back) or a cut or stalled link with both servers alive. High availability with two servers
+//! cannot do better.
 //!
 //! The second: a REQUEST of an exchange that its client has given up, delivered late, moves the client to another
 //! address. No server can tell it from a new one.
