@@ -116,9 +116,18 @@ fn every_error_of_a_file_is_kept() {
     assert_eq!(keys, ["foo", "bar", "valid-lifetime"]);
 }
 
+fn subnet(inside: &str) -> String {
+    format!(r#""subnet4": [{{"id": 1, "subnet": "192.0.2.0/24", {inside}}}]"#)
+}
+
+fn assert_first_errors(rows: impl IntoIterator<Item = (String, String)>) {
+    for (body, expected) in rows {
+        assert_eq!(first_error(&body), expected, "{body}");
+    }
+}
+
 #[test]
-fn semantic_faults_use_keas_words() {
-    let subnet = |inside: &str| format!(r#""subnet4": [{{"id": 1, "subnet": "192.0.2.0/24", {inside}}}]"#);
+fn faults_of_subnets_and_pools_use_keas_words() {
     let prefix = |text: &str| format!(r#""subnet4": [{{"id": 1, "subnet": "{text}"}}]"#);
     let pool = |text: &str| subnet(&format!(r#""pools": [{{"pool": "{text}"}}]"#));
     let add = "does not match the prefix of a subnet: 192.0.2.0/24 to which it is being added";
@@ -155,17 +164,27 @@ fn semantic_faults_use_keas_words() {
             r#""subnet4": [{"id": 1, "subnet": "10.0.0.0/8"}, {"id": 2, "subnet": "10.0.0.0/8"}]"#.to_owned(),
             "subnet with the prefix of '10.0.0.0/8' already exists".to_owned(),
         ),
+    ];
+    assert_first_errors(rows);
+}
+
+#[test]
+fn faults_of_values_use_keas_words() {
+    let rows = [
         (
             r#""valid-lifetime": 100, "min-valid-lifetime": 200"#.to_owned(),
-            "the value of min-valid-lifetime (200) is not less than (default) valid-lifetime (100)".to_owned(),
+            "the value of min-valid-lifetime (200) is not less than (default) valid-lifetime (100)"
+                .to_owned(),
         ),
         (
             r#""max-valid-lifetime": 200"#.to_owned(),
-            "the value of (default) valid-lifetime (7200) is not less than max-valid-lifetime (200)".to_owned(),
+            "the value of (default) valid-lifetime (7200) is not less than max-valid-lifetime (200)"
+                .to_owned(),
         ),
         (
             format!(r#""min-valid-lifetime": 1000, {}"#, subnet(r#""valid-lifetime": 500"#)),
-            "the value of min-valid-lifetime (1000) is not less than (default) valid-lifetime (500)".to_owned(),
+            "the value of min-valid-lifetime (1000) is not less than (default) valid-lifetime (500)"
+                .to_owned(),
         ),
         (
             r#""t1-percent": 0.9, "t2-percent": 0.5"#.to_owned(),
@@ -185,7 +204,8 @@ fn semantic_faults_use_keas_words() {
         ),
         (
             r#""option-data": [{"data": "1"}]"#.to_owned(),
-            "option data configuration requires one of 'code' or 'name' parameters to be specified".to_owned(),
+            "option data configuration requires one of 'code' or 'name' parameters to be specified"
+                .to_owned(),
         ),
         (
             subnet(r#""relay": {"ip-addresses": ["x"]}"#),
@@ -197,7 +217,8 @@ fn semantic_faults_use_keas_words() {
         ),
         (
             r#""interfaces-config": {"interfaces": ["*/192.0.2.1"]}"#.to_owned(),
-            "Failed to select interface: an address cannot go with the wildcard '*' (entry '*/192.0.2.1')".to_owned(),
+            "Failed to select interface: an address cannot go with the wildcard '*' (entry '*/192.0.2.1')"
+                .to_owned(),
         ),
         (
             r#""loggers": [{"name": "kea-dhcp4"}, {"name": "kea-dhcp4"}]"#.to_owned(),
@@ -212,9 +233,7 @@ fn semantic_faults_use_keas_words() {
             r#""reservation-mode" and "reservations-global" are mutually exclusive"#.to_owned(),
         ),
     ];
-    for (body, expected) in rows {
-        assert_eq!(first_error(&body), expected, "{body}");
-    }
+    assert_first_errors(rows);
 }
 
 #[test]

@@ -103,10 +103,21 @@ fn addresses_of_urls() {
     }
 }
 
+/// What is put in the place of what in the block of a good pair, and the words it is refused with.
+type Refusal<'a> = (&'a str, String, &'a str);
+
+fn assert_refused(rows: &[Refusal<'_>]) {
+    for (from, to, expected) in rows {
+        assert!(BLOCK.contains(from), "{from}");
+        let error = parse(&BLOCK.replacen(from, to, 1)).expect_err(expected);
+        assert_eq!(error.first().message, *expected);
+        assert!(!error.is_syntax(), "{expected}");
+    }
+}
+
 #[test]
-fn refusals_use_keas_words() {
-    let peer = |extra: &str| format!(r#""role": "standby", {extra}, "cert-file": "two""#);
-    let rows: [(&str, String, &str); 27] = [
+fn refusals_of_modes_and_roles_use_keas_words() {
+    let rows: [Refusal<'_>; 13] = [
         (
             "hot-standby",
             "load-balancing".into(),
@@ -156,6 +167,14 @@ fn refusals_use_keas_words() {
             r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "secondary"} ]"#.into(),
             "secondary servers not allowed in the hot-standby configuration",
         ),
+    ];
+    assert_refused(&rows);
+}
+
+#[test]
+fn refusals_of_parameters_use_keas_words() {
+    let peer = |extra: &str| format!(r#""role": "standby", {extra}, "cert-file": "two""#);
+    let rows: [Refusal<'_>; 14] = [
         (
             r#""peers""#,
             r#""wait-backup-ack": true, "peers""#.into(),
@@ -219,12 +238,7 @@ fn refusals_use_keas_words() {
             "bad TLS config for server server2: trust-anchor parameter is missing or empty: all or none of TLS parameters must be set",
         ),
     ];
-    for (from, to, expected) in rows {
-        assert!(BLOCK.contains(from), "{from}");
-        let error = parse(&BLOCK.replacen(from, &to, 1)).expect_err(expected);
-        assert_eq!(error.first().message, expected);
-        assert!(!error.is_syntax(), "{expected}");
-    }
+    assert_refused(&rows);
 }
 
 #[test]

@@ -198,51 +198,17 @@ impl fmt::Display for LogEvent {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CommunicationInterrupted { partner } => {
-                write!(f, "communication with {partner} is interrupted")
-            }
-            Self::CommunicationInterruptedClient { client, unacked, unacked_total, unacked_left } => {
-                let kind = if *unacked { "an unanswered" } else { "a new" };
-                write!(
-                    f,
-                    "{client}: {kind} client of the silent partner; unanswered so far: {unacked_total}, \
-                     to go before taking over: {unacked_left}"
-                )
-            }
-            Self::CommunicationRestored { partner } => write!(f, "communication with {partner} is restored"),
             Self::CopyOutdated { partner } => {
                 write!(
                     f,
                     "{partner} has no copy of the leases given since it was gone; it is told to copy them"
                 )
             }
-            Self::DhcpDisableFailed { partner, reason } => {
-                write!(f, "failed to send request to disable DHCP service of {partner}: {reason}")
-            }
-            Self::DhcpEnableFailed { partner, reason } => {
-                write!(f, "failed to send request to enable DHCP service of {partner}: {reason}")
-            }
-            Self::HeartbeatCommunicationsFailed { partner, reason } => {
-                write!(f, "failed to send heartbeat to {partner}: {reason}")
-            }
-            Self::HeartbeatFailed { partner, reason } => write!(f, "heartbeat to {partner} failed: {reason}"),
             Self::HighClockSkew { skew_s } => {
                 write!(f, "the partner's clock is {skew_s} s off, please synchronize clocks")
             }
             Self::HighClockSkewCausesTermination { skew_s } => {
                 write!(f, "the partner's clock is {skew_s} s off, causing HA service to terminate")
-            }
-            Self::LeasesSyncFailed { partner, reason } => {
-                write!(f, "failed to synchronize leases with {partner}: {reason}")
-            }
-            Self::LeasesSyncPageReceived { partner, leases } => {
-                write!(f, "received {leases} leases from {partner}")
-            }
-            Self::LeasesSyncSkipped { skipped, first_reason } => {
-                write!(f, "skipped {skipped} malformed leases, the first because: {first_reason}")
-            }
-            Self::LeaseUpdateConflict { partner, client } => {
-                write!(f, "{client}: lease update refused by {partner} as a conflict")
             }
             Self::LeaseUpdateRejectsCausedTermination { rejected } => {
                 write!(f, "lease updates of {rejected} clients were refused, causing HA service to terminate")
@@ -278,6 +244,80 @@ impl fmt::Display for Message {
             Self::StateTransition { from, to, partner } => {
                 write!(f, "server transitions from {from} to {to} state, partner state is {partner}")
             }
+            Self::Terminated => {
+                f.write_str("HA service terminated: it needs a restart or ha-reset of both servers")
+            }
+            Self::TerminatedRestartPartner => {
+                f.write_str("waiting for the partner in the TERMINATED state to be restarted")
+            }
+            Self::DhcpDisableFailed { .. }
+            | Self::DhcpEnableFailed { .. }
+            | Self::LeasesSyncFailed { .. }
+            | Self::LeasesSyncPageReceived { .. }
+            | Self::LeasesSyncSkipped { .. }
+            | Self::SyncCompleteNotified
+            | Self::SyncCompleteNotifyFailed { .. }
+            | Self::SyncFailed { .. }
+            | Self::SyncStart { .. }
+            | Self::SyncSuccessful { .. } => self.fmt_copy(f),
+            Self::CommunicationInterrupted { .. }
+            | Self::CommunicationInterruptedClient { .. }
+            | Self::CommunicationRestored { .. }
+            | Self::HeartbeatCommunicationsFailed { .. }
+            | Self::HeartbeatFailed { .. }
+            | Self::LeaseUpdateConflict { .. }
+            | Self::UpdateFailed { .. } => self.fmt_link(f),
+        }
+    }
+}
+
+impl Message {
+    /// The messages about the link to the partner.
+    fn fmt_link(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommunicationInterrupted { partner } => {
+                write!(f, "communication with {partner} is interrupted")
+            }
+            Self::CommunicationInterruptedClient { client, unacked, unacked_total, unacked_left } => {
+                let kind = if *unacked { "an unanswered" } else { "a new" };
+                write!(
+                    f,
+                    "{client}: {kind} client of the silent partner; unanswered so far: {unacked_total}, \
+                     to go before taking over: {unacked_left}"
+                )
+            }
+            Self::CommunicationRestored { partner } => write!(f, "communication with {partner} is restored"),
+            Self::HeartbeatCommunicationsFailed { partner, reason } => {
+                write!(f, "failed to send heartbeat to {partner}: {reason}")
+            }
+            Self::HeartbeatFailed { partner, reason } => write!(f, "heartbeat to {partner} failed: {reason}"),
+            Self::LeaseUpdateConflict { partner, client } => {
+                write!(f, "{client}: lease update refused by {partner} as a conflict")
+            }
+            Self::UpdateFailed { partner, client } => write!(f, "{client}: lease update to {partner} failed"),
+            // `Display` sends only those above here.
+            _ => f.write_str(self.id()),
+        }
+    }
+
+    /// The messages about a copy of the partner's leases.
+    fn fmt_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DhcpDisableFailed { partner, reason } => {
+                write!(f, "failed to send request to disable DHCP service of {partner}: {reason}")
+            }
+            Self::DhcpEnableFailed { partner, reason } => {
+                write!(f, "failed to send request to enable DHCP service of {partner}: {reason}")
+            }
+            Self::LeasesSyncFailed { partner, reason } => {
+                write!(f, "failed to synchronize leases with {partner}: {reason}")
+            }
+            Self::LeasesSyncPageReceived { partner, leases } => {
+                write!(f, "received {leases} leases from {partner}")
+            }
+            Self::LeasesSyncSkipped { skipped, first_reason } => {
+                write!(f, "skipped {skipped} malformed leases, the first because: {first_reason}")
+            }
             Self::SyncCompleteNotified => f.write_str("the partner has completed its synchronization"),
             Self::SyncCompleteNotifyFailed { partner, reason } => {
                 write!(f, "failed to notify {partner} of the completed synchronization: {reason}")
@@ -293,13 +333,8 @@ impl fmt::Display for Message {
                 "lease database synchronization with {partner} completed successfully in {duration_ms} ms, \
                  {applied} leases written"
             ),
-            Self::Terminated => {
-                f.write_str("HA service terminated: it needs a restart or ha-reset of both servers")
-            }
-            Self::TerminatedRestartPartner => {
-                f.write_str("waiting for the partner in the TERMINATED state to be restarted")
-            }
-            Self::UpdateFailed { partner, client } => write!(f, "{client}: lease update to {partner} failed"),
+            // `Display` sends only those above here.
+            _ => f.write_str(self.id()),
         }
     }
 }

@@ -1,3 +1,5 @@
+//! The HA machine by its tables: states, calls, timers and commands.
+
 use serde_json::{Value, json};
 use shards::SmallBytes;
 

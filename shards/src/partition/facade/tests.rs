@@ -1,3 +1,5 @@
+//! The partition by cases, and against plain maps under random operations.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
@@ -353,6 +355,40 @@ fn check(
     Ok(())
 }
 
+fn lease_state(number: u8) -> LeaseState {
+    match number {
+        1 => LeaseState::Declined,
+        2 => LeaseState::ExpiredReclaimed,
+        3 => LeaseState::Released,
+        _ => LeaseState::Default,
+    }
+}
+
+/// An allocation gives an unheld address while there is one, then a held one, and nothing only where nothing is free.
+fn check_given(
+    given: Option<Ipv4Addr>,
+    model: &Model,
+    space: &SubnetSpace,
+    now: Now,
+    acceptable: impl Fn(Ipv4Addr) -> bool,
+) -> Result<(), TestCaseError> {
+    let in_pool =
+        |address: &Ipv4Addr| space.pools.iter().any(|pool| (pool.first..=pool.last).contains(address));
+    let candidates: BTreeSet<Ipv4Addr> = (0..40)
+        .map(address)
+        .filter(in_pool)
+        .filter(|&address| acceptable(address) && model.is_free(address, now))
+        .collect();
+    let unheld: BTreeSet<Ipv4Addr> =
+        candidates.iter().copied().filter(|address| !model.holds.contains_key(address)).collect();
+    match given {
+        None => prop_assert!(candidates.is_empty(), "{candidates:?}"),
+        Some(address) if unheld.is_empty() => prop_assert!(candidates.contains(&address)),
+        Some(address) => prop_assert!(unheld.contains(&address), "{address} not of {unheld:?}"),
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -385,20 +421,8 @@ proptest! {
                     let pick = position.map_or(Pick::Next, Pick::At);
                     let accept = |address: Ipv4Addr| address.octets()[3] % 7 != refuse % 14;
                     let given = partition.allocate(now, 1, client, pick, accept);
-                    let pools = &space.pools;
-                    let all = (0..40).map(address).filter(|address| {
-                        pools.iter().any(|pool| (pool.first..=pool.last).contains(address))
-                    });
-                    let candidates: BTreeSet<Ipv4Addr> = all
-                        .filter(|&address| partition.owns(address) && accept(address) && model.is_free(address, now))
-                        .collect();
-                    let unheld: BTreeSet<Ipv4Addr> =
-                        candidates.iter().copied().filter(|address| !model.holds.contains_key(address)).collect();
-                    match given {
-                        None => prop_assert!(candidates.is_empty(), "{candidates:?}"),
-                        Some(address) if unheld.is_empty() => prop_assert!(candidates.contains(&address)),
-                        Some(address) => prop_assert!(unheld.contains(&address), "{address} not of {unheld:?}"),
-                    }
+                    let acceptable = |address| partition.owns(address) && accept(address);
+                    check_given(given, &model, &space, now, acceptable)?;
                     if let Some(address) = given {
                         model.hold(seconds, address, client);
                         prop_assert_eq!(partition.held(now, client), Some(address));
@@ -410,10 +434,10 @@ proptest! {
                 }
                 Operation::Reconfigure(choice) => {
                     space = subnet(1, 0, layouts[usize::from(choice) % layouts.len()]);
-                    let owners = partition.owners().rebuild(std::slice::from_ref(&space), partition.strays());
-                    let free = Arc::new(FreeCounts::new(shards, [1]));
                     let spaces = std::slice::from_ref(&space);
-                    prop_assert_eq!(partition.reconfigure(now, Arc::new(owners), free, spaces), vec![]);
+                    let owners = Arc::new(partition.owners().rebuild(spaces, partition.strays()));
+                    let free = Arc::new(FreeCounts::new(shards, [1]));
+                    prop_assert_eq!(partition.reconfigure(now, owners, free, spaces), vec![]);
                 }
                 Operation::Release(last) => {
                     partition.release_hold(now, address(last));
@@ -426,12 +450,7 @@ proptest! {
                     let mut lease = lease(address(last), now.wall_s() - u64::from(age), u32::from(valid));
                     lease.subnet_id = 1 + u32::from(last % 3 / 2);
                     lease.pool_id = u32::from(valid % 2);
-                    lease.state = match state {
-                        1 => LeaseState::Declined,
-                        2 => LeaseState::ExpiredReclaimed,
-                        3 => LeaseState::Released,
-                        _ => LeaseState::Default,
-                    };
+                    lease.state = lease_state(state);
                     if state == 5 {
                         lease.valid_lifetime = u32::MAX;
                     }

@@ -1,3 +1,5 @@
+//! The steering programs, run by a small interpreter against the hash they are built from.
+
 use proptest::prelude::*;
 
 use super::*;
