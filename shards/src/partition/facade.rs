@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::block::SubnetBlocks;
 use super::expiry::Expiry;
 use super::hold::{Hold, Holds};
-use super::table::{LeaseRow, LeaseTable, NOT_FILED};
+use super::table::{Counted, LeaseRow, LeaseTable, NOT_FILED};
 use super::{FreeCounts, Identities, IdentityIndex, Lease, LeaseCounts, LeaseState, OwnerTable, SubnetSpace};
 use crate::Now;
 
@@ -197,8 +197,8 @@ impl Partition {
             self.expiry.wait(address, waiting, expire)
         };
         let replaced = self.table.upsert(lease, filed);
-        if let Some(row) = &replaced {
-            self.uncount(row);
+        if let Some(replaced) = replaced {
+            self.uncount(replaced);
         }
         let counts = self.counts.entry((lease.subnet_id, lease.pool_id)).or_default();
         *counts.of_state(lease.state) += 1;
@@ -489,14 +489,14 @@ impl Partition {
         } else {
             self.expiry.waiting.remove(&(row.filed, address));
         }
-        self.uncount(&row);
+        self.uncount(row.counted());
         Some(lease)
     }
 
-    fn uncount(&mut self, row: &LeaseRow) {
-        let key = (row.subnet_id(), row.pool_id());
+    fn uncount(&mut self, row: Counted) {
+        let key = (row.subnet_id, row.pool_id);
         if let Some(counts) = self.counts.get_mut(&key) {
-            *counts.of_state(row.state()) -= 1;
+            *counts.of_state(row.state) -= 1;
             if counts.total() == 0 {
                 self.counts.remove(&key);
             }

@@ -55,6 +55,24 @@ pub struct LeaseRow {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Lengths(u32);
 
+/// What a row is counted under.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Counted {
+    /// Subnet of the lease.
+    pub subnet_id: u32,
+    /// Pool id of the lease.
+    pub pool_id: u32,
+    /// State column.
+    pub state: LeaseState,
+}
+
+/// State and flags of [`Lengths`].
+const FLAGS: u32 = 0xf;
+
+fn flags_of(lease: &Lease) -> u32 {
+    lease.state as u32 | u32::from(lease.fqdn_fwd) << 2 | u32::from(lease.fqdn_rev) << 3
+}
+
 /// Length of a hardware address that says: the lengths did not fit and stand, four octets each, before the
 /// strings. Only a partner or a file that sends nonsense makes such a row, but it must come back unchanged.
 const LENGTHS_IN_STRINGS: u32 = 31;
@@ -88,8 +106,7 @@ impl Lengths {
 
 impl LeaseRow {
     fn new(lease: &Lease, filed: u32) -> Self {
-        let flags = lease.state as u32 | u32::from(lease.fqdn_fwd) << 2 | u32::from(lease.fqdn_rev) << 3;
-        let flags = flags | u32::from(lease.user_context.is_some()) << 31;
+        let flags = flags_of(lease) | u32::from(lease.user_context.is_some()) << 31;
         let (hwaddr, client_id, hostname) = (lease.hwaddr.len(), lease.client_id.len(), lease.hostname.len());
         let fits = hwaddr < LENGTHS_IN_STRINGS as usize && client_id <= 0xff && hostname <= 0x3fff;
         let context = lease.user_context.as_deref().unwrap_or_default();
@@ -123,6 +140,33 @@ impl LeaseRow {
             filed,
             strings,
         }
+    }
+
+    /// Takes over what `lease` says if its strings are those of the row; else changes nothing and gives false.
+    fn renew(&mut self, lease: &Lease, filed: u32) -> bool {
+        let context = lease.user_context.as_deref();
+        let lengths = [lease.hwaddr.len(), lease.client_id.len(), lease.hostname.len()];
+        let mine = [self.lengths.hwaddr(), self.lengths.client_id(), self.lengths.hostname()];
+        let same_lengths = mine[0] != LENGTHS_IN_STRINGS
+            && mine.map(|length| length as usize) == lengths
+            && self.lengths.has_user_context() == context.is_some();
+        let parts: [&[u8]; 4] =
+            [&lease.hwaddr, &lease.client_id, &lease.hostname, context.unwrap_or_default()];
+        if !same_lengths || !parts.into_iter().flatten().eq(self.strings.as_slice()) {
+            return false;
+        }
+        self.lengths = Lengths(self.lengths.0 & !FLAGS | flags_of(lease));
+        self.cltt = lease.cltt;
+        self.subnet_id = lease.subnet_id;
+        self.pool_id = lease.pool_id;
+        self.valid_lifetime = lease.valid_lifetime;
+        self.filed = filed;
+        true
+    }
+
+    /// What it is counted under.
+    pub fn counted(&self) -> Counted {
+        Counted { subnet_id: self.subnet_id, pool_id: self.pool_id, state: self.state() }
     }
 
     fn lease(&self, address: u32) -> Lease {
@@ -165,11 +209,6 @@ impl LeaseRow {
     /// Subnet of the lease.
     pub fn subnet_id(&self) -> u32 {
         self.subnet_id
-    }
-
-    /// Pool id of the lease.
-    pub fn pool_id(&self) -> u32 {
-        self.pool_id
     }
 
     /// Second since the epoch at which it runs out; `None` for never.
@@ -217,14 +256,22 @@ impl LeaseTable {
         }
     }
 
-    /// Stores `lease`, filed under `filed`, and returns the row it replaces.
-    pub fn upsert(&mut self, lease: &Lease, filed: u32) -> Option<LeaseRow> {
+    /// Stores `lease`, filed under `filed`, and returns what the row it replaces was counted under. Where only times
+    /// and numbers have changed, as in a renewal, nothing is allocated.
+    pub fn upsert(&mut self, lease: &Lease, filed: u32) -> Option<Counted> {
         let address = u32::from(lease.address);
-        let row = LeaseRow::new(lease, filed);
         let page = self.pages.entry(address >> 6).or_default();
         match page.position(address) {
-            Ok(position) => Some(std::mem::replace(&mut page.rows[position], row)),
+            Ok(position) => {
+                let row = &mut page.rows[position];
+                let replaced = row.counted();
+                if !row.renew(lease, filed) {
+                    *row = LeaseRow::new(lease, filed);
+                }
+                Some(replaced)
+            }
             Err(position) => {
+                let row = LeaseRow::new(lease, filed);
                 if page.rows.len() == page.rows.capacity() {
                     page.rows.reserve_exact(PAGE_GROWTH_ROWS);
                 }
@@ -338,8 +385,13 @@ mod tests {
             (40, 60_000, 0, None),
         ] {
             let lease = lease(9, hwaddr, client_id, hostname, context);
+            let label = format!("{hwaddr} {client_id} {hostname} {context:?}");
             table.upsert(&lease, NOT_FILED);
-            assert_eq!(table.get(9), Some(lease), "{hwaddr} {client_id} {hostname} {context:?}");
+            assert_eq!(table.get(9).as_ref(), Some(&lease), "{label}");
+            let renewed = Lease { cltt: 1_800_000_000, state: LeaseState::Default, fqdn_fwd: false, ..lease };
+            table.upsert(&renewed, 5);
+            assert_eq!(table.get(9), Some(renewed), "renewed {label}");
+            assert_eq!(table.row(9).map(|row| row.filed), Some(5), "renewed {label}");
         }
         assert_eq!(size_of::<LeaseRow>(), 56);
     }
