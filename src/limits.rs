@@ -12,11 +12,9 @@ pub const DATAGRAM_LANE: usize = 1024;
 /// datagram and never an index entry or a partner's update.
 pub const STATE_LANE: usize = 4096;
 
-/// Datagrams taken from a socket, and sent, at a time.
+/// Datagrams taken from a socket, and sent, at a time. Fewer where `packet-queue-size` split over the shards says so:
+/// that many are undecided in the server at most, all others wait in the kernel.
 pub const RECEIVE_BATCH: usize = 64;
-
-/// Undecided datagrams for the whole server where `packet-queue-size` is 0 (unlimited in Kea).
-pub const UNDECIDED_MAX: usize = 4096;
 
 /// Journal bytes that may wait per shard; above it queries that would commit are dropped.
 pub const JOURNAL_WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;

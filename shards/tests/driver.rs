@@ -123,7 +123,7 @@ fn start(journal: &std::path::Path) -> Server {
                 durability: Durability::Synced,
                 writer: writer.clone(),
             }),
-            limits: DriverLimits { receive_batch: 64, undecided_max: 4096, state_batch: 256 },
+            limits: DriverLimits { receive_batch: 64, state_batch: 256 },
         };
         let (executor, port) = spawn_shard(setup).unwrap();
         server.executors.push(executor.wait_ready().unwrap());

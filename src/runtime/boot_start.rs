@@ -307,6 +307,14 @@ struct ShardPlan<'a> {
     places: &'a Places,
 }
 
+/// Datagrams a shard takes from a socket at a time: its part of `packet-queue-size`, rounded up (0: no limit).
+fn receive_batch(packet_queue_size: u32, shards: u8) -> usize {
+    match packet_queue_size {
+        0 => limits::RECEIVE_BATCH,
+        size => (size as usize).div_ceil(usize::from(shards)).min(limits::RECEIVE_BATCH),
+    }
+}
+
 fn start_shards(
     plan: &ShardPlan<'_>,
     ends: Vec<NodeEnds<Message>>,
@@ -314,13 +322,8 @@ fn start_shards(
     sinks: Vec<EventSink<Logged>>,
     journal: Option<&JournalFile>,
 ) -> Result<(Vec<Executor<ShardEnd>>, Vec<ShardPort>), Fatal> {
-    let queue = match *plan.document.multi_threading.packet_queue_size {
-        0 => limits::UNDECIDED_MAX,
-        size => size as usize,
-    };
     let limits = DriverLimits {
-        receive_batch: limits::RECEIVE_BATCH,
-        undecided_max: queue.div_ceil(usize::from(plan.topology.shards)),
+        receive_batch: receive_batch(*plan.document.multi_threading.packet_queue_size, plan.topology.shards),
         state_batch: limits::STATE_LANE,
     };
     // Without HA every query is ours; with it nothing is, until the machine says so.

@@ -205,17 +205,16 @@ impl Server {
         }
     }
 
-    /// Counters kept outside the shards' engines, by statistic name. What the kernel dropped on a full socket, or the
-    /// driver on a full queue, is a received query dropped at a limit, as in Kea.
+    /// Counters kept outside the shards' engines, by statistic name. What the kernel dropped on a full socket is a
+    /// received query dropped at a limit, as in Kea.
     pub fn process_counters(&self) -> Vec<(&'static str, u64)> {
         let sum = |counter: fn(&DriverCounters) -> &AtomicU64| {
             self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum::<u64>()
         };
-        let (queue_full, kernel_drops) =
-            (sum(|counters| &counters.queue_full), sum(|counters| &counters.kernel_drops));
+        let kernel_drops = sum(|counters| &counters.kernel_drops);
         let mut counters = vec![
-            ("pkt4-queue-full", queue_full + kernel_drops),
-            ("pkt4-receive-drop", queue_full + kernel_drops),
+            ("pkt4-queue-full", kernel_drops),
+            ("pkt4-receive-drop", kernel_drops),
             ("tandem-kernel-drops", kernel_drops),
             ("tandem-mesh-datagram-full", sum(|counters| &counters.mesh_datagram_full)),
             ("tandem-send-refused", sum(|counters| &counters.send_refused)),

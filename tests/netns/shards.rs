@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::control;
-use crate::support::dhcp::{Direct, Relay, Wire, lease};
+use crate::support::dhcp::{DISCOVER, Direct, Query, Relay, Wire, lease};
 use crate::support::namespace::{Namespace, join};
-use crate::support::process::Process;
+use crate::support::process::{Process, eventually};
 use crate::support::server::{Kind, start_ready};
 
 const SHARDS: usize = 4;
@@ -157,4 +157,22 @@ fn clients_that_ask_for_addresses_of_other_shards_get_them() {
         assert_eq!(*address, Ipv4Addr::new(172, 16, 1 + mac[4], mac[5]), "a free address that was asked for");
     }
     assert!(site.statistic("tandem-forward-owner") > 0, "this test is about forwards");
+}
+
+#[test]
+fn a_burst_that_fits_the_sockets_is_answered_whole_however_small_the_queue() {
+    for socket_type in ["raw", "udp"] {
+        // 400 DISCOVERs back to back, while the queue of 64 is 16 for each of the four shards.
+        let site = Site::new(socket_type, "172.16.1.0-172.16.4.255");
+        let wire = site.direct();
+        let clients = macs(4, 400);
+        for (number, mac) in (0..).zip(&clients) {
+            let query = Query { message_type: DISCOVER, xid: number, mac: *mac, ..Query::default() };
+            wire.send(&query);
+        }
+        eventually("every DISCOVER is answered", Duration::from_secs(3), || {
+            site.statistic("pkt4-offer-sent") == 400
+        });
+        assert_eq!(site.statistic("pkt4-receive-drop"), 0, "{socket_type}");
+    }
 }

@@ -3,9 +3,12 @@
 //! One task does all of that; the others only wait (a socket to become readable, the mesh, the clock, the disk)
 //! and wake it. So the engine is never entered twice, and nothing of it is shared.
 //!
-//! Order within an iteration: what became durable, state lane, timers, undecided datagrams, fresh datagrams,
-//! datagram lane; then messages, rows, transmissions. The state lane comes early and has a bound, so that
-//! neither it nor the datagrams starve.
+//! Order within an iteration: what became durable, state lane, timers, datagrams, datagram lane; then messages, rows,
+//! transmissions. The state lane comes early and has a bound, so that neither it nor the datagrams starve.
+//!
+//! Datagrams wait in the kernel: a batch is taken only to be decided at once, so a burst that fits the sockets'
+//! buffers is served whole. What the kernel drops there is the youngest, and the oldest is never stale: a full buffer is
+//! decided in less than the four seconds after which a client asks again.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,12 +22,11 @@ use super::mesh::{NodeEnds, NodeHandle};
 use super::node::{Executor, Placement, SpawnError, spawn_spinning};
 use super::port::{Inbox, Letter, Request, ShardPort, count};
 use super::socket::{Readable, ShardSocket};
-use super::undecided::Undecided;
 use crate::sys::adopt;
 use crate::sys::clock;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::send::SendBatch;
-use crate::{Actions, Engine, Lane, Now};
+use crate::{Actions, DatagramMeta, Engine, Lane, Now};
 
 /// Octets of the largest frame: an IPv4 packet in Ethernet.
 const FRAME_OCTETS: usize = 65_535 + 14;
@@ -38,10 +40,8 @@ const AFTER_ERROR: Duration = Duration::from_millis(100);
 /// Limits of a shard's driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DriverLimits {
-    /// Datagrams taken from a socket, and decided, at a time.
+    /// Datagrams taken from a socket, and decided, at a time; the rest waits in the kernel.
     pub receive_batch: usize,
-    /// Undecided datagrams that may wait in this shard.
-    pub undecided_max: usize,
     /// Messages of the state lane handled in one iteration.
     pub state_batch: usize,
 }
@@ -103,7 +103,6 @@ struct Driver<E: Engine, OnEvent> {
     sockets: Vec<Option<Served>>,
     /// Socket whose turn it is to be read first.
     next_socket: usize,
-    undecided: Undecided,
     actions: Actions<E::Message, E::Event>,
     receive: ReceiveBatch,
     send: SendBatch,
@@ -170,7 +169,6 @@ where
             timer,
             sockets: Vec::new(),
             next_socket: 0,
-            undecided: Undecided::new(limits.undecided_max),
             receive: ReceiveBatch::new(limits.receive_batch, FRAME_OCTETS),
             send: SendBatch::new(limits.receive_batch),
             limits,
@@ -223,13 +221,13 @@ where
         if self.engine.next_timeout().is_some_and(|due| due <= now.monotonic_ns) {
             self.engine.handle_timeout(now, &mut self.actions);
         }
-        let waiting = self.decide_undecided(now);
-        let fresh = self.receive_fresh(now);
+        let fresh = self.receive_datagrams(now);
         let forwarded = self.handle_messages(now, Lane::Datagram, self.limits.receive_batch);
         self.carry_out(now);
         self.arm_timer();
         self.read_drops(now);
-        state || waiting || fresh || forwarded
+        // Without a lease file a row is as durable as it gets at once: its reply must not wait for the next event.
+        state || fresh || forwarded || self.journal.persisted() > self.persisted_told
     }
 
     fn prepare(&mut self) {
@@ -249,20 +247,12 @@ where
         taken == max
     }
 
-    fn decide_undecided(&mut self, now: Now) -> bool {
-        for _ in 0..self.limits.receive_batch {
-            let Some((meta, bytes)) = self.undecided.pop() else { return false };
-            self.engine.handle_datagram(now, &meta, bytes, &mut self.actions);
-        }
-        !self.undecided.is_empty()
-    }
-
-    /// Takes a batch from each readable socket and decides it; what lies behind it goes to the undecided queue.
-    fn receive_fresh(&mut self, now: Now) -> bool {
+    /// Takes a batch from each readable socket and decides it; true when there may be more.
+    fn receive_datagrams(&mut self, now: Now) -> bool {
         if !self.receiving {
             return false;
         }
-        let Self { engine, actions, sockets, undecided, receive, inbox, limits, next_socket, .. } = self;
+        let Self { engine, actions, sockets, receive, inbox, limits, next_socket, .. } = self;
         let counters = inbox.counters();
         let mut more = false;
         let start = *next_socket;
@@ -274,47 +264,25 @@ where
                 if !watch.readable.get() {
                     continue;
                 }
-                let mut decided = 0;
-                let mut ahead = 0;
-                loop {
-                    let take = served.socket.receive(
-                        which,
-                        index as u16,
-                        limits.receive_batch,
-                        receive,
-                        |meta, bytes| {
-                            if decided < limits.receive_batch && undecided.is_empty() {
-                                decided += 1;
-                                engine.handle_datagram(now, meta, bytes, actions);
-                            } else {
-                                ahead += 1;
-                                let dropped = undecided.push(meta, bytes);
-                                count(&counters.queue_full, u64::from(dropped));
-                            }
-                        },
-                    );
-                    // An error (the interface went down, an ICMP answer) is over once it is read. Datagrams may lie
-                    // behind it: the watch finds them, and paces an error that stays.
-                    let Ok((received, unreadable)) = take else {
-                        watch.readable.set(false);
-                        watch.drained.notify();
-                        break;
-                    };
+                let decide =
+                    |meta: &DatagramMeta, bytes: &[u8]| engine.handle_datagram(now, meta, bytes, actions);
+                let taken = served.socket.receive(which, index as u16, limits.receive_batch, receive, decide);
+                // An error (the interface went down, an ICMP answer) is over once it is read. Datagrams may lie
+                // behind it: the watch finds them, and paces an error that stays.
+                let received = taken.map_or(0, |(received, unreadable)| {
                     count(&counters.received, received as u64);
                     count(&counters.unreadable, unreadable as u64);
-                    if received < limits.receive_batch {
-                        watch.readable.set(false);
-                        watch.drained.notify();
-                        break;
-                    }
+                    received
+                });
+                if received == limits.receive_batch {
                     more = true;
-                    if ahead >= limits.undecided_max {
-                        break;
-                    }
+                } else {
+                    watch.readable.set(false);
+                    watch.drained.notify();
                 }
             }
         }
-        more || !undecided.is_empty()
+        more
     }
 
     fn carry_out(&mut self, now: Now) {

@@ -190,9 +190,13 @@ impl Shared {
 
     fn write(&self, order: &Order) -> Result<(), JournalFailure> {
         // The file is open for appending, and one write call takes the batch whole or the journal is poisoned.
-        let written = (&*order.file)
-            .write(&order.batch.bytes)
-            .map_err(|error| JournalFailure::new("writing", error))?;
+        let written = loop {
+            match (&*order.file).write(&order.batch.bytes) {
+                // A signal came before anything was taken.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.map_err(|error| JournalFailure::new("writing", error))?,
+            }
+        };
         if written != order.batch.bytes.len() {
             let cause = format!("only {written} of {} octets were taken", order.batch.bytes.len());
             return Err(JournalFailure::new("writing", io::Error::other(cause)));
@@ -276,6 +280,11 @@ impl Journal {
             Some(Err(failure)) => *self.failure.borrow_mut() = Some(failure),
             None => {}
         }
+        self.persisted.get()
+    }
+
+    /// The number of the last append that is known to be durable.
+    pub(crate) fn persisted(&self) -> u64 {
         self.persisted.get()
     }
 

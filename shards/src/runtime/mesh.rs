@@ -2,7 +2,7 @@
 //!
 //! A consumer that finds nothing sets its `parked` flag, looks once more, and sleeps on its eventfd; a
 //! producer that finds the flag set clears it and writes to the eventfd. So a busy mesh makes no system
-//! calls. The rings are made once for the life of the process; a lane that the topology does not have does
+//! calls; nor does waking a node for what it finds elsewhere (the disk, its letter box). The rings are made once for the life of the process; a lane that the topology does not have does
 //! not exist, and using one is a bug that panics.
 //!
 //! Invariant: messages of one lane arrive in the order they were sent. There is no order between lanes.
@@ -58,6 +58,8 @@ struct Lanes<T> {
 /// How a sleeping node is woken.
 struct Wakeup {
     parked: AtomicBool,
+    /// A [`NodeWaker`] was used since the node last waited.
+    poked: AtomicBool,
     event: OwnedFd,
 }
 
@@ -75,7 +77,10 @@ pub struct NodeWaker {
 pub fn build<M: Send>(topology: Topology, sizes: LaneSizes) -> io::Result<Vec<NodeEnds<M>>> {
     let nodes = topology.nodes();
     let wakeups = (0..nodes)
-        .map(|_| Ok(Wakeup { parked: AtomicBool::new(false), event: sys::event::eventfd()? }))
+        .map(|_| {
+            let event = sys::event::eventfd()?;
+            Ok(Wakeup { parked: AtomicBool::new(false), poked: AtomicBool::new(false), event })
+        })
         .collect::<io::Result<Arc<[Wakeup]>>>()?;
     let mut ends = (0..nodes)
         .map(|index| {
@@ -201,16 +206,18 @@ impl<M> NodeHandle<M> {
     /// When two tasks wait at once.
     pub async fn wait(&self) -> io::Result<()> {
         assert!(!self.waiting.replace(true), "one task of a node waits");
-        let parked = &self.wakeups[usize::from(self.id.0)].parked;
+        let Wakeup { parked, poked, .. } = &self.wakeups[usize::from(self.id.0)];
         parked.store(true, Ordering::SeqCst);
         // Pairs with the fence in `wake_if_parked`: either this look sees the message, or the sender sees the flag.
         fence(Ordering::SeqCst);
-        let woken = if self.has_messages() {
+        let woken = if poked.load(Ordering::Relaxed) || self.has_messages() {
             Ok(())
         } else {
             self.event.read_at(0, size_of::<u64>()).await.map(drop).map_err(io::Error::from)
         };
         parked.store(false, Ordering::SeqCst);
+        // A swap and not a store: whoever poked meanwhile has done its work before, and it is to be seen.
+        poked.swap(false, Ordering::SeqCst);
         self.waiting.set(false);
         woken
     }
@@ -261,7 +268,9 @@ impl Wakeup {
 impl NodeWaker {
     /// Ends the node's `wait`, the next one if it is not waiting now.
     pub fn wake(&self) {
-        sys::event::signal(&self.wakeups[usize::from(self.node.0)].event);
+        let wakeup = &self.wakeups[usize::from(self.node.0)];
+        wakeup.poked.store(true, Ordering::SeqCst);
+        wakeup.wake_if_parked();
     }
 }
 

@@ -10,7 +10,6 @@ pub mod mesh;
 pub mod node;
 pub mod port;
 pub mod socket;
-pub mod undecided;
 
 pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
 pub use journal_writer::{Durability, JournalCounters, JournalFailure, JournalFile, JournalWriter};

@@ -48,9 +48,7 @@ pub struct DriverCounters {
     pub received: AtomicU64,
     /// Datagrams that no engine saw: cut short, tagged, not for this address.
     pub unreadable: AtomicU64,
-    /// Undecided datagrams dropped because younger ones came (`pkt4-queue-full`).
-    pub queue_full: AtomicU64,
-    /// Frames the kernel dropped because the socket's buffer was full.
+    /// Datagrams the kernel dropped because the socket's buffer was full (`pkt4-queue-full`).
     pub kernel_drops: AtomicU64,
     /// Replies handed to the kernel.
     pub sent: AtomicU64,

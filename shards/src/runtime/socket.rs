@@ -7,6 +7,7 @@
 //!
 //! Invariants: the place of a socket in its group is the number of its shard; a group has both programs or none.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
@@ -44,7 +45,14 @@ pub struct ShardSocket {
 #[derive(Debug)]
 enum Kind {
     Raw(Socket),
-    Udp { unicast: Socket, broadcast: Option<Socket> },
+    Udp {
+        unicast: Socket,
+        broadcast: Option<Socket>,
+        /// Whether what the broadcast socket drops is for want of buffer: a filter that steers drops too.
+        counts_broadcasts: bool,
+        /// Drops of both sockets that were reported.
+        reported: Cell<[u32; 2]>,
+    },
 }
 
 /// Who decides which shard a datagram arrives at.
@@ -261,7 +269,12 @@ pub fn open_udp(
             let wanted = shard == 0 || steering == Steering::Kernel;
             let broadcast = broadcast.next().filter(|_| wanted);
             ShardSocket {
-                kind: Kind::Udp { unicast, broadcast },
+                kind: Kind::Udp {
+                    unicast,
+                    broadcast,
+                    counts_broadcasts: shards == 1 || steering != Steering::Kernel,
+                    reported: Cell::default(),
+                },
                 ifindex: interface.ifindex,
                 mac: interface.mac,
                 addresses: vec![address],
@@ -348,7 +361,7 @@ impl ShardSocket {
     pub(crate) fn readable(&self) -> io::Result<Vec<Readable>> {
         match &self.kind {
             Kind::Raw(socket) => Ok(vec![Readable::Packet(socket.try_clone()?.into())]),
-            Kind::Udp { unicast, broadcast } => {
+            Kind::Udp { unicast, broadcast, .. } => {
                 let mut sockets = vec![Readable::Udp(unicast.try_clone()?.into())];
                 if let Some(broadcast) = broadcast {
                     sockets.push(Readable::Udp(broadcast.try_clone()?.into()));
@@ -399,7 +412,7 @@ impl ShardSocket {
                 }
                 received
             }
-            Kind::Udp { unicast, broadcast } => {
+            Kind::Udp { unicast, broadcast, .. } => {
                 let socket = if which == 0 { unicast } else { broadcast.as_ref().unwrap_or(unicast) };
                 let received = batch.receive(socket, max)?;
                 for place in 0..received {
@@ -466,12 +479,18 @@ impl ShardSocket {
         Some(FrameSend { header: frame::header(&envelope, payload)?, payload })
     }
 
-    /// Frames the kernel dropped for want of buffer since the last call. In udp mode the kernel's counter also
-    /// counts what the steering filters drop, so nothing is reported there.
+    /// Datagrams the kernel dropped for want of buffer since the last call. Broadcasts in udp mode are left out where
+    /// steering filters drop most of them, which the kernel counts alike.
     pub(crate) fn take_kernel_drops(&self) -> u32 {
         match &self.kind {
             Kind::Raw(socket) => options::take_packet_drops(socket).unwrap_or(0),
-            Kind::Udp { .. } => 0,
+            Kind::Udp { unicast, broadcast, counts_broadcasts, reported } => {
+                let broadcast = broadcast.as_ref().filter(|_| *counts_broadcasts);
+                let total = [Some(unicast), broadcast]
+                    .map(|socket| socket.and_then(|socket| options::drops(socket).ok()).unwrap_or(0));
+                let before = reported.replace(total);
+                total.into_iter().zip(before).map(|(total, before)| total.wrapping_sub(before)).sum()
+            }
         }
     }
 }

@@ -114,6 +114,27 @@ pub fn take_packet_drops(socket: &impl AsFd) -> io::Result<u32> {
     Ok(statistics.tp_drops)
 }
 
+/// Datagrams the kernel has dropped at this socket since it was opened, by its filter or for want of buffer. Wraps.
+pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
+    let mut memory = [0_u32; MEMINFO_WORDS];
+    let mut length = size_of_val(&memory) as libc::socklen_t;
+    // SAFETY: pointer and length describe the live array that this option fills.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            memory.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    })?;
+    Ok(memory[MEMINFO_DROPS])
+}
+
+/// Words of `SO_MEMINFO`, and which of them counts drops.
+const MEMINFO_WORDS: usize = 9;
+const MEMINFO_DROPS: usize = 8;
+
 fn set_fanout(socket: &impl AsFd, group: u16, fanout: Fanout, flags: u32) -> io::Result<()> {
     let kind = match fanout {
         Fanout::Program => libc::PACKET_FANOUT_CBPF,
