@@ -198,12 +198,6 @@ impl fmt::Display for LogEvent {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CopyOutdated { partner } => {
-                write!(
-                    f,
-                    "{partner} has no copy of the leases given since it was gone; it is told to copy them"
-                )
-            }
             Self::HighClockSkew { skew_s } => {
                 write!(f, "the partner's clock is {skew_s} s off, please synchronize clocks")
             }
@@ -250,7 +244,8 @@ impl fmt::Display for Message {
             Self::TerminatedRestartPartner => {
                 f.write_str("waiting for the partner in the TERMINATED state to be restarted")
             }
-            Self::DhcpDisableFailed { .. }
+            Self::CopyOutdated { .. }
+            | Self::DhcpDisableFailed { .. }
             | Self::DhcpEnableFailed { .. }
             | Self::LeasesSyncFailed { .. }
             | Self::LeasesSyncPageReceived { .. }
@@ -303,6 +298,12 @@ impl Message {
     /// The messages about a copy of the partner's leases.
     fn fmt_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::CopyOutdated { partner } => {
+                write!(
+                    f,
+                    "{partner} has no copy of the leases given since it was gone; it is told to copy them"
+                )
+            }
             Self::DhcpDisableFailed { partner, reason } => {
                 write!(f, "failed to send request to disable DHCP service of {partner}: {reason}")
             }
