@@ -5,10 +5,10 @@ use std::fs::OpenOptions;
 
 use config::logger::{LogDestination, LogOutput, Logger, Severity as Configured};
 use config::paths::Folders;
-use config::{ConfigError, Diagnostics};
+use config::{ConfigError, Diagnostics, Dialect};
 
 use super::log_thread::PacketEvent;
-use crate::engine::event::{Event, Severity as Loudness};
+use crate::engine::event::{Event, EventKind, Severity as Loudness};
 use crate::logging::{Destination, Layout, LoggerSettings, LoggerTree, OutputSettings, Rotation, Severity};
 
 /// Root of the server's loggers.
@@ -106,19 +106,30 @@ fn output_settings(output: &LogOutput, folders: &Folders) -> OutputSettings {
     }
 }
 
-/// An event as the log thread takes it: its line begins with the message id.
+/// An event as the log thread takes it: its line begins with the message id of the release whose dialect the
+/// configuration spoke at start, because watchers of the log match ids (CFG-42).
 #[derive(Clone, Copy, Debug)]
-pub struct Logged(pub Event);
+pub struct Logged {
+    /// What happened.
+    pub event: Event,
+    /// The dialect.
+    pub dialect: Dialect,
+}
 
 impl fmt::Display for Logged {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} {}", self.0.id(), self.0)
+        match (self.dialect, self.event.kind) {
+            (Dialect::Kea2_2, EventKind::LeaseOffer { address }) => {
+                write!(out, "DHCP4_LEASE_ADVERT {}: lease {address} will be advertised", self.event.client)
+            }
+            _ => write!(out, "{} {}", self.event.id(), self.event),
+        }
     }
 }
 
 impl PacketEvent for Logged {
     fn severity(&self) -> Severity {
-        match self.0.severity() {
+        match self.event.severity() {
             Loudness::Debug(_) => Severity::Debug,
             Loudness::Info => Severity::Info,
             Loudness::Warn => Severity::Warn,
@@ -127,20 +138,35 @@ impl PacketEvent for Logged {
     }
 
     fn debug_level(&self) -> u8 {
-        match self.0.severity() {
+        match self.event.severity() {
             Loudness::Debug(level) => level,
             _ => 0,
         }
     }
 
     fn logger(&self) -> &'static str {
-        self.0.logger()
+        self.event.logger()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::event::ClientLabel;
+
+    #[test]
+    fn an_offer_is_logged_under_the_id_of_the_release_that_the_configuration_speaks() {
+        let client = ClientLabel::new(1, &[2, 0, 0, 0, 0, 1], &[], 0x1234);
+        let kind = EventKind::LeaseOffer { address: std::net::Ipv4Addr::new(192, 0, 2, 9) };
+        let line = |dialect| Logged { event: Event { client, kind }, dialect }.to_string();
+        let label = "[hwtype=1 02:00:00:00:00:01], cid=[no info], tid=0x1234";
+        let older = format!("DHCP4_LEASE_ADVERT {label}: lease 192.0.2.9 will be advertised");
+        assert_eq!(line(Dialect::Kea2_2), older);
+        assert_eq!(
+            line(Dialect::Kea3),
+            format!("DHCP4_LEASE_OFFER {label}: lease 192.0.2.9 will be offered")
+        );
+    }
 
     #[test]
     fn a_log_file_that_cannot_be_written_is_an_error_at_its_place_and_a_fifo_is_not_waited_for() {

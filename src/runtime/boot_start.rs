@@ -335,6 +335,7 @@ fn start_shards(
         updates: crate::ha::view::UpdateMode::Off,
         ..HaView::default()
     });
+    let dialect = plan.document.dialect;
     let mut starting = Vec::new();
     let inputs = ends.into_iter().zip(leases).zip(sinks);
     for (shard, ((ends, leases), mut sink)) in (0..plan.topology.shards).zip(inputs) {
@@ -353,7 +354,7 @@ fn start_shards(
             spin: Duration::from_micros(u64::from(*plan.document.tandem.spin_us)),
             ends,
             make_engine: move || Engine::new(clock::now(), start),
-            on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged(event)),
+            on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged { event, dialect }),
             journal: journal.cloned(),
             limits,
         };

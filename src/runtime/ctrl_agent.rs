@@ -27,8 +27,8 @@ use super::control_http::{HttpCommands, HttpControlSocket, SharedTls};
 use super::http_serve::Response;
 use super::local::Inbox;
 use super::tls::{self, TlsError};
-use crate::control::Answer;
 use crate::control::agent::{AgentCommand, AgentPlan, not_configured, offline, plan};
+use crate::control::{Answer, version};
 use crate::ha::command::Reply;
 use crate::limits::HTTP_RESPONSE_BODY_OCTETS_MAX;
 
@@ -48,8 +48,10 @@ pub enum AgentError {
     #[error("the executor cannot be started: {0}")]
     Executor(String),
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("{position}: cannot listen on {address}: {source}")]
     Listen {
+        /// Where the file says so.
+        position: config::Position,
         /// The address.
         address: SocketAddr,
         /// What the system says.
@@ -98,6 +100,12 @@ impl Prepared {
     /// The configuration.
     pub fn document(&self) -> &ControlAgent {
         &self.document
+    }
+
+    /// Where the file says what [`Prepared::address`] is.
+    fn place(&self) -> config::Position {
+        let (host, port) = (&self.document.http_host, &self.document.http_port);
+        if host.written { host.position.clone() } else { port.position.clone() }
     }
 
     fn address(&self) -> SocketAddr {
@@ -167,8 +175,9 @@ impl Agent {
         let active = self.active.borrow().clone();
         let address = active.address();
         let socket = HttpControlSocket::bind(address, active.tls.clone())
-            .map_err(|source| AgentError::Listen { address, source })?;
+            .map_err(|source| AgentError::Listen { position: active.place(), address, source })?;
         let mut serving = self.serve(socket, &active);
+        log::info!(target: TARGET, "CTRL_AGENT_STARTED Tandem control agent version {} started", version::OWN);
         loop {
             match self.next_step().await {
                 Step::Listen(socket) => {
