@@ -39,7 +39,7 @@ pub use agent::ControlAgent;
 pub use diagnostics::{ConfigError, Diagnostic, Diagnostics};
 pub use document::{Dialect, Document};
 pub use load::{
-    Loaded, control_agent_from_value, dhcp4_from_json, dhcp4_from_value, load_control_agent, load_dhcp4,
-    parse_control_agent, parse_dhcp4, parse_value,
+    Loaded, control_agent_from_value, dhcp4_from_command, dhcp4_from_json, dhcp4_from_value,
+    load_control_agent, load_dhcp4, parse_control_agent, parse_dhcp4, parse_value,
 };
 pub use value::{Located, Position, Value};

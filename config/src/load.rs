@@ -70,6 +70,24 @@ pub fn dhcp4_from_value(value: &Value) -> Result<Loaded<Document>, ConfigError> 
     finish(document, value.position.clone(), diagnostics)
 }
 
+/// Reads the server's configuration among the arguments of the command `text`, so that places are lines and columns of
+/// the command. Members beside `Dhcp4`, such as the `hash` that config-get adds, are left out.
+///
+/// # Errors
+///
+/// As [`load_dhcp4`].
+pub fn dhcp4_from_command(text: &[u8], name: &str) -> Result<Loaded<Document>, ConfigError> {
+    let command = parse_value(text, name)?.document;
+    let Some(arguments) = command.get("arguments") else {
+        return Err(ConfigError::new(command.position, "Missing mandatory 'arguments' parameter."));
+    };
+    let mut tree = arguments.clone();
+    if let Kind::Map(members) = &mut tree.kind {
+        members.retain(|member| member.key == "Dhcp4");
+    }
+    dhcp4_from_value(&tree)
+}
+
 /// Reads a server's configuration from JSON whose octets were mapped to characters, see
 /// [`Value::from_json`]. Places are line 0 of `name`.
 ///

@@ -415,3 +415,17 @@ fn defaults_are_keas() {
     assert_eq!((*document.lease_database.persist, *document.lease_database.lfc_interval_s), (true, 3600));
     assert!(!document.echo_client_id.written && document.scope.valid_lifetime_s.unwrap().written);
 }
+
+#[test]
+fn a_configuration_in_a_command_is_judged_at_its_place_in_the_command() {
+    let judged = |text: &str| {
+        config::dhcp4_from_command(text.as_bytes(), "<wire>").map(drop).map_err(|error| error.to_string())
+    };
+    let good = "{ \"command\": \"config-test\", \"arguments\": { \"Dhcp4\": { \"valid-lifetime\": 9 }, \"hash\": \"X\" } }";
+    assert_eq!(judged(good), Ok(()));
+    let mistyped = good.replace("valid-lifetime", "valid-lifetme").replace("{ \"Dhcp4\"", "{\n \"Dhcp4\"");
+    let said = judged(&mistyped).unwrap_err();
+    assert!(said.starts_with("<wire>:2.13: got unexpected keyword \"valid-lifetme\""), "{said}");
+    let said = judged("{ \"command\": \"config-test\" }").unwrap_err();
+    assert_eq!(said, "<wire>:1.1: Missing mandatory 'arguments' parameter.");
+}

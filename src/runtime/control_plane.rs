@@ -155,7 +155,7 @@ impl ControlPlane {
         match plan(&envelope, &facts) {
             Plan::Answer(answer) => answer,
             Plan::Ha(command) => self.driver.command(source, command).await.into(),
-            Plan::Server(command) => self.serve(command, facts.dialect).await,
+            Plan::Server(command) => self.serve(command, facts.dialect, body).await,
             Plan::Shards(gather) => self.gather(*gather).await,
         }
     }
@@ -186,7 +186,7 @@ impl ControlPlane {
         gather.finish()
     }
 
-    async fn serve(&self, command: ServerCommand, dialect: Dialect) -> Answer {
+    async fn serve(&self, command: ServerCommand, dialect: Dialect, body: &[u8]) -> Answer {
         let server = self.control.server();
         match command {
             ServerCommand::ConfigGet => {
@@ -201,7 +201,7 @@ impl ControlPlane {
                 Ok(()) => Reply::success("Configuration successful.").into(),
                 Err(error) => Reply::error(format!("Config reload failed: {error}")).into(),
             },
-            ServerCommand::ConfigTest(document) => self.config_test(document).await,
+            ServerCommand::ConfigTest => self.config_test(body.to_vec(), dialect).await,
             ServerCommand::Shutdown(exit_value) => {
                 // An exit code is an octet; what is beyond ends as the shell would show it.
                 server.shut_down((exit_value & 0xff) as u8);
@@ -211,19 +211,23 @@ impl ControlPlane {
         }
     }
 
-    async fn config_test(&self, document: Value) -> Answer {
+    /// Tests the configuration among the arguments of the command `body`.
+    async fn config_test(&self, body: Vec<u8>, dialect: Dialect) -> Answer {
         let server = self.control.server().clone();
         let check = move || -> Result<(), String> {
-            let loaded = config::dhcp4_from_json(&document, "<wire>").map_err(|error| error.to_string())?;
+            let loaded = config::dhcp4_from_command(&body, "<wire>").map_err(|error| error.to_string())?;
             super::server::check_files(&loaded.document).map_err(|error| error.to_string())?;
             server.prepare(Arc::new(loaded.document)).map(drop).map_err(|error| error.to_string())
         };
         match glommio::executor().spawn_blocking(check).await {
-            Ok(()) => Reply::success(
-                "Configuration seems sane. Control-sockets, hook-libraries, and D2 configuration were sanity \
-                 checked, but not applied.",
-            )
-            .into(),
+            Ok(()) => {
+                let sockets = if dialect == Dialect::Kea2_2 { "Control-socket" } else { "Control-sockets" };
+                Reply::success(format!(
+                    "Configuration seems sane. {sockets}, hook-libraries, and D2 configuration were sanity \
+                     checked, but not applied."
+                ))
+                .into()
+            }
             Err(error) => Reply::error(error).into(),
         }
     }
