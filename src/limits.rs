@@ -83,3 +83,26 @@ pub const SPARE_BOXES_MAX: usize = 1024;
 /// How long after `max-ack-delay` an unanswered lease update is given up, milliseconds. The sender has its own
 /// time-out and always answers; this is for the case that it does not.
 pub const PARKED_GRACE_MS: u64 = 30_000;
+
+/// Leases of a synchronisation page given to a shard at a time, as one commit: a shard serves others in between.
+pub const SYNC_CHUNK_LEASES: usize = 512;
+
+/// Index entries that one changed lease moves at most: two removed and two added.
+const INDEX_CHANGES_PER_LEASE: usize = 4;
+
+// A commit needs credit for all that follows from it at once: one that needs more than a lane has could never be done.
+const _: () = assert!(SYNC_CHUNK_LEASES * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
+const _: () = assert!(RECLAIM_SLICE * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
+// A batch of queries that all go to one other shard fits its lane, and so do the messages that follow from their leases.
+const _: () = assert!(RECEIVE_BATCH <= DATAGRAM_LANE);
+const _: () = assert!(RECEIVE_BATCH * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
+// Rows of a batch, with the strings of the largest query in each, do not fill the journal by themselves.
+const _: () = assert!(RECEIVE_BATCH * 4 * JOINED_OPTION_OCTETS_MAX < JOURNAL_WAITING_BYTES_MAX);
+// Every update of a parked reply has a place in its sender; an address is replicated by one sender only.
+const _: () = assert!(SENDER_WAITING_MAX >= 2 * PARKED_MAX);
+// A connection is given up by the side that opened it, and before Kea does.
+const _: () = assert!(HTTP_CLIENT_IDLE_MS < 30_000 && HTTP_CLIENT_IDLE_MS < HTTP_IDLE_MS);
+// A command of the partner may be as large as a request; a page of leases is an answer.
+const _: () = assert!(HTTP_REQUEST_BODY_OCTETS_MAX <= HTTP_RESPONSE_BODY_OCTETS_MAX);
+// Repeated options are repeated: more instances than options.
+const _: () = assert!(OPTIONS_MAX <= OPTION_INSTANCES_MAX && JOINED_OPTION_OCTETS_MAX < DATAGRAM_OCTETS_MAX);

@@ -21,9 +21,7 @@ use crate::ha::event::{Action, Call, CallId, ClientIdentity, CommandSource, Even
 use crate::ha::machine::Machine;
 use crate::ha::relationship::Relationship;
 use crate::ha::view::HaView;
-
-/// Leases of a synchronisation page given to a shard at a time: a shard serves others in between.
-const APPLY_CHUNK: usize = 512;
+use crate::limits;
 
 /// The HA side of the control node. Shared by `Rc` in its executor.
 pub struct HaDriver {
@@ -239,7 +237,7 @@ impl HaDriver {
         for (shard, leases) in (0u8..).zip(by_shard) {
             let mut leases = leases.into_iter();
             loop {
-                let chunk: Vec<Lease> = leases.by_ref().take(APPLY_CHUNK).collect();
+                let chunk: Vec<Lease> = leases.by_ref().take(limits::SYNC_CHUNK_LEASES).collect();
                 if chunk.is_empty() {
                     break;
                 }
