@@ -7,6 +7,7 @@ mod allocation;
 mod chaos;
 mod checks;
 mod clients;
+mod edges;
 mod limits;
 mod mesh;
 mod pair;
