@@ -212,6 +212,11 @@ pub enum EventKind {
         /// The address.
         address: Ipv4Addr,
     },
+    /// The wall clock, by which leases are timed, was set.
+    ClockStep {
+        /// Seconds forward; back where negative.
+        seconds: i64,
+    },
     /// Expired leases are left after several reclaim cycles.
     ReclaimLeftovers {
         /// Cycles.
@@ -266,6 +271,7 @@ impl Event {
             K::ReleaseDeleted { .. } => "DHCP4_RELEASE_DELETED",
             K::ReleaseNoLease { .. } => "DHCP4_RELEASE_FAIL_NO_LEASE",
             K::ReleaseWrongClient { .. } => "DHCP4_RELEASE_FAIL_WRONG_CLIENT",
+            K::ClockStep { .. } => "TANDEM_CLOCK_STEP",
             K::ReclaimLeftovers { .. } => "ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW",
             K::ParkedDropped { .. } => "HA_LEASE_UPDATE_REPLY_DROPPED",
         }
@@ -281,6 +287,7 @@ impl Event {
             | K::AllocFailSubnet { .. }
             | K::DeclineLeaseMismatch { .. }
             | K::DeclineLeaseNotFound { .. }
+            | K::ClockStep { .. }
             | K::ReclaimLeftovers { .. } => Severity::Warn,
             K::DeclineLease { .. }
             | K::InitReboot { .. }
@@ -314,6 +321,7 @@ impl Event {
             | K::AllocFailClasses
             | K::AllocFailNoPools
             | K::AllocFailSubnet { .. }
+            | K::ClockStep { .. }
             | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
             K::HaNotForUs | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
             K::DropDuplicate
@@ -365,6 +373,11 @@ impl fmt::Display for Event {
                 write!(f, "dropped as sent by the same client as a packet being processed: {client}")
             }
             K::DropUnpack { fault } => write!(f, "failed to parse incoming packet: {fault}"),
+            K::ClockStep { seconds } => {
+                let direction = if seconds < 0 { "back" } else { "forward" };
+                let by_s = seconds.unsigned_abs();
+                write!(f, "the clock was set {direction} by {by_s} s; leases run out by the new time")
+            }
             K::ReclaimLeftovers { cycles } => {
                 write!(f, "expired leases still exist after {cycles} reclamations")
             }
@@ -430,6 +443,7 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
         | K::DeclineLeaseNotFound { .. }
         | K::DropDuplicate
         | K::DropUnpack { .. }
+        | K::ClockStep { .. }
         | K::ReclaimLeftovers { .. } => Ok(()),
     }
 }

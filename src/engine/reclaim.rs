@@ -17,6 +17,9 @@ use crate::limits;
 /// The partition's clock is advanced this often.
 const TICK_NS: u64 = 1_000 * NS_PER_MS;
 
+/// A wall clock that moves this much against the monotonic one between two ticks was set, and not slewed.
+const CLOCK_STEP_MS: u64 = 5_000;
+
 /// Timers and the cycle under way.
 #[derive(Debug)]
 pub(super) struct Reclaim {
@@ -24,6 +27,8 @@ pub(super) struct Reclaim {
     next_cycle_ns: u64,
     next_purge_ns: u64,
     cycle: Option<Cycle>,
+    /// Wall clock less monotonic clock at the last tick, milliseconds.
+    clock_offset_ms: i64,
     /// Cycles in a row that left leases behind.
     unfinished_cycles: u32,
     /// Kept for their capacity.
@@ -45,6 +50,7 @@ impl Reclaim {
             next_cycle_ns: now.monotonic_ns,
             next_purge_ns: now.monotonic_ns,
             cycle: None,
+            clock_offset_ms: clock_offset_ms(now),
             unfinished_cycles: 0,
             expired: Vec::new(),
             purgeable: Vec::new(),
@@ -64,6 +70,7 @@ impl Shard {
         if now_ns < self.reclaim.tick_ns {
             return;
         }
+        self.watch_clock(turn);
         let mut again = self.partition.advance(turn.now, limits::RECLAIM_SLICE * 8);
         if self.view.service_on {
             again |= self.reclaim_expired(turn);
@@ -71,6 +78,17 @@ impl Shard {
         }
         // The next slice comes after whatever datagrams are waiting.
         self.reclaim.tick_ns = if again { now_ns + 1 } else { now_ns + TICK_NS };
+    }
+
+    /// Tells of a wall clock that was set. Leases need nothing: their timers are in its time (one shard's word is
+    /// enough).
+    fn watch_clock(&mut self, turn: &mut Turn) {
+        let offset_ms = clock_offset_ms(turn.now);
+        let before_ms = std::mem::replace(&mut self.reclaim.clock_offset_ms, offset_ms);
+        let step_ms = offset_ms.wrapping_sub(before_ms);
+        if self.number == 0 && step_ms.unsigned_abs() > CLOCK_STEP_MS {
+            turn.log(ClientLabel::new(0, &[], &[], 0), EventKind::ClockStep { seconds: step_ms / 1000 });
+        }
     }
 
     /// True when the cycle goes on.
@@ -189,6 +207,10 @@ impl Shard {
         }
         goes_on
     }
+}
+
+fn clock_offset_ms(now: Now) -> i64 {
+    now.wall_ms.wrapping_sub(now.monotonic_ns / NS_PER_MS).cast_signed()
 }
 
 /// A reclaimed row: the name is gone, the identity stays for affinity.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use tandem::engine::counters::{Counter, OwnCounter};
+use tandem::engine::event::EventKind;
 use tandem::wire::codes::MessageType;
 
 use super::clients::{Ask, Heard, duid_client_id};
@@ -89,6 +90,11 @@ fn a_clock_that_is_set_back_or_forward_gives_no_address_twice() {
             assert_eq!(world.ask(&Ask::renew(1, first)), Some(Heard::Ack(first)), "step {step_s} back");
             assert_eq!(world.ask(&Ask::renew(2, second)), Some(Heard::Ack(second)), "step {step_s} back");
             assert_eq!(lease(&mut world, 3), None, "step {step_s} back");
+            let steps = world.events.iter().filter_map(|event| match event.kind {
+                EventKind::ClockStep { seconds } => Some(seconds),
+                _ => None,
+            });
+            assert_eq!(steps.collect::<Vec<_>>(), [step_s, -step_s]);
             // Both run out in the end.
             world.pass_s(2_000);
             let late = lease(&mut world, 3).expect("an address that has run out");
