@@ -71,7 +71,12 @@ fn what_keeps_a_server_from_starting_is_said_at_its_place_and_nothing_is_left() 
         ("\"@/control\"", "\"@/none/control\"", "a.conf:3.61: ", "control socket"),
         ("\"thread-pool-size\": 1", "\"thread-pool-size\": 65", "a.conf:5.76: ", "at most 64"),
         ("192.0.2.20", "192.0.3.20", "a.conf:6.74: ", "does not match the prefix of a subnet"),
-        ("\"loggers\"", "\"reservations\": [ { } ], \"loggers\"", "a.conf:7.3: ", "not built yet"),
+        (
+            "\"loggers\"",
+            "\"reservations\": [ { \"hw-address\": \"2:0:0:0:0:1\" } ], \"loggers\"",
+            "a.conf:7.3: ",
+            "not built yet",
+        ),
     ];
     for (right, wrong, place, cause) in rows {
         let folder = tempfile::tempdir().expect("a folder");

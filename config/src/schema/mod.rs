@@ -14,6 +14,7 @@ mod nearest;
 pub mod subnet;
 
 pub(crate) use check::{Wording, check};
+pub use nearest::nearest_of;
 
 /// What a value has to be.
 #[derive(Clone, Copy, Debug)]

@@ -4,14 +4,18 @@ use super::{Table, Type};
 
 /// The key of `table` nearest to `key`, if it is near enough to be a slip.
 pub fn nearest(table: &Table, key: &str) -> Option<&'static str> {
-    let folded = fold(key);
+    nearest_of(table.rows().map(|row| row.key), key)
+}
+
+/// The name among `names` nearest to `name`, if it is near enough to be a slip.
+pub fn nearest_of<'a>(names: impl Iterator<Item = &'a str>, name: &str) -> Option<&'a str> {
+    let folded = fold(name);
     let allowed = (folded.chars().count() / 4).clamp(1, 4);
-    table
-        .rows()
-        .map(|row| (distance(&folded, &fold(row.key), allowed), row.key))
+    names
+        .map(|known| (distance(&folded, &fold(known), allowed), known))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, key)| key)
+        .map(|(_, known)| known)
 }
 
 /// The first map below `root` that has `key`, for a key that is known but stands in the wrong place.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use config::schema::nearest_of;
 use thiserror::Error;
 
 use super::table::standard;
@@ -182,6 +183,12 @@ impl Definitions {
     /// The definition called `name` in `space`.
     pub fn by_name(&self, space: &str, name: &str) -> Option<OptionDefinition<'_>> {
         self.find(space, |definition| definition.name == name)
+    }
+
+    /// The name in `space` that `name` was probably meant to be.
+    pub fn nearest_name(&self, space: &str, name: &str) -> Option<&str> {
+        let custom = self.custom.get(space).into_iter().flatten().map(|custom| custom.view().name);
+        nearest_of(custom.chain(standard(space).iter().map(|definition| definition.name)), name)
     }
 
     fn find(

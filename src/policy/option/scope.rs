@@ -39,7 +39,7 @@ pub enum OptionError {
     #[error("option data configuration requires one of 'code' or 'name' parameters to be specified")]
     Anonymous,
     /// Nothing is known about the option and something has to be.
-    #[error("definition for the option '{space}.{name}' having code '{code}' does not exist")]
+    #[error("definition for the option '{space}.{name}' having code '{code}' does not exist{hint}")]
     Undefined {
         /// Space.
         space: String,
@@ -47,6 +47,8 @@ pub enum OptionError {
         name: String,
         /// Code, 0 when not given.
         code: u8,
+        /// The name that was probably meant, as a sentence; empty when there is none.
+        hint: String,
     },
     /// 0 or 255 in the space of a message, where they are PAD and END.
     #[error("invalid option code '{code}', it must be within 1..254")]
@@ -309,6 +311,10 @@ fn code_without_definition(
         space: space.to_owned(),
         name: name.unwrap_or_default().to_owned(),
         code: text.code.unwrap_or(0),
+        hint: name
+            .filter(|_| !named_elsewhere)
+            .and_then(|name| definitions.nearest_name(space, name))
+            .map_or_else(String::new, |nearest| format!(". Did you mean \"{nearest}\"?")),
     })?;
     if space == SPACE_DHCP4 && !(1..=254).contains(&code) {
         return Err(OptionError::Code { code });
@@ -403,6 +409,12 @@ mod tests {
             (
                 named("foo", "01"),
                 "definition for the option 'dhcp4.foo' having code '0' does not exist".to_owned(),
+            ),
+            (
+                named("router", "192.0.2.1"),
+                "definition for the option 'dhcp4.router' having code '0' does not exist. \
+                 Did you mean \"routers\"?"
+                    .to_owned(),
             ),
             (
                 OptionText { csv_format: Some(true), ..coded(250, "01") },
