@@ -1,6 +1,7 @@
 //! TLS for the HA channel, the control socket and the control agent: files in, rustls configurations out.
 //!
-//! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN, sessions resumed. The
+//! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN, sessions resumed by the
+//! listening end only. The
 //! handshake itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in
 //! [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
 //! `key-file`) and says which of them is wrong, and how.
@@ -9,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -94,6 +96,9 @@ pub fn client_config(files: &TlsFiles, check_names: bool) -> Result<Arc<ClientCo
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(own));
     config.enable_sni = false;
+    // A Kea demands certificates and gives its sessions no context, and so its OpenSSL ends every attempt to take one up
+    // again with an alert. Connections are kept for long; a whole handshake is cheap.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

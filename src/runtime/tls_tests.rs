@@ -230,7 +230,7 @@ fn plain_text_to_a_tls_server_is_refused() {
 }
 
 #[test]
-fn both_protocol_versions_are_spoken_and_a_second_connection_is_resumed() {
+fn both_protocol_versions_are_spoken_and_a_session_can_be_taken_up_again() {
     let shop = Workshop::new();
     shop.authority("ca");
     shop.leaf("v1", "ca", "rsa", "-days 30");
@@ -255,6 +255,22 @@ fn both_protocol_versions_are_spoken_and_a_second_connection_is_resumed() {
             kinds.push(client.is_resumed());
         }
         assert_eq!(kinds, [false, true], "{versions:?}");
+    }
+}
+
+#[test]
+fn our_own_clients_never_take_up_an_earlier_session() {
+    let shop = Workshop::new();
+    shop.authority("ca");
+    shop.leaf("v1", "ca", "ec-sec1", "-days 30");
+    let files = shop.files("ca.pem", "v1");
+    let (client_side, server_side) =
+        (client_config(&files, false).unwrap(), server_config(&files, true).unwrap());
+    for _ in 0..3 {
+        let mut client = Session::client(client_side.clone(), SERVER.parse().unwrap()).unwrap();
+        let mut server = Session::server(server_side.clone()).unwrap();
+        converse(&mut client, &mut server).unwrap();
+        assert!(!client.is_resumed());
     }
 }
 
