@@ -146,11 +146,14 @@ impl Shard {
 
 /// Whether the partner's lease replaces ours in a synchronisation (ha-protocol 6.3; with equal times 6.10).
 fn is_newer(theirs: &Lease, ours: &Lease) -> bool {
+    let same_client = theirs.hwaddr == ours.hwaddr && theirs.client_id == ours.client_id;
     let rank = |lease: &Lease| {
         let state = match lease.state {
-            LeaseState::Default | LeaseState::ExpiredReclaimed => 0,
-            LeaseState::Released => 1,
-            LeaseState::Declined => 2,
+            // Who has released it holds it no longer; but somebody else may have been given it in the same second.
+            LeaseState::Released if !same_client => 0,
+            LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
+            LeaseState::Released => 2,
+            LeaseState::Declined => 3,
         };
         (lease.cltt, state, lease.expire())
     };
@@ -191,5 +194,10 @@ mod tests {
         for (rule, theirs, ours, newer) in rows {
             assert_eq!(is_newer(&theirs, &ours), newer, "{rule}");
         }
+        let given_to_another =
+            Lease { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]), ..lease(10, Default, 40) };
+        let released = lease(10, Released, 0);
+        assert!(is_newer(&given_to_another, &released), "the address was free, and then it was not");
+        assert!(!is_newer(&released, &given_to_another));
     }
 }
