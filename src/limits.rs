@@ -46,6 +46,9 @@ pub const JOINED_OPTION_OCTETS_MAX: usize = 1536;
 
 /// A request must be whole within this time of the last byte received, milliseconds (ha-protocol 2.4).
 pub const HTTP_REQUEST_MS: u64 = 10_000;
+/// A request must be whole within this time of its first byte, however it trickles, milliseconds: what it holds is not
+/// held for ever.
+pub const HTTP_REQUEST_TOTAL_MS: u64 = 60_000;
 /// An idle inbound connection is kept this long, so that a partner's thin traffic never finds it closed (ha-protocol 2.4).
 pub const HTTP_IDLE_MS: u64 = 300_000;
 /// An idle outbound connection is given up after this time: Kea closes at 30 s and a race loses the request.
@@ -60,6 +63,13 @@ pub const HA_CLIENTS_MAX: usize = 65_536;
 /// Connections an HA listen executor or an HTTP control socket serves at a time; one more is closed at once. A
 /// partner opens one per sender; each may hold a request of `HTTP_REQUEST_BODY_OCTETS_MAX`.
 pub const HA_CONNECTIONS_MAX: usize = 256;
+/// Of these, connections of hosts that are not the partner: what they hold cannot keep the partner out.
+pub const HA_FOREIGN_CONNECTIONS_MAX: usize = 64;
+/// Lease updates in one request between Tandem servers: what gathers in a few milliseconds under full load.
+pub const HA_BATCH_UPDATES_MAX: u16 = 128;
+/// A request of lease updates is not made longer than this, octets: well below `HTTP_REQUEST_BODY_OCTETS_MAX`, which
+/// leases with large user contexts could otherwise reach.
+pub const HA_BATCH_OCTETS_MAX: usize = 256 * 1024;
 /// Lease updates that may wait in a sender: two (a deletion and an update) for each parked reply. One more comes
 /// back as failed, and its client retransmits.
 pub const SENDER_WAITING_MAX: usize = 2 * PARKED_MAX;

@@ -187,7 +187,9 @@ pub enum UpdateOutcome {
     Acked,
     /// Result 4: the partner stays available.
     Conflict,
-    /// Any other answer, or none.
+    /// Any other well-formed result: the partner lives, the reply is dropped.
+    Refused,
+    /// No answer, or none that can be read: the partner counts as gone.
     Failed,
 }
 

@@ -32,8 +32,8 @@ pub const REMOTE_ORIGIN_ID: i64 = 2000;
 /// Origin id of an administrator.
 pub const USER_ORIGIN_ID: i64 = 1;
 
-/// Commands a partner may send when `restrict-commands` is set (ha-protocol 2.9).
-pub const PARTNER_COMMANDS: [&str; 12] = [
+/// Commands a partner may send when `restrict-commands` is set (ha-protocol 2.9), and our own.
+pub const PARTNER_COMMANDS: [&str; 13] = [
     "dhcp-disable",
     "dhcp-enable",
     "ha-heartbeat",
@@ -46,6 +46,7 @@ pub const PARTNER_COMMANDS: [&str; 12] = [
     "lease4-update",
     "list-commands",
     "status-get",
+    super::batch::COMMAND,
 ];
 
 /// The outside of a command: name and arguments, checked as Kea checks them.
@@ -73,13 +74,18 @@ pub enum EnvelopeError {
 impl Envelope {
     /// Reads the body of a request.
     pub fn parse(body: &[u8]) -> Result<Self, EnvelopeError> {
-        let refused = |text: String| {
-            EnvelopeError::Refused(Reply::error(format!("Error during command processing: {text}")))
-        };
         if body.trim_ascii().is_empty() {
             return Err(refused("NULL command parameter".into()));
         }
-        let Value::Object(mut members) = json::decode(body)? else {
+        Self::from_value(json::decode(body)?)
+    }
+
+    /// Reads a command that is part of another.
+    ///
+    /// # Errors
+    /// [`EnvelopeError::Refused`] with the answer.
+    pub fn from_value(value: Value) -> Result<Self, EnvelopeError> {
+        let Value::Object(mut members) = value else {
             return Err(refused("Invalid command Element specified, expected map".into()));
         };
         const KNOWN: [&str; 4] = ["arguments", "command", "remote-address", "service"];
@@ -107,6 +113,10 @@ impl Envelope {
         let arguments = members.remove("arguments").filter(|arguments| !arguments.is_null());
         Ok(Self { command, arguments, services })
     }
+}
+
+fn refused(text: String) -> EnvelopeError {
+    EnvelopeError::Refused(Reply::error(format!("Error during command processing: {text}")))
 }
 
 /// The answer to a command.
@@ -225,12 +235,21 @@ pub enum ReplyError {
 
 /// What the answer to `lease4-update` or `lease4-del` means for the query that waits (ha-protocol 5.4).
 ///
-/// A well-formed result 1 is a failure too: a control agent says it for a dead server.
-pub fn lease_update_outcome(body: &[u8]) -> UpdateOutcome {
-    match Reply::parse(body) {
-        Ok(reply) if reply.is_success() => UpdateOutcome::Acked,
-        Ok(reply) if reply.result == result::CONFLICT => UpdateOutcome::Conflict,
-        Ok(_) | Err(_) => UpdateOutcome::Failed,
+/// # Errors
+/// The answer is none: nothing is known of the update.
+pub fn lease_update_outcome(body: &[u8]) -> Result<(UpdateOutcome, Reply), ReplyError> {
+    Reply::parse(body).map(|reply| (outcome_of_result(reply.result), reply))
+}
+
+/// What the result of `lease4-update` or `lease4-del` means.
+///
+/// A well-formed refusal comes from somebody who lives (ha-protocol 8 no. 5): release 2.2 says 1 for an unknown
+/// subnet, and so does a control agent for a dead server, which the next heartbeat finds out.
+pub fn outcome_of_result(code: i64) -> UpdateOutcome {
+    match code {
+        result::SUCCESS | result::EMPTY => UpdateOutcome::Acked,
+        result::CONFLICT => UpdateOutcome::Conflict,
+        _ => UpdateOutcome::Refused,
     }
 }
 
@@ -686,25 +705,26 @@ mod tests {
 
     #[test]
     fn replies_are_read_as_2_5_says_and_update_outcomes_as_5_4_says() {
-        use UpdateOutcome::{Acked, Conflict, Failed};
+        use UpdateOutcome::{Acked, Conflict, Refused};
         for (body, result, outcome) in [
-            (r#"[ { "result": 0 } ]"#, Some(0), Acked),
-            (r#"[ { "result": 3, "text": "IPv4 lease not found.", "x": 1 } ]"#, Some(3), Acked),
-            (r#"[ { "result": 0 }, { "result": 1 } ]"#, Some(0), Acked),
-            (r#"[ { "result": 4, "text": "no" } ]"#, Some(4), Conflict),
-            (r#"[ { "result": 1, "text": "unable to forward" } ]"#, Some(1), Failed),
-            (r#"[ { "result": 2 } ]"#, Some(2), Failed),
-            (r#"{ "result": 0, "text": "object" }"#, None, Failed),
-            ("[]", None, Failed),
-            ("[ 1 ]", None, Failed),
-            ("", None, Failed),
-            ("7", None, Failed),
-            (r#"[ { "result": "0" } ]"#, None, Failed),
-            (r#"[ { "text": "none" } ]"#, None, Failed),
-            (r#"[ { "result": 0.0 } ]"#, None, Failed),
+            (r#"[ { "result": 0 } ]"#, Some(0), Some(Acked)),
+            (r#"[ { "result": 3, "text": "IPv4 lease not found.", "x": 1 } ]"#, Some(3), Some(Acked)),
+            (r#"[ { "result": 0 }, { "result": 1 } ]"#, Some(0), Some(Acked)),
+            (r#"[ { "result": 4, "text": "no" } ]"#, Some(4), Some(Conflict)),
+            (r#"[ { "result": 1, "text": "unable to forward" } ]"#, Some(1), Some(Refused)),
+            (r#"[ { "result": 2 } ]"#, Some(2), Some(Refused)),
+            (r#"{ "result": 0, "text": "object" }"#, None, None),
+            ("[]", None, None),
+            ("[ 1 ]", None, None),
+            ("", None, None),
+            ("7", None, None),
+            (r#"[ { "result": "0" } ]"#, None, None),
+            (r#"[ { "text": "none" } ]"#, None, None),
+            (r#"[ { "result": 0.0 } ]"#, None, None),
         ] {
             assert_eq!(Reply::parse(body.as_bytes()).ok().map(|reply| reply.result), result, "{body}");
-            assert_eq!(lease_update_outcome(body.as_bytes()), outcome, "{body}");
+            let read = lease_update_outcome(body.as_bytes()).ok().map(|(outcome, _)| outcome);
+            assert_eq!(read, outcome, "{body}");
         }
     }
 

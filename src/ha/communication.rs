@@ -12,7 +12,7 @@ use super::command::Reply;
 use super::event::ClientIdentity;
 use super::state::PartnerState;
 use crate::http::parse_rfc1123_date;
-use crate::limits::HA_CLIENTS_MAX;
+use crate::limits::{HA_BATCH_UPDATES_MAX, HA_CLIENTS_MAX};
 
 /// A refused client is remembered this long.
 const REJECTED_NS: u64 = 86_400 * 1_000_000_000;
@@ -28,6 +28,8 @@ pub struct HeartbeatReply {
     pub scopes: Vec<String>,
     /// `unsent-update-count`, if it was there.
     pub unsent: Option<u64>,
+    /// How many lease updates the partner takes in one request; 1 for any but a Tandem server.
+    pub batch_max: u16,
 }
 
 impl HeartbeatReply {
@@ -49,7 +51,9 @@ impl HeartbeatReply {
                 Some(count.ok_or("unsent-update-count is not a non-negative integer")?)
             }
         };
-        Ok(Self { state, wall_s, scopes, unsent })
+        let batch_max = arguments.get(super::batch::ANNOUNCEMENT).and_then(Value::as_u64).unwrap_or(1);
+        let batch_max = u16::try_from(batch_max).unwrap_or(u16::MAX).clamp(1, HA_BATCH_UPDATES_MAX);
+        Ok(Self { state, wall_s, scopes, unsent, batch_max })
     }
 }
 
@@ -79,6 +83,7 @@ pub struct Communication {
     wall_s: Option<u64>,
     skew_s: Option<i64>,
     scopes: Vec<String>,
+    batch_max: u16,
     unsent_latest: u64,
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
@@ -97,6 +102,7 @@ impl Communication {
             wall_s: None,
             skew_s: None,
             scopes: Vec::new(),
+            batch_max: 1,
             unsent_latest: 0,
             unsent_known: 0,
             connecting: BTreeSet::new(),
@@ -116,6 +122,7 @@ impl Communication {
         self.wall_s = Some(reply.wall_s);
         self.skew_s = Some(reply.wall_s.cast_signed().saturating_sub(now_wall_s.cast_signed()));
         self.scopes = reply.scopes;
+        self.batch_max = reply.batch_max;
         if let Some(unsent) = reply.unsent {
             // A count that has fallen belongs to a new process: all of it is news.
             if unsent < self.unsent_latest {
@@ -138,6 +145,8 @@ impl Communication {
     pub fn fail(&mut self) {
         self.partner = PartnerState::Unavailable;
         self.skew_s = None;
+        // What comes back may be another program.
+        self.batch_max = 1;
         self.terminated_since_ns = None;
     }
 
@@ -169,6 +178,11 @@ impl Communication {
     /// The partner's clock as last heard.
     pub fn wall_s(&self) -> Option<u64> {
         self.wall_s
+    }
+
+    /// How many lease updates the partner takes in one request.
+    pub fn batch_max(&self) -> u16 {
+        self.batch_max
     }
 
     /// Scopes the partner serves.
@@ -266,7 +280,7 @@ mod tests {
     }
 
     fn heartbeat(state: PartnerState, unsent: u64) -> HeartbeatReply {
-        HeartbeatReply { state, wall_s: 100, scopes: Vec::new(), unsent: Some(unsent) }
+        HeartbeatReply { state, wall_s: 100, scopes: Vec::new(), unsent: Some(unsent), batch_max: 1 }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use shards::{Lease, SmallBytes};
 
 use super::command::{HaCommand, Reply};
 use super::log::LogEvent;
+use super::relationship::Relationship;
 use super::view::HaView;
 use crate::engine::message::UpdateOutcome;
 
@@ -61,6 +62,9 @@ pub enum Event {
         /// How many leases were written, or why the page could not be applied.
         result: Result<usize, String>,
     },
+    /// The configuration was read again, and this is what it says now. Names, URLs, role and TLS files are those the
+    /// machine was made with (a change of them needs a restart).
+    Reconfigured(Box<Relationship>),
     /// The first event, once.
     Start,
     /// A query of a client that is the partner's, seen while interrupted (ha-protocol 4.6).
@@ -97,6 +101,17 @@ pub struct Call {
     pub timeout_ms: u64,
     /// On the private connection (synchronisation, notification), kept until [`Action::ClosePrivate`].
     pub private: bool,
+}
+
+/// How long an exchange may take altogether, milliseconds. `timeout_ms` is restarted by every byte (ha-protocol 2.6), so
+/// that a partner whose answer trickles could be waited for without an end.
+pub fn exchange_limit_ms(timeout_ms: u64) -> u64 {
+    /// `sync-timeout` 0: longer than any page of leases takes.
+    const WITHOUT_TIMEOUT_MS: u64 = 600_000;
+    match timeout_ms {
+        0 => WITHOUT_TIMEOUT_MS,
+        timeout_ms => timeout_ms.saturating_mul(2),
+    }
 }
 
 /// What the driver is to do.

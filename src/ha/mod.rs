@@ -16,6 +16,7 @@
 //! Not built: load-balancing, passive-backup and backup servers, the maintenance states, hub and spoke. Their
 //! configuration is refused; as a *partner's* states they are understood.
 
+pub mod batch;
 pub mod command;
 pub mod communication;
 pub mod event;

@@ -38,4 +38,6 @@ pub struct HaView {
     /// `UpdateKind::Delete`, and released leases are listed to the partner as expired (ha-protocol 0.3 rule
     /// 10).
     pub partner_knows_released: bool,
+    /// How many lease updates the partner takes in one request; 0 and 1 are one, as Kea.
+    pub partner_batch_max: u16,
 }

@@ -4,7 +4,9 @@
 //! What is malformed is answered here and the connection is then to be closed. The driver reads while
 //! [`ServerConnection::wants_bytes`], and closes after sending when [`ServerConnection::is_closing`].
 
-use crate::limits::{HTTP_HEAD_OCTETS_MAX, HTTP_IDLE_MS, HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_REQUEST_MS};
+use crate::limits::{
+    HTTP_HEAD_OCTETS_MAX, HTTP_IDLE_MS, HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_REQUEST_MS, HTTP_REQUEST_TOTAL_MS,
+};
 
 use super::body::{BodyError, Decoder, Progress};
 use super::{HEADERS_MAX, reason_phrase, rfc1123_date};
@@ -36,6 +38,8 @@ pub struct ServerConnection {
     input: Vec<u8>,
     phase: Phase,
     deadline_ns: Option<u64>,
+    /// When the request that is coming in must be whole, however its bytes are spread.
+    whole_by_ns: Option<u64>,
     body_octets_max: usize,
 }
 
@@ -75,6 +79,7 @@ impl ServerConnection {
             input: Vec::new(),
             phase: Phase::Head { started: true },
             deadline_ns: Some(after_ms(now_ns, HTTP_REQUEST_MS)),
+            whole_by_ns: None,
             body_octets_max,
         }
     }
@@ -92,7 +97,8 @@ impl ServerConnection {
         }
         self.input.extend_from_slice(bytes);
         if !matches!(self.phase, Phase::Responding { .. }) {
-            self.deadline_ns = Some(after_ms(now_ns, HTTP_REQUEST_MS));
+            let whole_by_ns = *self.whole_by_ns.get_or_insert(after_ms(now_ns, HTTP_REQUEST_TOTAL_MS));
+            self.deadline_ns = Some(after_ms(now_ns, HTTP_REQUEST_MS).min(whole_by_ns));
         }
         self.poll_request(wall_s, output)
     }
@@ -203,6 +209,7 @@ impl ServerConnection {
         let phase = std::mem::replace(&mut self.phase, Phase::Closing);
         let Phase::Body { head, decoder } = phase else { unreachable!("called in the body phase only") };
         self.deadline_ns = None;
+        self.whole_by_ns = None;
         let request = Request {
             method: Method::Post,
             keep_alive: head.keep_alive,

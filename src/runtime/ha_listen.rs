@@ -6,6 +6,7 @@
 //! nothing. Its rules and the HA view come from the control node.
 
 use std::cell::{Cell, RefCell};
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +26,13 @@ use crate::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use crate::engine::rules::Rules;
+use crate::ha::batch;
 use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply, result};
 use crate::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
 use crate::ha::view::HaView;
 use crate::http::auth::BasicAuth;
 use crate::http::server::Request;
-use crate::limits::HA_CONNECTIONS_MAX;
+use crate::limits::{HA_CONNECTIONS_MAX, HA_FOREIGN_CONNECTIONS_MAX};
 
 /// How long a shard has for one lease, and the control node for a command. Below the partner's 10 s, so that it
 /// hears what went wrong instead of nothing.
@@ -45,6 +47,8 @@ pub struct ListenContext {
     pub accepted: AcceptedQueue,
     /// Own certificate and whom to accept; `None` is plain TCP.
     pub tls: Option<Arc<ServerConfig>>,
+    /// Where the partner is: connections of others cannot take its places.
+    pub partner: IpAddr,
     /// Credentials a partner must present, if any.
     pub auth: Option<BasicAuth>,
     /// `restrict-commands`.
@@ -62,6 +66,7 @@ pub struct ListenContext {
 pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> Result<(), String> {
     let listener = Rc::new(Listener {
         node: node.clone(),
+        partner: context.partner,
         tls: context.tls.take(),
         auth: context.auth.take(),
         restrict_commands: context.restrict_commands,
@@ -70,6 +75,7 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
         from_shards: Answers::default(),
         from_control: Answers::default(),
         connections: Cell::new(0),
+        foreign: Cell::new(0),
         stopping: Cell::new(false),
         refusals: context.refusals.clone(),
     });
@@ -87,6 +93,7 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
 
 struct Listener {
     node: Rc<NodeHandle<Message>>,
+    partner: IpAddr,
     tls: Option<Arc<ServerConfig>>,
     auth: Option<BasicAuth>,
     restrict_commands: bool,
@@ -94,7 +101,9 @@ struct Listener {
     view: RefCell<Arc<HaView>>,
     from_shards: Answers<ShardReply>,
     from_control: Answers<Box<PartnerCall>>,
+    /// Connections open, and those of them that are not the partner's.
     connections: Cell<usize>,
+    foreign: Cell<usize>,
     stopping: Cell<bool>,
     refusals: Refusals,
 }
@@ -116,17 +125,24 @@ impl Listener {
 
     fn start_serving(listener: &Rc<Self>, accepted: super::acceptor::Accepted) {
         let peer = accepted.peer.ip();
-        if listener.connections.get() >= HA_CONNECTIONS_MAX {
-            listener.refusals.refused(peer, &format!("more than {HA_CONNECTIONS_MAX} connections"));
-            return;
+        let is_foreign = peer != listener.partner;
+        let full = listener.connections.get() >= HA_CONNECTIONS_MAX;
+        if full || is_foreign && listener.foreign.get() >= HA_FOREIGN_CONNECTIONS_MAX {
+            return listener.refusals.refused(peer, "it has too many connections");
         }
-        listener.connections.set(listener.connections.get() + 1);
+        let count = move |listener: &Self, change: isize| {
+            listener.connections.set(listener.connections.get().saturating_add_signed(change));
+            if is_foreign {
+                listener.foreign.set(listener.foreign.get().saturating_add_signed(change));
+            }
+        };
+        count(listener, 1);
         let listener = listener.clone();
         glommio::spawn_local(async move {
             let tcp = shards::sys::adopt::tcp_stream(accepted.socket);
             serve(tcp, peer, listener.tls.as_ref(), &listener.refusals, |request| listener.handle(request))
                 .await;
-            listener.connections.set(listener.connections.get() - 1);
+            count(&listener, -1);
         })
         .detach();
     }
@@ -144,8 +160,8 @@ impl Listener {
             return Response::Error(403);
         }
         match envelope.command.as_str() {
-            "lease4-update" => Response::Json(self.update(&envelope).await.to_http_body()),
-            "lease4-del" => Response::Json(self.delete(&envelope).await.to_http_body()),
+            "lease4-del" | "lease4-update" => Response::Json(self.change(&envelope).await.to_http_body()),
+            batch::COMMAND => Response::Json(self.batch(envelope).await.to_http_body()),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
@@ -162,46 +178,60 @@ impl Listener {
         }
     }
 
-    async fn update(&self, envelope: &Envelope) -> Reply {
-        let rules = self.rules.borrow().clone();
-        let update = match LeaseUpdate::parse(envelope, clock::wall_s(), rules.snapshot.as_ref()) {
-            Ok(update) => update,
-            Err(reply) => return reply,
-        };
-        let address = update.lease.address;
-        let owner = rules.owners.owner_of(address);
-        let body = ShardCommandBody::PartnerUpdate {
-            lease: Box::new(update.lease),
-            force_create: update.force_create,
-        };
-        match self.ask_shard(owner, body).await {
-            Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
-            Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
-            Some(ShardReplyBody::Missing) => {
-                let text = format!("failed to update the lease with address {address} - no such lease");
-                Reply::new(result::CONFLICT, text)
-            }
-            Some(_) => {
-                Reply::error(format!("the lease of {address} cannot be stored: the lease file takes nothing"))
-            }
-            None => Reply::error(format!("the lease of {address} was not stored in time")),
+    /// A lease update or deletion: to the owner's shard, and its answer.
+    async fn change(&self, envelope: &Envelope) -> Reply {
+        match self.shard_command(envelope) {
+            Ok((address, owner, body)) => change_reply(address, self.ask_shard(owner, body).await),
+            Err(reply) => reply,
         }
     }
 
-    async fn delete(&self, envelope: &Envelope) -> Reply {
-        let address = match parse_delete(envelope) {
-            Ok(address) => address,
+    /// Many of them: all are handed over, in their order, before the first answer is waited for.
+    async fn batch(&self, envelope: Envelope) -> Reply {
+        let commands = match batch::parse(envelope) {
+            Ok(commands) => commands,
             Err(reply) => return reply,
         };
-        let owner = self.rules.borrow().owners.owner_of(address);
-        match self.ask_shard(owner, ShardCommandBody::PartnerDelete(address)).await {
-            Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
-            Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
-            Some(_) => Reply::error(format!(
-                "the lease of {address} cannot be deleted: the lease file takes nothing"
-            )),
-            None => Reply::error(format!("the lease of {address} was not deleted in time")),
-        }
+        let answered = async {
+            let mut asked = Vec::with_capacity(commands.len());
+            for command in &commands {
+                asked.push(match self.shard_command(command) {
+                    Ok((address, owner, body)) => {
+                        let question = self.from_shards.question();
+                        let command = ShardCommand { request: question.number(), body };
+                        let to = self.node.topology().shard(owner);
+                        self.send(to, Message::Command(Box::new(command))).await;
+                        Ok((address, question))
+                    }
+                    Err(reply) => Err(reply),
+                });
+            }
+            let mut replies = Vec::with_capacity(asked.len());
+            for asked in asked {
+                replies.push(match asked {
+                    Ok((address, question)) => change_reply(address, Some(question.await.body)),
+                    Err(reply) => reply,
+                });
+            }
+            Ok(batch::reply(&replies))
+        };
+        let late = |_| Reply::error("the leases were not stored in time");
+        glommio::timer::timeout(ANSWER_WITHIN, answered).await.unwrap_or_else(late)
+    }
+
+    /// What `lease4-update` or `lease4-del` asks of which shard.
+    fn shard_command(&self, envelope: &Envelope) -> Result<(Ipv4Addr, u8, ShardCommandBody), Reply> {
+        let rules = self.rules.borrow().clone();
+        let (address, body) = if envelope.command == "lease4-del" {
+            let address = parse_delete(envelope)?;
+            (address, ShardCommandBody::PartnerDelete(address))
+        } else {
+            let update = LeaseUpdate::parse(envelope, clock::wall_s(), rules.snapshot.as_ref())?;
+            let (address, force_create) = (update.lease.address, update.force_create);
+            let lease = Box::new(update.lease);
+            (address, ShardCommandBody::PartnerUpdate { lease, force_create })
+        };
+        Ok((address, rules.owners.owner_of(address), body))
     }
 
     /// Lists leases of all shards; the whole HTTP body.
@@ -275,5 +305,23 @@ impl Listener {
             message = back;
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// What the partner is told of a change of the lease of `address`; `None` is a shard that did not answer.
+fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply {
+    match answer {
+        Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
+        Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
+        Some(ShardReplyBody::Missing) => {
+            let text = format!("failed to update the lease with address {address} - no such lease");
+            Reply::new(result::CONFLICT, text)
+        }
+        Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
+        Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
+        Some(_) => {
+            Reply::error(format!("the lease of {address} cannot be changed: the lease file takes nothing"))
+        }
+        None => Reply::error(format!("the lease of {address} was not changed in time")),
     }
 }

@@ -6,12 +6,13 @@
 //! third, private one. A connection that was idle for 25 s is given up, and a request that meets a closed
 //! connection before the first octet of an answer is sent once more on a new one (ha-protocol 8 no. 4).
 //!
+//! Waiting updates are bounded by the replies parked for them; beyond [`SENDER_WAITING_MAX`] one comes back as
+//! failed, its reply is dropped, and its client retransmits. An update has 10 s from its coming in, waiting included.
+//! A partner that is a Tandem server gets everything that waits in one request.
+//!
 //! Updates that wait while a view comes by that asks for none are overtaken: the partner copies all leases when it
 //! is back, and an old update sent after that copy would put an older lease in the place of a newer one. They are
 //! never sent, and come back as failed.
-//!
-//! Waiting updates are bounded by the replies parked for them; beyond [`SENDER_WAITING_MAX`] one comes back as
-//! failed, its reply is dropped, and its client retransmits.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -27,11 +28,13 @@ use super::clock;
 use super::link::{Link, LinkError};
 use super::local::Inbox;
 use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
+use crate::ha::batch;
 use crate::ha::command::lease_update_outcome;
-use crate::ha::lease_json::write_update_request;
-use crate::ha::view::UpdateMode;
+use crate::ha::event::exchange_limit_ms;
+use crate::ha::log::TARGET;
+use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::{ClientConnection, ClientError, Target};
-use crate::limits::SENDER_WAITING_MAX;
+use crate::limits::{HA_BATCH_OCTETS_MAX, SENDER_WAITING_MAX};
 
 /// How long the partner has for a lease update, connecting included (ha-protocol 9).
 const UPDATE_TIMEOUT_MS: u64 = 10_000;
@@ -53,41 +56,56 @@ pub struct SendContext {
     pub target: Target,
 }
 
+/// Why an update was not sent that is not to be sent any more: no trouble.
+const OVERTAKEN: &str = "overtaken by a change of state";
+
+/// What a sender logs of each kind of trouble with updates: one message in this time, with how often it came.
+const TROUBLE_LOGGED_EVERY_NS: u64 = 10 * 1_000_000_000;
+
 /// Runs until the control node sends [`Message::Stop`].
 ///
 /// # Errors
 /// The executor's eventfd is broken: nothing can reach it any more.
 pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<(), String> {
-    let updates = Inbox::<Box<PartnerUpdate>>::default();
+    let updates = Inbox::<Waiting>::default();
     let calls = Inbox::<Box<PartnerCall>>::default();
     let private = Inbox::<Box<PartnerCall>>::default();
+    let batch_max = Rc::new(Cell::new(1));
     // Updates committed under an epoch before this one are overtaken.
     let overtaken = Rc::new(Cell::new(0));
+    let outbox =
+        Outbox { waiting: updates.clone(), batch_max: batch_max.clone(), overtaken: overtaken.clone() };
     let workers = [
-        glommio::spawn_local(send_updates(node.clone(), context.clone(), updates.clone(), overtaken.clone())),
+        glommio::spawn_local(send_updates(node.clone(), context.clone(), outbox)),
         glommio::spawn_local(make_calls(node.clone(), context.clone(), calls.clone())),
         glommio::spawn_local(make_calls(node.clone(), context, private.clone())),
     ];
     let mut stopping = false;
-    let mut refused = Vec::new();
+    let mut failed = Vec::new();
     while !stopping {
         node.receive(Lane::State, RECEIVE_MAX, |_, message| match message {
-            Message::Update(update) if updates.len() < SENDER_WAITING_MAX => updates.push(update),
-            Message::Update(update) => refused.push(update),
+            Message::Update(update) if updates.len() < SENDER_WAITING_MAX => {
+                updates.push(Waiting::from(update))
+            }
+            Message::Update(update) => failed.push(Waiting::from(update)),
             Message::Partner(call) if call.private => private.push(call),
             Message::Partner(call) => calls.push(call),
-            Message::HaView(view) if view.updates != UpdateMode::Send => overtaken.set(view.epoch),
-            // Rules are for shards and listeners; what a sender sends is settled by the shard.
-            Message::HaView(_) | Message::Snapshot(_) => {}
+            Message::HaView(view) => {
+                batch_max.set(usize::from(view.partner_batch_max.max(1)));
+                if view.updates != UpdateMode::Send {
+                    overtaken.set(view.epoch);
+                    failed.extend(take_overtaken(&view, &updates));
+                }
+            }
+            // Rules are for shards and listeners.
+            Message::Snapshot(_) => {}
             Message::Stop => stopping = true,
-            other => log::error!(
-                target: "kea-dhcp4.ha-hooks",
-                "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}"
-            ),
+            other => {
+                log::error!(target: TARGET, "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}");
+            }
         });
-        for mut update in refused.drain(..) {
-            update.outcome = Some(UpdateOutcome::Failed);
-            return_update(&node, update).await;
+        for waiting in failed.drain(..) {
+            return_update(&node, waiting.update, UpdateOutcome::Failed).await;
         }
         if !stopping {
             node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
@@ -99,25 +117,142 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     Ok(())
 }
 
-async fn send_updates(
-    node: Rc<NodeHandle<Message>>,
-    context: SendContext,
-    inbox: Inbox<Box<PartnerUpdate>>,
+/// An update and the end of its time.
+struct Waiting {
+    update: Box<PartnerUpdate>,
+    until_ns: u64,
+}
+
+impl From<Box<PartnerUpdate>> for Waiting {
+    fn from(update: Box<PartnerUpdate>) -> Self {
+        Self { update, until_ns: clock::monotonic_ns() + UPDATE_TIMEOUT_MS * 1_000_000 }
+    }
+}
+
+/// What a task that sends updates shares with the task that takes messages.
+struct Outbox {
+    waiting: Inbox<Waiting>,
+    /// Most updates in one request.
+    batch_max: Rc<Cell<usize>>,
+    /// Updates of epochs before this one are not sent.
     overtaken: Rc<Cell<u64>>,
-) {
+}
+
+/// Takes out what `view` has overtaken; what was committed under a newer one stays.
+fn take_overtaken(view: &HaView, updates: &Inbox<Waiting>) -> Vec<Waiting> {
+    let all: Vec<Waiting> = std::iter::from_fn(|| updates.try_pop()).collect();
+    let (stay, overtaken): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|waiting| waiting.update.epoch >= view.epoch);
+    for waiting in stay {
+        updates.push(waiting);
+    }
+    overtaken
+}
+
+async fn send_updates(node: Rc<NodeHandle<Message>>, context: SendContext, outbox: Outbox) {
     let mut connection = Connection::new(context);
+    let (mut refusals, mut trouble) = (TroubleLog::default(), TroubleLog::default());
     let mut body = Vec::new();
+    let mut taken: Vec<Waiting> = Vec::new();
     loop {
-        let mut update = connection.next(&inbox).await;
+        let first = connection.next(&outbox.waiting).await;
+        let left_ms = first.until_ns.saturating_sub(clock::monotonic_ns()) / 1_000_000;
+        if left_ms == 0 {
+            return_update(&node, first.update, UpdateOutcome::Failed).await;
+            continue;
+        }
+        taken.push(first);
+        let mut octets = 0;
+        while taken.len() < outbox.batch_max.get() && octets < HA_BATCH_OCTETS_MAX {
+            let Some(next) = outbox.waiting.try_pop() else { break };
+            octets += next.update.lease.user_context.as_ref().map_or(0, |context| context.len());
+            taken.push(next);
+        }
         body.clear();
-        write_update_request(update.kind, &update.lease, &mut body);
-        let epoch = update.epoch;
-        let outcome = match connection.exchange(&body, UPDATE_TIMEOUT_MS, || epoch >= overtaken.get()).await {
-            Ok(answer) => lease_update_outcome(&answer),
-            Err(_) => UpdateOutcome::Failed,
-        };
-        update.outcome = Some(outcome);
-        return_update(&node, update).await;
+        batch::write_request(
+            taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease)),
+            &mut body,
+        );
+        let is_wanted = || taken.iter().all(|waiting| waiting.update.epoch >= outbox.overtaken.get());
+        let answer = connection.exchange(&body, left_ms, left_ms, is_wanted).await;
+        let outcomes = answer.and_then(|answer| outcomes(&answer, &taken, &mut refusals));
+        if let Err(reason) = outcomes.as_ref()
+            && reason != OVERTAKEN
+        {
+            trouble.failed(reason);
+        }
+        let mut outcomes = outcomes.into_iter().flatten();
+        for waiting in taken.drain(..) {
+            let outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
+            return_update(&node, waiting.update, outcome).await;
+        }
+    }
+}
+
+/// How each of `sent` ended.
+///
+/// # Errors
+/// The answer says nothing of them; in words.
+fn outcomes(
+    answer: &[u8],
+    sent: &[Waiting],
+    refusals: &mut TroubleLog,
+) -> Result<Vec<UpdateOutcome>, String> {
+    let (outcomes, text) = match sent {
+        [_] => {
+            let (outcome, reply) = lease_update_outcome(answer).map_err(|error| error.to_string())?;
+            (vec![outcome], reply.text)
+        }
+        _ => batch::outcomes(answer, sent.len()).map_err(|error| error.to_string())?,
+    };
+    let is_refused = |outcome: &UpdateOutcome| *outcome != UpdateOutcome::Acked;
+    if let Some(first) = outcomes.iter().position(is_refused) {
+        let count = outcomes.iter().filter(|outcome| is_refused(outcome)).count();
+        refusals.refused(&sent[first].update, count, text.as_deref().unwrap_or("no reason given"));
+    }
+    Ok(outcomes)
+}
+
+/// Says what is wrong with updates without filling the log: every query comes to the same while it lasts.
+#[derive(Default)]
+struct TroubleLog {
+    quiet_until_ns: u64,
+    unsaid: usize,
+}
+
+impl TroubleLog {
+    /// The partner has refused `count` updates, this one first.
+    fn refused(&mut self, update: &PartnerUpdate, count: usize, text: &str) {
+        if let Some(total) = self.is_due(count) {
+            log::warn!(
+                target: TARGET,
+                "HA_LEASE_UPDATE_FAILED the partner refuses the lease of {}, and its client gets no answer: {text} \
+                 ({total} since the last such message)",
+                update.lease.address
+            );
+        }
+    }
+
+    /// A request has come to nothing. The HA machine says that the partner is lost; this says what was seen of it.
+    fn failed(&mut self, reason: &str) {
+        if let Some(total) = self.is_due(1) {
+            log::warn!(
+                target: TARGET,
+                "TANDEM_LEASE_UPDATE_FAILED a request with lease updates has failed: {reason} ({total} since the last \
+                 such message)"
+            );
+        }
+    }
+
+    /// How many there were, if it is time to say so.
+    fn is_due(&mut self, count: usize) -> Option<usize> {
+        self.unsaid += count;
+        let now_ns = clock::monotonic_ns();
+        if now_ns < self.quiet_until_ns {
+            return None;
+        }
+        self.quiet_until_ns = now_ns + TROUBLE_LOGGED_EVERY_NS;
+        Some(std::mem::take(&mut self.unsaid))
     }
 }
 
@@ -129,7 +264,10 @@ async fn make_calls(node: Rc<NodeHandle<Message>>, context: SendContext, inbox: 
             connection.close().await;
             continue;
         }
-        match connection.exchange(&call.body, call.timeout_ms, || true).await {
+        match connection
+            .exchange(&call.body, call.timeout_ms, exchange_limit_ms(call.timeout_ms), || true)
+            .await
+        {
             Ok(body) => call.body = body,
             Err(failure) => {
                 call.body = Vec::new();
@@ -141,7 +279,8 @@ async fn make_calls(node: Rc<NodeHandle<Message>>, context: SendContext, inbox: 
 }
 
 /// The box goes back to the shard whose query waits for it.
-async fn return_update(node: &NodeHandle<Message>, update: Box<PartnerUpdate>) {
+async fn return_update(node: &NodeHandle<Message>, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
+    update.outcome = Some(outcome);
     let shard = node.topology().shard(update.park.shard);
     send(node, shard, Message::UpdateDone(update)).await;
 }
@@ -188,17 +327,20 @@ impl Connection {
         }
     }
 
-    /// Sends `body` and gives the body of the answer, or why there is none. `timeout_ms` of 0 waits for ever.
-    /// `is_wanted` is asked last before the body is sent, once there is a connection.
+    /// Sends `body` and gives the body of the answer, or why there is none. Every byte of the answer restarts the wait
+    /// of `timeout_ms` (0: none), but everything together takes `limit_ms` at most. `is_wanted` is asked last before the
+    /// body is sent, once there is a connection.
     async fn exchange(
         &mut self,
         body: &[u8],
         timeout_ms: u64,
+        limit_ms: u64,
         is_wanted: impl Fn() -> bool,
     ) -> Result<Vec<u8>, String> {
-        let mut attempt = self.attempt(body, timeout_ms, &is_wanted).await;
+        let until_ns = clock::monotonic_ns().saturating_add(limit_ms.saturating_mul(1_000_000));
+        let mut attempt = self.attempt(body, timeout_ms, until_ns, &is_wanted).await;
         if let Err(Failure::Retry) = attempt {
-            attempt = self.attempt(body, timeout_ms, &is_wanted).await;
+            attempt = self.attempt(body, timeout_ms, until_ns, &is_wanted).await;
         }
         attempt.map_err(|failure| match failure {
             Failure::Final(reason) => reason,
@@ -210,15 +352,17 @@ impl Connection {
         &mut self,
         body: &[u8],
         timeout_ms: u64,
+        until_ns: u64,
         is_wanted: &impl Fn() -> bool,
     ) -> Result<Vec<u8>, Failure> {
-        const OVERTAKEN: &str = "overtaken by a change of state";
         if !is_wanted() {
             return Err(Failure::Final(OVERTAKEN.to_owned()));
         }
         let (mut link, mut http) = match self.open.take() {
             Some((link, http)) if http.is_usable(clock::monotonic_ns()) => (link, http),
-            _ => self.connect(timeout_ms).await.map_err(|error| Failure::Final(error.to_string()))?,
+            _ => {
+                self.connect(timeout_ms, until_ns).await.map_err(|error| Failure::Final(error.to_string()))?
+            }
         };
         if !is_wanted() {
             self.open = Some((link, http));
@@ -230,8 +374,12 @@ impl Connection {
             return Err(Failure::of(error, http.may_retry()));
         }
         loop {
-            let within =
-                http.next_timeout().map(|at| Duration::from_nanos(at.saturating_sub(clock::monotonic_ns())));
+            let now_ns = clock::monotonic_ns();
+            if now_ns >= until_ns {
+                return Err(Failure::Final(ClientError::TimedOut.to_string()));
+            }
+            let at_ns = http.next_timeout().map_or(until_ns, |at| at.min(until_ns));
+            let within = Some(Duration::from_nanos(at_ns.saturating_sub(now_ns)));
             self.input.clear();
             let may_retry = http.may_retry();
             let response = match link.read(&mut self.input, within).await {
@@ -262,11 +410,15 @@ impl Connection {
         }
     }
 
-    async fn connect(&self, timeout_ms: u64) -> Result<(Link, ClientConnection), LinkError> {
+    async fn connect(&self, timeout_ms: u64, until_ns: u64) -> Result<(Link, ClientConnection), LinkError> {
+        let left = Duration::from_nanos(until_ns.saturating_sub(clock::monotonic_ns()));
         let within = match timeout_ms {
             0 => CONNECT_WITHIN,
-            limit => CONNECT_WITHIN.min(Duration::from_millis(limit)),
+            limit => CONNECT_WITHIN.min(Duration::from_millis(limit)).min(left),
         };
+        if within.is_zero() {
+            return Err(LinkError::TimedOut);
+        }
         let link = Link::connect(self.context.partner, self.context.tls.as_ref(), within).await?;
         Ok((link, ClientConnection::new(clock::monotonic_ns(), self.context.target.clone())))
     }

@@ -67,6 +67,7 @@ pub fn prepare(
         .map(|accepted| ListenContext {
             accepted,
             tls: tls.listen.clone(),
+            partner: relationship.partner.url.address.ip(),
             auth: None,
             restrict_commands: *relationship.restrict_commands,
             rules: rules.clone(),

@@ -63,6 +63,7 @@ impl Bench {
         let wakers = [listening.waker()];
         let context = ListenContext {
             accepted: queues.pop().unwrap(),
+            partner: address.ip(),
             tls: Some(server_config(&files, true).unwrap()),
             auth: None,
             restrict_commands: true,
@@ -118,6 +119,46 @@ impl Bench {
         let (SENDER, Message::UpdateDone(done)) = Self::next(&self.shard) else { panic!("no outcome") };
         assert_eq!(done.park, park);
         done.outcome.unwrap()
+    }
+
+    /// Gives the sender an update of this address.
+    fn send(&self, number: u8) {
+        let park = ParkId { shard: 0, slot: u32::from(number), generation: 0 };
+        let lease = lease([10, 0, 0, number]);
+        let update = PartnerUpdate { park, epoch: 1, kind: UpdateKind::Update, lease, outcome: None };
+        self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
+    }
+
+    fn answer(&self, (listener, request, _): (NodeId, u64, u8)) {
+        let body = ShardReplyBody::Updated { created: true };
+        let reply = ShardReply { shard: 0, request, body };
+        self.shard.try_send(listener, Lane::State, Message::Reply(Box::new(reply))).unwrap();
+    }
+
+    /// What the partner's shard is asked next: by whom, the number of the question, and the address. Outcomes of updates
+    /// before it are passed over.
+    fn asked(&self) -> (NodeId, u64, u8) {
+        loop {
+            match Self::next(&self.shard) {
+                (_, Message::UpdateDone(done)) => assert_eq!(done.outcome, Some(UpdateOutcome::Acked)),
+                (listener, Message::Command(command)) => {
+                    let ShardCommandBody::PartnerUpdate { lease, .. } = &command.body else {
+                        panic!("no update")
+                    };
+                    return (listener, command.request, lease.address.octets()[3]);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn done(&self) -> (u32, UpdateOutcome) {
+        let (SENDER, Message::UpdateDone(done)) = Self::next(&self.shard) else { panic!("no outcome") };
+        (done.park.slot, done.outcome.unwrap())
+    }
+
+    fn publish(&self, view: HaView) {
+        self.control.try_send(SENDER, Lane::State, Message::HaView(Arc::new(view))).unwrap();
     }
 
     fn call(&self, body: &str) -> Result<String, String> {
@@ -186,7 +227,7 @@ fn updates_reach_the_partners_shard_and_their_outcome_comes_back() {
         (inside, Delete, Some(ShardReplyBody::Deleted(true)), UpdateOutcome::Acked),
         (inside, Delete, Some(ShardReplyBody::Deleted(false)), UpdateOutcome::Acked),
         (inside, Update, Some(ShardReplyBody::Missing), UpdateOutcome::Conflict),
-        (inside, Update, Some(ShardReplyBody::Busy), UpdateOutcome::Failed),
+        (inside, Update, Some(ShardReplyBody::Busy), UpdateOutcome::Refused),
         ([10, 0, 1, 5], Update, None, UpdateOutcome::Conflict),
     ] {
         assert_eq!(bench.update(address, kind, answer), expected, "{kind:?} {address:?}");
@@ -227,4 +268,40 @@ fn an_update_that_a_view_has_overtaken_is_never_sent() {
     // The answer to this call says that the view has arrived.
     bench.call(r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#).unwrap();
     assert_eq!(bench.update(address, UpdateKind::Update, None), UpdateOutcome::Failed);
+}
+
+#[test]
+fn what_waits_for_a_tandem_partner_goes_in_one_request() {
+    let bench = Bench::new();
+    bench.publish(HaView { epoch: 1, updates: UpdateMode::Send, partner_batch_max: 8, ..HaView::default() });
+    bench.send(1);
+    let first = bench.asked();
+    for number in 2..=9 {
+        bench.send(number);
+    }
+    // The eight are waiting once the first is answered.
+    std::thread::sleep(Duration::from_millis(100));
+    bench.answer(first);
+    let asked: Vec<_> = (2..=9).map(|_| bench.asked()).collect();
+    let addresses: Vec<u8> = asked.iter().map(|asked| asked.2).collect();
+    assert_eq!(addresses, [2, 3, 4, 5, 6, 7, 8, 9], "all are asked for before one is answered");
+    for asked in asked.into_iter().rev() {
+        bench.answer(asked);
+    }
+    let done: Vec<_> = (2..=9).map(|_| bench.done()).collect();
+    assert_eq!(done, (2..=9).map(|slot| (slot, UpdateOutcome::Acked)).collect::<Vec<_>>());
+}
+
+#[test]
+fn updates_that_wait_come_back_when_none_are_to_be_sent_any_more() {
+    let bench = Bench::new();
+    for number in 1..=3 {
+        bench.send(number);
+    }
+    let first = bench.asked();
+    std::thread::sleep(Duration::from_millis(100));
+    bench.publish(HaView { epoch: 2, ..HaView::default() });
+    assert_eq!([bench.done(), bench.done()], [(2, UpdateOutcome::Failed), (3, UpdateOutcome::Failed)]);
+    bench.answer(first);
+    assert_eq!(bench.done(), (1, UpdateOutcome::Acked));
 }

@@ -134,14 +134,20 @@ impl Link {
             return Ok(true);
         }
         let before = plaintext.len();
+        let started = std::time::Instant::now();
         loop {
-            if self.receive(plaintext, within).await? == 0 {
+            // Octets of a record that never becomes whole do not restart the wait.
+            let left = within.map(|within| within.saturating_sub(started.elapsed()));
+            if self.receive(plaintext, left).await? == 0 {
                 return Ok(false);
             }
             // Session tickets and the like carry no plaintext but may want an answer.
             self.flush().await?;
             if plaintext.len() > before {
                 return Ok(true);
+            }
+            if within.is_some_and(|within| started.elapsed() >= within) {
+                return Err(LinkError::TimedOut);
             }
         }
     }

@@ -52,6 +52,11 @@ impl<T> Inbox<T> {
         self.len() == 0
     }
 
+    /// Takes the first item, if there is one.
+    pub fn try_pop(&self) -> Option<T> {
+        self.inner.borrow_mut().queue.pop_front()
+    }
+
     /// Takes the first item, waiting for one. Dropping the wait loses nothing.
     pub async fn pop(&self) -> T {
         std::future::poll_fn(|context| {

@@ -120,7 +120,8 @@ fn first_caught(plant: Plant) -> Option<(u64, String)> {
 fn an_ack_before_the_sync_is_caught() {
     let (seed, what) = first_caught(Plant::AckBeforeSync).expect("a planted fault that nobody sees");
     println!("seed {seed}: {what}");
-    assert!(what.starts_with("invariant 2") && what.contains("its own disk"), "{what}");
+    // The partner says so before the sync, too, and either may be seen first.
+    assert!(what.starts_with("invariant 2") && what.contains(" disk"), "{what}");
 }
 
 #[test]

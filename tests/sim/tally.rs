@@ -46,7 +46,9 @@ impl Tally {
     pub fn count_update(&mut self, outcome: UpdateOutcome) {
         match outcome {
             UpdateOutcome::Acked => self.updates_acked += 1,
-            UpdateOutcome::Conflict | UpdateOutcome::Failed => self.updates_failed += 1,
+            UpdateOutcome::Conflict | UpdateOutcome::Refused | UpdateOutcome::Failed => {
+                self.updates_failed += 1
+            }
         }
     }
 

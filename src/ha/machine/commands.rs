@@ -6,6 +6,7 @@ use shards::Now;
 use super::super::command::{HaCommand, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID, result};
 use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose};
 use crate::http::rfc1123_date;
+use crate::limits::HA_BATCH_UPDATES_MAX;
 
 /// A partner's lock that came without `max-period` lasts this many times `sync-timeout` (ha-protocol 8.1 no.
 /// 3).
@@ -70,6 +71,7 @@ impl Machine {
             "date-time": rfc1123_date(now.wall_s()),
             "scopes": self.scopes(),
             "state": self.state.name(),
+            super::super::batch::ANNOUNCEMENT: HA_BATCH_UPDATES_MAX,
             "unsent-update-count": self.unsent_total(),
         });
         Reply::success("HA peer status returned.").with_arguments(arguments)

@@ -16,6 +16,7 @@
 //! and one synchronisation are in flight; the advertised state and scopes are those of the last published
 //! view.
 
+mod calls;
 mod commands;
 mod status;
 
@@ -52,12 +53,17 @@ const RESETS_MAX: u32 = 3;
 /// Time for a command but a heartbeat, milliseconds.
 const COMMAND_TIMEOUT_MS: u64 = 10_000;
 
+/// A partner that stays away is told of at once, and then this often.
+const FAILURE_LOG_INTERVAL_NS: u64 = 60 * NS_PER_S;
+
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: u64 = 1_000_000;
 
 /// Timers of the machine; each is derived from the state it guards, so none can be forgotten or left behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Timer {
+    /// A call is overdue by far.
+    CallLost,
     /// The next heartbeat.
     Heartbeat,
     /// The partner's silence becomes an interruption.
@@ -69,7 +75,8 @@ enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 4] = [Self::Heartbeat, Self::Interrupted, Self::Lock, Self::PartnerTerminated];
+    const ALL: [Self; 5] =
+        [Self::CallLost, Self::Heartbeat, Self::Interrupted, Self::Lock, Self::PartnerTerminated];
 }
 
 /// The machine.
@@ -96,6 +103,8 @@ pub struct Machine {
     skew_warned_ns: Option<u64>,
     heartbeat_failure_logged_ns: Option<u64>,
     ids: CallIds,
+    /// When each call in flight counts as lost, monotonic.
+    in_flight: BTreeMap<CallId, u64>,
     published: Option<Arc<HaView>>,
 }
 
@@ -124,6 +133,7 @@ impl Machine {
             skew_warned_ns: None,
             heartbeat_failure_logged_ns: None,
             ids: CallIds::default(),
+            in_flight: BTreeMap::new(),
             published: None,
         }
     }
@@ -158,6 +168,7 @@ impl Machine {
                 self.handle_command(now, token, source, command, actions)
             }
             Event::PageApplied { id, result } => self.handle_applied(now, id, result, actions),
+            Event::Reconfigured(relationship) => self.reconfigure(now, *relationship, actions),
             Event::Start => {
                 self.log(Message::ServiceStarted { role: self.relationship.role.name() }, actions);
                 self.poll_at(now.monotonic_ns);
@@ -181,6 +192,7 @@ impl Machine {
                 continue;
             }
             match timer {
+                Timer::CallLost => self.give_up_calls(now, actions),
                 // Sent by `finish`.
                 Timer::Heartbeat => {}
                 Timer::Interrupted => {
@@ -206,6 +218,7 @@ impl Machine {
 
     fn timer(&self, timer: Timer) -> Option<u64> {
         match timer {
+            Timer::CallLost => self.call_lost_at_ns(),
             Timer::Heartbeat => self.heartbeat_at_ns.filter(|_| self.may_poll()),
             Timer::Interrupted => {
                 let waits = self.state.polls_partner() && !self.interrupted_noticed;
@@ -253,6 +266,7 @@ impl Machine {
         result: Result<Vec<u8>, String>,
         actions: &mut Vec<Action>,
     ) {
+        self.in_flight.remove(&id);
         if self.heartbeat == Some(id) {
             self.heartbeat = None;
             self.handle_heartbeat(now, result, actions);
@@ -291,8 +305,8 @@ impl Machine {
         match outcome {
             Ok(reply) => self.handle_heartbeat_reply(now, reply, actions),
             Err(message) => {
-                let delay_ns = u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
-                let quiet_until = self.heartbeat_failure_logged_ns.map(|at| at.saturating_add(delay_ns));
+                let logged_ns = self.heartbeat_failure_logged_ns;
+                let quiet_until = logged_ns.map(|at| at.saturating_add(FAILURE_LOG_INTERVAL_NS));
                 if quiet_until.is_none_or(|until| now.monotonic_ns >= until) {
                     self.heartbeat_failure_logged_ns = Some(now.monotonic_ns);
                     self.log(message, actions);
@@ -399,6 +413,10 @@ impl Machine {
                 let message =
                     Message::LeaseUpdateConflict { partner: self.partner(), client: describe(client) };
                 self.log(message, actions);
+            }
+            // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
+            UpdateOutcome::Refused => {
+                self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
             }
             UpdateOutcome::Failed => {
                 // One message per loss of the partner: every query fails until it is back.
@@ -653,6 +671,7 @@ impl Machine {
         }
         // Whoever is served from here on is not in the partner's copy.
         self.copied &= !self.locks.service_on();
+        self.note_calls(now, &actions[first..]);
         let mut view = self.current_view(now);
         let last = self.published.clone();
         view.epoch = last.as_ref().map_or(0, |last| last.epoch);
@@ -682,6 +701,7 @@ impl Machine {
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.rejected(now.monotonic_ns) > 0,
             partner_knows_released: self.partner_knows_released,
+            partner_batch_max: self.communication.batch_max(),
         }
     }
 

@@ -283,7 +283,8 @@ impl Simulation {
         let Some(active) = self.worker(server, worker).and_then(|state| state.active.take()) else { return };
         match active.item {
             Item::Update(mut update) if !active.answered => {
-                let outcome = result.map_or(UpdateOutcome::Failed, |body| lease_update_outcome(&body));
+                let outcome = result.ok().and_then(|body| lease_update_outcome(&body).ok());
+                let outcome = outcome.map_or(UpdateOutcome::Failed, |(outcome, _)| outcome);
                 self.tally.count_update(outcome);
                 update.outcome = Some(outcome);
                 self.return_update(server, update);
