@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use config::Document;
 use glommio::timer::timeout;
 use shards::runtime::NodeHandle;
 use shards::{Lane, NodeId};
@@ -32,6 +33,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 const PUMP_BATCH: usize = 256;
 
 type Handler = Box<dyn FnMut(NodeId, Message)>;
+type Follower = Box<dyn Fn(&Document)>;
 
 /// The control node. Shared by `Rc` in its executor.
 pub struct ControlNode {
@@ -42,6 +44,7 @@ pub struct ControlNode {
     answers: RefCell<HashMap<u64, Rc<Answer>>>,
     next_request: Cell<u64>,
     handler: RefCell<Option<Handler>>,
+    follower: RefCell<Option<Follower>>,
     stopping: Signal,
     reloading: Cell<bool>,
 }
@@ -63,6 +66,18 @@ struct Answer {
     signal: Signal,
 }
 
+/// A question; nobody waits for its answer once this is gone.
+struct Asked<'a> {
+    answers: &'a RefCell<HashMap<u64, Rc<Answer>>>,
+    request: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.answers.borrow_mut().remove(&self.request);
+    }
+}
+
 /// A flag that tasks of this executor wait for.
 #[derive(Default)]
 struct Signal {
@@ -81,6 +96,7 @@ impl ControlNode {
             answers: RefCell::default(),
             next_request: Cell::new(1),
             handler: RefCell::new(None),
+            follower: RefCell::new(None),
             stopping: Signal::default(),
             reloading: Cell::new(false),
         })
@@ -100,6 +116,11 @@ impl ControlNode {
     /// `UnsentUpdates` and `Partner`. The handler may send, and must not wait.
     pub fn set_handler(&self, handler: impl FnMut(NodeId, Message) + 'static) {
         *self.handler.borrow_mut() = Some(Box::new(handler));
+    }
+
+    /// Who is told of each document that comes in force after the start. It must not wait.
+    pub fn set_follower(&self, follower: impl Fn(&Document) + 'static) {
+        *self.follower.borrow_mut() = Some(Box::new(follower));
     }
 
     /// Waits until the server is asked to stop. Who has something to finish (the HA machine) does it then.
@@ -133,9 +154,11 @@ impl ControlNode {
         self.next_request.set(request + 1);
         let answer = Rc::new(Answer::default());
         self.answers.borrow_mut().insert(request, answer.clone());
+        // Whoever asks may give up in the middle of the wait.
+        let _asked = Asked { answers: &self.answers, request };
         let command = Message::Command(Box::new(ShardCommand { request, body }));
         let sent = self.node.try_send(self.node.topology().shard(shard), Lane::State, command);
-        let result = match sent {
+        match sent {
             Err(_) => Err(AskError::Busy(shard)),
             Ok(()) => {
                 let wait = async {
@@ -146,9 +169,7 @@ impl ControlNode {
                 let _ = timeout(ANSWER_WITHIN, wait).await;
                 answer.body.borrow_mut().take().ok_or(AskError::Late(shard))
             }
-        };
-        self.answers.borrow_mut().remove(&request);
-        result
+        }
     }
 
     /// Puts `prepared` in force on every shard.
@@ -183,8 +204,11 @@ impl ControlNode {
             return Err("a shard did not take the configuration in time".to_owned());
         }
         self.tell_listeners(&rules).await;
-        let server = self.server.clone();
+        let (server, document) = (self.server.clone(), prepared.document.clone());
         glommio::executor().spawn_blocking(move || server.commit(&prepared, rules)).await;
+        if let Some(follower) = self.follower.borrow().as_ref() {
+            follower(&document);
+        }
         Ok(())
     }
 
@@ -296,6 +320,23 @@ impl ControlNode {
         if let Err(error) = result {
             log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_INTERFACES_REFRESH_FAILED {error}");
         }
+    }
+
+    /// Waits until what queries in flight have started is committed, with a service that was just switched off; for
+    /// `within` at most. A query is forwarded twice at most (design section 7), and each time every shard has taken
+    /// what was sent before it was asked.
+    pub async fn settle(&self, within: Duration) {
+        const FORWARDS_MAX: usize = 2;
+        let all = async {
+            for _ in 0..=FORWARDS_MAX {
+                for shard in 0..self.node.topology().shards {
+                    // One that is too busy to be asked is waited for no longer: Kea does not wait at all.
+                    let _ = self.ask(shard, ShardCommandBody::Drain).await;
+                }
+            }
+            Ok(())
+        };
+        let _ = timeout(within, all).await;
     }
 
     /// Waits until every shard has nothing parked and every row on the disk.

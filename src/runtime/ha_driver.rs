@@ -3,11 +3,12 @@
 //!
 //! Decides nothing: every `if` about states is the machine's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::Document;
 use serde_json::Value;
 use shards::{Lane, Lease, NodeId};
 
@@ -23,12 +24,17 @@ use crate::ha::relationship::Relationship;
 use crate::ha::view::HaView;
 use crate::limits;
 
+/// How long the answer to `dhcp-disable` waits for queries in flight (ha-protocol 5.11).
+const SETTLE_WITHIN: Duration = Duration::from_millis(100);
+
 /// The HA side of the control node. Shared by `Rc` in its executor.
 pub struct HaDriver {
     control: Rc<ControlNode>,
     kind: RefCell<Kind>,
     view: RefCell<Arc<HaView>>,
     commands: Answers<Reply>,
+    /// Whether a node has not got the view in force yet, because its lane was full.
+    posting: Cell<bool>,
     /// Ends the sleep of the timer task when the next deadline may have changed.
     poke: Inbox<()>,
 }
@@ -58,10 +64,13 @@ impl HaDriver {
             kind: RefCell::new(kind),
             view: RefCell::new(Arc::new(view)),
             commands: Answers::default(),
+            posting: Cell::new(false),
             poke: Inbox::default(),
         });
         driver.feed(Event::Start);
         glommio::spawn_local(driver.clone().keep_time()).detach();
+        let follower = driver.clone();
+        driver.control.set_follower(move |document| follower.reconfigure(document));
         driver
     }
 
@@ -72,6 +81,29 @@ impl HaDriver {
 
     /// Runs a command of the HA machine (or of the service switch) to its answer.
     pub async fn command(self: &Rc<Self>, source: CommandSource, command: HaCommand) -> Reply {
+        let disables = matches!(command, HaCommand::DhcpDisable { .. });
+        let was_on = self.view().service_on;
+        let reply = self.decide(source, command).await;
+        if disables && was_on && !self.view().service_on {
+            self.settle().await;
+        }
+        reply
+    }
+
+    /// Waits until no query that was let in before the service went off can still change a lease: whoever copies our
+    /// leases then misses none.
+    async fn settle(&self) {
+        let settled = async {
+            while self.posting.get() {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+            self.control.settle(SETTLE_WITHIN).await;
+            Ok(())
+        };
+        let _ = glommio::timer::timeout(SETTLE_WITHIN, settled).await;
+    }
+
+    async fn decide(self: &Rc<Self>, source: CommandSource, command: HaCommand) -> Reply {
         let alone = match &mut *self.kind.borrow_mut() {
             Kind::Alone(switch) => {
                 let (reply, changed) = switch.handle_command(clock::now(), &command);
@@ -89,6 +121,24 @@ impl HaDriver {
         let question = self.commands.question();
         self.feed(Event::Command { token: question.number(), source, command });
         question.await
+    }
+
+    /// A document has come in force: the machine goes on under what it says, and keeps everything it knows.
+    fn reconfigure(self: &Rc<Self>, document: &Document) {
+        let Some(document) = &document.hooks.high_availability else { return };
+        let relationship = Relationship::from(document);
+        let changes = match &*self.kind.borrow() {
+            Kind::Alone(_) => false,
+            Kind::Pair(machine) => *machine.relationship() != relationship,
+        };
+        if changes {
+            log::info!(
+                target: crate::ha::log::TARGET,
+                "TANDEM_HA_RECONFIGURED {}: other parameters are in force; state and connections are kept",
+                relationship.this_server_name
+            );
+            self.feed(Event::Reconfigured(Box::new(relationship)));
+        }
     }
 
     /// A message that concerns high availability: shards' reports and the sender's answers.
@@ -209,6 +259,7 @@ impl HaDriver {
         let own = self.control.node().id();
         let nodes = (0..own.0).map(NodeId);
         let mut left: Vec<NodeId> = nodes.filter(|node| !self.post_view(*node, &view)).collect();
+        self.posting.set(!left.is_empty());
         if left.is_empty() {
             return;
         }
@@ -217,6 +268,10 @@ impl HaDriver {
             while !left.is_empty() && Arc::ptr_eq(&driver.view(), &view) {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
                 left.retain(|node| !driver.post_view(*node, &view));
+            }
+            // Otherwise a newer one is being posted, and says so itself.
+            if left.is_empty() {
+                driver.posting.set(false);
             }
         })
         .detach();
