@@ -3,6 +3,7 @@
 
 mod clients;
 mod control;
+mod ha;
 #[path = "../kea/mod.rs"]
 mod kea;
 mod leases;
