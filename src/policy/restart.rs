@@ -28,88 +28,92 @@ impl fmt::Display for RestartNeed {
 /// The settings of `new` that need a restart of a server that runs with `old`, in file order of their maps.
 pub fn restart_required(old: &Document, new: &Document) -> Vec<RestartNeed> {
     let mut needs = Vec::new();
-    let mut compare = |key, old: &dyn Debug, new: &dyn Debug| {
-        let (old, new) = (format!("{old:?}"), format!("{new:?}"));
+    let mut compare = |key, show: &dyn Fn(&Document) -> String| {
+        let (old, new) = (show(old), show(new));
         if old != new {
             needs.push(RestartNeed { key, old, new });
         }
     };
-    compare(
-        "interfaces-config.dhcp-socket-type",
-        &old.interfaces.socket_type.value,
-        &new.interfaces.socket_type.value,
-    );
-    let database = |document: &Document| document.lease_database.name.as_ref().map(|name| name.value.clone());
-    compare("lease-database.persist", &old.lease_database.persist.value, &new.lease_database.persist.value);
-    compare("lease-database.name", &database(old), &database(new));
-    let shards = |document: &Document| document.multi_threading.shards();
-    compare("multi-threading.thread-pool-size", &shards(old), &shards(new));
-    compare(
-        "multi-threading.packet-queue-size",
-        &old.multi_threading.packet_queue_size.value,
-        &new.multi_threading.packet_queue_size.value,
-    );
-    compare("control-sockets", &control_sockets(old), &control_sockets(new));
-    let relationship = |document: &Document| document.hooks.high_availability.is_some();
-    compare("high-availability", &relationship(old), &relationship(new));
-    if let (Some(before), Some(after)) = (&old.hooks.high_availability, &new.hooks.high_availability) {
-        compare("high-availability.peers", &peers(before), &peers(after));
-        let listener = |block: &Relationship| (*block.require_client_certs, *block.restrict_commands);
-        compare(
-            "high-availability.require-client-certs, restrict-commands",
-            &listener(before),
-            &listener(after),
-        );
-        let (before, after) = (&before.multi_threading, &after.multi_threading);
-        compare(
-            "high-availability.multi-threading.http-listener-threads",
-            &threads(*before.enabled, *before.listener_threads),
-            &threads(*after.enabled, *after.listener_threads),
-        );
-        compare(
-            "high-availability.multi-threading.http-client-threads",
-            &threads(*before.enabled, *before.client_threads),
-            &threads(*after.enabled, *after.client_threads),
-        );
+    compare("interfaces-config.dhcp-socket-type", &|document| word(&document.interfaces.socket_type.value));
+    compare("lease-database.persist", &|document| document.lease_database.persist.value.to_string());
+    compare("lease-database.name", &|document| {
+        let name = document.lease_database.name.as_ref();
+        name.map_or_else(|| "the default".to_owned(), |name| name.value.clone())
+    });
+    compare("multi-threading.thread-pool-size", &|document| {
+        document.multi_threading.shards().map_or(0, u32::from).to_string()
+    });
+    compare("multi-threading.packet-queue-size", &|document| {
+        document.multi_threading.packet_queue_size.value.to_string()
+    });
+    compare("control-sockets", &control_sockets);
+    compare("high-availability", &|document| {
+        let there = document.hooks.high_availability.is_some();
+        if there { "configured" } else { "not configured" }.to_owned()
+    });
+    if old.hooks.high_availability.is_some() && new.hooks.high_availability.is_some() {
+        let mut compare = |key, show: &dyn Fn(&Relationship) -> String| {
+            compare(key, &|document| document.hooks.high_availability.as_ref().map(show).unwrap_or_default());
+        };
+        compare("high-availability.peers", &peers);
+        compare("high-availability.require-client-certs", &|block| block.require_client_certs.to_string());
+        compare("high-availability.restrict-commands", &|block| block.restrict_commands.to_string());
+        compare("high-availability.multi-threading.http-listener-threads", &|block| {
+            let threads = &block.multi_threading;
+            executors(*threads.enabled, *threads.listener_threads).to_string()
+        });
+        compare("high-availability.multi-threading.http-client-threads", &|block| {
+            let threads = &block.multi_threading;
+            executors(*threads.enabled, *threads.client_threads).to_string()
+        });
     }
-    let name_check = |document: &Document| document.tandem.check_partner_name.value;
-    compare("user-context.tandem.check-partner-name", &name_check(old), &name_check(new));
-    compare("user-context.tandem.cores", &old.tandem.cores.value, &new.tandem.cores.value);
-    compare("user-context.tandem.durability", &old.tandem.durability.value, &new.tandem.durability.value);
-    compare("user-context.tandem.spin-us", &old.tandem.spin_us.value, &new.tandem.spin_us.value);
+    compare("user-context.tandem.check-partner-name", &|document| {
+        document.tandem.check_partner_name.value.to_string()
+    });
+    compare("user-context.tandem.cores", &|document| format!("{:?}", document.tandem.cores.value));
+    compare("user-context.tandem.durability", &|document| word(&document.tandem.durability.value));
+    compare("user-context.tandem.spin-us", &|document| document.tandem.spin_us.value.to_string());
     needs
 }
 
+/// A variant as the file spells it.
+fn word(value: &impl Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
 /// What the listening sockets of the control channels are made of.
-fn control_sockets(document: &Document) -> Vec<String> {
+fn control_sockets(document: &Document) -> String {
     let show = |socket: &ControlSocket| match socket {
         ControlSocket::Http(http) => {
             let (tls, required) = (tls_files(http.tls.as_ref()), http.cert_required.value);
-            format!("{}:{} {tls:?} cert-required {required}", http.address.value, http.port.value)
+            format!("{}:{} {tls} cert-required {required}", http.address.value, http.port.value)
         }
         ControlSocket::Unix(unix) => unix.name.value.clone(),
     };
-    document.control_sockets.iter().map(show).collect()
+    list(document.control_sockets.iter().map(show))
 }
 
 /// What the listener and the connections to the partner are made of.
-fn peers(block: &Relationship) -> Vec<String> {
+fn peers(block: &Relationship) -> String {
     let show = |peer: &Peer| {
         let (name, url, role) = (&peer.name.value, &peer.url.text, peer.role.name());
-        format!("{name} {url} {role} {:?}", tls_files(peer.tls.as_ref()))
+        format!("{name} {url} {role} {}", tls_files(peer.tls.as_ref()))
     };
-    [&block.own, &block.partner].into_iter().map(show).collect()
+    list([&block.own, &block.partner].into_iter().map(show))
 }
 
-fn tls_files(files: Option<&TlsFiles>) -> Option<[&str; 3]> {
-    files.map(|files| [&files.trust_anchor, &files.cert_file, &files.key_file].map(|file| file.as_str()))
+fn tls_files(files: Option<&TlsFiles>) -> String {
+    let names = |files: &TlsFiles| {
+        [&files.trust_anchor, &files.cert_file, &files.key_file].map(|file| file.as_str()).join(" ")
+    };
+    files.map_or_else(|| "without TLS".to_owned(), names)
 }
 
-/// Executors asked for; `None` follows the number of shards, whose own change is reported once.
-fn threads(enabled: bool, configured: u32) -> Option<u32> {
-    match (enabled, configured) {
-        (false, _) => Some(1),
-        (true, 0) => None,
-        (true, configured) => Some(configured),
-    }
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// Executors asked for; 0 follows the number of shards, whose own change is reported once.
+fn executors(enabled: bool, configured: u32) -> u32 {
+    if enabled { configured } else { 1 }
 }

@@ -335,6 +335,26 @@ fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
 }
 
 #[test]
+fn a_needed_restart_is_told_in_the_words_of_the_file() {
+    let with = |size: u32, socket: &str| {
+        let text = format!(
+            r#"{{"Dhcp4": {{ "multi-threading": {{ "enable-multi-threading": true, "thread-pool-size": {size} }},
+            "interfaces-config": {{ "dhcp-socket-type": "{socket}" }} }}}}"#
+        );
+        document(&text)
+    };
+    let needs = restart_required(&with(4, "raw"), &with(0, "udp"));
+    let told: Vec<String> = needs.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        vec![
+            "interfaces-config.dhcp-socket-type changes from raw to udp",
+            "multi-threading.thread-pool-size changes from 4 to 0"
+        ],
+        told
+    );
+}
+
+#[test]
 fn timers_that_can_never_be_sent_are_warned_about_once() {
     let text = r#"{"Dhcp4": { "interfaces-config": { "interfaces": ["*"] },
         "valid-lifetime": 100, "renew-timer": 100, "rebind-timer": 200, "subnet4": [
