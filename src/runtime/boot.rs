@@ -315,9 +315,7 @@ fn stop(running: Running, end: End) -> ExitCode {
     };
     log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_SHUTDOWN server shutdown");
     drop(pid_file);
-    if let Some(server) = Arc::into_inner(server) {
-        server.into_logging().stop(LOG_PATIENCE);
-    }
+    server.stop_logging(LOG_PATIENCE);
     ExitCode::from(code)
 }
 

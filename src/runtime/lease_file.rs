@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -324,6 +325,8 @@ fn lock_beside(path: &Path, seed: u64) -> Result<(File, u64), LeaseFileError> {
         .write(true)
         .create(true)
         .truncate(false)
+        // Whoever knows the secret could choose hardware addresses that all go to one shard.
+        .mode(0o600)
         .open(&beside)
         .map_err(failed("opening", &beside))?;
     let mut old = String::new();

@@ -187,7 +187,7 @@ impl LogThread {
     }
 
     /// Writes what waits and ends the thread; gives up after `patience` when an output blocks.
-    pub fn stop(self, patience: Duration) {
+    pub fn stop(&self, patience: Duration) {
         self.shared.stopping.store(true, Ordering::Release);
         // A blocked output keeps the thread: the process ends without it, and loses only log lines.
         let _ = self.finished.recv_timeout(patience);

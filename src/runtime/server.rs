@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::paths::Folders;
 use config::{ConfigError, Diagnostic, Diagnostics, Document};
@@ -261,9 +261,9 @@ impl Server {
             .is_ok_and(|prepared| prepared.snapshot.interfaces != active.rules.snapshot.interfaces)
     }
 
-    /// Puts the loggers of a server that is already gone aside; the last thing that is done with it.
-    pub fn into_logging(self) -> LogThread {
-        self.logging.into_inner().unwrap_or_else(PoisonError::into_inner)
+    /// Writes what was logged so far and ends the log, waiting at most `patience`; the last thing that is done.
+    pub fn stop_logging(&self, patience: Duration) {
+        lock(&self.logging).stop(patience);
     }
 }
 
