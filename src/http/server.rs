@@ -565,6 +565,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_trickles_gets_408_after_a_minute() {
+        let whole = post("HTTP/1.1", &json_headers(HEARTBEAT), HEARTBEAT);
+        let mut connection = ServerConnection::with_body_limit(0, 4096);
+        let mut output = Vec::new();
+        let mut seconds = 0;
+        for octet in whole.chunks(1) {
+            seconds += 5;
+            let now_ns = seconds * 1_000_000_000;
+            connection.handle_timeout(now_ns, WALL_S, &mut output);
+            if connection.is_closing() {
+                break;
+            }
+            assert!(connection.handle_bytes(now_ns, WALL_S, octet, &mut output).is_none());
+        }
+        assert_eq!(seconds, 65, "the first octet came at 5 s");
+        assert_eq!(status_line(&String::from_utf8(output).unwrap()), "HTTP/1.0 408 Request Timeout");
+    }
+
+    #[test]
     fn a_stalled_request_gets_408_and_an_idle_connection_nothing() {
         let second = 1_000_000_000;
         let mut output = Vec::new();

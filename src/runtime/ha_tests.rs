@@ -305,3 +305,23 @@ fn updates_that_wait_come_back_when_none_are_to_be_sent_any_more() {
     bench.answer(first);
     assert_eq!(bench.done(), (1, UpdateOutcome::Acked));
 }
+
+/// Method: another host opens more connections than there are, says nothing on them, and keeps them.
+#[test]
+fn a_host_that_is_not_the_partner_cannot_keep_the_partner_out() {
+    let bench = Bench::new();
+    let strangers: Vec<socket2::Socket> = (0..300)
+        .map(|_| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let source: SocketAddr = "127.0.0.2:0".parse().unwrap();
+            socket.bind(&source.into()).unwrap();
+            socket.connect(&bench.address.into()).unwrap();
+            socket
+        })
+        .collect();
+    // All of them are accepted, or closed, before the partner comes.
+    std::thread::sleep(Duration::from_millis(300));
+    let created = Some(ShardReplyBody::Updated { created: true });
+    assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
+    drop(strangers);
+}
