@@ -201,7 +201,8 @@ enum End {
 fn watch(running: &Running) -> End {
     let server = &running.server;
     let (mut looked, mut retried, mut cleaned) = (Instant::now(), Instant::now(), Instant::now());
-    let mut host = server::host_interfaces();
+    // Unknown at first: an interface may have come up since the configuration was compiled.
+    let mut host = None;
     let clean_up = CleanUp::default();
     loop {
         match running.notices.recv_timeout(LOOK_EVERY) {
@@ -219,11 +220,15 @@ fn watch(running: &Running) -> End {
         }
         if looked.elapsed() >= INTERFACES_EVERY {
             looked = Instant::now();
-            let found = server::host_interfaces();
-            if found != host && server.interfaces_changed() {
-                server.tell_control(ControlRequest::Refresh);
+            let found = Some(server::host_interfaces());
+            if found != host {
+                if server.interfaces_changed() {
+                    server.tell_control(ControlRequest::Refresh);
+                } else {
+                    // What the host has is what is in force; until then it is looked at again.
+                    host = found;
+                }
             }
-            host = found;
         }
         if retried.elapsed() >= RETRY_EVERY {
             retried = Instant::now();
