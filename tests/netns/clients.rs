@@ -140,6 +140,46 @@ fn real_clients_renew_by_unicast_and_keep_their_address_over_a_restart_of_the_se
     }
 }
 
+/// Goal: a client whose server is gone finds the one that took its place. Method: the server's address changes under
+/// clients that are bound, so that their unicast renewals go nowhere; they rebind by broadcast and keep their address.
+#[test]
+fn real_clients_rebind_at_a_server_with_another_address() {
+    let mut site = Site::new("raw", r#""valid-lifetime": 60, "renew-timer": 3, "rebind-timer": 8"#);
+    let mut clients = Vec::new();
+    for kind in ALL {
+        let interface = format!("{kind:?}").to_ascii_lowercase() + "r";
+        let host = site.lan.host("client", &interface, &[]);
+        let folder = site.client_folder(&interface);
+        clients.push((Client::start(kind, &host, &interface, &folder, &[]), host));
+    }
+    let addresses: Vec<String> = clients.iter_mut().map(|(client, _)| client.bound(PATIENCE)).collect();
+    let mut server = site.server.take().expect("a server");
+    server.signal("TERM");
+    assert!(server.wait(Duration::from_secs(10)).success());
+    site.server_host.ip(&["address", "del", "192.168.1.1/24", "dev", "srv0"]);
+    site.server_host.ip(&["address", "add", "192.168.1.9/24", "dev", "srv0"]);
+    site.start();
+    let before: Vec<usize> = addresses.iter().map(|address| site.rows(address).len()).collect();
+    for ((address, before), (client, _)) in addresses.iter().zip(before).zip(&clients) {
+        eventually("a row by the new server", PATIENCE, || site.rows(address).len() > before);
+        let last = client.events().pop().expect("an event");
+        assert!(["REBIND", "RENEW", "BOUND"].contains(&last.0.as_str()) && last.1 == *address, "{last:?}");
+    }
+    let log = site.server.as_ref().expect("running").output();
+    assert!(log.contains("DHCP4_LEASE_ALLOC"), "{log}");
+}
+
+#[test]
+fn dhcpcd_with_an_address_of_its_own_is_informed() {
+    let mut site = Site::new("raw", LONG);
+    let host = site.lan.host("client", "dhcpcdi", &["192.168.1.50/24"]);
+    let folder = site.client_folder("client");
+    let mut client =
+        Client::start(ClientKind::Dhcpcd, &host, "dhcpcdi", &folder, &["--inform=192.168.1.50/24"]);
+    client.wait_for(&["INFORM"], 1, PATIENCE);
+    assert!(site.rows("192.168.1.50").is_empty(), "an INFORM must not lease");
+}
+
 /// A relay between the clients' LAN (10.7.0.0/24) and the server's.
 fn through_a_relay(socket_type: &str) {
     let mut site = Site::new(socket_type, LONG);
