@@ -15,3 +15,4 @@ pub mod process;
 pub mod receive;
 pub mod send;
 pub mod socket;
+pub mod wait;

@@ -33,6 +33,26 @@ pub fn bind_packet(socket: &Socket, ifindex: u32) -> io::Result<()> {
     })
 }
 
+/// Lets an AF_PACKET socket see the frames that are addressed to other hardware addresses, for as long as it is open.
+pub fn enable_promiscuous(socket: &impl AsFd, ifindex: u32) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?,
+        mr_type: libc::PACKET_MR_PROMISC as u16,
+        mr_alen: 0,
+        mr_address: [0; 8],
+    };
+    // SAFETY: pointer and length describe a live packet_mreq, which the kernel copies.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_ADD_MEMBERSHIP,
+            (&raw const request).cast(),
+            size_of::<libc::packet_mreq>() as libc::socklen_t,
+        )
+    })
+}
+
 /// Puts a filter on one socket; a datagram for which it returns 0 is dropped.
 pub fn attach_filter(socket: &impl AsFd, program: &[Instruction]) -> io::Result<()> {
     set_program(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, program)

@@ -1,0 +1,229 @@
+//! The highest rate that holds an objective.
+//!
+//! [`Search`] is pure: it doubles the rate until a probe fails, then halves the distance. Whether a probe held is
+//! for [`Objective::judge`] to say, from the probe's summary alone.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::report::Summary;
+use crate::settings::Settings;
+
+/// Version of [`Capacity`].
+pub const VERSION: u32 = 1;
+
+/// ISC's criterion: at most 2.5 % of the exchanges without an answer within a second.
+pub const ISC: Objective = Objective { drops_max: 0.025, p99_ms_max: None, drop_s: Some(1.0) };
+
+/// What a rate must hold.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Objective {
+    /// Share of lost exchanges, 0 to 1.
+    pub drops_max: f64,
+    /// 99 % of the latencies from the plan, milliseconds.
+    pub p99_ms_max: Option<f64>,
+    /// When an exchange is lost, seconds, if the objective says so itself.
+    pub drop_s: Option<f64>,
+}
+
+/// What a probe showed.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The generator could not do it: nothing is known of the server.
+    Generator,
+    /// The objective held.
+    Held,
+    /// It did not.
+    Missed,
+}
+
+impl Objective {
+    /// Whether `summary` holds it.
+    pub fn judge(&self, summary: &Summary) -> Verdict {
+        // Replies that were late or did not come do not depend on how late the generator was with others, but a
+        // generator that was late has not offered the rate.
+        let late = self.p99_ms_max.is_some_and(|max| summary.exchange.p99_us > max * 1e3);
+        let lost = summary.drop_share > self.drops_max || summary.counters.completed == 0;
+        if summary.generator_limited {
+            Verdict::Generator
+        } else if lost || late || summary.counters.duplicates > 0 {
+            Verdict::Missed
+        } else {
+            Verdict::Held
+        }
+    }
+}
+
+/// One probe.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Probe {
+    /// Exchanges a second that were planned.
+    pub rate: f64,
+    /// Exchanges a second that completed.
+    pub completed_rate: f64,
+    /// Share of lost exchanges.
+    pub drop_share: f64,
+    /// 99 % of the latencies from the plan, milliseconds.
+    pub p99_ms: f64,
+    /// What it showed.
+    pub verdict: Verdict,
+    /// What the generator has to say of itself.
+    pub advice: Vec<String>,
+}
+
+/// The result of a search.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Capacity {
+    /// [`VERSION`].
+    pub version: u32,
+    /// What had to hold.
+    pub objective: Objective,
+    /// The highest rate that held; `None` if none did.
+    pub rate: Option<f64>,
+    /// Whether the search ended at the generator's limit, so that the server may do more.
+    pub generator_limited: bool,
+    /// All probes in order.
+    pub probes: Vec<Probe>,
+}
+
+/// Where the search stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Search {
+    held: Option<f64>,
+    missed: Option<f64>,
+    first: f64,
+    ceiling: f64,
+    /// The search ends when the lowest miss is at most this much above the highest hold, as a share.
+    precision: f64,
+}
+
+/// The search gives up below this share of its first rate.
+const FLOOR_SHARE: f64 = 1.0 / 256.0;
+
+impl Search {
+    /// Begins at `first` and never exceeds `ceiling`.
+    pub fn new(first: f64, ceiling: f64, precision: f64) -> Self {
+        Self { held: None, missed: None, first: first.min(ceiling), ceiling, precision }
+    }
+
+    /// The rate to probe next; `None` when the search is over.
+    pub fn next(&self) -> Option<f64> {
+        match (self.held, self.missed) {
+            (None, None) => Some(self.first),
+            (Some(held), None) => (held < self.ceiling).then_some((2.0 * held).min(self.ceiling)),
+            (None, Some(missed)) => (missed > self.first * FLOOR_SHARE).then_some(missed / 2.0),
+            (Some(held), Some(missed)) => {
+                (missed > held * (1.0 + self.precision)).then_some(f64::midpoint(held, missed))
+            }
+        }
+    }
+
+    /// Takes the outcome of a probe at `rate`.
+    pub fn observe(&mut self, rate: f64, held: bool) {
+        let side = if held { &mut self.held } else { &mut self.missed };
+        *side = Some(rate);
+    }
+
+    /// The highest rate that held.
+    pub fn best(&self) -> Option<f64> {
+        self.held
+    }
+}
+
+/// Searches with probes of `settings`; `probe` carries one out.
+///
+/// # Errors
+/// Those of a probe.
+pub fn find(
+    settings: &Settings,
+    objective: Objective,
+    mut search: Search,
+    mut probe: impl FnMut(&Settings) -> Result<Summary>,
+    mut show: impl FnMut(&Probe),
+) -> Result<Capacity> {
+    let mut probes: Vec<Probe> = Vec::new();
+    while let Some(rate) = search.next() {
+        let settings = Settings {
+            rate,
+            drop_s: objective.drop_s.unwrap_or(settings.drop_s),
+            // Each probe has xids of its own, so that answers to the one before are nobody's.
+            seed: settings.seed.wrapping_add(probes.len() as u64 * 1_000_003),
+            ..settings.clone()
+        };
+        let summary = probe(&settings)?;
+        let verdict = objective.judge(&summary);
+        let limits = summary.warnings.iter().filter(|warning| warning.is_generator_limit());
+        let done = Probe {
+            rate,
+            completed_rate: summary.completed_rate,
+            drop_share: summary.drop_share,
+            p99_ms: summary.exchange.p99_us / 1e3,
+            verdict,
+            advice: limits.map(ToString::to_string).collect(),
+        };
+        show(&done);
+        probes.push(done);
+        search.observe(rate, verdict == Verdict::Held);
+    }
+    // The limit is the generator's when the lowest rate that did not hold is one it could not offer.
+    let above = probes.iter().filter(|probe| probe.verdict != Verdict::Held);
+    let lowest = above.min_by(|one, other| one.rate.total_cmp(&other.rate));
+    let generator_limited = lowest.is_some_and(|probe| probe.verdict == Verdict::Generator);
+    Ok(Capacity { version: VERSION, objective, rate: search.best(), generator_limited, probes })
+}
+
+impl Capacity {
+    /// The result for people.
+    pub fn render(&self) -> String {
+        let bound = self.objective.p99_ms_max.map_or_else(String::new, |ms| format!(", p99 at most {ms} ms"));
+        let objective = format!("at most {} % lost{bound}", 100.0 * self.objective.drops_max);
+        let mut text = match self.rate {
+            Some(rate) => format!("capacity      {rate:.0} exchanges/s ({objective})\n"),
+            None => format!("capacity      none of the rates tried held ({objective})\n"),
+        };
+        if self.generator_limited {
+            text.push_str("warning: the generator, not the server, was the limit; the server may do more\n");
+            let advice = self.probes.iter().rev().find(|probe| !probe.advice.is_empty());
+            for line in advice.iter().flat_map(|probe| &probe.advice) {
+                text.push_str(&format!("warning: {line}\n"));
+            }
+        } else if !self.probes.iter().any(|probe| probe.verdict == Verdict::Missed) {
+            text.push_str("warning: no rate failed: raise --to\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn searched(search: Search, capacity: f64) -> (Option<f64>, usize) {
+        let mut search = search;
+        let mut probes = 0;
+        while let Some(rate) = search.next() {
+            search.observe(rate, rate <= capacity);
+            probes += 1;
+            assert!(probes < 60, "the search ends");
+        }
+        (search.best(), probes)
+    }
+
+    #[test]
+    fn the_search_ends_within_its_precision_below_the_capacity() {
+        for capacity in [130.0, 1_000.0, 5_432.0, 70_000.0, 99_999.0] {
+            let (best, probes) = searched(Search::new(1_000.0, 200_000.0, 0.02), capacity);
+            let best = best.unwrap_or(0.0);
+            assert!(best <= capacity && best >= capacity / 1.021, "{best} for {capacity}");
+            assert!(probes <= 20, "{probes} for {capacity}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_range_are_respected() {
+        assert_eq!(searched(Search::new(1_000.0, 3_000.0, 0.02), 1e9).0, Some(3_000.0), "ceiling");
+        assert_eq!(searched(Search::new(5_000.0, 3_000.0, 0.02), 1e9).0, Some(3_000.0), "first above it");
+        assert_eq!(searched(Search::new(1_000.0, 3_000.0, 0.02), 0.5).0, None, "nothing holds");
+    }
+}

@@ -1,0 +1,317 @@
+//! Counters and latencies of one sender, and their sum (pure).
+//!
+//! Each sender records alone; nothing is shared while it runs. Latencies are nanoseconds; what lies outside of the
+//! histogram's range is recorded at its edge, never lost.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Shortest and longest latency told apart, nanoseconds.
+const LATENCY_NS: (u64, u64) = (1_000, 200_000_000_000);
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What happened, in counts.
+        #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// The sum of both.
+            pub fn plus(&self, other: &Self) -> Self {
+                Self { $($name: self.$name + other.$name,)* }
+            }
+
+            /// What has been added since `earlier`.
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self { $($name: self.$name - earlier.$name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Exchanges that were started.
+    started,
+    /// Exchanges that ended as they should.
+    completed,
+    /// OFFERs taken.
+    offers,
+    /// ACKs taken.
+    acks,
+    /// NAKs.
+    naks,
+    /// Exchanges given up without an OFFER.
+    offers_missing,
+    /// Exchanges given up without an ACK.
+    acks_missing,
+    /// Replies to exchanges that had been given up.
+    late,
+    /// Replies to nothing that was asked.
+    orphans,
+    /// Further replies to what had been answered, as of a second server.
+    extra,
+    /// ACKs of another server than the one that was chosen.
+    wrong_server,
+    /// Datagrams that are no usable reply.
+    malformed,
+    /// Addresses given to a client while another held them.
+    duplicates,
+    /// Addresses not checked for duplicates because the table was full.
+    unchecked,
+    /// Messages sent again.
+    retransmissions,
+    /// RELEASEs sent.
+    releases,
+    /// Planned exchanges not started because too many were under way.
+    not_started,
+    /// Exchanges started for a client that had one under way.
+    overlaps,
+    /// Datagrams the kernel refused to send.
+    refused,
+    /// Replies the kernel dropped before the generator read them.
+    receive_drops,
+    /// Datagrams sent.
+    sent,
+    /// Datagrams received.
+    received,
+}
+
+impl Counters {
+    /// Exchanges that were lost: given up for want of a reply.
+    pub fn drops(&self) -> u64 {
+        self.offers_missing + self.acks_missing
+    }
+
+    /// Drops as a share of the exchanges started, 0 to 1.
+    pub fn drop_share(&self) -> f64 {
+        if self.started == 0 { 0.0 } else { self.drops() as f64 / self.started as f64 }
+    }
+}
+
+/// A histogram of nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Latency(Histogram<u32>);
+
+impl Latency {
+    /// An empty one, with `digits` significant decimal digits (1 to 5).
+    pub fn new(digits: u8) -> Self {
+        // The bounds are constants that the histogram accepts, and so is every number of digits used here.
+        Self(Histogram::new_with_bounds(LATENCY_NS.0, LATENCY_NS.1, digits).expect("constant bounds"))
+    }
+
+    /// Adds one.
+    pub fn record(&mut self, ns: u64) {
+        self.0.saturating_record(ns);
+    }
+
+    /// Adds all of `other`.
+    pub fn add(&mut self, other: &Self) {
+        // Both have the same bounds, so nothing of `other` can lie outside.
+        self.0.add(&other.0).expect("equal bounds");
+    }
+
+    /// Empties it.
+    pub fn clear(&mut self) {
+        self.0.reset();
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// The latency that `share` (0 to 1) of all do not exceed, nanoseconds; 0 when empty.
+    pub fn quantile(&self, share: f64) -> u64 {
+        if self.0.is_empty() { 0 } else { self.0.value_at_quantile(share) }
+    }
+
+    /// The lowest; 0 when empty.
+    pub fn min(&self) -> u64 {
+        if self.0.is_empty() { 0 } else { self.0.min() }
+    }
+
+    /// The highest.
+    pub fn max(&self) -> u64 {
+        self.0.max()
+    }
+
+    /// The average.
+    pub fn mean(&self) -> f64 {
+        self.0.mean()
+    }
+
+    /// The standard deviation.
+    pub fn deviation(&self) -> f64 {
+        self.0.stdev()
+    }
+}
+
+/// All latencies of a run.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    /// Planned start to the end of the exchange.
+    pub exchange: Latency,
+    /// First datagram to the end of the exchange.
+    pub exchange_raw: Latency,
+    /// DISCOVER to OFFER.
+    pub offer_raw: Latency,
+    /// REQUEST to ACK.
+    pub ack_raw: Latency,
+    /// Planned start to first datagram: how late the generator was.
+    pub lateness: Latency,
+}
+
+impl Latencies {
+    /// Empty ones.
+    pub fn new() -> Self {
+        let empty = || Latency::new(3);
+        Self {
+            exchange: empty(),
+            exchange_raw: empty(),
+            offer_raw: empty(),
+            ack_raw: empty(),
+            lateness: empty(),
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn add(&mut self, other: &Self) {
+        self.exchange.add(&other.exchange);
+        self.exchange_raw.add(&other.exchange_raw);
+        self.offer_raw.add(&other.offer_raw);
+        self.ack_raw.add(&other.ack_raw);
+        self.lateness.add(&other.lateness);
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What one sender writes down.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    /// Counts since the start.
+    pub counters: Counters,
+    /// Latencies since the start.
+    pub latencies: Latencies,
+    interval: Interval,
+    reported: Counters,
+    /// Longest time between two completed exchanges, nanoseconds.
+    pub gap_ns_max: u64,
+    /// When the last exchange completed, monotonic nanoseconds.
+    pub last_completed_ns: Option<u64>,
+}
+
+/// What one sender did in one interval.
+#[derive(Clone, Debug)]
+pub struct Interval {
+    /// Number of the interval, from 0.
+    pub number: u32,
+    /// Counts of this interval alone.
+    pub counters: Counters,
+    /// Exchange latencies from the plan, of this interval alone.
+    pub exchange: Latency,
+}
+
+impl Recorder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self {
+            counters: Counters::default(),
+            latencies: Latencies::new(),
+            interval: Interval { number: 0, counters: Counters::default(), exchange: Latency::new(2) },
+            reported: Counters::default(),
+            gap_ns_max: 0,
+            last_completed_ns: None,
+        }
+    }
+
+    /// An exchange ended well at `now_ns`.
+    pub fn completed(&mut self, planned_ns: u64, first_sent_ns: u64, now_ns: u64) {
+        self.counters.completed += 1;
+        self.latencies.exchange.record(now_ns.saturating_sub(planned_ns));
+        self.latencies.exchange_raw.record(now_ns.saturating_sub(first_sent_ns));
+        self.interval.exchange.record(now_ns.saturating_sub(planned_ns));
+        if let Some(last_ns) = self.last_completed_ns.replace(now_ns) {
+            self.gap_ns_max = self.gap_ns_max.max(now_ns.saturating_sub(last_ns));
+        }
+    }
+
+    /// Ends the interval and begins the next.
+    pub fn take_interval(&mut self) -> Interval {
+        let mut ended = self.interval.clone();
+        ended.counters = self.counters.since(&self.reported);
+        self.reported = self.counters;
+        self.interval.number += 1;
+        self.interval.exchange.clear();
+        ended
+    }
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latency_is_counted_from_the_plan_and_the_raw_figure_is_kept_beside_it() {
+        let mut recorder = Recorder::new();
+        recorder.completed(1_000_000, 4_000_000, 5_000_000);
+        recorder.completed(2_000_000, 4_000_000, 25_000_000);
+        let cases = [
+            ("from the plan", &recorder.latencies.exchange, 4_000_000, 23_000_000),
+            ("raw", &recorder.latencies.exchange_raw, 1_000_000, 21_000_000),
+        ];
+        for (case, latency, low, high) in cases {
+            assert_eq!(latency.count(), 2, "{case}");
+            assert!(latency.quantile(0.5).abs_diff(low) < low / 500, "{case} {}", latency.quantile(0.5));
+            assert!(latency.max().abs_diff(high) < high / 500, "{case} {}", latency.max());
+        }
+        assert_eq!(recorder.gap_ns_max, 20_000_000);
+    }
+
+    #[test]
+    fn intervals_hold_their_own_and_the_total_holds_all() {
+        let mut recorder = Recorder::new();
+        recorder.counters.started = 3;
+        recorder.completed(0, 0, 1_000_000);
+        let first = recorder.take_interval();
+        recorder.counters.started = 5;
+        let second = recorder.take_interval();
+        assert_eq!((first.number, first.counters.started, first.exchange.count()), (0, 3, 1));
+        assert_eq!((second.number, second.counters.started, second.exchange.count()), (1, 2, 0));
+        assert_eq!(recorder.counters.started, 5);
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_recorded_at_the_edge_and_an_empty_one_reads_zero() {
+        let mut latency = Latency::new(3);
+        assert_eq!((latency.quantile(0.99), latency.min(), latency.max()), (0, 0, 0));
+        latency.record(u64::MAX);
+        assert_eq!(latency.count(), 1);
+        assert!(latency.max() >= LATENCY_NS.1);
+        let mut sum = Latency::new(3);
+        sum.record(0);
+        sum.add(&latency);
+        assert_eq!(sum.count(), 2);
+    }
+
+    #[test]
+    fn drops_are_exchanges_given_up() {
+        let counters =
+            Counters { started: 200, offers_missing: 1, acks_missing: 4, late: 9, ..Default::default() };
+        assert_eq!(counters.drops(), 5);
+        assert!((counters.drop_share() - 0.025).abs() < 1e-12);
+        assert_eq!(Counters::default().drop_share(), 0.0);
+    }
+}

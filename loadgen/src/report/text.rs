@@ -1,0 +1,109 @@
+//! A summary for people.
+
+use std::fmt::Write;
+
+use super::{LatencySummary, Summary};
+
+/// The summary as text; `extended` adds the percentile curve.
+pub fn render(summary: &Summary, extended: bool) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = write(&mut out, summary, extended);
+    out
+}
+
+fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Result {
+    let counters = &summary.counters;
+    writeln!(out, "scenario {}, {:.1} s measured", name(summary), summary.measured_s)?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "exchanges/s   planned {:.0}   started {:.0}   completed {:.0}",
+        summary.parameters.rate, summary.started_rate, summary.completed_rate
+    )?;
+    writeln!(out, "packets/s     sent {:.0}   received {:.0}", summary.sent_rate, summary.received_rate)?;
+    writeln!(
+        out,
+        "drops         {} of {} ({:.3} %): {} without OFFER, {} without ACK",
+        counters.drops(),
+        counters.started,
+        100.0 * summary.drop_share,
+        counters.offers_missing,
+        counters.acks_missing
+    )?;
+    let noteworthy = [
+        ("duplicate addresses", counters.duplicates),
+        ("NAKs", counters.naks),
+        ("late", counters.late),
+        ("orphans", counters.orphans),
+        ("extra", counters.extra),
+        ("wrong server", counters.wrong_server),
+        ("malformed", counters.malformed),
+        ("retransmissions", counters.retransmissions),
+        ("releases", counters.releases),
+    ];
+    let noteworthy: Vec<String> =
+        noteworthy.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+    if !noteworthy.is_empty() {
+        writeln!(out, "also          {}", noteworthy.join(", "))?;
+    }
+    writeln!(out, "longest gap   {:.1} ms without a completed exchange", summary.gap_ms_max)?;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "latency (ms)       {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "min", "mean", "p50", "p90", "p99", "p99.9", "max"
+    )?;
+    let rows = [
+        ("from the plan", &summary.exchange),
+        ("whole exchange", &summary.exchange_raw),
+        ("DISCOVER-OFFER", &summary.offer_raw),
+        ("REQUEST-ACK", &summary.ack_raw),
+    ];
+    for (name, latency) in rows.iter().filter(|(_, latency)| latency.count > 0) {
+        row(out, name, latency)?;
+    }
+    if extended {
+        writeln!(out)?;
+        writeln!(out, "{:>12} {:>12}", "share %", "plan ms")?;
+        for (share, us) in &summary.exchange.curve {
+            writeln!(out, "{:>12.5} {:>12.3}", 100.0 * share, us / 1e3)?;
+        }
+    }
+    for warning in &summary.warnings {
+        writeln!(out)?;
+        writeln!(out, "warning: {warning}")?;
+    }
+    if let Some(failure) = summary.failure() {
+        writeln!(out)?;
+        writeln!(out, "NOT A COMPLETE SUCCESS: {failure}")?;
+    }
+    Ok(())
+}
+
+fn row(out: &mut String, name: &str, latency: &LatencySummary) -> std::fmt::Result {
+    let values = [
+        latency.min_us,
+        latency.mean_us,
+        latency.p50_us,
+        latency.p90_us,
+        latency.p99_us,
+        latency.p999_us,
+        latency.max_us,
+    ];
+    write!(out, "{name:<18}")?;
+    for value in values {
+        write!(out, " {:>9.3}", value / 1e3)?;
+    }
+    writeln!(out)
+}
+
+/// The scenario as the command line spells it.
+fn name(summary: &Summary) -> String {
+    use clap::ValueEnum;
+    summary
+        .parameters
+        .scenario
+        .to_possible_value()
+        .map_or_else(String::new, |value| value.get_name().to_owned())
+}
