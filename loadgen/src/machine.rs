@@ -7,7 +7,8 @@
 //! Invariant: an exchange that was started ends in exactly one of `completed`, `naks`, `offers_missing`,
 //! `acks_missing`.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::check::{Claimed, Claims, Reply};
 use crate::plan::Start;
 use crate::recorder::Recorder;
 use crate::scenario::choose::{Chooser, Client, Shares};
-use crate::scenario::{ATTEMPTS_MAX, BACKOFF_NS, Definition, Exchange};
+use crate::scenario::{ATTEMPTS_MAX, BACKOFF_NS, Definition, Exchange, JITTER_NS};
 use crate::template::{Fields, Message, Templates};
 
 /// What a machine is made of.
@@ -49,8 +50,10 @@ pub struct Machine {
     parts: Parts,
     clients: Vec<Client>,
     slots: Box<[Slot]>,
-    /// By the number of messages sent, so that each queue is in order.
-    deadlines: [VecDeque<Deadline>; BACKOFF_NS.len()],
+    /// Of clients that do not try again: all wait equally long, so they are in order as they come.
+    deadlines: VecDeque<Deadline>,
+    /// Of clients that try again: they wait longer each time, and not quite equally long.
+    retries: BinaryHeap<Reverse<Deadline>>,
     number: u32,
     under_way: usize,
     phase: Phase,
@@ -118,7 +121,7 @@ enum State {
     Lost,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Deadline {
     at_ns: u64,
     sent_ns: u64,
@@ -151,7 +154,8 @@ impl Machine {
         Self {
             clients: vec![Client::NEW; parts.clients.max(1)],
             slots: vec![free; slots].into_boxed_slice(),
-            deadlines: std::array::from_fn(|_| VecDeque::with_capacity(2 * slots)),
+            deadlines: VecDeque::with_capacity(2 * slots),
+            retries: BinaryHeap::with_capacity(2 * slots),
             number: parts.first_number & NUMBER_MASK,
             under_way: 0,
             phase,
@@ -163,9 +167,8 @@ impl Machine {
     /// Ends one phase and begins the next: what is under way is forgotten, leases stay, counting begins anew.
     pub fn begin_phase(&mut self, phase: Phase) {
         self.give_up_all();
-        for queue in &mut self.deadlines {
-            queue.clear();
-        }
+        self.deadlines.clear();
+        self.retries.clear();
         self.phase = phase;
         self.recorder = Recorder::new();
     }
@@ -252,26 +255,36 @@ impl Machine {
 
     /// Tries again or gives up what has waited too long, as far as the outbox has room.
     pub fn handle_timeouts(&mut self, now_ns: u64, outbox: &mut Outbox) {
-        for level in 0..self.deadlines.len() {
-            while outbox.room() > 0
-                && let Some(deadline) = self.deadlines[level].front().copied()
-                && deadline.at_ns <= now_ns
-            {
-                self.deadlines[level].pop_front();
-                let place = deadline.xid as usize & (self.slots.len() - 1);
-                let slot = &self.slots[place];
-                let waits = matches!(slot.state, State::Selecting | State::Requesting);
-                if !waits || slot.xid != deadline.xid || slot.sent_ns != deadline.sent_ns {
-                    continue;
-                }
-                if self.phase.retries { self.try_again(place, now_ns, outbox) } else { self.lose(place) }
+        while outbox.room() > 0
+            && let Some(deadline) = self.next_deadline()
+            && deadline.at_ns <= now_ns
+        {
+            if self.phase.retries {
+                self.retries.pop();
+            } else {
+                self.deadlines.pop_front();
             }
+            let place = deadline.xid as usize & (self.slots.len() - 1);
+            let slot = &self.slots[place];
+            let waits = matches!(slot.state, State::Selecting | State::Requesting);
+            if !waits || slot.xid != deadline.xid || slot.sent_ns != deadline.sent_ns {
+                continue;
+            }
+            if self.phase.retries { self.try_again(place, now_ns, outbox) } else { self.lose(place) }
         }
     }
 
     /// When the next reply is given up, if one is waited for; may be early.
     pub fn next_timeout_ns(&self) -> Option<u64> {
-        self.deadlines.iter().filter_map(|queue| queue.front()).map(|deadline| deadline.at_ns).min()
+        self.next_deadline().map(|deadline| deadline.at_ns)
+    }
+
+    fn next_deadline(&self) -> Option<Deadline> {
+        if self.phase.retries {
+            self.retries.peek().map(|deadline| deadline.0)
+        } else {
+            self.deadlines.front().copied()
+        }
     }
 
     /// Gives up everything under way: the run is over.
@@ -392,10 +405,13 @@ impl Machine {
         slot.attempts = slot.attempts.saturating_add(1);
         let xid = slot.xid;
         if slot.state != State::Requesting || slot.exchange != Exchange::Release {
-            let (level, wait_ns) =
-                if self.phase.retries { (level, BACKOFF_NS[level]) } else { (0, self.parts.drop_ns) };
-            let at_ns = now_ns.saturating_add(wait_ns);
-            self.deadlines[level].push_back(Deadline { at_ns, sent_ns: now_ns, xid });
+            let deadline = |wait_ns| Deadline { at_ns: now_ns.saturating_add(wait_ns), sent_ns: now_ns, xid };
+            if self.phase.retries {
+                let wait_ns = jittered(BACKOFF_NS[level], xid, slot.attempts);
+                self.retries.push(Reverse(deadline(wait_ns)));
+            } else {
+                self.deadlines.push_back(deadline(self.parts.drop_ns));
+            }
         }
         self.push(place, now_ns, outbox);
     }
@@ -438,6 +454,12 @@ impl Machine {
     fn number_of(&self, client: u32) -> u32 {
         client * u32::from(self.parts.sender.1) + u32::from(self.parts.sender.0)
     }
+}
+
+/// `wait_ns` give or take a second, as RFC 2131 section 4.1 asks, so that those who began together part.
+fn jittered(wait_ns: u64, xid: u32, attempts: u8) -> u64 {
+    let spread = u64::from(xid ^ (u32::from(attempts) << 24)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    wait_ns - JITTER_NS + spread % (2 * JITTER_NS)
 }
 
 #[cfg(test)]

@@ -184,20 +184,22 @@ fn a_client_that_tries_again_backs_off_and_begins_anew_when_its_server_is_gone()
     let mut bench = Bench::new(Scenario::Avalanche);
     bench.begin();
     let (discover, _) = bench.sent().unwrap();
-    bench.pass(4 * SECOND);
+    bench.pass(3 * SECOND - 1);
+    assert!(bench.sent().is_none(), "not before 4 s less jitter");
+    bench.pass(2 * SECOND + 1);
     let (again, _) = bench.sent().unwrap();
-    assert_eq!((again.xid(), again.secs()), (discover.xid(), 4));
-    bench.pass(4 * SECOND);
+    assert_eq!((again.xid(), again.secs()), (discover.xid(), 5));
+    bench.pass(7 * SECOND - 1);
     assert!(bench.sent().is_none(), "the second wait is longer");
-    bench.pass(4 * SECOND);
+    bench.pass(2 * SECOND);
     let (third, _) = bench.sent().unwrap();
-    assert_eq!(third.secs(), 12);
+    assert_eq!(third.secs(), 13);
     bench.reply(&third, MessageType::Offer, ADDRESS, SERVER);
     let mut types = Vec::new();
     for _ in 0..4 {
         let (message, _) = bench.sent().unwrap();
         types.push(message.message_type().unwrap());
-        bench.pass(64 * SECOND);
+        bench.pass(65 * SECOND);
     }
     use MessageType::{Discover, Request};
     assert_eq!(types, [Request, Request, Request, Discover]);
@@ -249,4 +251,12 @@ fn more_exchanges_than_there_is_room_for_are_not_started_and_said_so() {
     }
     let counters = bench.counters();
     assert_eq!((counters.started, counters.not_started, counters.overlaps), (64, 1, 62));
+}
+
+#[test]
+fn clients_that_began_together_part_within_the_jitter() {
+    let waits: Vec<u64> = (0..1000).map(|xid| jittered(BACKOFF_NS[0], xid, 1)).collect();
+    assert!(waits.iter().all(|wait| (3 * SECOND..5 * SECOND).contains(wait)));
+    let early = waits.iter().filter(|wait| **wait < 4 * SECOND).count();
+    assert!((400..600).contains(&early), "{early}");
 }

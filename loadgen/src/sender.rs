@@ -14,6 +14,9 @@ use crate::recorder::Interval;
 /// What is nearer than this is waited for by spinning: a sleep would be late.
 const SPIN_NS: u64 = 50_000;
 
+/// After the last packet the next reply is waited for by spinning this long: to be woken takes as long as an answer.
+const SPIN_AFTER_NS: u64 = 300_000;
+
 /// Full batches read before starts have their turn.
 const BATCHES_MAX: usize = 8;
 
@@ -50,6 +53,7 @@ pub fn run(
     let mut interval_end_ns = plan.measure_from_ns().saturating_add(*interval_ns);
     // What a socket missed before this phase is not this phase's.
     link.take_drops();
+    let mut worked_ns = 0;
     loop {
         let mut worked = receive(machine, link, &mut outbox, plan.measure_from_ns())?;
         let now_ns = link.now_ns();
@@ -69,7 +73,9 @@ pub fn run(
         if idle || now_ns >= give_up_ns || stop.load(Ordering::Relaxed) {
             break;
         }
-        if !worked {
+        if worked {
+            worked_ns = now_ns;
+        } else if machine.under_way() == 0 || now_ns.saturating_sub(worked_ns) > SPIN_AFTER_NS {
             let nearest =
                 [next.map(|start| start.at_ns), machine.next_timeout_ns()].into_iter().flatten().min();
             let nearest = nearest.unwrap_or(u64::MAX).min(interval_end_ns).min(give_up_ns);

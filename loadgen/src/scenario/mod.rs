@@ -91,8 +91,11 @@ impl Scenario {
 pub const ATTEMPTS_MAX: u8 = 3;
 
 /// How long a client waits for an answer before it tries again, nanoseconds, by the number of messages sent.
-/// RFC 2131 section 4.1 without the jitter: the plan has spread the clients already.
+/// (RFC 2131 section 4.1).
 pub const BACKOFF_NS: [u64; 5] =
     [4 * SECOND_NS, 8 * SECOND_NS, 16 * SECOND_NS, 32 * SECOND_NS, 64 * SECOND_NS];
+
+/// Each wait is up to this much shorter or longer, nanoseconds.
+pub const JITTER_NS: u64 = SECOND_NS;
 
 const SECOND_NS: u64 = 1_000_000_000;
