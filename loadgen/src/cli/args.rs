@@ -144,6 +144,9 @@ pub struct RunArgs {
     /// Write the result as JSON.
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
+    /// Write the result as a page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Servers; relays send to each.
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,

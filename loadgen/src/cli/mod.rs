@@ -11,8 +11,8 @@ use anyhow::{Context, Result};
 
 use crate::capacity::{self, Objective, Search};
 use crate::reflector;
-use crate::report::Summary;
 use crate::report::progress::Style;
+use crate::report::{Summary, html};
 use crate::run;
 use crate::settings::Settings;
 
@@ -78,6 +78,9 @@ fn one_run(args: &RunArgs, settings: &Settings, stop: &AtomicBool) -> Result<Out
     if let Some(path) = &args.summary {
         write_json(path, &summary)?;
     }
+    if let Some(path) = &args.html {
+        write(path, html::render(&summary)?)?;
+    }
     let failure = summary.failure();
     if args.shows('e') {
         eprintln!("exit reason: {}", failure.as_deref().unwrap_or("complete"));
@@ -86,6 +89,10 @@ fn one_run(args: &RunArgs, settings: &Settings, stop: &AtomicBool) -> Result<Out
 }
 
 fn find_capacity(args: &CapacityArgs, settings: &Settings, stop: &AtomicBool) -> Result<Outcome> {
+    if args.run.html.is_some() {
+        eprintln!("tandem-loadgen: --html is for a run, not for a search");
+        return Ok(Outcome::Usage);
+    }
     let objective = if args.isc {
         capacity::ISC
     } else {
@@ -134,6 +141,9 @@ fn reflect(args: &ReflectorArgs, stop: &AtomicBool) -> Result<Outcome> {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)?;
-    fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))
+    write(path, serde_json::to_string_pretty(value)? + "\n")
+}
+
+fn write(path: &Path, text: String) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }

@@ -1,5 +1,7 @@
 //! The result of a run as one versioned value; text, progress and pages are renderings of it.
 
+pub mod html;
+mod plot;
 pub mod progress;
 pub mod text;
 pub mod warning;

@@ -1,0 +1,107 @@
+//! The report as one page that needs nothing else: numbers, plots, warnings, parameters.
+
+use anyhow::{Result, anyhow};
+
+use super::{Summary, plot};
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:940px;margin:2em auto;padding:0 1em;color:#222}\
+    h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2em}svg{width:100%;height:auto}\
+    .key{display:flex;flex-wrap:wrap;gap:1em}.key div{border:1px solid #ccc;border-radius:6px;padding:.5em 1em}\
+    .key b{display:block;font-size:1.4em}.bad{color:#b53030}.warning{border-left:4px solid #d9a400;padding-left:1em}\
+    pre{background:#f5f5f5;padding:1em;overflow-x:auto;font-size:.85em}";
+
+/// The page.
+///
+/// # Errors
+/// When a plot cannot be drawn.
+pub fn render(summary: &Summary) -> Result<String> {
+    let drawn = |plot: Result<String, Box<dyn std::error::Error>>| {
+        plot.map_err(|error| anyhow!("drawing a plot: {error}"))
+    };
+    let key = [
+        ("completed", format!("{:.0}/s", summary.completed_rate)),
+        ("lost", format!("{:.3} %", 100.0 * summary.drop_share)),
+        ("p50 from the plan", format!("{:.3} ms", summary.exchange.p50_us / 1e3)),
+        ("p99 from the plan", format!("{:.3} ms", summary.exchange.p99_us / 1e3)),
+        ("duplicate addresses", summary.counters.duplicates.to_string()),
+    ];
+    let key: String = key.iter().map(|(name, value)| format!("<div>{name}<b>{value}</b></div>")).collect();
+    let verdict = match summary.failure() {
+        None => "<p>Every exchange completed and every check held.</p>".to_owned(),
+        Some(failure) => format!("<p class=bad>Not a complete success: {}.</p>", escape(&failure)),
+    };
+    let warnings: String = summary
+        .warnings
+        .iter()
+        .map(|warning| format!("<p class=warning>{}</p>", escape(&warning.to_string())))
+        .collect();
+    let sections = [
+        ("Latency that a share of the exchanges does not exceed", drawn(plot::percentiles(summary))?),
+        ("Rate over time", drawn(plot::rates(summary))?),
+        ("Latency from the plan over time", drawn(plot::latencies(summary))?),
+        ("In numbers", format!("<pre>{}</pre>", escape(&super::text::render(summary, false)))),
+        ("Parameters", format!("<pre>{}</pre>", escape(&serde_json::to_string_pretty(&summary.parameters)?))),
+    ];
+    let sections: String =
+        sections.iter().map(|(title, body)| format!("<h2>{title}</h2>\n{body}\n")).collect();
+    Ok(format!(
+        "<!doctype html>\n<html lang=en><meta charset=utf-8><title>{program}</title><style>{STYLE}</style>\n\
+         <h1>{program}</h1>\n<div class=key>{key}</div>\n{verdict}\n{warnings}\n{sections}</html>\n",
+        program = escape(&summary.program),
+    ))
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::{Counters, Interval, Latencies, Latency};
+    use crate::report::{IntervalReport, Measured};
+    use crate::settings::tests::small;
+    use crate::settings::{Event, Settings};
+
+    fn summary(exchanges: u64) -> Summary {
+        let mut latencies = Latencies::new();
+        let mut exchange = Latency::new(2);
+        for n in 0..exchanges {
+            latencies.exchange.record(1_000_000 + 1000 * n);
+            latencies.exchange_raw.record(1_000_000);
+            exchange.record(1_000_000);
+        }
+        let counters = Counters { started: exchanges, completed: exchanges, ..Counters::default() };
+        let intervals = (0..3).map(|number| {
+            IntervalReport::new(&Interval { number, counters, exchange: exchange.clone() }, 1.0)
+        });
+        let event = Some(Event { at_s: 1.0, command: "echo '<b>' & true".into() });
+        let measured = Measured {
+            started_at: 0,
+            prepared: 0,
+            seconds: 3.0,
+            counters,
+            latencies,
+            gap_ns_max: 0,
+            aborted: false,
+            intervals: intervals.collect(),
+        };
+        Summary::new(&Settings { event, ..small() }, measured)
+    }
+
+    #[test]
+    fn the_page_holds_numbers_and_plots_and_loads_nothing() {
+        let page = render(&summary(1000)).unwrap();
+        assert_eq!(page.matches("<svg").count(), 3);
+        assert!(page.contains("333/s") && page.contains("Every exchange completed"), "{page}");
+        for outside in ["src=", "href=", "@import", "url("] {
+            assert!(!page.contains(outside), "{outside}");
+        }
+        assert!(page.contains("'&lt;b&gt;' &amp; true"), "the command is escaped");
+    }
+
+    #[test]
+    fn a_run_without_an_exchange_has_a_page_too() {
+        assert!(render(&summary(0)).unwrap().contains("no exchange completed"));
+    }
+}

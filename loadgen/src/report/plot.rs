@@ -1,0 +1,145 @@
+//! The plots of a report, as SVG.
+
+use plotters::coord::combinators::IntoLogRange;
+use plotters::prelude::*;
+
+use super::Summary;
+
+type Failure = Box<dyn std::error::Error>;
+
+const SIZE: (u32, u32) = (900, 320);
+const FONT: (&str, u32) = ("sans-serif", 14);
+const BLUE_DARK: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
+const GREEN_DARK: RGBColor = RGBColor(0x2c, 0x8a, 0x4b);
+const RED_DARK: RGBColor = RGBColor(0xb5, 0x30, 0x30);
+
+/// One line of a plot.
+struct Curve {
+    name: &'static str,
+    colour: RGBColor,
+    points: Vec<(f64, f64)>,
+}
+
+/// Latency in milliseconds over the share of exchanges that do not exceed it, in nines.
+pub(super) fn percentiles(summary: &Summary) -> Result<String, Failure> {
+    // The x axis is the number of nines: 1 is 90 %, 2 is 99 %.
+    let points = |curve: &[(f64, f64)]| -> Vec<(f64, f64)> {
+        curve.iter().map(|(share, us)| (-(1.0 - share).log10(), (us / 1e3).max(0.001))).collect()
+    };
+    let curves = [
+        ("from the plan", BLUE_DARK, &summary.exchange),
+        ("whole exchange, raw", GREEN_DARK, &summary.exchange_raw),
+        ("REQUEST to ACK, raw", RED_DARK, &summary.ack_raw),
+    ];
+    let curves: Vec<Curve> = curves
+        .into_iter()
+        .filter(|(_, _, latency)| latency.count > 0)
+        .map(|(name, colour, latency)| Curve { name, colour, points: points(&latency.curve) })
+        .collect();
+    let high = highest(&curves).max(0.1) * 1.3;
+    let low = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(high / 10.0, f64::min);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(70)
+            .build_cartesian_2d(0.0..6.0, (low * 0.8..high).log_scale())?;
+        chart
+            .configure_mesh()
+            .x_labels(7)
+            .x_label_formatter(&|nines| format!("{:.4} %", 100.0 * (1.0 - 10_f64.powf(-nines))))
+            .y_label_formatter(&|ms| format!("{ms} ms"))
+            .label_style(FONT)
+            .light_line_style(WHITE)
+            .draw()?;
+        for curve in curves {
+            let colour = curve.colour;
+            chart
+                .draw_series(LineSeries::new(curve.points, colour.stroke_width(2)))?
+                .label(curve.name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::UpperLeft)
+            .label_font(FONT)
+            .background_style(WHITE)
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+/// Exchanges started, completed and lost a second, over time.
+pub(super) fn rates(summary: &Summary) -> Result<String, Failure> {
+    let over_time = |of: &dyn Fn(&super::IntervalReport) -> u64| -> Vec<(f64, f64)> {
+        let rate = |report: &super::IntervalReport| of(report) as f64 / report.length_s;
+        summary.intervals.iter().map(|report| (report.at_s, rate(report))).collect()
+    };
+    let curves = vec![
+        Curve { name: "started/s", colour: BLUE_DARK, points: over_time(&|report| report.counters.started) },
+        Curve {
+            name: "completed/s",
+            colour: GREEN_DARK,
+            points: over_time(&|report| report.counters.completed),
+        },
+        Curve { name: "lost/s", colour: RED_DARK, points: over_time(&|report| report.counters.drops()) },
+    ];
+    time_line(curves, "/s")
+}
+
+/// Median and p99 of the latency from the plan, over time.
+pub(super) fn latencies(summary: &Summary) -> Result<String, Failure> {
+    let over_time = |of: &dyn Fn(&super::IntervalReport) -> f64| -> Vec<(f64, f64)> {
+        summary.intervals.iter().map(|report| (report.at_s, of(report) / 1e3)).collect()
+    };
+    let curves = vec![
+        Curve { name: "p99", colour: RED_DARK, points: over_time(&|report| report.p99_us) },
+        Curve { name: "p50", colour: BLUE_DARK, points: over_time(&|report| report.p50_us) },
+    ];
+    time_line(curves, " ms")
+}
+
+fn time_line(curves: Vec<Curve>, unit: &str) -> Result<String, Failure> {
+    let end = curves.iter().flat_map(|curve| &curve.points).map(|point| point.0).fold(1.0, f64::max);
+    let high = highest(&curves).max(1e-3) * 1.15;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        area.fill(&WHITE)?;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(12)
+            .x_label_area_size(40)
+            .y_label_area_size(90)
+            .build_cartesian_2d(0.0..end, 0.0..high)?;
+        chart
+            .configure_mesh()
+            .x_label_formatter(&|seconds| format!("{seconds:.0} s"))
+            .y_label_formatter(&|value| format!("{value}{unit}"))
+            .label_style(FONT)
+            .light_line_style(WHITE)
+            .draw()?;
+        for curve in curves {
+            let colour = curve.colour;
+            chart
+                .draw_series(LineSeries::new(curve.points, colour.stroke_width(2)).point_size(2))?
+                .label(curve.name)
+                .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 20, y)], colour));
+        }
+        chart
+            .configure_series_labels()
+            .position(SeriesLabelPosition::MiddleRight)
+            .label_font(FONT)
+            .background_style(WHITE.mix(0.8))
+            .draw()?;
+        area.present()?;
+    }
+    Ok(svg)
+}
+
+fn highest(curves: &[Curve]) -> f64 {
+    curves.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(0.0, f64::max)
+}
