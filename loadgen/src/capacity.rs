@@ -1,7 +1,7 @@
 //! The highest rate that holds an objective.
 //!
-//! [`Search`] is pure: it doubles the rate until a probe fails, then halves the distance. Whether a probe held is
-//! for [`Objective::judge`] to say, from the probe's summary alone.
+//! [`Search`] is pure: it doubles the rate until a probe fails, then halves the distance. Whether a probe
+//! held is for [`Objective::judge`] to say, from the probe's summary alone.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -41,8 +41,8 @@ pub enum Verdict {
 impl Objective {
     /// Whether `summary` holds it.
     pub fn judge(&self, summary: &Summary) -> Verdict {
-        // Replies that were late or did not come do not depend on how late the generator was with others, but a
-        // generator that was late has not offered the rate.
+        // Replies that were late or did not come do not depend on how late the generator was with others, but
+        // a generator that was late has not offered the rate.
         let late = self.p99_ms_max.is_some_and(|max| summary.exchange.p99_us > max * 1e3);
         let lost = summary.drop_share > self.drops_max || summary.counters.completed == 0;
         if summary.generator_limited {

@@ -1,8 +1,8 @@
 //! What is checked of each reply: that it is well-formed, and that no two clients hold one address.
 //!
-//! [`Claims`] is shared by all senders and lock-free; claiming allocates nothing. A claim ends by release or by the
-//! lifetime, counted from when the client asked, which is before the server began to count: a server that gives an
-//! address out again too early is found, one that does so in time is not accused.
+//! [`Claims`] is shared by all senders and lock-free; claiming allocates nothing. A claim ends by release or
+//! by the lifetime, counted from when the client asked, which is before the server began to count: a server
+//! that gives an address out again too early is found, one that does so in time is not accused.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,9 +1,11 @@
 //! When each exchange starts, fixed before the first packet leaves (pure).
 //!
-//! An open loop never waits for the server: a slow server makes latencies grow, not the rate sink. Latency is counted
-//! from the planned start, so that a stall is felt by every exchange that should have started during it.
+//! An open loop never waits for the server: a slow server makes latencies grow, not the rate sink. Latency is
+//! counted from the planned start, so that a stall is felt by every exchange that should have started during
+//! it.
 //!
-//! Invariant: planned times never fall, and the senders' shares together are the whole plan, each exchange once.
+//! Invariant: planned times never fall, and the senders' shares together are the whole plan, each exchange
+//! once.
 
 /// How exchanges are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,7 +1,7 @@
 //! Counters and latencies of one sender, and their sum (pure).
 //!
-//! Each sender records alone; nothing is shared while it runs. Latencies are nanoseconds; what lies outside of the
-//! histogram's range is recorded at its edge, never lost.
+//! Each sender records alone; nothing is shared while it runs. Latencies are nanoseconds; what lies outside
+//! of the histogram's range is recorded at its edge, never lost.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,8 @@
 //! The floor: answers every DISCOVER with an OFFER and every REQUEST with an ACK, by patching octets.
 //!
-//! No pool, no lease, no options but those a client insists on. What it reaches is what this machine's network path
-//! allows; the distance to it is a server's own cost. It is no server: the address follows from the hardware address.
+//! No pool, no lease, no options but those a client insists on. What it reaches is what this machine's
+//! network path allows; the distance to it is a server's own cost. It is no server: the address follows from
+//! the hardware address.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -30,8 +31,8 @@ const LIFETIME_S: u32 = 3600;
 
 type Reply = [u8; REPLY_OCTETS];
 
-/// Writes the answer to `query` into `reply`, which [`blank`] has made; the relay it goes to (0.0.0.0 for a neighbour),
-/// or `None` when it is not answered.
+/// Writes the answer to `query` into `reply`, which [`blank`] has made; the relay it goes to (0.0.0.0 for a
+/// neighbour), or `None` when it is not answered.
 pub fn answer(query: &[u8], reply: &mut Reply) -> Option<Ipv4Addr> {
     if query.len() < OPTIONS + 3 || query[0] != codes::BOOTREQUEST || query[236..OPTIONS] != MAGIC_COOKIE {
         return None;

@@ -1,7 +1,7 @@
 //! The loop of one sender: receive, give up, start what is due, send, and rest only when nothing is near.
 //!
-//! It runs alone on its core with its own socket. Replies go first, so that a generator that cannot keep up is late
-//! in starting (which it reports) and not in reading (which would look like the server's latency).
+//! It runs alone on its core with its own socket. Replies go first, so that a generator that cannot keep up
+//! is late in starting (which it reports) and not in reading (which would look like the server's latency).
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,8 @@ use crate::recorder::Interval;
 /// What is nearer than this is waited for by spinning: a sleep would be late.
 const SPIN_NS: u64 = 50_000;
 
-/// After the last packet the next reply is waited for by spinning this long: to be woken takes as long as an answer.
+/// After the last packet the next reply is waited for by spinning this long: to be woken takes as long as an
+/// answer.
 const SPIN_AFTER_NS: u64 = 300_000;
 
 /// Full batches read before starts have their turn.

@@ -95,8 +95,8 @@ impl Settings {
         self.base.parse()
     }
 
-    /// Clients of sender `sender`: those whose number leaves `sender` as remainder, so that the shares of a plan
-    /// and the shares of the clients agree. Prepared clients and newcomers apart.
+    /// Clients of sender `sender`: those whose number leaves `sender` as remainder, so that the shares of a
+    /// plan and the shares of the clients agree. Prepared clients and newcomers apart.
     pub fn clients_of(&self, sender: u8) -> (usize, usize) {
         let share =
             |all: u32| all.saturating_sub(u32::from(sender)).div_ceil(u32::from(self.senders)) as usize;

@@ -1,7 +1,7 @@
 //! Messages encoded once and patched per packet (pure).
 //!
-//! A packet costs one copy of its template and a few stores. Offsets are found by reading the encoded message back, so
-//! that they cannot disagree with the encoder.
+//! A packet costs one copy of its template and a few stores. Offsets are found by reading the encoded message
+//! back, so that they cannot disagree with the encoder.
 
 use std::net::Ipv4Addr;
 

@@ -1,5 +1,6 @@
-//! The whole program against the whole server over a veth pair, in namespaces that each test makes and removes.
-//! Needs root and iproute2, and the server's binary beside the generator's (`cargo build --workspace`).
+//! The whole program against the whole server over a veth pair, in namespaces that each test makes and
+//! removes. Needs root and iproute2, and the server's binary beside the generator's (`cargo build
+//! --workspace`).
 
 use std::fs;
 use std::path::{Path, PathBuf};

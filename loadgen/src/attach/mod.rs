@@ -1,7 +1,7 @@
 //! How simulated clients reach the server: as neighbours on its link, or behind relays.
 //!
-//! A sender talks to a [`Link`] and knows no sockets; the tests put a server of their own behind one. Sending and
-//! receiving go in batches, and nothing here allocates per packet.
+//! A sender talks to a [`Link`] and knows no sockets; the tests put a server of their own behind one. Sending
+//! and receiving go in batches, and nothing here allocates per packet.
 
 pub mod raw;
 pub mod udp;

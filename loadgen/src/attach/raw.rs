@@ -83,7 +83,8 @@ fn replies_of(sender: u8) -> [Instruction; 14] {
         one(equal, 0, 4, CLIENT_PORT as u32),
         one(byte_ind, 0, 0, 14 + 8 + 4),
         one(equal, 0, 2, sender as u32),
-        // Nothing shorter than a frame header comes this far; reading a word of it keeps the program's shape plain.
+        // Nothing shorter than a frame header comes this far; reading a word of it keeps the program's shape
+        // plain.
         one(word_abs, 0, 0, 0),
         one(end, 0, 0, 0x0004_0000),
         one(end, 0, 0, 0),

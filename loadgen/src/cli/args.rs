@@ -78,7 +78,8 @@ pub struct RunArgs {
     /// Print a line every so many seconds.
     #[arg(short = 't', value_name = "SECONDS", value_parser = positive)]
     pub report: Option<f64>,
-    /// Interface for neighbours; address of a relay (repeatable, or FIRST-LAST); or interface whose address is the relay's.
+    /// Interface for neighbours; address of a relay (repeatable, or FIRST-LAST); or interface whose address
+    /// is the relay's.
     #[arg(short = 'l', long = "local", value_name = "INTERFACE|ADDRESS")]
     local: Vec<String>,
     /// Port of the relays.

@@ -11,6 +11,7 @@ const SIZE: (u32, u32) = (900, 320);
 const FONT: (&str, u32) = ("sans-serif", 14);
 const BLUE_DARK: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
 const GREEN_DARK: RGBColor = RGBColor(0x2c, 0x8a, 0x4b);
+const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 const RED_DARK: RGBColor = RGBColor(0xb5, 0x30, 0x30);
 
 /// One line of a plot.
@@ -44,16 +45,18 @@ pub(super) fn percentiles(summary: &Summary) -> Result<String, Failure> {
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(40)
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..6.0, (low * 0.8..high).log_scale())?;
         chart
             .configure_mesh()
             .x_labels(7)
-            .x_label_formatter(&|nines| format!("{:.4} %", 100.0 * (1.0 - 10_f64.powf(-nines))))
+            .x_label_formatter(&|nines| nines_as_percent(*nines))
             .y_label_formatter(&|ms| format!("{ms} ms"))
             .label_style(FONT)
             .light_line_style(WHITE)
+            .bold_line_style(GRID)
             .draw()?;
         for curve in curves {
             let colour = curve.colour;
@@ -112,15 +115,17 @@ fn time_line(curves: Vec<Curve>, unit: &str) -> Result<String, Failure> {
         area.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&area)
             .margin(12)
+            .margin_right(40)
             .x_label_area_size(40)
             .y_label_area_size(90)
             .build_cartesian_2d(0.0..end, 0.0..high)?;
         chart
             .configure_mesh()
-            .x_label_formatter(&|seconds| format!("{seconds:.0} s"))
+            .x_label_formatter(&|seconds| format!("{} s", (seconds * 10.0).round() / 10.0))
             .y_label_formatter(&|value| format!("{value}{unit}"))
             .label_style(FONT)
             .light_line_style(WHITE)
+            .bold_line_style(GRID)
             .draw()?;
         for curve in curves {
             let colour = curve.colour;
@@ -138,6 +143,12 @@ fn time_line(curves: Vec<Curve>, unit: &str) -> Result<String, Failure> {
         area.present()?;
     }
     Ok(svg)
+}
+
+/// 2 is "99 %", and what lies between whole nines is rounded to the digits that matter there.
+fn nines_as_percent(nines: f64) -> String {
+    let digits = (nines.ceil() as usize).saturating_sub(2);
+    format!("{:.digits$} %", 100.0 * (1.0 - 10_f64.powf(-nines)))
 }
 
 fn highest(curves: &[Curve]) -> f64 {

@@ -1,4 +1,5 @@
-//! What is seen while a run goes: one line that renews itself on a terminal, nothing in a pipe, or JSON lines.
+//! What is seen while a run goes: one line that renews itself on a terminal, nothing in a pipe, or JSON
+//! lines.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
 
@@ -75,7 +76,8 @@ impl Style {
 }
 
 fn print(line: &impl Serialize) {
-    // Every field is a number, a string or a list of them, and a closed pipe ends the reader's interest, not the run.
+    // Every field is a number, a string or a list of them, and a closed pipe ends the reader's interest, not
+    // the run.
     if let Ok(text) = serde_json::to_string(line) {
         let _ = writeln!(stdout(), "{text}");
     }

@@ -33,7 +33,8 @@ pub fn bind_packet(socket: &Socket, ifindex: u32) -> io::Result<()> {
     })
 }
 
-/// Lets an AF_PACKET socket see the frames that are addressed to other hardware addresses, for as long as it is open.
+/// Lets an AF_PACKET socket see the frames that are addressed to other hardware addresses, for as long as it
+/// is open.
 pub fn enable_promiscuous(socket: &impl AsFd, ifindex: u32) -> io::Result<()> {
     let request = libc::packet_mreq {
         mr_ifindex: i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?,
@@ -72,8 +73,8 @@ pub enum Fanout {
     Flow,
 }
 
-/// Makes a fanout group of the interface that `socket` is bound to, with a number that is in use nowhere else, and
-/// gives the number.
+/// Makes a fanout group of the interface that `socket` is bound to, with a number that is in use nowhere
+/// else, and gives the number.
 pub fn create_fanout(socket: &impl AsFd, fanout: Fanout) -> io::Result<u16> {
     set_fanout(socket, 0, fanout, libc::PACKET_FANOUT_FLAG_UNIQUEID)?;
     let mut argument = 0u32;
@@ -134,7 +135,8 @@ pub fn take_packet_drops(socket: &impl AsFd) -> io::Result<u32> {
     Ok(statistics.tp_drops)
 }
 
-/// Datagrams the kernel has dropped at this socket since it was opened, by its filter or for want of buffer. Wraps.
+/// Datagrams the kernel has dropped at this socket since it was opened, by its filter or for want of buffer.
+/// Wraps.
 pub fn drops(socket: &impl AsFd) -> io::Result<u32> {
     let mut memory = [0_u32; MEMINFO_WORDS];
     let mut length = size_of_val(&memory) as libc::socklen_t;

@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Waits until `socket` is readable (true) or `timeout_ns` have passed (false); a signal ends the wait early (false).
+/// Waits until `socket` is readable (true) or `timeout_ns` have passed (false); a signal ends the wait early
+/// (false).
 pub fn readable(socket: &impl AsFd, timeout_ns: u64) -> io::Result<bool> {
     let mut poll = libc::pollfd { fd: socket.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
     let timeout = libc::timespec {

@@ -1,49 +1,31 @@
 //! The exchanges of one sender: what is under way, what a reply means, what is given up (pure).
 //!
-//! Replies, planned starts and `now` go in; messages go to the [`Outbox`] and results to the [`Recorder`]. An xid is
-//! the sender's number in its first octet and the exchange's number in the others, so that a reply finds its
-//! exchange by an index. Nothing is allocated after the start.
+//! Replies, planned starts and `now` go in; messages go to the [`Outbox`] and results to the [`Recorder`]. An
+//! xid is the sender's number in its first octet and the exchange's number in the others, so that a reply
+//! finds its exchange by an index. Nothing is allocated after the start.
 //!
 //! Invariant: an exchange that was started ends in exactly one of `completed`, `naks`, `offers_missing`,
 //! `acks_missing`.
 
+mod parts;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use tandem::wire::codes::MessageType;
 
 use crate::attach::{Outbox, Route};
-use crate::check::{Claimed, Claims, Reply};
+use crate::check::{Claimed, Reply};
 use crate::plan::Start;
 use crate::recorder::Recorder;
-use crate::scenario::choose::{Chooser, Client, Shares};
-use crate::scenario::{ATTEMPTS_MAX, BACKOFF_NS, Definition, Exchange, JITTER_NS};
-use crate::template::{Fields, Message, Templates};
+use crate::scenario::choose::Client;
+use crate::scenario::{ATTEMPTS_MAX, BACKOFF_NS, Exchange, JITTER_NS};
+use crate::template::{Fields, Message};
 
-/// What a machine is made of.
-#[derive(Clone)]
-pub struct Parts {
-    /// This sender's number and how many there are.
-    pub sender: (u8, u8),
-    /// Messages.
-    pub templates: Templates,
-    /// giaddr by client, in turn; empty for direct clients.
-    pub relays: Vec<Ipv4Addr>,
-    /// Clients of this sender, newcomers included.
-    pub clients: usize,
-    /// How long a reply is waited for by clients that do not try again.
-    pub drop_ns: u64,
-    /// Whether an exchange ends with its OFFER.
-    pub offer_only: bool,
-    /// Exchanges under way at most.
-    pub under_way_max: usize,
-    /// First exchange number, so that runs that follow each other differ in their xids.
-    pub first_number: u32,
-    /// Who holds what, shared by all senders.
-    pub claims: Arc<Claims>,
-}
+use parts::{Deadline, Slot, State};
+
+pub use parts::{Parts, Phase};
 
 /// The exchanges of one sender.
 pub struct Machine {
@@ -59,73 +41,6 @@ pub struct Machine {
     phase: Phase,
     /// What happened.
     pub recorder: Recorder,
-}
-
-/// What the clients do now.
-#[derive(Clone, Debug)]
-pub struct Phase {
-    chooser: Chooser,
-    retries: bool,
-    releases: bool,
-    /// Clients that take part, from the first.
-    clients: usize,
-    measure_from_ns: u64,
-}
-
-impl Phase {
-    /// `clients` clients (all with newcomers) do what `definition` says; what comes before `measure_from_ns` is not
-    /// counted.
-    pub fn new(
-        definition: &Definition,
-        shares: Shares,
-        clients: usize,
-        newcomers_from: usize,
-        measure_from_ns: u64,
-    ) -> Self {
-        Self {
-            chooser: Chooser::new(definition, shares, clients, newcomers_from),
-            retries: definition.retries,
-            releases: definition.releases,
-            clients,
-            measure_from_ns,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    xid: u32,
-    client: u32,
-    address: Ipv4Addr,
-    server: Ipv4Addr,
-    planned_ns: u64,
-    first_sent_ns: u64,
-    sent_ns: u64,
-    state: State,
-    exchange: Exchange,
-    attempts: u8,
-    measured: bool,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
-    /// Never used.
-    Free,
-    /// DISCOVER sent.
-    Selecting,
-    /// REQUEST of some kind sent.
-    Requesting,
-    /// Answered.
-    Done,
-    /// Given up.
-    Lost,
-}
-
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Deadline {
-    at_ns: u64,
-    sent_ns: u64,
-    xid: u32,
 }
 
 const NUMBER_BITS: u32 = 24;
@@ -360,7 +275,8 @@ impl Machine {
         let slot = &mut self.slots[place];
         self.recorder.counters.retransmissions += u64::from(slot.measured);
         if slot.attempts >= ATTEMPTS_MAX && slot.state == State::Requesting {
-            // The client falls back as RFC 2131 figure 5 has it: renewing, rebinding, then from the beginning.
+            // The client falls back as RFC 2131 figure 5 has it: renewing, rebinding, then from the
+            // beginning.
             slot.attempts = 0;
             if slot.exchange == Exchange::Renew {
                 slot.exchange = Exchange::Rebind;
@@ -463,5 +379,4 @@ fn jittered(wait_ns: u64, xid: u32, attempts: u8) -> u64 {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
 mod tests;

@@ -1,14 +1,18 @@
 //! The machine against replies made by hand.
 
+use std::sync::Arc;
+
 use tandem::wire::Query;
 use tandem::wire::codes;
 use tandem::wire::reply::{MessageHeader, MessageWriter};
 
 use super::*;
+use crate::check::Claims;
 use crate::identity::{Identity, IdentityKind, Mac};
 use crate::recorder::Counters;
 use crate::scenario::Scenario;
-use crate::template::Content;
+use crate::scenario::choose::Shares;
+use crate::template::{Content, Templates};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
