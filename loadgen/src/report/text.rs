@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{LatencySummary, Summary};
+use crate::recorder::Counters;
 
 /// The summary as text; `extended` adds the percentile curve.
 pub fn render(summary: &Summary, extended: bool) -> String {
@@ -16,10 +17,15 @@ fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Resul
     let counters = &summary.counters;
     writeln!(out, "scenario {}, {:.1} s measured", name(summary), summary.measured_s)?;
     writeln!(out)?;
+    let planned = if summary.parameters.scenario.definition().together {
+        "all at once".to_owned()
+    } else {
+        format!("{:.0}", summary.parameters.rate)
+    };
     writeln!(
         out,
-        "exchanges/s   planned {:.0}   started {:.0}   completed {:.0}",
-        summary.parameters.rate, summary.started_rate, summary.completed_rate
+        "exchanges/s   planned {planned}   started {:.0}   completed {:.0}",
+        summary.started_rate, summary.completed_rate
     )?;
     writeln!(out, "packets/s     sent {:.0}   received {:.0}", summary.sent_rate, summary.received_rate)?;
     writeln!(
@@ -31,22 +37,7 @@ fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Resul
         counters.offers_missing,
         counters.acks_missing
     )?;
-    let noteworthy = [
-        ("duplicate addresses", counters.duplicates),
-        ("NAKs", counters.naks),
-        ("late", counters.late),
-        ("orphans", counters.orphans),
-        ("extra", counters.extra),
-        ("wrong server", counters.wrong_server),
-        ("malformed", counters.malformed),
-        ("retransmissions", counters.retransmissions),
-        ("releases", counters.releases),
-    ];
-    let noteworthy: Vec<String> =
-        noteworthy.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
-    if !noteworthy.is_empty() {
-        writeln!(out, "also          {}", noteworthy.join(", "))?;
-    }
+    also(out, counters)?;
     writeln!(out, "longest gap   {:.1} ms without a completed exchange", summary.gap_ms_max)?;
     writeln!(out)?;
     writeln!(
@@ -77,6 +68,27 @@ fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Resul
     if let Some(failure) = summary.failure() {
         writeln!(out)?;
         writeln!(out, "NOT A COMPLETE SUCCESS: {failure}")?;
+    }
+    Ok(())
+}
+
+/// What is worth a word only when it happened.
+fn also(out: &mut String, counters: &Counters) -> std::fmt::Result {
+    let noteworthy = [
+        ("duplicate addresses", counters.duplicates),
+        ("NAKs", counters.naks),
+        ("late", counters.late),
+        ("orphans", counters.orphans),
+        ("extra", counters.extra),
+        ("wrong server", counters.wrong_server),
+        ("malformed", counters.malformed),
+        ("retransmissions", counters.retransmissions),
+        ("releases", counters.releases),
+    ];
+    let noteworthy: Vec<String> =
+        noteworthy.iter().filter(|(_, n)| *n > 0).map(|(name, n)| format!("{name} {n}")).collect();
+    if !noteworthy.is_empty() {
+        writeln!(out, "also          {}", noteworthy.join(", "))?;
     }
     Ok(())
 }
