@@ -222,7 +222,6 @@ fn configuration(cell: Cell, folder: &Path) -> Value {
             "packet-queue-size": cell.queue,
         },
         "valid-lifetime": 3600,
-        "cache-threshold": 0.0,
         "loggers": [ {
             "name": "kea-dhcp4", "severity": "WARN", "output_options": [ { "output": "stdout" } ],
         } ],
