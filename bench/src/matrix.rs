@@ -99,6 +99,14 @@ impl Bench<'_> {
 
     /// Measures one cell; `None` when interrupted.
     fn attempt(&self, cell: Cell, parameters: &Parameters, first: f64) -> Result<Option<Measurement>> {
+        match self.measure(cell, parameters, first) {
+            // A signal from a terminal also reaches the server, which then ends before its time.
+            Err(_) if self.stop.load(Ordering::Relaxed) => Ok(None),
+            other => other,
+        }
+    }
+
+    fn measure(&self, cell: Cell, parameters: &Parameters, first: f64) -> Result<Option<Measurement>> {
         let before = CpuTimes::now()?;
         let mut site = Site::start(cell, self.programs, parameters, self.out)?;
         let mut probes = Vec::new();
@@ -107,6 +115,12 @@ impl Bench<'_> {
             let probe = Probe::new(rate, &site.probe(rate)?, parameters);
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
+            }
+            // What the generator could not offer says nothing of the server: a passing hiccup gets a second try.
+            let tried = probes.last().is_some_and(|last: &Probe| last.rate == rate);
+            if probe.verdict == Verdict::Generator && !tried {
+                probes.push(probe);
+                continue;
             }
             search.observe(rate, probe.verdict == Verdict::Held);
             probes.push(probe);
@@ -138,10 +152,12 @@ fn measurement(
     half: Option<Probe>,
     steal: f64,
 ) -> Measurement {
-    let full = probes.iter().find(|probe| Some(probe.rate) == capacity).cloned();
-    let unheld = || probes.iter().filter(|probe| probe.verdict != Verdict::Held);
-    let lowest = unheld().min_by(|one, other| one.rate.total_cmp(&other.rate));
-    let generator = lowest.is_some_and(|probe| probe.verdict == Verdict::Generator);
+    let full = probes.iter().rev().find(|probe| Some(probe.rate) == capacity).cloned();
+    // A rate that held at the second try is no miss; of two tries at one rate the second counts.
+    let above = probes.iter().rev().filter(|probe| probe.rate > capacity.unwrap_or(0.0));
+    let lowest = above.min_by(|one, other| one.rate.total_cmp(&other.rate));
+    let limited = |probe: Option<&Probe>| probe.is_some_and(|probe| probe.verdict == Verdict::Generator);
+    let generator = limited(lowest) || limited(half.as_ref());
     let disturbances = (steal > STEAL_MAX)
         .then_some(Disturbance::Steal(steal))
         .into_iter()
@@ -242,6 +258,14 @@ mod tests {
         };
         assert_eq!(of(&[&held, &generator, &missed], 0.0), (vec![], false, Some(10.0)));
         assert_eq!(of(&[&held, &generator], 0.0), (vec![Disturbance::Generator], false, Some(10.0)));
+        let retried = probe(10.0, Verdict::Generator);
+        assert_eq!(
+            of(&[&retried, &held, &missed], 0.0),
+            (vec![], false, Some(10.0)),
+            "held at the second try"
+        );
+        let again = probe(40.0, Verdict::Missed);
+        assert_eq!(of(&[&held, &generator, &again], 0.0), (vec![], false, Some(10.0)), "missed at it");
         assert_eq!(of(&[&held], 0.5), (vec![Disturbance::Steal(0.5)], true, Some(10.0)));
     }
 

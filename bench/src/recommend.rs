@@ -37,6 +37,7 @@ pub fn knee(report: &Report, durability: Durability) -> Option<Recommendation> {
     let calm: Vec<&Measurement> =
         held.iter().copied().filter(|found| found.disturbances.is_empty()).collect();
     let all_disturbed = calm.is_empty();
+    let left_out = if all_disturbed { 0 } else { held.len() - calm.len() };
     let cells = if all_disturbed { held } else { calm };
     let rate = |found: &Measurement| found.capacity.unwrap_or(0.0);
     let best = cells.iter().copied().max_by(|one, other| rate(one).total_cmp(&rate(other)))?;
@@ -58,6 +59,12 @@ pub fn knee(report: &Report, durability: Durability) -> Option<Recommendation> {
     };
     if cells.len() == 1 {
         reason = format!("{held}, and nothing else was measured that could be compared");
+    }
+    if best.at_least {
+        reason.push_str("; the highest rate allowed (--to) was held, so that the server may do more");
+    }
+    if left_out > 0 {
+        reason.push_str(&format!("; disturbed measurements are left out ({left_out})"));
     }
     if all_disturbed {
         reason.push_str("; every measurement was disturbed, so measure again on a quieter machine");
@@ -97,7 +104,7 @@ mod tests {
             ),
             (&[(1, 64, 94.0, 0.0), (2, 64, 100.0, 0.0)], Some((2, 64)), "more than any smaller"),
             (&[(1, 256, 100.0, 0.0), (1, 64, 98.0, 0.0), (1, 16, 50.0, 0.0)], Some((1, 64)), "98 %"),
-            (&[(1, 64, 100.0, DISTURBED), (2, 64, 90.0, 0.0)], Some((2, 64)), "nothing else"),
+            (&[(1, 64, 100.0, DISTURBED), (2, 64, 90.0, 0.0)], Some((2, 64)), "left out (1)"),
             (&[(1, 64, 99.0, DISTURBED), (2, 64, 100.0, DISTURBED)], Some((1, 64)), "quieter machine"),
         ];
         for (cells, expected, reason) in table {
@@ -122,6 +129,14 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&format!("{{{block}}}")).unwrap();
         assert_eq!(value["multi-threading"]["thread-pool-size"], 1);
         assert_eq!(value["multi-threading"]["packet-queue-size"], 64);
+    }
+
+    #[test]
+    fn a_rate_that_nothing_exceeded_is_told_as_such() {
+        let mut report = fixed();
+        assert!(!recommend(&report).unwrap().reason.contains("--to"));
+        report.cells[3].at_least = true;
+        assert!(recommend(&report).unwrap().reason.contains("--to"));
     }
 
     #[test]

@@ -179,10 +179,10 @@ impl Report {
     /// # Errors
     /// When it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder)?;
-        fs::write(file.path(), serde_json::to_string_pretty(self)? + "\n")?;
-        file.persist(path).with_context(|| format!("writing {}", path.display()))?;
+        let next = path.with_extension("json.next");
+        fs::write(&next, serde_json::to_string_pretty(self)? + "\n")
+            .and_then(|()| fs::rename(&next, path))
+            .with_context(|| format!("writing {}", path.display()))?;
         Ok(())
     }
 

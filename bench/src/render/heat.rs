@@ -10,7 +10,7 @@ type Failure = Box<dyn std::error::Error>;
 
 const CELL: (i32, i32) = (150, 64);
 /// Room for the labels: left of the map, and below it.
-const LABELS: (i32, i32) = (130, 56);
+const LABELS: (i32, i32) = (130, 36);
 const TOP: i32 = 12;
 const LIGHT: (f64, f64, f64) = (232.0, 241.0, 250.0);
 const DARK: (f64, f64, f64) = (31.0, 95.0, 168.0);
@@ -51,19 +51,19 @@ pub fn map(report: &Report, durability: Durability) -> Result<Option<String>, Fa
             let x = LABELS.0 + CELL.0 * i32::try_from(column)? + CELL.0 / 2;
             area.draw(&text(format!("queue {value}"), (x, bottom + 18), 15, &BLACK))?;
         }
-        let note = "exchanges a second that were held; the knee is framed, * is disturbed".to_owned();
-        area.draw(&text(note, (size.0 / 2, bottom + 42), 13, &BLACK))?;
         for found in cells {
             let place = |list: Option<usize>| i32::try_from(list.unwrap_or(0));
             let column = place(queues.iter().position(|queue| *queue == found.cell.queue))?;
             let row = place(threads.iter().position(|threads| *threads == found.cell.threads))?;
             let (left, low) = (LABELS.0 + CELL.0 * column, bottom - CELL.1 * row);
-            let box_ = [(left + 3, low - CELL.1 + 3), (left + CELL.0 - 3, low - 3)];
             let share = found.capacity.unwrap_or(0.0) / highest;
-            area.draw(&Rectangle::new(box_, shade(share).filled()))?;
+            // The backend draws frames one pixel wide, so the knee lies on a larger area of its own.
             if chosen == Some((found.cell.threads, found.cell.queue)) {
-                area.draw(&Rectangle::new(box_, FRAME.stroke_width(5)))?;
+                let frame = [(left - 1, low - CELL.1 - 1), (left + CELL.0 + 1, low + 1)];
+                area.draw(&Rectangle::new(frame, FRAME.filled()))?;
             }
+            let inner = [(left + 4, low - CELL.1 + 4), (left + CELL.0 - 4, low - 4)];
+            area.draw(&Rectangle::new(inner, shade(share).filled()))?;
             let colour = if share > 0.6 { &WHITE } else { &BLACK };
             area.draw(&text(label(found), (left + CELL.0 / 2, low - CELL.1 / 2), 18, colour))?;
         }

@@ -13,6 +13,9 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;ma
     th,td{border-bottom:1px solid #ddd;padding:.3em .7em;text-align:right}\
     th:first-child,td:first-child{text-align:left}";
 
+const LEGEND: &str = "Exchanges a second that were held. The knee is framed: the smallest configuration within \
+    5 % of the best. A star marks what was disturbed.";
+
 /// The page.
 ///
 /// # Errors
@@ -34,7 +37,7 @@ pub fn render(report: &Report) -> Result<String> {
     ] {
         let drawn = heat::map(report, durability).map_err(|error| anyhow!("drawing a map: {error}"))?;
         if let Some(svg) = drawn {
-            maps.push_str(&format!("<h2>{title}</h2>\n{svg}\n"));
+            maps.push_str(&format!("<h2>{title}</h2>\n{svg}\n<p>{LEGEND}</p>\n"));
         }
     }
     let lines = super::circumstances(report);

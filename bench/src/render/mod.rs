@@ -51,9 +51,10 @@ fn row(found: &Measurement) -> Vec<String> {
         Some(rate) => format!("{rate:.0}"),
         None => "none".to_owned(),
     };
+    let mark = if found.disturbances.is_empty() { "" } else { " *" };
     vec![
         found.cell.name(),
-        capacity,
+        capacity + mark,
         ms(&found.full, |probe| probe.p99_ms),
         ms(&found.half, |probe| probe.p50_ms),
         ms(&found.half, |probe| probe.p99_ms),
@@ -94,6 +95,7 @@ fn circumstances(report: &Report) -> Vec<String> {
             list(&parameters.server_cpus),
             list(&parameters.generator_cpus)
         ),
+        "A star marks a measurement that was disturbed.".to_owned(),
         "An ACK of Tandem waits for stable storage (synced) or for the kernel (written); Kea syncs nothing."
             .to_owned(),
     ]
