@@ -55,7 +55,7 @@ pub struct Cli {
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     probe: Option<f64>,
     /// First rate of the first search, exchanges a second.
-    #[arg(long, value_name = "RATE", default_value = "2000", value_parser = positive)]
+    #[arg(long, value_name = "RATE", default_value = "8000", value_parser = positive)]
     from: f64,
     /// Highest rate that is tried.
     #[arg(long, value_name = "RATE", default_value = "200000", value_parser = positive)]
@@ -175,7 +175,7 @@ impl Cli {
             if given.is_empty() { otherwise } else { given.to_vec() }
         };
         let (probe_s, warm_up_s, precision, probes_max) =
-            if self.quick { (1.2, 0.3, 0.08, 8) } else { (5.0, 1.0, 0.03, 16) };
+            if self.quick { (1.2, 0.3, 0.08, 10) } else { (5.0, 1.0, 0.03, 16) };
         Parameters {
             workload: "DISCOVER, OFFER, REQUEST, ACK of clients never seen before, behind one relay, in an \
                        open loop; an empty lease file for each cell"

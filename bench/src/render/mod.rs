@@ -84,7 +84,7 @@ fn circumstances(report: &Report) -> Vec<String> {
         format!("Load: {}.", parameters.workload),
         format!("A rate is held with at most {} % lost{bound}.", 100.0 * objective.drops_max),
         format!(
-            "Probes of {} s after {} s of warm-up, narrowed down to {} %, at most {} for each cell.",
+            "Probes of {} s after {} s of warm-up, narrowed down to {} % unless {} probes of a cell are used up before.",
             parameters.probe_s,
             parameters.warm_up_s,
             100.0 * parameters.precision,
