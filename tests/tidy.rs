@@ -112,8 +112,10 @@ fn unsafe_lives_in_sys_with_its_reason() {
             if code.starts_with("// SAFETY:") {
                 reasoned = number;
             }
-            let uses = ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| code.contains(word));
-            if !uses || code.starts_with("//") || path == "tests/tidy.rs" {
+            let uses = [concat!("un", "safe {"), concat!("un", "safe fn"), concat!("un", "safe impl")]
+                .iter()
+                .any(|word| code.contains(word));
+            if !uses || code.starts_with("//") {
                 continue;
             }
             if !path.contains("/sys/") {
