@@ -13,7 +13,7 @@ use loadgen::capacity::Objective;
 use crate::host::{self, Host};
 use crate::matrix::{self, Axes, Bench, End};
 use crate::render::{html, markdown};
-use crate::report::{self, Durability, Parameters, Report};
+use crate::report::{self, Durability, Load, Parameters, Report};
 use crate::site::Programs;
 
 /// What `--quick` may take, seconds, with room for the pages and a slow last cell.
@@ -187,8 +187,12 @@ impl Cli {
             probes_max,
             from: self.from,
             to: self.to,
+            curve: vec![Load::Share(0.5)],
+            attempts_max: 2,
             server_cpus: or(&self.server_cpus, (0..last.max(1)).collect()),
+            partner_cpus: or(&self.server_cpus, (0..last.max(1)).collect()),
             generator_cpus: or(&self.generator_cpus, vec![last]),
+            remote: None,
         }
     }
 }

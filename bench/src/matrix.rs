@@ -8,8 +8,10 @@ use anyhow::Result;
 use loadgen::capacity::{Search, Verdict};
 use loadgen::report::Summary;
 
-use crate::host::CpuTimes;
-use crate::report::{Cell, Disturbance, Durability, Measurement, Parameters, Probe, Report, Target};
+use crate::host::{self, CpuTimes};
+use crate::report::{
+    Attachment, Cell, Disturbance, Durability, Measurement, Parameters, Point, Probe, Report, Server,
+};
 use crate::site::{Programs, Site};
 
 /// Steal time, as a share, from which on a cell is marked.
@@ -33,16 +35,24 @@ pub struct Axes {
 /// The cells of a matrix, in the order in which they are measured.
 pub fn cells(axes: &Axes) -> Vec<Cell> {
     let mut cells = Vec::new();
-    let one = |target, durability, threads, queue| Cell { target, threads, queue, durability };
+    let one = |server, durability, threads, queue| Cell {
+        server,
+        threads,
+        queue,
+        durability,
+        ha: None,
+        attachment: Attachment::Relayed,
+    };
     if axes.floor {
-        cells.push(one(Target::Reflector, Durability::Written, 1, 1));
+        cells.push(one(Server::Reflector, Durability::Written, None, None));
     }
     for &threads in &axes.threads {
         for &queue in &axes.queues {
+            let (threads, queue) = (Some(threads), Some(queue));
             let durable = axes.durabilities.iter();
-            cells.extend(durable.map(|&durability| one(Target::Tandem, durability, threads, queue)));
+            cells.extend(durable.map(|&durability| one(Server::Tandem, durability, threads, queue)));
             // Side by side with ours, so that a slow drift of the machine meets both.
-            cells.extend(axes.kea.then(|| one(Target::Kea, Durability::Written, threads, queue)));
+            cells.extend(axes.kea.then(|| one(Server::Kea, Durability::Written, threads, queue)));
         }
     }
     cells
@@ -108,6 +118,7 @@ impl Bench<'_> {
 
     fn measure(&self, cell: Cell, parameters: &Parameters, first: f64) -> Result<Option<Measurement>> {
         let before = CpuTimes::now()?;
+        let sync_ns = host::sync_ns(self.out)?;
         let mut site = Site::start(cell, self.programs, parameters, self.out)?;
         let mut probes = Vec::new();
         let mut search = Search::new(first, parameters.to, parameters.precision);
@@ -125,22 +136,22 @@ impl Bench<'_> {
             search.observe(rate, probe.verdict == Verdict::Held);
             probes.push(probe);
         }
-        let half = match search.best() {
-            Some(capacity) => Some(Probe::new(capacity / 2.0, &site.probe(capacity / 2.0)?, parameters)),
-            None => None,
-        };
+        let mut curve = Vec::new();
+        for &load in parameters.curve.iter().filter(|_| search.best().is_some()) {
+            let rate = load.rate(search.best().unwrap_or(0.0));
+            curve.push(Point { load, probe: Probe::new(rate, &site.probe(rate)?, parameters) });
+        }
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let steal = CpuTimes::now()?.steal_since(&before);
-        Ok(Some(measurement(cell, search.best(), probes, half, steal)))
+        Ok(Some(Measurement { sync_ns, ..measurement(cell, search.best(), probes, curve, steal) }))
     }
 }
 
 /// Where to begin: at half of what the same server held last, which saves the way up from the bottom.
 fn first_rate(report: &Report, cell: Cell) -> f64 {
-    let same =
-        |found: &&Measurement| (found.cell.target, found.cell.durability) == (cell.target, cell.durability);
+    let same = |found: &&Measurement| found.cell.kind() == cell.kind();
     let last = report.cells.iter().rev().find(same).and_then(|found| found.capacity);
     last.map_or(report.parameters.from, |capacity| capacity / 2.0)
 }
@@ -149,23 +160,34 @@ fn measurement(
     cell: Cell,
     capacity: Option<f64>,
     probes: Vec<Probe>,
-    half: Option<Probe>,
+    curve: Vec<Point>,
     steal: f64,
 ) -> Measurement {
-    let full = probes.iter().rev().find(|probe| Some(probe.rate) == capacity).cloned();
     // A rate that held at the second try is no miss; of two tries at one rate the second counts.
     let above = probes.iter().rev().filter(|probe| probe.rate > capacity.unwrap_or(0.0));
     let lowest = above.min_by(|one, other| one.rate.total_cmp(&other.rate));
     let limited = |probe: Option<&Probe>| probe.is_some_and(|probe| probe.verdict == Verdict::Generator);
-    let generator = limited(lowest) || limited(half.as_ref());
+    let generator = limited(lowest) || curve.iter().any(|point| limited(Some(&point.probe)));
     let disturbances = (steal > STEAL_MAX)
         .then_some(Disturbance::Steal(steal))
         .into_iter()
         .chain(generator.then_some(Disturbance::Generator))
         .collect();
-    let duplicates = probes.iter().chain(&half).map(|probe| probe.duplicates).sum();
+    let duplicates =
+        probes.iter().chain(curve.iter().map(|point| &point.probe)).map(|probe| probe.duplicates).sum();
     let at_least = capacity.is_some() && lowest.is_none();
-    Measurement { cell, capacity, at_least, full, half, duplicates, disturbances, attempts: 1, probes }
+    Measurement {
+        cell,
+        capacity,
+        at_least,
+        probes,
+        curve,
+        sync_ns: 0,
+        states: None,
+        duplicates,
+        disturbances,
+        attempts: 1,
+    }
 }
 
 fn outcome(measured: &Measurement) -> String {
@@ -182,9 +204,11 @@ impl Probe {
             rate,
             completed_rate: summary.completed_rate,
             drop_share: summary.drop_share,
-            p50_ms: summary.exchange.p50_us / 1e3,
-            p99_ms: summary.exchange.p99_us / 1e3,
-            ack_p99_ms: summary.ack_raw.p99_us / 1e3,
+            drops: summary.counters.drops(),
+            exchange: (&summary.exchange).into(),
+            offer: (&summary.offer_raw).into(),
+            ack: (&summary.ack_raw).into(),
+            cpu_us: None,
             duplicates: summary.counters.duplicates,
             verdict: parameters.objective.judge(summary),
         }
@@ -223,7 +247,7 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{fixed, measured};
+    use crate::report::tests::{fixed, measured, probe};
 
     #[test]
     fn cells_are_the_product_of_the_axes_with_kea_beside_and_the_floor_first() {
@@ -235,26 +259,21 @@ mod tests {
             kea: true,
         };
         let found = cells(&axes);
-        let count = |target| found.iter().filter(|cell| cell.target == target).count();
-        assert_eq!((count(Target::Tandem), count(Target::Kea), count(Target::Reflector)), (8, 4, 1));
-        assert_eq!(found[0].target, Target::Reflector);
+        let count = |server| found.iter().filter(|cell| cell.server == server).count();
+        assert_eq!((count(Server::Tandem), count(Server::Kea), count(Server::Reflector)), (8, 4, 1));
+        assert_eq!(found[0].server, Server::Reflector);
         assert_eq!(cells(&Axes { floor: false, kea: false, ..axes }).len(), 8);
     }
 
     #[test]
     fn a_measurement_is_marked_by_steal_and_by_what_the_lowest_miss_was() {
-        let probe = |rate: f64, verdict| Probe {
-            rate,
-            verdict,
-            ..measured(Target::Tandem, 1, 1, rate).probes[0].clone()
-        };
         let (held, missed, generator) =
             (probe(10.0, Verdict::Held), probe(20.0, Verdict::Missed), probe(40.0, Verdict::Generator));
-        let cell = measured(Target::Tandem, 1, 1, 1.0).cell;
+        let cell = measured(Server::Tandem, 1, 1, 1.0).cell;
         let of = |probes: &[&Probe], steal| {
             let probes = probes.iter().map(|probe| (*probe).clone()).collect();
-            let found = measurement(cell, Some(10.0), probes, None, steal);
-            (found.disturbances, found.at_least, found.full.map(|probe| probe.rate))
+            let found = measurement(cell, Some(10.0), probes, Vec::new(), steal);
+            (found.disturbances.clone(), found.at_least, found.full().map(|probe| probe.rate))
         };
         assert_eq!(of(&[&held, &generator, &missed], 0.0), (vec![], false, Some(10.0)));
         assert_eq!(of(&[&held, &generator], 0.0), (vec![Disturbance::Generator], false, Some(10.0)));
@@ -272,12 +291,12 @@ mod tests {
     #[test]
     fn a_search_begins_at_half_of_what_the_same_server_held_last() {
         let report = fixed();
-        let rate = |target, durability| {
-            first_rate(&report, Cell { durability, ..measured(target, 4, 256, 0.0).cell })
+        let rate = |server, durability| {
+            first_rate(&report, Cell { durability, ..measured(server, 4, 256, 0.0).cell })
         };
-        assert_eq!(rate(Target::Tandem, Durability::Synced), 15_000.0);
-        assert_eq!(rate(Target::Tandem, Durability::Written), 1_000.0);
-        assert_eq!(rate(Target::Kea, Durability::Written), 2_500.0);
+        assert_eq!(rate(Server::Tandem, Durability::Synced), 15_000.0);
+        assert_eq!(rate(Server::Tandem, Durability::Written), 1_000.0);
+        assert_eq!(rate(Server::Kea, Durability::Written), 2_500.0);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From a report to a configuration: the knee of the matrix.
 
-use crate::report::{Durability, Measurement, Report, Target};
+use crate::report::{Durability, Kind, Measurement, Report, Server};
 
 /// A cell this close to the best, as a share, is as good: a repetition may turn them around.
 const AS_GOOD: f64 = 0.95;
@@ -30,9 +30,8 @@ pub fn recommend(report: &Report) -> Option<Recommendation> {
 
 /// [`recommend`] for one durability.
 pub fn knee(report: &Report, durability: Durability) -> Option<Recommendation> {
-    let of_ours = |found: &&Measurement| {
-        found.cell.target == Target::Tandem && found.cell.durability == durability && found.capacity.is_some()
-    };
+    let kind = Kind::single(Server::Tandem, durability);
+    let of_ours = |found: &&Measurement| found.cell.kind() == kind && found.capacity.is_some();
     let held: Vec<&Measurement> = report.cells.iter().filter(of_ours).collect();
     let calm: Vec<&Measurement> =
         held.iter().copied().filter(|found| found.disturbances.is_empty()).collect();
@@ -42,8 +41,8 @@ pub fn knee(report: &Report, durability: Durability) -> Option<Recommendation> {
     let rate = |found: &Measurement| found.capacity.unwrap_or(0.0);
     let best = cells.iter().copied().max_by(|one, other| rate(one).total_cmp(&rate(other)))?;
     let good = cells.iter().copied().filter(|found| rate(found) >= AS_GOOD * rate(best));
-    let chosen = good.min_by_key(|found| (found.cell.threads, found.cell.queue))?;
-    let (threads, queue) = (chosen.cell.threads, chosen.cell.queue);
+    let chosen = good.min_by_key(|found| found.cell.size())?;
+    let (threads, queue) = (chosen.cell.threads?, chosen.cell.queue?);
     let noun = if threads == 1 { "thread" } else { "threads" };
     let held = format!("{threads} {noun} with a queue of {queue} held {:.0} exchanges/s", rate(chosen));
     let mut reason = if chosen.cell == best.cell {
@@ -53,8 +52,8 @@ pub fn knee(report: &Report, durability: Durability) -> Option<Recommendation> {
             "{held}, which is {:.0} % of the best measured ({:.0}/s with {} and {}), so that more buys nothing",
             100.0 * rate(chosen) / rate(best),
             rate(best),
-            best.cell.threads,
-            best.cell.queue
+            best.cell.threads?,
+            best.cell.queue?
         )
     };
     if cells.len() == 1 {
@@ -113,7 +112,7 @@ mod tests {
                 .iter()
                 .map(|&(threads, queue, capacity, steal)| Measurement {
                     disturbances: (steal > 0.0).then_some(Disturbance::Steal(steal)).into_iter().collect(),
-                    ..measured(Target::Tandem, threads, queue, capacity)
+                    ..measured(Server::Tandem, threads, queue, capacity)
                 })
                 .collect();
             let found = recommend(&report);

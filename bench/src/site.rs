@@ -14,7 +14,7 @@ use loadgen::identity::{Identity, IdentityKind, Mac};
 use loadgen::report::Summary;
 use serde_json::{Value, json};
 
-use crate::report::{Cell, Parameters, Target};
+use crate::report::{Cell, Parameters, Server};
 
 const SERVER_ADDRESS: &str = "10.0.0.1";
 const RELAY_ADDRESS: &str = "10.0.0.2";
@@ -32,11 +32,12 @@ pub struct Programs {
 }
 
 impl Programs {
-    fn server(&self, target: Target) -> PathBuf {
-        match target {
-            Target::Tandem => self.folder.join("tandem-dhcp4"),
-            Target::Kea => self.kea.clone(),
-            Target::Reflector => self.generator(),
+    fn server(&self, server: Server) -> PathBuf {
+        match server {
+            Server::Tandem => self.folder.join("tandem-dhcp4"),
+            Server::Kea => self.kea.clone(),
+            // Nothing but these two and the reflector is started here so far.
+            _ => self.generator(),
         }
     }
 
@@ -49,7 +50,7 @@ impl Programs {
     /// # Errors
     /// Names what is missing.
     pub fn check(&self) -> Result<()> {
-        for program in [self.server(Target::Tandem), self.generator()] {
+        for program in [self.server(Server::Tandem), self.generator()] {
             ensure!(program.exists(), "{} is missing: build it, or give --programs", program.display());
         }
         Ok(())
@@ -107,12 +108,12 @@ impl Site {
     }
 
     fn start_server(&mut self, cell: Cell) -> Result<()> {
-        let program = self.programs.server(cell.target);
+        let program = self.programs.server(cell.server);
         let output = self.folder.path().join("output");
         let cpus: Vec<String> = self.parameters.server_cpus.iter().map(ToString::to_string).collect();
         let mut command = inside(&self.server_namespace, Path::new("taskset"));
         command.arg("-c").arg(cpus.join(",")).arg(&program);
-        if cell.target == Target::Reflector {
+        if cell.server == Server::Reflector {
             command.args(["reflector", SERVER_ADDRESS]);
         } else {
             let path = self.folder.path().join("kea-dhcp4.conf");
@@ -230,7 +231,7 @@ fn configuration(cell: Cell, folder: &Path) -> Value {
             "pools": [ { "pool": "10.1.0.0 - 10.250.255.255" } ],
         } ],
     });
-    if cell.target == Target::Tandem {
+    if cell.server == Server::Tandem {
         dhcp4["user-context"] = json!({ "tandem": { "durability": cell.durability.name() } });
     }
     json!({ "Dhcp4": dhcp4 })

@@ -25,7 +25,7 @@ fn a_matrix_of_one_cell_is_measured_kept_and_not_measured_again() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect(name);
     let report: Value = serde_json::from_str(&read("report.json")).expect("JSON");
-    assert_eq!((&report["version"], report["cells"].as_array().map(Vec::len)), (&1.into(), Some(1)));
+    assert_eq!((&report["version"], report["cells"].as_array().map(Vec::len)), (&2.into(), Some(1)));
     let measured = &report["cells"][0];
     assert_eq!(
         (&measured["cell"]["threads"], &measured["cell"]["durability"]),

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::recommend::knee;
-use crate::report::{Durability, Measurement, Report, Target};
+use crate::report::{Durability, Kind, Measurement, Report, Server};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -21,20 +21,20 @@ const FRAME: RGBColor = RGBColor(0xd0, 0x6a, 0x00);
 /// # Errors
 /// When it cannot be drawn.
 pub fn map(report: &Report, durability: Durability) -> Result<Option<String>, Failure> {
-    let of_ours =
-        |found: &&Measurement| found.cell.target == Target::Tandem && found.cell.durability == durability;
+    let kind = Kind::single(Server::Tandem, durability);
+    let of_ours = |found: &&Measurement| found.cell.kind() == kind;
     let cells: Vec<&Measurement> = report.cells.iter().filter(of_ours).collect();
     if cells.is_empty() {
         return Ok(None);
     }
-    let threads = distinct(cells.iter().map(|found| found.cell.threads));
-    let queues = distinct(cells.iter().map(|found| found.cell.queue));
+    let threads = distinct(cells.iter().filter_map(|found| found.cell.threads));
+    let queues = distinct(cells.iter().filter_map(|found| found.cell.queue));
     let size = (
         LABELS.0 + CELL.0 * i32::try_from(queues.len())? + 12,
         TOP + CELL.1 * i32::try_from(threads.len())? + LABELS.1,
     );
     let highest = cells.iter().filter_map(|found| found.capacity).fold(1.0, f64::max);
-    let chosen = knee(report, durability).map(|knee| (knee.threads, knee.queue));
+    let chosen = knee(report, durability).map(|knee| (Some(knee.threads), Some(knee.queue)));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (size.0.try_into()?, size.1.try_into()?));
@@ -53,8 +53,8 @@ pub fn map(report: &Report, durability: Durability) -> Result<Option<String>, Fa
         }
         for found in cells {
             let place = |list: Option<usize>| i32::try_from(list.unwrap_or(0));
-            let column = place(queues.iter().position(|queue| *queue == found.cell.queue))?;
-            let row = place(threads.iter().position(|threads| *threads == found.cell.threads))?;
+            let column = place(queues.iter().position(|queue| Some(*queue) == found.cell.queue))?;
+            let row = place(threads.iter().position(|threads| Some(*threads) == found.cell.threads))?;
             let (left, low) = (LABELS.0 + CELL.0 * column, bottom - CELL.1 * row);
             let share = found.capacity.unwrap_or(0.0) / highest;
             // The backend draws frames one pixel wide, so the knee lies on a larger area of its own.

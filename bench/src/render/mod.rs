@@ -4,7 +4,7 @@ mod heat;
 pub mod html;
 pub mod markdown;
 
-use crate::report::{Disturbance, Durability, Measurement, Probe, Report, Target};
+use crate::report::{Disturbance, Durability, Kind, Measurement, Probe, Report, Server};
 
 /// Title row of [`comparison`] and of [`everything`].
 const TITLES: [&str; 6] =
@@ -12,21 +12,18 @@ const TITLES: [&str; 6] =
 
 /// The best of each server, and its rate as a ratio to the others.
 fn comparison(report: &Report) -> Vec<Vec<String>> {
-    let kinds = [
-        (Target::Tandem, Durability::Synced),
-        (Target::Tandem, Durability::Written),
-        (Target::Kea, Durability::Written),
-        (Target::Reflector, Durability::Written),
-    ];
-    let best: Vec<&Measurement> = kinds.iter().filter_map(|&(target, of)| report.best(target, of)).collect();
-    let capacity = |target| report.best(target, Durability::Written).and_then(|found| found.capacity);
+    let mut kinds = report.kinds();
+    kinds.sort_by_key(|kind| (kind.server == Server::Reflector, kind.server == Server::Kea));
+    let best: Vec<&Measurement> = kinds.iter().filter_map(|&kind| report.best(kind)).collect();
+    let capacity =
+        |server| report.best(Kind::single(server, Durability::Written)).and_then(|found| found.capacity);
     let ratio = |found: &Measurement, other: Option<f64>| match (found.capacity, other) {
         (Some(rate), Some(other)) => format!("{:.2}", rate / other),
         _ => "–".to_owned(),
     };
     let titles = TITLES.iter().copied().chain(["times Kea", "of the floor"]).map(str::to_owned).collect();
     let rows = best.iter().map(|found| {
-        let ratios = [ratio(found, capacity(Target::Kea)), ratio(found, capacity(Target::Reflector))];
+        let ratios = [ratio(found, capacity(Server::Kea)), ratio(found, capacity(Server::Reflector))];
         row(found).into_iter().chain(ratios).collect()
     });
     std::iter::once(titles).chain(rows).collect()
@@ -43,8 +40,8 @@ fn everything(report: &Report) -> Vec<Vec<String>> {
 }
 
 fn row(found: &Measurement) -> Vec<String> {
-    let ms = |probe: &Option<Probe>, of: fn(&Probe) -> f64| {
-        probe.as_ref().map_or_else(|| "–".to_owned(), |probe| format!("{:.2} ms", of(probe)))
+    let ms = |probe: Option<&Probe>, of: fn(&Probe) -> f64| {
+        probe.map_or_else(|| "–".to_owned(), |probe| format!("{:.2} ms", of(probe)))
     };
     let capacity = match found.capacity {
         Some(rate) if found.at_least => format!("at least {rate:.0}"),
@@ -55,16 +52,18 @@ fn row(found: &Measurement) -> Vec<String> {
     vec![
         found.cell.name(),
         capacity + mark,
-        ms(&found.full, |probe| probe.p99_ms),
-        ms(&found.half, |probe| probe.p50_ms),
-        ms(&found.half, |probe| probe.p99_ms),
-        ms(&found.half, |probe| probe.ack_p99_ms),
+        ms(found.full(), |probe| probe.exchange.p99_ms),
+        ms(found.half(), |probe| probe.exchange.p50_ms),
+        ms(found.half(), |probe| probe.exchange.p99_ms),
+        ms(found.half(), |probe| probe.ack.p99_ms),
     ]
 }
 
 fn disturbance(disturbance: &Disturbance) -> String {
     match disturbance {
         Disturbance::Steal(share) => format!("steal time {:.1} %", 100.0 * share),
+        Disturbance::Others(share) => format!("other processes {:.1} %", 100.0 * share),
+        Disturbance::PairLeft => "the pair left its normal state".to_owned(),
         Disturbance::Generator => "the generator's limit".to_owned(),
     }
 }

@@ -1,20 +1,31 @@
 //! The result as one versioned value, and the file it is kept in.
 //!
+//! | Module | What it holds |
+//! |---|---|
+//! | [`cell`] | what is configured in one measurement |
+//! | [`measured`] | what it showed |
+//!
 //! The file is written anew after every cell and replaced in one step, so that an interrupted measurement
 //! goes on where it ended. Everything else that is written is a rendering of it.
 
+pub mod cell;
+pub mod measured;
+
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
-use loadgen::capacity::{Objective, Verdict};
+use loadgen::capacity::Objective;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 
+pub use cell::{Attachment, Cell, Durability, Kind, Server};
+pub use measured::{Disturbance, Load, Measurement, Point, Probe};
+
 /// Version of [`Report`]; it rises when a field changes its meaning or goes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What was measured on one host with one set of parameters.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -50,99 +61,29 @@ pub struct Parameters {
     pub from: f64,
     /// Highest rate that is tried.
     pub to: f64,
+    /// Loads at which latencies are looked at, rising.
+    pub curve: Vec<Load>,
+    /// How often a disturbed cell is measured at most.
+    pub attempts_max: u32,
     /// CPUs of the server.
     pub server_cpus: Vec<usize>,
+    /// CPUs of its partner.
+    pub partner_cpus: Vec<usize>,
     /// CPUs of the generator.
     pub generator_cpus: Vec<usize>,
+    /// The hosts under load; `None` for servers in namespaces of this host.
+    pub remote: Option<Remote>,
 }
 
-/// Which server is under load.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Target {
-    /// No DHCP at all: the ceiling of the machine.
-    Reflector,
-    /// Ours.
-    Tandem,
-    /// Kea, as installed.
-    Kea,
-}
-
-/// What an ACK waits for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Durability {
-    /// Stable storage.
-    Synced,
-    /// The kernel.
-    Written,
-}
-
-/// What is configured in one measurement.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Cell {
-    /// The server.
-    pub target: Target,
-    /// `thread-pool-size`.
-    pub threads: u16,
-    /// `packet-queue-size`.
-    pub queue: u32,
-    /// What an ACK waits for; Kea's memfile knows only `written`.
-    pub durability: Durability,
-}
-
-/// What one cell showed.
+/// Hosts that are measured from outside.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Measurement {
-    /// What was configured.
-    pub cell: Cell,
-    /// The highest rate that held the objective, exchanges a second; `None` if none did.
-    pub capacity: Option<f64>,
-    /// Whether the highest rate allowed held, so that the server does more.
-    pub at_least: bool,
-    /// The probe at [`Self::capacity`].
-    pub full: Option<Probe>,
-    /// A probe at half of it: what clients see on an ordinary day.
-    pub half: Option<Probe>,
-    /// Addresses that two clients held at once.
-    pub duplicates: u64,
-    /// What speaks against the figures.
-    pub disturbances: Vec<Disturbance>,
-    /// How often the cell was measured; the last time counts.
-    pub attempts: u32,
-    /// Every probe of the last attempt, in order.
-    pub probes: Vec<Probe>,
-}
-
-/// One rate, tried.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-pub struct Probe {
-    /// Exchanges a second that were planned.
-    pub rate: f64,
-    /// Exchanges a second that completed.
-    pub completed_rate: f64,
-    /// Share of lost exchanges, 0 to 1.
-    pub drop_share: f64,
-    /// Median of the exchange from the planned start, milliseconds.
-    pub p50_ms: f64,
-    /// 99 % of it.
-    pub p99_ms: f64,
-    /// 99 % from REQUEST to ACK, milliseconds.
-    pub ack_p99_ms: f64,
-    /// Addresses that two clients held at once.
-    pub duplicates: u64,
-    /// What it showed.
-    pub verdict: Verdict,
-}
-
-/// Why the figures of a cell may tell of something else than the server.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Disturbance {
-    /// The hypervisor took this share of the machine's time away, 0 to 1.
-    Steal(f64),
-    /// The generator could not offer the lowest rate that did not hold.
-    Generator,
+pub struct Remote {
+    /// Address of the server under load.
+    pub server: Ipv4Addr,
+    /// Address of its partner, which is sent the same as by a relay with two servers.
+    pub partner: Option<Ipv4Addr>,
+    /// URL of the control agent, or of the server's own HTTP control socket.
+    pub control: Option<String>,
 }
 
 impl Report {
@@ -191,39 +132,25 @@ impl Report {
         self.cells.iter().find(|measurement| measurement.cell == cell)
     }
 
-    /// The best of a server; of equals the one with fewer threads, then with the shorter queue.
-    pub fn best(&self, target: Target, durability: Durability) -> Option<&Measurement> {
-        let of = |found: &&Measurement| found.cell.target == target && found.cell.durability == durability;
-        let held = self.cells.iter().filter(of).filter(|found| found.capacity.is_some());
-        held.max_by(|one, other| {
-            let size = |found: &Measurement| (found.cell.threads, found.cell.queue);
-            let rate = |found: &Measurement| found.capacity.unwrap_or(0.0);
-            rate(one).total_cmp(&rate(other)).then(size(other).cmp(&size(one)))
-        })
-    }
-}
-
-impl Cell {
-    /// A name for people.
-    pub fn name(&self) -> String {
-        let Self { threads, queue, .. } = self;
-        match (self.target, self.durability) {
-            (Target::Reflector, _) => "bare reflector".to_owned(),
-            (Target::Kea, _) => format!("Kea, threads {threads}, queue {queue}"),
-            (Target::Tandem, durability) => {
-                format!("Tandem, threads {threads}, queue {queue}, {}", durability.name())
+    /// The kinds of cells there are, in the order of the report.
+    pub fn kinds(&self) -> Vec<Kind> {
+        let mut kinds: Vec<Kind> = Vec::new();
+        for kind in self.cells.iter().map(|found| found.cell.kind()) {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
             }
         }
+        kinds
     }
-}
 
-impl Durability {
-    /// Its value in a configuration.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Synced => "synced",
-            Self::Written => "written",
-        }
+    /// The best of a kind; of equals the smallest.
+    pub fn best(&self, kind: Kind) -> Option<&Measurement> {
+        let of = |found: &&Measurement| found.cell.kind() == kind;
+        let held = self.cells.iter().filter(of).filter(|found| found.capacity.is_some());
+        held.max_by(|one, other| {
+            let rate = |found: &Measurement| found.capacity.unwrap_or(0.0);
+            rate(one).total_cmp(&rate(other)).then(other.cell.size().cmp(&one.cell.size()))
+        })
     }
 }
 
@@ -239,31 +166,58 @@ pub fn make_folder(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 pub mod tests {
+    use loadgen::capacity::Verdict;
+
+    use super::cell::{Channel, Ha};
+    use super::measured::{Percentiles, States};
     use super::*;
 
-    /// A measurement of Tandem, or of Kea.
-    pub fn measured(target: Target, threads: u16, queue: u32, capacity: f64) -> Measurement {
-        let probe = |rate: f64| Probe {
+    /// A rate that held, or did not.
+    pub fn probe(rate: f64, verdict: Verdict) -> Probe {
+        let latency = |p50_ms: f64| Percentiles {
+            p50_ms,
+            p90_ms: 2.0 * p50_ms,
+            p99_ms: 4.5 * p50_ms,
+            p999_ms: 8.0 * p50_ms,
+            max_ms: 9.0 * p50_ms,
+        };
+        Probe {
             rate,
             completed_rate: rate,
+            drops: 0,
             drop_share: 0.0,
-            p50_ms: 0.5,
-            p99_ms: 2.25,
-            ack_p99_ms: 1.125,
+            exchange: latency(0.5),
+            offer: latency(0.125),
+            ack: latency(0.25),
+            cpu_us: Some(16.0),
             duplicates: 0,
-            verdict: Verdict::Held,
+            verdict,
+        }
+    }
+
+    /// What a cell of one server alone may have shown: Tandem synced, others as they are.
+    pub fn measured(server: Server, threads: u16, queue: u32, capacity: f64) -> Measurement {
+        let durability = if server == Server::Tandem { Durability::Synced } else { Durability::Written };
+        let cell = Cell {
+            server,
+            threads: Some(threads),
+            queue: Some(queue),
+            durability,
+            ha: None,
+            attachment: Attachment::Relayed,
         };
-        let durability = if target == Target::Tandem { Durability::Synced } else { Durability::Written };
+        let half = probe(capacity / 2.0, Verdict::Held);
         Measurement {
-            cell: Cell { target, threads, queue, durability },
+            cell,
             capacity: Some(capacity),
             at_least: false,
-            full: Some(probe(capacity)),
-            half: Some(probe(capacity / 2.0)),
+            probes: vec![probe(capacity, Verdict::Held)],
+            curve: vec![Point { load: Load::Share(0.5), probe: half }],
+            sync_ns: 220_000,
+            states: None,
             duplicates: 0,
             disturbances: Vec::new(),
             attempts: 1,
-            probes: vec![probe(capacity)],
         }
     }
 
@@ -286,15 +240,21 @@ pub mod tests {
             probes_max: 8,
             from: 1000.0,
             to: 200_000.0,
+            curve: vec![Load::Share(0.5)],
+            attempts_max: 2,
             server_cpus: vec![0],
+            partner_cpus: vec![0],
             generator_cpus: vec![1],
+            remote: None,
         };
         let mut report = Report::new(host, parameters);
         let cells = [(1, 16, 20_000.0), (1, 64, 29_500.0), (2, 16, 21_000.0), (2, 64, 30_000.0)];
         report.cells =
-            cells.map(|(threads, queue, rate)| measured(Target::Tandem, threads, queue, rate)).into();
-        report.cells.push(measured(Target::Kea, 2, 64, 5_000.0));
-        report.cells.push(measured(Target::Reflector, 1, 64, 60_000.0));
+            cells.map(|(threads, queue, rate)| measured(Server::Tandem, threads, queue, rate)).into();
+        report.cells.push(measured(Server::Kea, 2, 64, 5_000.0));
+        let mut floor = measured(Server::Reflector, 1, 64, 60_000.0);
+        (floor.cell.threads, floor.cell.queue) = (None, None);
+        report.cells.push(floor);
         report.cells[0].disturbances.push(Disturbance::Steal(0.08));
         report
     }
@@ -317,12 +277,35 @@ pub mod tests {
     }
 
     #[test]
-    fn the_best_is_the_fastest_and_of_equals_the_smallest() {
+    fn a_report_of_every_kind_of_cell_reads_back_as_it_was_written() {
         let mut report = fixed();
-        let best = |report: &Report| report.best(Target::Tandem, Durability::Synced).unwrap().cell;
-        assert_eq!((best(&report).threads, best(&report).queue), (2, 64));
+        let mut pair = measured(Server::Tandem, 2, 64, 9_000.0);
+        pair.cell.ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 4 });
+        pair.states = Some(States { primary: "hot-standby".into(), standby: "ready".into() });
+        pair.disturbances = vec![Disturbance::PairLeft, Disturbance::Others(0.25), Disturbance::Generator];
+        let mut remote = measured(Server::Remote, 1, 1, 100.0);
+        (remote.cell.threads, remote.cell.queue) = (None, None);
+        remote.capacity = None;
+        report.cells.extend([pair, remote]);
+        let server = Ipv4Addr::new(192, 0, 2, 1);
+        report.parameters.remote = Some(Remote { server, partner: None, control: Some("http://a/".into()) });
+        report.parameters.curve.push(Load::Rate(1000.0));
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    #[test]
+    fn the_best_is_the_fastest_of_its_kind_and_of_equals_the_smallest() {
+        let mut report = fixed();
+        let synced = Kind::single(Server::Tandem, Durability::Synced);
+        let best = |report: &Report| report.best(synced).map(|found| (found.cell.threads, found.cell.queue));
+        assert_eq!(best(&report), Some((Some(2), Some(64))));
         report.cells[1].capacity = Some(30_000.0);
-        assert_eq!((best(&report).threads, best(&report).queue), (1, 64));
-        assert_eq!(report.best(Target::Tandem, Durability::Written), None);
+        assert_eq!(best(&report), Some((Some(1), Some(64))));
+        assert_eq!(report.best(Kind { durability: Durability::Written, ..synced }), None);
+        let direct = Kind { attachment: Attachment::Direct, ..synced };
+        report.cells[1].cell.attachment = Attachment::Direct;
+        assert_eq!(report.best(direct).map(|found| found.capacity), Some(Some(30_000.0)));
+        assert_eq!(report.kinds().len(), 4, "synced, direct, Kea, reflector");
     }
 }
