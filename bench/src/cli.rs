@@ -1,6 +1,5 @@
 //! The command line: what is measured, where the result goes, and the exit codes.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +11,7 @@ use loadgen::capacity::Objective;
 
 use crate::host::{self, Host};
 use crate::matrix::{self, Axes, Bench, End};
-use crate::render::{html, markdown};
+use crate::outputs;
 use crate::report::{self, Durability, Load, Parameters, Report};
 use crate::site::Programs;
 
@@ -33,6 +32,13 @@ pub struct Cli {
     /// Folder of the report; leases lie there too while measuring, so choose the disk that will hold them.
     #[arg(long, value_name = "DIR", default_value = "bench-report")]
     out: PathBuf,
+    /// Put the recommended values into this configuration when all is measured, comments left as they are. A report
+    /// in --out that is complete is taken as it is, and nothing is measured.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
+    /// Write the pages of the report in --out anew, as far as it is measured, and measure nothing.
+    #[arg(long)]
+    pages: bool,
     /// A smaller matrix with short probes, within ten minutes on two CPUs.
     #[arg(long)]
     quick: bool,
@@ -111,24 +117,37 @@ impl Outcome {
 /// # Errors
 /// When a server, the generator or a file fails.
 pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
+    let path = cli.out.join("report.json");
+    if cli.pages {
+        outputs::write_pages(&Report::load(&path)?, &cli.out)?;
+    }
+    if let Some(file) = &cli.write
+        && path.exists()
+        && let report = Report::load(&path)?
+        && report.is_complete()
+    {
+        print!("{}", outputs::write_values(&report, file)?);
+        return Ok(Outcome::Complete);
+    }
+    if cli.pages {
+        return Ok(Outcome::Complete);
+    }
     let cpus = host::cpus()?;
     let programs = cli.programs()?;
     programs.check()?;
     report::make_folder(&cli.out)?;
-    let path = cli.out.join("report.json");
     let host = Host::of_this_machine(&programs.folder)?;
-    let mut report = Report::new(host, cli.parameters(cpus)).resume(&path)?;
+    let cells = matrix::cells(&cli.axes(cpus));
+    let mut report = Report::new(host, cli.parameters(cpus));
+    (report.command, report.planned) = (command_line(std::env::args()), cells.clone());
+    let mut report = report.resume(&path)?;
     let budget = cli.quick.then_some(Duration::from_secs(QUICK_BUDGET_S));
     let bench = Bench { programs: &programs, out: &cli.out, budget, stop };
-    let end = bench.run(&matrix::cells(&cli.axes(cpus)), &mut report)?;
-    let write = |name: &str, text: String| {
-        let path = cli.out.join(name);
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        eprintln!("wrote {}", path.display());
-        anyhow::Ok(())
-    };
-    write("report.md", markdown::render(&report))?;
-    write("report.html", html::render(&report)?)?;
+    let end = bench.run(&cells, &mut report)?;
+    outputs::write_pages(&report, &cli.out)?;
+    if let Some(file) = cli.write.as_ref().filter(|_| end == End::Complete) {
+        print!("{}", outputs::write_values(&report, file)?);
+    }
     let duplicates = report.cells.iter().any(|found| found.duplicates > 0);
     Ok(match end {
         End::Interrupted => Outcome::Interrupted,
@@ -197,6 +216,16 @@ impl Cli {
     }
 }
 
+/// The command as it can be given again: the program by its name, odd words in quotes.
+fn command_line(words: impl Iterator<Item = String>) -> String {
+    let plain = |word: &str| {
+        let fits = |letter: char| letter.is_ascii_alphanumeric() || "-_=./,:".contains(letter);
+        !word.is_empty() && word.chars().all(fits)
+    };
+    let words = words.skip(1).map(|word| if plain(&word) { word } else { format!("'{word}'") });
+    std::iter::once("tandem-bench".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
 fn positive(text: &str) -> Result<f64, String> {
     let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value > 0.0);
     value.ok_or_else(|| "must be above 0".into())
@@ -245,6 +274,12 @@ mod tests {
         let cell_s = probe_s * (parameters.probes_max + 1) as f64 + 1.0;
         let cells = matrix::cells(&cli.axes(2)).len();
         assert!(cells as f64 * cell_s < 600.0, "{cells} cells of {cell_s} s");
+    }
+
+    #[test]
+    fn the_command_line_is_kept_as_it_can_be_given_again() {
+        let words = ["/x/tandem-bench", "--quick", "--out", "a b", "--queue", "16,64"].map(str::to_owned);
+        assert_eq!(command_line(words.into_iter()), "tandem-bench --quick --out 'a b' --queue 16,64");
     }
 
     #[test]

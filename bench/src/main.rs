@@ -8,15 +8,20 @@
 //! | [`host`] | what the machine is, and how much of it was taken away |
 //! | [`report`] | the result as data, and how it is kept |
 //! | [`recommend`] | from the result to a configuration |
-//! | [`render`] | Markdown and a page, from the result alone |
+//! | [`render`], [`words`] | Markdown and a page, from the result alone; how figures are written |
+//! | [`write`] | recommended values into a configuration |
+//! | [`outputs`] | what is made of a report, and where it goes |
 
 mod cli;
 mod host;
 mod matrix;
+mod outputs;
 mod recommend;
 mod render;
 mod report;
 mod site;
+mod words;
+mod write;
 
 use std::process::ExitCode;
 use std::sync::Arc;

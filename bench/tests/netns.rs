@@ -44,6 +44,19 @@ fn a_matrix_of_one_cell_is_measured_kept_and_not_measured_again() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(!said.contains("[1/"), "nothing is measured again: {said}");
     assert_eq!(serde_json::from_str::<Value>(&read("report.json")).expect("JSON"), report);
+
+    // One cell bears no recommendation, whatever the other options; the file stays as it was.
+    let configuration = folder.path().join("kea-dhcp4.conf");
+    let text = "{ \"Dhcp4\": { \"multi-threading\": { \"thread-pool-size\": 4 } } } // ours";
+    fs::write(&configuration, text).expect("a file");
+    let output = Command::new(env!("CARGO_BIN_EXE_tandem-bench"))
+        .args(["--out".as_ref(), folder.path().as_os_str(), "--write".as_ref(), configuration.as_os_str()])
+        .output()
+        .expect("the program");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("nothing is written: nothing else was measured"), "{said}");
+    assert_eq!(read("kea-dhcp4.conf"), text);
 }
 
 #[test]

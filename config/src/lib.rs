@@ -40,6 +40,6 @@ pub use diagnostics::{ConfigError, Diagnostic, Diagnostics};
 pub use document::{Dialect, Document};
 pub use load::{
     Loaded, control_agent_from_value, dhcp4_from_command, dhcp4_from_json, dhcp4_from_value,
-    load_control_agent, load_dhcp4, parse_control_agent, parse_dhcp4, parse_value,
+    load_control_agent, load_dhcp4, parse_control_agent, parse_dhcp4, parse_value, parse_value_of_file,
 };
 pub use value::{Located, Position, Value};

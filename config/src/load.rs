@@ -120,6 +120,18 @@ pub fn parse_value(text: &[u8], name: &str) -> Result<Loaded<Value>, ConfigError
     finish(value.ok(), Position::start_of(name), diagnostics)
 }
 
+/// Reads one map of the dialect from the text of a file, and what it includes: a tree whose places tell which
+/// file each value stands in. For those who edit files; [`dhcp4_from_value`] goes on from there.
+///
+/// # Errors
+///
+/// Text that is not a map of the dialect, and includes that cannot be opened.
+pub fn parse_value_of_file(text: &[u8], name: &str) -> Result<Loaded<Value>, ConfigError> {
+    let mut diagnostics = Diagnostics::default();
+    let value = parse(text, name, Includes::Files, &mut diagnostics);
+    finish(value.ok(), Position::start_of(name), diagnostics)
+}
+
 type Read<T> = fn(&Arc<Value>, &mut Diagnostics) -> Option<T>;
 
 fn load<T>(path: &str, table: &'static Table, read: Read<T>) -> Result<Loaded<T>, ConfigError> {

@@ -3,7 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::recommend::knee;
+use crate::recommend::choose;
 use crate::report::{Durability, Kind, Measurement, Report, Server};
 
 type Failure = Box<dyn std::error::Error>;
@@ -34,7 +34,8 @@ pub fn map(report: &Report, durability: Durability) -> Result<Option<String>, Fa
         TOP + CELL.1 * i32::try_from(threads.len())? + LABELS.1,
     );
     let highest = cells.iter().filter_map(|found| found.capacity).fold(1.0, f64::max);
-    let chosen = knee(report, durability).map(|knee| (Some(knee.threads), Some(knee.queue)));
+    let chosen =
+        choose(report, kind).map(|choice| (choice.measured.cell.threads, choice.measured.cell.queue));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (size.0.try_into()?, size.1.try_into()?));

@@ -3,7 +3,7 @@
 use anyhow::{Result, anyhow};
 
 use super::heat;
-use crate::recommend::recommend;
+use crate::recommend::advise;
 use crate::report::{Durability, Report};
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:1040px;margin:2em auto;padding:0 1em;color:#222}\
@@ -21,11 +21,11 @@ const LEGEND: &str = "Exchanges a second that were held. The knee is framed: the
 /// # Errors
 /// When a map cannot be drawn.
 pub fn render(report: &Report) -> Result<String> {
-    let answer = match recommend(report) {
+    let answer = match advise(report, None).server {
         Some(found) => format!(
-            "<p>{}; <code>durability</code> is <code>{}</code>.</p><pre>{}</pre>",
-            escape(&found.reason),
-            found.durability.name(),
+            "<p>{} <code>durability</code> is <code>{}</code>.</p><pre>{}</pre>",
+            escape(&found.reasons.join(" ")),
+            found.measured.cell.durability.name(),
             escape(&found.block())
         ),
         None => "<p>None: no configuration of Tandem held any rate.</p>".to_owned(),

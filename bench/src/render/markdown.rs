@@ -1,18 +1,22 @@
 //! The report as Markdown.
 
-use crate::recommend::recommend;
+use crate::recommend::advise;
 use crate::report::Report;
 
 /// The text.
 pub fn render(report: &Report) -> String {
     let mut text = String::from("# Sizing report\n\n## Recommendation\n\n");
-    match recommend(report) {
-        Some(found) => {
-            let durability = found.durability.name();
-            text.push_str(&format!("{}; `durability` is `{durability}`.\n\n", found.reason));
-            text.push_str(&format!("```json\n{}\n```\n", found.block()));
+    let advice = advise(report, None);
+    for found in [&advice.server, &advice.pair].into_iter().flatten() {
+        let durability = found.measured.cell.durability.name();
+        text.push_str(&format!("{} `durability` is `{durability}`.\n\n", found.reasons.join(" ")));
+        text.push_str(&format!("```json\n{}\n```\n\n", found.block()));
+        if let Some(block) = found.pair_block() {
+            text.push_str(&format!("and in its `high-availability` block\n\n```json\n{block}\n```\n\n"));
         }
-        None => text.push_str("None: no configuration of Tandem held any rate.\n"),
+    }
+    if advice.server.is_none() && advice.pair.is_none() {
+        text.push_str("None: no configuration of Tandem held any rate.\n");
     }
     text.push_str("\n## The best of each\n\n");
     text.push_str(&table(&super::comparison(report)));
@@ -45,7 +49,7 @@ mod tests {
     fn the_text_answers_what_to_configure_and_what_one_gets() {
         let text = render(&fixed());
         for part in [
-            "1 thread with a queue of 64 held 29500 exchanges/s, which is 98 % of the best measured",
+            "1 thread with a queue of 64 held 29,500 exchanges/s, which is 98 % of the best measured",
             "\"thread-pool-size\": 1,",
             "| Tandem, threads 2, queue 64, synced | 30000 | 2.25 ms | 0.50 ms | 2.25 ms | 1.12 ms | 6.00 | 0.50 |",
             "| Kea, threads 2, queue 64 | 5000 | 2.25 ms | 0.50 ms | 2.25 ms | 1.12 ms | 1.00 | 0.08 |",

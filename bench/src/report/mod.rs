@@ -34,10 +34,14 @@ pub struct Report {
     pub version: u32,
     /// Name and version of this program.
     pub program: String,
+    /// The command line that measured last.
+    pub command: String,
     /// The machine.
     pub host: Host,
     /// What all cells have in common.
     pub parameters: Parameters,
+    /// What it was to measure, in order.
+    pub planned: Vec<Cell>,
     /// What was measured, in order.
     pub cells: Vec<Measurement>,
 }
@@ -90,7 +94,20 @@ impl Report {
     /// A report without cells.
     pub fn new(host: Host, parameters: Parameters) -> Self {
         let program = concat!("tandem-bench ", env!("CARGO_PKG_VERSION")).to_owned();
-        Self { version: VERSION, program, host, parameters, cells: Vec::new() }
+        let (command, planned, cells) = (String::new(), Vec::new(), Vec::new());
+        Self { version: VERSION, program, command, host, parameters, planned, cells }
+    }
+
+    /// Reads the report in `path`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no report of this version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let found: Self =
+            serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
+        ensure!(found.version == VERSION, "{} was written by another version", path.display());
+        Ok(found)
     }
 
     /// Goes on with the report in `path`, or begins this one if there is none.
@@ -101,18 +118,21 @@ impl Report {
         if !path.exists() {
             return Ok(self);
         }
-        let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        let found: Self =
-            serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
+        let found = Self::load(path)?;
         let differs = [
-            (found.version != self.version || found.program != self.program, "program"),
+            (found.program != self.program, "program"),
             (found.host != self.host, "host, kernel or commit"),
             (found.parameters != self.parameters, "parameters"),
         ];
         if let Some((_, what)) = differs.iter().find(|(differs, _)| *differs) {
             anyhow::bail!("{} was measured with another {what}: give another --out", path.display());
         }
-        Ok(found)
+        Ok(Self { command: self.command, planned: self.planned, ..found })
+    }
+
+    /// Whether all that was planned is measured.
+    pub fn is_complete(&self) -> bool {
+        self.planned.iter().all(|cell| self.find(*cell).is_some())
     }
 
     /// Replaces the file at `path`.
@@ -256,6 +276,8 @@ pub mod tests {
         (floor.cell.threads, floor.cell.queue) = (None, None);
         report.cells.push(floor);
         report.cells[0].disturbances.push(Disturbance::Steal(0.08));
+        report.planned = report.cells.iter().map(|found| found.cell).collect();
+        report.command = "tandem-bench --quick --floor".into();
         report
     }
 
@@ -267,6 +289,7 @@ pub mod tests {
         let empty = Report { cells: Vec::new(), ..report.clone() };
         assert_eq!(empty.clone().resume(&path).unwrap(), empty, "no file");
         report.save(&path).unwrap();
+        assert!(report.is_complete() && !empty.is_complete());
         assert_eq!(empty.clone().resume(&path).unwrap(), report);
         let mut other = empty.clone();
         other.host.commit = None;
