@@ -1,7 +1,7 @@
 //! Drives one shard: receives a batch, feeds the engine, carries out what it asks for, sleeps.
 //!
-//! One task does all of that; the others only wait (a socket to become readable, the mesh, the clock, the disk)
-//! and wake it. So the engine is never entered twice, and nothing of it is shared.
+//! One task does all of that and never gives way: the executor has no other, and while there is work there is no
+//! call into the kernel but for the work. So the engine is never entered twice, and nothing of it is shared.
 //!
 //! Order within an iteration: what became durable, state lane, timers, datagrams, datagram lane; then messages, rows,
 //! transmissions. The state lane comes early and has a bound, so that neither it nor the datagrams starve.
@@ -10,23 +10,18 @@
 //! buffers is served whole. What the kernel drops there is the youngest, and the oldest is never stale: a full buffer is
 //! decided in less than the four seconds after which a client asks again.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::Task;
-
 use super::journal_writer::{Journal, JournalFailure, JournalFile};
-use super::local::{Wake, give_way};
 use super::mesh::{NodeEnds, NodeHandle};
-use super::node::{Executor, Placement, SpawnError, spawn_spinning};
+use super::node::{Executor, Placement, SpawnError, spawn};
 use super::port::{Inbox, Letter, Request, ShardPort, count};
-use super::socket::{Readable, ShardSocket};
-use crate::sys::adopt;
+use super::watch::Watched;
 use crate::sys::clock;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::send::SendBatch;
-use crate::{Actions, DatagramMeta, Engine, Lane, Now};
+use crate::{Actions, Engine, Lane, Now};
 
 /// Octets of the largest frame: an IPv4 packet in Ethernet.
 const FRAME_OCTETS: usize = 65_535 + 14;
@@ -34,8 +29,11 @@ const FRAME_OCTETS: usize = 65_535 + 14;
 /// How often the kernel's drop counters are read.
 const DROPS_READ_EVERY_NS: u64 = 1_000_000_000;
 
-/// A task that waits for a socket waits this long after an error before it looks again.
+/// A set of sockets that cannot be waited for is not asked again for as long as this.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
+
+/// Iterations without a sleep after which the kernel is asked what else has become readable.
+const ITERATIONS_PER_LOOK: u32 = 8;
 
 /// Limits of a shard's driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,8 +81,10 @@ where
 {
     let (port, inbox) = ShardPort::new(setup.ends.waker());
     let ShardSetup { name, placement, spin, ends, make_engine, on_event, journal, limits } = setup;
-    let executor = spawn_spinning(&name, placement, spin, ends, move |node| async move {
-        Driver::new(node, make_engine(), on_event, inbox, journal, limits).run().await
+    let watched = Watched::new(&ends)
+        .map_err(|error| SpawnError::Other { name: name.clone(), cause: error.to_string() })?;
+    let executor = spawn(&name, placement, ends, move |node| async move {
+        Driver::new(node, make_engine(), on_event, inbox, journal, watched, spin, limits).run()
     })?;
     Ok((executor, port))
 }
@@ -93,46 +93,18 @@ struct Driver<E: Engine, OnEvent> {
     node: Rc<NodeHandle<E::Message>>,
     engine: E,
     on_event: OnEvent,
-    inbox: Rc<Inbox>,
+    inbox: Inbox,
     journal: Journal,
-    /// Ends the sleep of the main task.
-    wake: Rc<Wake>,
-    /// Lets the mesh task wait again.
-    mesh_drained: Rc<Wake>,
-    timer: Rc<TimerTask>,
-    sockets: Vec<Option<Served>>,
-    /// Socket whose turn it is to be read first.
-    next_socket: usize,
+    watched: Watched,
+    spin: Duration,
     actions: Actions<E::Message, E::Event>,
     receive: ReceiveBatch,
     send: SendBatch,
     limits: DriverLimits,
-    receiving: bool,
     persisted_told: u64,
     drops_read_ns: u64,
     holds: Vec<Letter>,
     exit: Option<Letter>,
-    _tasks: Vec<Task<()>>,
-}
-
-/// A socket with the tasks that wait for it.
-struct Served {
-    socket: ShardSocket,
-    watches: Vec<Watch>,
-}
-
-struct Watch {
-    readable: Rc<Cell<bool>>,
-    /// Lets the task wait again, once everything readable was taken.
-    drained: Rc<Wake>,
-    _task: Task<()>,
-}
-
-#[derive(Default)]
-struct TimerTask {
-    /// When to wake the main task, monotonic nanoseconds.
-    deadline_ns: Cell<Option<u64>>,
-    changed: Wake,
 }
 
 impl<E, OnEvent> Driver<E, OnEvent>
@@ -146,17 +118,11 @@ where
         on_event: OnEvent,
         inbox: Inbox,
         journal: Option<JournalFile>,
+        watched: Watched,
+        spin: Duration,
         limits: DriverLimits,
     ) -> Self {
-        let wake = Rc::new(Wake::default());
-        let mesh_drained = Rc::new(Wake::default());
-        let timer = Rc::new(TimerTask::default());
-        let inbox = Rc::new(inbox);
         let journal = Journal::new(journal, node.waker());
-        let tasks = vec![
-            glommio::spawn_local(watch_mesh(node.clone(), mesh_drained.clone(), wake.clone())),
-            glommio::spawn_local(watch_clock(timer.clone(), wake.clone())),
-        ];
         Self {
             actions: Actions::new(node.topology().nodes()),
             node,
@@ -164,24 +130,20 @@ where
             on_event,
             inbox,
             journal,
-            wake,
-            mesh_drained,
-            timer,
-            sockets: Vec::new(),
-            next_socket: 0,
+            watched,
+            spin,
             receive: ReceiveBatch::new(limits.receive_batch, FRAME_OCTETS),
             send: SendBatch::new(limits.receive_batch),
             limits,
-            receiving: true,
             persisted_told: 0,
             drops_read_ns: 0,
             holds: Vec::new(),
             exit: None,
-            _tasks: tasks,
         }
     }
 
-    async fn run(mut self) -> ShardEnd {
+    fn run(mut self) -> ShardEnd {
+        let mut since_look = 0;
         loop {
             for letter in self.inbox.take() {
                 self.handle_letter(letter);
@@ -199,11 +161,19 @@ where
                 }
                 self.exit = Some(exit);
             }
-            if more {
-                give_way().await;
+            since_look += 1;
+            let waited = if !more {
+                since_look = 0;
+                self.watched.sleep(&self.node, self.engine.next_timeout(), self.spin)
+            } else if since_look >= ITERATIONS_PER_LOOK {
+                since_look = 0;
+                self.watched.look(&self.node).map(drop)
             } else {
-                self.mesh_drained.notify();
-                self.wake.wait().await;
+                Ok(())
+            };
+            if let Err(error) = waited {
+                log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_WAIT_FAILED shard {}: {error}", self.node.id().0);
+                std::thread::sleep(AFTER_ERROR);
             }
         }
     }
@@ -224,7 +194,6 @@ where
         let fresh = self.receive_datagrams(now);
         let forwarded = self.handle_messages(now, Lane::Datagram, self.limits.receive_batch);
         self.carry_out(now);
-        self.arm_timer();
         self.read_drops(now);
         // Without a lease file a row is as durable as it gets at once: its reply must not wait for the next event.
         state || fresh || forwarded || self.journal.persisted() > self.persisted_told
@@ -249,44 +218,14 @@ where
 
     /// Takes a batch from each readable socket and decides it; true when there may be more.
     fn receive_datagrams(&mut self, now: Now) -> bool {
-        if !self.receiving {
-            return false;
-        }
-        let Self { engine, actions, sockets, receive, inbox, limits, next_socket, .. } = self;
-        let counters = inbox.counters();
-        let mut more = false;
-        let start = *next_socket;
-        *next_socket = (start + 1) % sockets.len().max(1);
-        for step in 0..sockets.len() {
-            let index = (start + step) % sockets.len();
-            let Some(served) = &sockets[index] else { continue };
-            for (which, watch) in served.watches.iter().enumerate() {
-                if !watch.readable.get() {
-                    continue;
-                }
-                let decide =
-                    |meta: &DatagramMeta, bytes: &[u8]| engine.handle_datagram(now, meta, bytes, actions);
-                let taken = served.socket.receive(which, index as u16, limits.receive_batch, receive, decide);
-                // An error (the interface went down, an ICMP answer) is over once it is read. Datagrams may lie
-                // behind it: the watch finds them, and paces an error that stays.
-                let received = taken.map_or(0, |(received, unreadable)| {
-                    count(&counters.received, received as u64);
-                    count(&counters.unreadable, unreadable as u64);
-                    received
-                });
-                if received == limits.receive_batch {
-                    more = true;
-                } else {
-                    watch.readable.set(false);
-                    watch.drained.notify();
-                }
-            }
-        }
-        more
+        let Self { engine, actions, watched, receive, inbox, limits, .. } = self;
+        watched.receive(now.monotonic_ns, limits.receive_batch, receive, inbox.counters(), |meta, bytes| {
+            engine.handle_datagram(now, meta, bytes, actions);
+        })
     }
 
     fn carry_out(&mut self, now: Now) {
-        let Self { node, actions, on_event, journal, sockets, send, inbox, .. } = self;
+        let Self { node, actions, on_event, journal, watched, send, inbox, .. } = self;
         let counters = inbox.counters();
         for (to, lane, message) in actions.messages.drain(..) {
             if node.try_send(to, lane, message).is_err() {
@@ -300,13 +239,13 @@ where
         }
         for group in actions.transmit.chunk_by(|one, next| one.socket == next.socket) {
             // Groups are never empty. A socket that was closed meanwhile takes its replies with it.
-            match sockets.get(usize::from(group[0].socket)) {
-                Some(Some(served)) => {
-                    let sent = served.socket.send(group, &actions.bytes, send);
+            match watched.socket(usize::from(group[0].socket)) {
+                Some(socket) => {
+                    let sent = socket.send(group, &actions.bytes, send);
                     count(&counters.sent, sent.sent as u64);
                     count(&counters.send_refused, sent.refused as u64);
                 }
-                _ => count(&counters.send_refused, group.len() as u64),
+                None => count(&counters.send_refused, group.len() as u64),
             }
         }
         for event in actions.events.drain(..) {
@@ -315,35 +254,26 @@ where
         actions.clear();
     }
 
-    fn arm_timer(&self) {
-        let wanted = self.engine.next_timeout();
-        // A later deadline costs one wake-up without a reason, an earlier one must not be missed.
-        if wanted.is_some_and(|wanted| self.timer.deadline_ns.get().is_none_or(|armed| wanted < armed)) {
-            self.timer.deadline_ns.set(wanted);
-            self.timer.changed.notify();
-        }
-    }
-
     fn read_drops(&mut self, now: Now) {
         if now.monotonic_ns.saturating_sub(self.drops_read_ns) < DROPS_READ_EVERY_NS {
             return;
         }
         self.drops_read_ns = now.monotonic_ns;
-        for served in self.sockets.iter().flatten() {
-            count(&self.inbox.counters().kernel_drops, u64::from(served.socket.take_kernel_drops()));
+        for socket in self.watched.sockets() {
+            count(&self.inbox.counters().kernel_drops, u64::from(socket.take_kernel_drops()));
         }
     }
 
     fn handle_letter(&mut self, letter: Letter) {
         let Letter { request, done } = letter;
         match request {
-            Request::AddSocket(number, socket) => self.add_socket(usize::from(number), *socket),
-            Request::RemoveSocket(number) => {
-                if let Some(place) = self.sockets.get_mut(usize::from(number)) {
-                    *place = None;
+            Request::AddSocket(number, socket) => {
+                if let Err(error) = self.watched.add(usize::from(number), *socket) {
+                    log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_OPEN_SOCKET_FAIL cannot wait for it: {error}");
                 }
             }
-            Request::StopReceiving => self.receiving = false,
+            Request::RemoveSocket(number) => self.watched.remove(usize::from(number)),
+            Request::StopReceiving => self.watched.stop(),
             Request::ResumeJournal(file) => self.journal.resume(file),
             Request::HoldJournal => {
                 self.journal.hold();
@@ -351,7 +281,7 @@ where
                 return;
             }
             Request::Exit => {
-                self.receiving = false;
+                self.watched.stop();
                 self.exit = Some(Letter { request, done });
                 return;
             }
@@ -367,86 +297,5 @@ where
                 let _ = hold.done.send(());
             }
         }
-    }
-
-    fn add_socket(&mut self, number: usize, socket: ShardSocket) {
-        let readable = match socket.readable() {
-            Ok(readable) => readable,
-            Err(error) => {
-                log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_OPEN_SOCKET_FAIL no descriptors left: {error}");
-                return;
-            }
-        };
-        let watches =
-            readable.into_iter().map(|readable| Watch::start(readable, self.wake.clone())).collect();
-        if self.sockets.len() <= number {
-            self.sockets.resize_with(number + 1, || None);
-        }
-        self.sockets[number] = Some(Served { socket, watches });
-    }
-}
-
-impl Watch {
-    fn start(socket: Readable, wake: Rc<Wake>) -> Self {
-        let readable = Rc::new(Cell::new(false));
-        let drained = Rc::new(Wake::default());
-        let task = glommio::spawn_local(watch_socket(socket, readable.clone(), drained.clone(), wake));
-        Self { readable, drained, _task: task }
-    }
-}
-
-/// Waits until a socket is readable, says so, and waits until everything was taken.
-async fn watch_socket(socket: Readable, readable: Rc<Cell<bool>>, drained: Rc<Wake>, wake: Rc<Wake>) {
-    let mut octet = [0; 1];
-    match socket {
-        Readable::Packet(fd) => {
-            let stream = adopt::tcp_stream(fd);
-            loop {
-                // An error is for the main task to read; it must not be waited for again at once.
-                if stream.peek(&mut octet).await.is_err() {
-                    glommio::timer::sleep(AFTER_ERROR).await;
-                }
-                readable.set(true);
-                wake.notify();
-                drained.wait().await;
-            }
-        }
-        Readable::Udp(fd) => {
-            let udp = adopt::udp_socket(fd);
-            loop {
-                if udp.peek_from(&mut octet).await.is_err() {
-                    glommio::timer::sleep(AFTER_ERROR).await;
-                }
-                readable.set(true);
-                wake.notify();
-                drained.wait().await;
-            }
-        }
-    }
-}
-
-async fn watch_mesh<M>(node: Rc<NodeHandle<M>>, drained: Rc<Wake>, wake: Rc<Wake>) {
-    loop {
-        if let Err(error) = node.wait().await {
-            log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_MESH_WAIT_FAILED node {}: {error}", node.id().0);
-            glommio::timer::sleep(AFTER_ERROR).await;
-        }
-        wake.notify();
-        drained.wait().await;
-    }
-}
-
-async fn watch_clock(timer: Rc<TimerTask>, wake: Rc<Wake>) {
-    loop {
-        let Some(deadline) = timer.deadline_ns.get() else {
-            timer.changed.wait().await;
-            continue;
-        };
-        let left = deadline.saturating_sub(clock::now().monotonic_ns);
-        if left > 0 && timer.changed.wait_for(Duration::from_nanos(left)).await {
-            continue;
-        }
-        timer.deadline_ns.set(None);
-        wake.notify();
     }
 }

@@ -37,7 +37,7 @@ pub struct NodeEnds<M> {
     outgoing: Lanes<Producer<M>>,
     incoming: Lanes<Consumer<M>>,
     wakeups: Arc<[Wakeup]>,
-    /// A second descriptor of this node's eventfd, for glommio.
+    /// A second descriptor of this node's eventfd, to wait for.
     event: OwnedFd,
     /// Where the next round of receiving starts, so that no sender is always served last.
     next_sender: Cell<usize>,
@@ -175,6 +175,38 @@ impl<M> NodeEnds<M> {
         any(&self.incoming.state) || any(&self.incoming.datagram)
     }
 
+    /// The node is about to sleep until its event is signalled: false when there is something to do instead. Either
+    /// way [`NodeEnds::end_sleep`] is due, before whatever woke it is looked for.
+    pub(crate) fn begin_sleep(&self) -> bool {
+        let Wakeup { parked, poked, .. } = self.wakeup();
+        parked.store(true, Ordering::SeqCst);
+        // Pairs with the fence in `wake_if_parked`: either this look sees the message, or the sender sees the flag.
+        fence(Ordering::SeqCst);
+        !poked.load(Ordering::Relaxed) && !self.has_messages()
+    }
+
+    /// The node is awake: from now on nobody signals its event.
+    pub(crate) fn end_sleep(&self) {
+        let Wakeup { parked, poked, .. } = self.wakeup();
+        parked.store(false, Ordering::SeqCst);
+        // A swap and not a store: whoever poked meanwhile has done its work before, and it is to be seen.
+        poked.swap(false, Ordering::SeqCst);
+    }
+
+    /// Whether there are messages, or a [`NodeWaker`] was used since the node slept last.
+    pub(crate) fn is_called(&self) -> bool {
+        self.wakeup().poked.load(Ordering::Relaxed) || self.has_messages()
+    }
+
+    /// What is signalled while the node sleeps.
+    pub(crate) fn event(&self) -> &OwnedFd {
+        &self.event
+    }
+
+    fn wakeup(&self) -> &Wakeup {
+        &self.wakeups[usize::from(self.id.0)]
+    }
+
     /// A handle by which any thread can end this node's `wait`.
     pub fn waker(&self) -> NodeWaker {
         NodeWaker { wakeups: self.wakeups.clone(), node: self.id }
@@ -206,18 +238,12 @@ impl<M> NodeHandle<M> {
     /// When two tasks wait at once.
     pub async fn wait(&self) -> io::Result<()> {
         assert!(!self.waiting.replace(true), "one task of a node waits");
-        let Wakeup { parked, poked, .. } = &self.wakeups[usize::from(self.id.0)];
-        parked.store(true, Ordering::SeqCst);
-        // Pairs with the fence in `wake_if_parked`: either this look sees the message, or the sender sees the flag.
-        fence(Ordering::SeqCst);
-        let woken = if poked.load(Ordering::Relaxed) || self.has_messages() {
-            Ok(())
-        } else {
+        let woken = if self.begin_sleep() {
             self.event.read_at(0, size_of::<u64>()).await.map(drop).map_err(io::Error::from)
+        } else {
+            Ok(())
         };
-        parked.store(false, Ordering::SeqCst);
-        // A swap and not a store: whoever poked meanwhile has done its work before, and it is to be seen.
-        poked.swap(false, Ordering::SeqCst);
+        self.end_sleep();
         self.waiting.set(false);
         woken
     }

@@ -10,11 +10,12 @@ pub mod mesh;
 pub mod node;
 pub mod port;
 pub mod socket;
+mod watch;
 
 pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
 pub use journal_writer::{Durability, JournalCounters, JournalFailure, JournalFile, JournalWriter};
 pub use local::give_way;
 pub use mesh::{LaneSizes, NodeEnds, NodeHandle, NodeWaker};
-pub use node::{Executor, Placement, SpawnError, spawn, spawn_spinning};
+pub use node::{Executor, Placement, SpawnError, spawn};
 pub use port::{DriverCounters, Request, ShardPort};
 pub use socket::{Opened, ShardSocket, SocketError, Steering, open_raw, open_udp};

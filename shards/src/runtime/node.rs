@@ -96,26 +96,6 @@ where
     F: FnOnce(Rc<NodeHandle<M>>) -> Body + Send + 'static,
     Body: Future<Output = T> + 'static,
 {
-    spawn_spinning(name, placement, Duration::ZERO, ends, body)
-}
-
-/// [`spawn`] with a time to look for work before the thread sleeps (`user-context.tandem.spin-us`).
-///
-/// # Errors
-/// As [`spawn`].
-pub fn spawn_spinning<M, T, F, Body>(
-    name: &str,
-    placement: Placement,
-    spin: Duration,
-    ends: NodeEnds<M>,
-    body: F,
-) -> Result<Executor<T>, SpawnError>
-where
-    M: Send + 'static,
-    T: Send + 'static,
-    F: FnOnce(Rc<NodeHandle<M>>) -> Body + Send + 'static,
-    Body: Future<Output = T> + 'static,
-{
     sys::probe::io_uring().map_err(|error| SpawnError::refused(name, &error))?;
     let (ready_sender, ready) = mpsc::channel();
     let placed = match placement {
@@ -126,7 +106,6 @@ where
         .name(name)
         .io_memory(IO_MEMORY_OCTETS)
         .preempt_timer(PREEMPT_TIMER)
-        .spin_before_park(spin)
         .spawn(move || async move {
             glommio::timer::sleep(Duration::from_millis(1)).await;
             let node = NodeHandle::new(ends).map_err(|error| error.to_string())?;

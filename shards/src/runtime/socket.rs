@@ -10,7 +10,6 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -348,27 +347,14 @@ fn bind(socket: &Socket, interface: &HostInterface, address: Ipv4Addr, port: u16
     })
 }
 
-/// Something whose readiness can be waited for.
-pub(crate) enum Readable {
-    /// An AF_PACKET socket.
-    Packet(OwnedFd),
-    /// A UDP socket.
-    Udp(OwnedFd),
-}
-
 impl ShardSocket {
-    /// The kernel sockets behind it: how many [`ShardSocket::receive`] can be asked for.
-    pub(crate) fn readable(&self) -> io::Result<Vec<Readable>> {
-        match &self.kind {
-            Kind::Raw(socket) => Ok(vec![Readable::Packet(socket.try_clone()?.into())]),
-            Kind::Udp { unicast, broadcast, .. } => {
-                let mut sockets = vec![Readable::Udp(unicast.try_clone()?.into())];
-                if let Some(broadcast) = broadcast {
-                    sockets.push(Readable::Udp(broadcast.try_clone()?.into()));
-                }
-                Ok(sockets)
-            }
-        }
+    /// The kernel sockets behind it: [`ShardSocket::receive`] is asked for each by its place here.
+    pub(crate) fn kernel_sockets(&self) -> impl Iterator<Item = &Socket> {
+        let (first, second) = match &self.kind {
+            Kind::Raw(socket) => (socket, None),
+            Kind::Udp { unicast, broadcast, .. } => (unicast, broadcast.as_ref()),
+        };
+        [Some(first), second].into_iter().flatten()
     }
 
     /// Takes up to `max` datagrams from kernel socket `which` and hands each to `each` with `index` as its socket

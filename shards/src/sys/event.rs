@@ -24,3 +24,12 @@ pub fn signal(event: &OwnedFd) {
     let written = unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     debug_assert_eq!(written, 8);
 }
+
+/// Takes back what was added to an `event` that was reported readable; it blocks on one that was not.
+pub fn clear(event: &OwnedFd) {
+    let mut count = 0u64.to_ne_bytes();
+    // SAFETY: the buffer holds the eight octets an eventfd gives. Only its owner reads it, and after it was
+    // reported readable, so the read does not block.
+    let read = unsafe { libc::read(event.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+    debug_assert_eq!(read, 8);
+}

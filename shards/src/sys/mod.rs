@@ -12,6 +12,7 @@ pub mod interface;
 pub mod lock;
 pub mod probe;
 pub mod process;
+pub mod ready;
 pub mod receive;
 pub mod send;
 pub mod socket;
