@@ -10,6 +10,7 @@
 
 pub mod engine;
 pub mod journal;
+pub mod keyed_hash;
 pub mod mesh;
 pub mod partition;
 #[cfg(feature = "runtime")]

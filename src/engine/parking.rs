@@ -11,6 +11,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
+use shards::keyed_hash::KeyedState;
 use shards::{NodeId, Transmit};
 
 use crate::engine::event::ClientLabel;
@@ -124,7 +125,7 @@ pub struct ParkingLot {
     /// Entries that wait for others, in the order they came; deadlines rise with it but for view changes.
     by_deadline: VecDeque<(u64, ParkId)>,
     /// The newest deduplicated entry of each address.
-    by_address: HashMap<Ipv4Addr, ParkId>,
+    by_address: HashMap<u32, ParkId, KeyedState>,
     awaiting_others: usize,
     awaiting_others_max: usize,
     parked: usize,
@@ -153,7 +154,7 @@ impl ParkingLot {
             free: Vec::new(),
             by_batch: VecDeque::new(),
             by_deadline: VecDeque::new(),
-            by_address: HashMap::new(),
+            by_address: HashMap::default(),
             awaiting_others: 0,
             awaiting_others_max,
             parked: 0,
@@ -205,7 +206,7 @@ impl ParkingLot {
             self.by_deadline.push_back((parked.deadline_ns, id));
         }
         if parked.deduplicate {
-            self.by_address.insert(parked.address, id);
+            self.by_address.insert(parked.address.into(), id);
         }
         place.entry = Some(Entry { parked, dropped: false, worst: None });
         self.parked += 1;
@@ -214,7 +215,7 @@ impl ParkingLot {
 
     /// What is parked for `address` and a client with this label.
     pub fn duplicate(&self, address: Ipv4Addr, client: &ClientLabel) -> Option<Duplicate> {
-        let id = *self.by_address.get(&address)?;
+        let id = *self.by_address.get(&address.into())?;
         let entry = self.entry(id)?;
         let parked = &entry.parked.client;
         if !is_same_client(parked, client) || entry.dropped {
@@ -230,7 +231,7 @@ impl ParkingLot {
     /// The lease of `address` now belongs to `holder`, or to nobody: a reply that waits and promises it to another
     /// client is dropped when its obligations are cleared.
     pub fn revoke(&mut self, address: Ipv4Addr, holder: Option<&ClientLabel>) {
-        let Some(id) = self.by_address.get(&address).copied() else { return };
+        let Some(id) = self.by_address.get(&address.into()).copied() else { return };
         let Some(entry) = self.entry_mut(id) else { return };
         if !holder.is_some_and(|holder| is_same_client(holder, &entry.parked.client)) {
             entry.dropped = true;
@@ -380,8 +381,9 @@ impl ParkingLot {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
         self.parked -= 1;
-        if self.by_address.get(&entry.parked.address) == Some(&id) {
-            self.by_address.remove(&entry.parked.address);
+        let address = u32::from(entry.parked.address);
+        if self.by_address.get(&address) == Some(&id) {
+            self.by_address.remove(&address);
         }
         let mut completion = entry.parked.completion;
         if let Completion::Transmit(_, transmit) = &mut completion

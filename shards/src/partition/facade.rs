@@ -509,6 +509,10 @@ impl Partition {
     }
 
     fn insert_hold(&mut self, now: Now, hold: Hold) {
+        // What the client is offered again changes no bit.
+        if self.holds.renew(hold) {
+            return;
+        }
         let mut ended = [hold.address; 4];
         let mut count = 1;
         self.holds.insert(hold, |other| {

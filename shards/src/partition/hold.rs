@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crate::keyed_hash::KeyedState;
+
 /// No node.
 const NONE: u32 = u32::MAX;
 
@@ -27,10 +29,10 @@ pub struct Hold {
 pub struct Holds {
     nodes: Vec<Node>,
     unused: Vec<u32>,
-    by_address: HashMap<u32, u32>,
-    by_client: HashMap<u64, u32>,
+    by_address: HashMap<u32, u32, KeyedState>,
+    by_client: HashMap<u64, u32, KeyedState>,
     all: Chain,
-    by_subnet: HashMap<u32, Chain>,
+    by_subnet: HashMap<u32, Chain, KeyedState>,
     max: usize,
 }
 
@@ -88,12 +90,32 @@ impl Holds {
         Self {
             nodes: Vec::new(),
             unused: Vec::new(),
-            by_address: HashMap::new(),
-            by_client: HashMap::new(),
+            by_address: HashMap::default(),
+            by_client: HashMap::default(),
             all: Chain::EMPTY,
-            by_subnet: HashMap::new(),
+            by_subnet: HashMap::default(),
             max: max.clamp(1, NONE as usize - 1),
         }
+    }
+
+    /// Makes the newest of a hold that is there for the same address, client and subnet. False, changing nothing,
+    /// when there is none.
+    pub fn renew(&mut self, hold: Hold) -> bool {
+        let Some(&index) = self.by_address.get(&hold.address) else { return false };
+        let known = self.nodes[index as usize].hold;
+        if (known.client, known.subnet_id) != (hold.client, hold.subnet_id) {
+            return false;
+        }
+        self.nodes[index as usize].hold = hold;
+        if self.all.newest != index {
+            self.all.unlink(&mut self.nodes, ALL, index);
+            self.all.push(&mut self.nodes, ALL, index);
+            if let Some(chain) = self.by_subnet.get_mut(&hold.subnet_id) {
+                chain.unlink(&mut self.nodes, SUBNET, index);
+                chain.push(&mut self.nodes, SUBNET, index);
+            }
+        }
+        true
     }
 
     /// Makes `hold` the newest. Up to three others end for it and are handed to `ended`: that of its address,
@@ -225,6 +247,26 @@ mod tests {
         assert_eq!((addresses(&holds, 1), addresses(&holds, 2), holds.len()), (vec![4], vec![2], 2));
         assert_eq!(holds.of_client(20), None);
         assert_eq!(holds.of_client(30), holds.of_address(2));
+        assert_eq!(holds.oldest().map(|hold| hold.address), Some(2));
+    }
+
+    #[test]
+    fn a_hold_that_is_renewed_is_the_newest_and_ends_later() {
+        let mut holds = Holds::new(10);
+        for address in 1..=3 {
+            insert(&mut holds, hold(address, u64::from(address), 1));
+        }
+        for (again, renewed, order) in [
+            (hold(3, 3, 1), true, [1, 2, 3]),
+            (hold(1, 1, 1), true, [2, 3, 1]),
+            (hold(3, 9, 1), false, [2, 3, 1]),
+            (hold(3, 3, 2), false, [2, 3, 1]),
+            (hold(9, 9, 1), false, [2, 3, 1]),
+        ] {
+            assert_eq!(holds.renew(Hold { until_ns: 5, ..again }), renewed, "{again:?}");
+            assert_eq!(addresses(&holds, 1), order, "{again:?}");
+        }
+        assert_eq!(holds.of_address(1).map(|hold| hold.until_ns), Some(5));
         assert_eq!(holds.oldest().map(|hold| hold.address), Some(2));
     }
 
