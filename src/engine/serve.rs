@@ -427,7 +427,8 @@ fn lease_for(
     own: Option<&Lease>,
     wall_s: u64,
 ) -> Lease {
-    let user_context = match extended_info::of(asking.query).filter(|_| subnet.store_extended_info) {
+    let extended_info = subnet.store_extended_info.then(|| extended_info::of(asking.query)).flatten();
+    let user_context = match extended_info {
         Some(text) => Some(text),
         None => own.and_then(|own| own.user_context.clone()),
     };
