@@ -10,7 +10,7 @@ use shards::{DatagramMeta, Transmit};
 
 use crate::dhcp4::names::Names;
 use crate::dhcp4::vendor;
-use crate::policy::{ConfiguredOption, OptionSet, Snapshot, Subnet};
+use crate::policy::{OptionSet, Snapshot, Subnet};
 use crate::wire::codes::{self, FLAG_BROADCAST, MessageType};
 use crate::wire::option::{CodeSet, read_address};
 use crate::wire::{MessageHeader, MessageWriter, Query, ReplyBuffer, WriteError};
@@ -270,7 +270,8 @@ impl ReplyOptions<'_> {
         snapshot: &Snapshot,
         writer: &mut MessageWriter,
     ) -> Result<(), WriteError> {
-        let mut sent = self.configured_codes(query);
+        let requested = query.parameter_request_list();
+        let mut sent = self.configured_codes(query, &requested);
         sent.insert(codes::DHCP_SERVER_IDENTIFIER);
         if let Some(lease) = &self.lease {
             sent.insert(codes::SUBNET_MASK);
@@ -288,7 +289,7 @@ impl ReplyOptions<'_> {
             sent.insert(codes::SUBNET_SELECTION);
         }
         for code in sent.iter() {
-            self.write_one(code, query, writer)?;
+            self.write_one(code, query, &requested, writer)?;
         }
         match query.relay_info().filter(|_| self.echo_relay_info) {
             Some(info) => writer.option(codes::DHCP_AGENT_OPTIONS, info.payload()),
@@ -296,7 +297,13 @@ impl ReplyOptions<'_> {
         }
     }
 
-    fn write_one(&self, code: u8, query: &Query, writer: &mut MessageWriter) -> Result<(), WriteError> {
+    fn write_one(
+        &self,
+        code: u8,
+        query: &Query,
+        requested: &CodeSet,
+        writer: &mut MessageWriter,
+    ) -> Result<(), WriteError> {
         if self.names.code() == Some(code) {
             return self.names.write(writer);
         }
@@ -317,24 +324,17 @@ impl ReplyOptions<'_> {
             _ => {}
         }
         let Some(configured) = self.configured else { return Ok(()) };
-        let requested = query.parameter_request_list();
-        if code == codes::VIVSO_SUBOPTIONS && vendor::is_sent(configured, query, &requested) {
-            return vendor::write(configured, query, &requested, writer);
+        if code == codes::VIVSO_SUBOPTIONS && vendor::is_sent(configured, query, requested) {
+            return vendor::write(configured, query, requested, writer);
         }
         configured.get(code).map_or(Ok(()), |option| writer.option(code, &option.payload))
     }
 
     /// Configured options that are sent: asked for, always sent, or one of the basic ones (PKT-44, PKT-45).
-    fn configured_codes(&self, query: &Query) -> CodeSet {
+    fn configured_codes(&self, query: &Query, requested: &CodeSet) -> CodeSet {
         let Some(configured) = self.configured else { return CodeSet::EMPTY };
-        let requested = query.parameter_request_list();
-        let wanted = |option: &&ConfiguredOption| {
-            let basic = BASIC_OPTIONS.contains(&option.code);
-            let asked = requested.contains(option.code) || option.always_send || basic;
-            asked && !option.never_send && !PROTOCOL_OPTIONS.contains(&option.code)
-        };
-        let mut sent: CodeSet = configured.iter().filter(wanted).map(|option| option.code).collect();
-        if vendor::is_sent(configured, query, &requested) {
+        let mut sent = configured.sent(requested.with(BASIC_OPTIONS)).without(PROTOCOL_OPTIONS);
+        if vendor::is_sent(configured, query, requested) {
             sent.insert(codes::VIVSO_SUBOPTIONS);
         }
         sent
@@ -342,10 +342,10 @@ impl ReplyOptions<'_> {
 }
 
 /// Sent whenever configured (PKT-45); the fourth, 54, is sent in any case.
-const BASIC_OPTIONS: [u8; 3] = [codes::ROUTERS, codes::DOMAIN_NAME_SERVERS, codes::DOMAIN_NAME];
+const BASIC_OPTIONS: CodeSet = CodeSet::of(&[codes::ROUTERS, codes::DOMAIN_NAME_SERVERS, codes::DOMAIN_NAME]);
 
 /// Written by the protocol itself or meaningless in a reply; configuring them has no effect (OPT-3).
-const PROTOCOL_OPTIONS: [u8; 8] = [
+const PROTOCOL_OPTIONS: CodeSet = CodeSet::of(&[
     codes::DHCP_REQUESTED_ADDRESS,
     codes::DHCP_OPTION_OVERLOAD,
     codes::DHCP_MESSAGE_TYPE,
@@ -354,7 +354,7 @@ const PROTOCOL_OPTIONS: [u8; 8] = [
     codes::DHCP_CLIENT_IDENTIFIER,
     codes::DHCP_AGENT_OPTIONS,
     codes::SUBNET_SELECTION,
-];
+]);
 
 fn header_with_fields<'a>(query: &Query, subnet: &'a Subnet) -> MessageHeader<'a> {
     MessageHeader {

@@ -8,7 +8,7 @@ use crate::dhcp4::select;
 use crate::dhcp4::test_support::{
     MAC, NONE, QueryBuilder, SERVER, direct, option, snapshot, subnet, unicast,
 };
-use crate::policy::{LifetimeTriplet, VendorOptions};
+use crate::policy::{ConfiguredOption, LifetimeTriplet, VendorOptions};
 
 const LEASED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);

@@ -3,6 +3,8 @@
 //! The packet path reads sets and never builds one. Invariants: options are in ascending code, at most one for each
 //! code; vendor options are in ascending enterprise number, at most one entry for each.
 
+use crate::wire::option::CodeSet;
+
 /// One configured option, payload already on the wire format (without code and length).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfiguredOption {
@@ -36,12 +38,30 @@ pub struct VendorOptions {
 pub struct OptionSet {
     options: Vec<ConfiguredOption>,
     vendors: Vec<VendorOptions>,
+    /// Codes of the options that may be sent, and of those among them that always are.
+    sendable: CodeSet,
+    always_sent: CodeSet,
 }
 
 impl OptionSet {
     /// Builds a set; where a code is listed twice the first one counts (OPT-13).
     pub fn new(listed: impl IntoIterator<Item = ConfiguredOption>) -> Self {
-        Self { options: first_of_each(listed), vendors: Vec::new() }
+        Self::of(first_of_each(listed), Vec::new())
+    }
+
+    fn of(options: Vec<ConfiguredOption>, vendors: Vec<VendorOptions>) -> Self {
+        let codes = |wanted: fn(&ConfiguredOption) -> bool| {
+            options.iter().filter(|option| wanted(option)).map(|option| option.code).collect()
+        };
+        let sendable = codes(|option| !option.never_send);
+        let always_sent = codes(|option| !option.never_send && option.always_send);
+        Self { options, vendors, sendable, always_sent }
+    }
+
+    /// Codes of the options that a client gets which asks for `requested`: those, and what is always sent; never
+    /// what is never sent.
+    pub fn sent(&self, requested: CodeSet) -> CodeSet {
+        self.sendable.within(requested).with(self.always_sent)
     }
 
     /// The same set with options for enterprises; where an enterprise is listed twice its entries are joined.
@@ -84,7 +104,7 @@ impl OptionSet {
                 Err(place) => vendors.insert(place, vendor.clone()),
             }
         }
-        Self { options: merge(&self.options, &outer.options), vendors }
+        Self::of(merge(&self.options, &outer.options), vendors)
     }
 }
 
@@ -157,6 +177,17 @@ mod tests {
                 prop_assert_eq!(flag(a) || flag(b), flag(merged.get(code)));
                 let flag = |option: Option<&ConfiguredOption>| option.is_some_and(|option| option.always_send);
                 prop_assert_eq!(flag(a) || flag(b), flag(merged.get(code)));
+            }
+        }
+
+        #[test]
+        fn what_is_sent_follows_request_and_flags(set in any_set(), requested in prop::collection::vec(1u8..8, 0..4)) {
+            let sent = set.sent(requested.iter().copied().collect());
+            for code in 0..=255 {
+                let expected = set.get(code).is_some_and(|option| {
+                    !option.never_send && (option.always_send || requested.contains(&code))
+                });
+                prop_assert_eq!(sent.contains(code), expected, "{}", code);
             }
         }
 

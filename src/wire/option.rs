@@ -107,6 +107,41 @@ impl CodeSet {
     /// The empty set.
     pub const EMPTY: Self = Self([0; 4]);
 
+    /// The set of `codes`.
+    pub const fn of(codes: &[u8]) -> Self {
+        let mut words = [0; 4];
+        let mut at = 0;
+        while at < codes.len() {
+            words[(codes[at] >> 6) as usize] |= 1 << (codes[at] & 63);
+            at += 1;
+        }
+        Self(words)
+    }
+
+    /// The codes of this set and of `other`.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        self.words(other, |mine, theirs| mine | theirs)
+    }
+
+    /// The codes of this set that are in `other` too.
+    #[must_use]
+    pub fn within(self, other: Self) -> Self {
+        self.words(other, |mine, theirs| mine & theirs)
+    }
+
+    /// The codes of this set that are not in `other`.
+    #[must_use]
+    pub fn without(self, other: Self) -> Self {
+        self.words(other, |mine, theirs| mine & !theirs)
+    }
+
+    fn words(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
+        let mut words = self.0;
+        words.iter_mut().zip(other.0).for_each(|(mine, theirs)| *mine = each(*mine, theirs));
+        Self(words)
+    }
+
     /// Adds `code`.
     pub fn insert(&mut self, code: u8) {
         self.0[usize::from(code >> 6)] |= 1 << (code & 63);
@@ -183,5 +218,10 @@ mod tests {
         set.remove(64);
         assert_eq!(set.iter().collect::<Vec<_>>(), [0, 53, 63, 255]);
         assert!(set.contains(63) && !set.contains(64));
+        const OTHER: CodeSet = CodeSet::of(&[1, 63, 200]);
+        let codes = |set: CodeSet| set.iter().collect::<Vec<_>>();
+        assert_eq!(codes(set.with(OTHER)), [0, 1, 53, 63, 200, 255]);
+        assert_eq!(codes(set.within(OTHER)), [63]);
+        assert_eq!(codes(set.without(OTHER)), [0, 53, 255]);
     }
 }

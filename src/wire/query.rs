@@ -1,9 +1,10 @@
 //! A received DHCPv4 message, read in place.
 //!
 //! [`Query::decode`] checks the message once and remembers where each option lies; reading a field afterwards
-//! is a bounds-checked slice of the datagram. Nothing is copied but the octets of options that appear more than
-//! once (RFC 3396), which are joined in a fixed scratch inside the value. Invariant: every entry of the table
-//! lies inside the bytes it points into, so that no accessor can fail for want of octets.
+//! is a bounds-checked slice of the datagram. Nothing is copied, and nothing allocated, but for options that appear
+//! more than once (RFC 3396), which hardly any client sends: their octets are joined in a buffer of limited size.
+//! Invariants: every entry of the table lies inside the bytes it points into, so that no accessor can fail for want
+//! of octets; a code has one entry, and is in `codes` exactly then.
 
 use std::net::Ipv4Addr;
 
@@ -30,25 +31,36 @@ pub struct Query<'a> {
     /// The fixed header; its length is known to the type, so reading a field cannot fail.
     header: &'a [u8; HEADER_OCTETS],
     bytes: &'a [u8],
+    /// Codes of the options that are there: most questions are about one that is not.
+    codes: CodeSet,
     entries: [Entry; OPTIONS_MAX],
     entry_count: usize,
-    joined: Option<Joined>,
+    /// What appears more than once.
+    joined: Option<Box<Joined>>,
 }
 
-/// Where one option lies.
+/// Where one option, or the first instance of it, lies in the datagram.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     code: u8,
-    /// Whether it appears more than once and lies in `joined`, not in the datagram.
-    joined: bool,
+    len: u8,
     offset: u16,
-    len: u16,
 }
 
-#[derive(Clone, Debug)]
+/// Options whose instances were put together.
+#[derive(Clone, Debug, Default)]
 struct Joined {
-    octets: [u8; JOINED_OPTION_OCTETS_MAX],
-    len: usize,
+    octets: Vec<u8>,
+    /// Code, and where its payload ends; it begins where that of the one before it ends.
+    ends: Vec<(u8, usize)>,
+}
+
+impl Joined {
+    fn option(&self, code: u8) -> Option<&[u8]> {
+        let place = self.ends.iter().position(|(joined, _)| *joined == code)?;
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        self.octets.get(start..self.ends[place].1)
+    }
 }
 
 impl<'a> Query<'a> {
@@ -68,8 +80,8 @@ impl<'a> Query<'a> {
         if usize::from(header[2]) > CHADDR_OCTETS {
             return Err(WireError::HardwareAddressLength);
         }
-        let empty = Entry { code: 0, joined: false, offset: 0, len: 0 };
-        let mut query = Self { header, bytes, entries: [empty; OPTIONS_MAX], entry_count: 0, joined: None };
+        let entries = [Entry { code: 0, len: 0, offset: 0 }; OPTIONS_MAX];
+        let mut query = Self { header, bytes, codes: CodeSet::EMPTY, entries, entry_count: 0, joined: None };
         query.index_options()?;
         query.check_options()?;
         Ok(query)
@@ -157,17 +169,20 @@ impl<'a> Query<'a> {
 
     /// Payload of option `code`, its instances joined in order of appearance (PKT-23).
     pub fn option(&self, code: u8) -> Option<&[u8]> {
-        let entry = self.entries[..self.entry_count].iter().find(|entry| entry.code == code)?;
-        let range = usize::from(entry.offset)..usize::from(entry.offset) + usize::from(entry.len);
-        match &self.joined {
-            Some(joined) if entry.joined => joined.octets.get(range),
-            _ => self.bytes.get(range),
+        if !self.codes.contains(code) {
+            return None;
         }
+        if let Some(joined) = self.joined.as_ref().and_then(|joined| joined.option(code)) {
+            return Some(joined);
+        }
+        let entry = self.entries[..self.entry_count].iter().find(|entry| entry.code == code)?;
+        let offset = usize::from(entry.offset);
+        self.bytes.get(offset..offset + usize::from(entry.len))
     }
 
     /// Whether option `code` is there, whatever its payload.
     pub fn has_option(&self, code: u8) -> bool {
-        self.entries[..self.entry_count].iter().any(|entry| entry.code == code)
+        self.codes.contains(code)
     }
 
     /// Codes of the options, in order of first appearance.
@@ -271,36 +286,30 @@ impl<'a> Query<'a> {
                 continue;
             }
             let entry = self.entries.get_mut(self.entry_count).ok_or(WireError::TooManyOptions)?;
-            // A datagram is shorter than 2^16 octets (checked first in `decode`), so neither cast loses bits.
-            *entry = Entry {
-                code: option.code,
-                joined: false,
-                offset: (area.start + option.offset) as u16,
-                len: option.payload.len() as u16,
-            };
+            // A datagram is shorter than 2^16 octets (checked first in `decode`) and an option has at most 255, so
+            // neither cast loses bits.
+            let offset = (area.start + option.offset) as u16;
+            *entry = Entry { code: option.code, len: option.payload.len() as u8, offset };
             self.entry_count += 1;
+            self.codes.insert(option.code);
         }
         Ok(overload)
     }
 
     /// Copies all instances of `code`, in order of appearance, behind each other into the scratch.
     fn join(&mut self, code: u8, overload: u8) -> Result<(), WireError> {
-        let joined = self.joined.get_or_insert(Joined { octets: [0; JOINED_OPTION_OCTETS_MAX], len: 0 });
-        let start = joined.len;
+        let joined = self.joined.get_or_insert_default();
         let file: &[u8] = if overload & 1 != 0 { &self.bytes[FILE] } else { &[] };
         let sname: &[u8] = if overload & 2 != 0 { &self.bytes[SNAME] } else { &[] };
         for area in [&self.bytes[OPTIONS_AT..], file, sname] {
             for option in OptionWalk::new(area).filter(|option| option.code == code) {
-                let end = joined.len + option.payload.len();
-                let place = joined.octets.get_mut(joined.len..end).ok_or(WireError::JoinedTooLong)?;
-                place.copy_from_slice(option.payload);
-                joined.len = end;
+                if joined.octets.len() + option.payload.len() > JOINED_OPTION_OCTETS_MAX {
+                    return Err(WireError::JoinedTooLong);
+                }
+                joined.octets.extend_from_slice(option.payload);
             }
         }
-        let len = joined.len - start;
-        if let Some(entry) = self.entries[..self.entry_count].iter_mut().find(|entry| entry.code == code) {
-            *entry = Entry { code, joined: true, offset: start as u16, len: len as u16 };
-        }
+        joined.ends.push((code, joined.octets.len()));
         Ok(())
     }
 

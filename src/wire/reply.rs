@@ -12,6 +12,11 @@ use crate::limits::DATAGRAM_OCTETS_MAX;
 use crate::wire::codes::{self, MessageType};
 use crate::wire::query::{CHADDR_OCTETS, HEADER_OCTETS, Query};
 
+/// Octets of the sname field; the file field is what is left of the header behind it.
+const SNAME_OCTETS: usize = 64;
+/// Octets one instance of an option can carry.
+const OPTION_OCTETS_MAX: usize = 255;
+
 /// Room for one reply, allocated once and used for every reply of a shard.
 #[derive(Clone, Debug)]
 pub struct ReplyBuffer {
@@ -148,15 +153,20 @@ impl<'b> MessageWriter<'b> {
     /// # Errors
     /// [`WriteError::TooLong`] when it does not fit; the message is then to be given up.
     pub fn option(&mut self, code: u8, payload: &[u8]) -> Result<(), WriteError> {
-        if payload.is_empty() {
-            return self.bytes(&[code, 0]);
+        let mut rest = payload;
+        loop {
+            let (part, after) = rest.split_at(rest.len().min(OPTION_OCTETS_MAX));
+            let end = self.at + 2 + part.len();
+            let place = self.octets.get_mut(self.at..end).ok_or(WriteError::TooLong)?;
+            // A part has at most 255 octets, so the cast loses nothing.
+            place[..2].copy_from_slice(&[code, part.len() as u8]);
+            place[2..].copy_from_slice(part);
+            self.at = end;
+            if after.is_empty() {
+                return Ok(());
+            }
+            rest = after;
         }
-        for part in payload.chunks(255) {
-            // A chunk has at most 255 octets, so the cast loses nothing.
-            self.bytes(&[code, part.len() as u8])?;
-            self.bytes(part)?;
-        }
-        Ok(())
     }
 
     /// Adds option `code` with an address.
@@ -185,26 +195,25 @@ impl<'b> MessageWriter<'b> {
     }
 
     fn header(&mut self, header: &MessageHeader) -> Result<(), WriteError> {
-        self.bytes(&[header.op, header.htype, header.hlen, header.hops])?;
-        self.bytes(&header.xid.to_be_bytes())?;
-        self.bytes(&header.secs.to_be_bytes())?;
-        self.bytes(&header.flags.to_be_bytes())?;
-        for address in [header.ciaddr, header.yiaddr, header.siaddr, header.giaddr] {
-            self.bytes(&address.octets())?;
+        let end = self.at + HEADER_OCTETS;
+        let place = self.octets.get_mut(self.at..end).and_then(|place| place.first_chunk_mut());
+        let place: &mut [u8; HEADER_OCTETS] = place.ok_or(WriteError::TooLong)?;
+        place[..4].copy_from_slice(&[header.op, header.htype, header.hlen, header.hops]);
+        place[4..8].copy_from_slice(&header.xid.to_be_bytes());
+        place[8..10].copy_from_slice(&header.secs.to_be_bytes());
+        place[10..12].copy_from_slice(&header.flags.to_be_bytes());
+        place[12..16].copy_from_slice(&header.ciaddr.octets());
+        place[16..20].copy_from_slice(&header.yiaddr.octets());
+        place[20..24].copy_from_slice(&header.siaddr.octets());
+        place[24..28].copy_from_slice(&header.giaddr.octets());
+        place[28..44].copy_from_slice(&header.chaddr);
+        place[44..].fill(0);
+        let (sname, file) = place[44..].split_at_mut(SNAME_OCTETS);
+        for (place, text) in [(sname, header.sname), (file, header.file)] {
+            let used = text.len().min(place.len());
+            place[..used].copy_from_slice(&text[..used]);
         }
-        self.bytes(&header.chaddr)?;
-        self.padded(header.sname, 64)?;
-        self.padded(header.file, 128)?;
-        debug_assert_eq!(self.at, HEADER_OCTETS);
-        Ok(())
-    }
-
-    fn padded(&mut self, text: &[u8], len: usize) -> Result<(), WriteError> {
-        let place = self.octets.get_mut(self.at..self.at + len).ok_or(WriteError::TooLong)?;
-        let used = text.len().min(len);
-        place[..used].copy_from_slice(&text[..used]);
-        place[used..].fill(0);
-        self.at += len;
+        self.at = end;
         Ok(())
     }
 
