@@ -57,7 +57,8 @@ pub fn advise(report: &Report, durability: Option<Durability>) -> Advice<'_> {
     let first = |channels: &[Option<Channel>]| {
         durabilities.iter().find_map(|&durability| {
             channels.iter().find_map(|&channel| {
-                let kind = |attachment| Kind { server: Server::Tandem, durability, channel, attachment };
+                let single = Kind::single(Server::Tandem, durability);
+                let kind = |attachment| Kind { channel, attachment, ..single };
                 let kinds = [Attachment::Relayed, Attachment::Direct].map(kind);
                 kinds.into_iter().find_map(|kind| choose(report, kind))
             })

@@ -1,9 +1,9 @@
 //! Figures as people read them: one way for all texts.
 
-/// A count or a rate, with commas between thousands: three significant places from 100,000 on are enough.
+/// A count or a rate, with commas between thousands and no more than the three places that a measurement bears.
 pub fn count(value: f64) -> String {
-    let rounded = if value >= 100_000.0 { (value / 100.0).round() * 100.0 } else { value.round() };
-    let digits = format!("{rounded:.0}");
+    let step = 10_f64.powf((value.max(1.0).log10().floor() - 2.0).max(0.0));
+    let digits = format!("{:.0}", (value / step).round() * step);
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
         if place > 0 && (digits.len() - place).is_multiple_of(3) {
@@ -28,6 +28,15 @@ pub fn several(number: u16, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// A time that people wait.
+pub fn seconds(value: f64) -> String {
+    match value {
+        value if value < 1.0 => "under 1 s".to_owned(),
+        value if value < 120.0 => format!("{value:.0} s"),
+        value => format!("{:.0} min", value / 60.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,7 +44,7 @@ mod tests {
     #[test]
     fn figures_are_as_long_as_they_are_worth() {
         let table =
-            [(0.0, "0"), (999.4, "999"), (1000.0, "1,000"), (29_500.0, "29,500"), (1_234_567.0, "1,234,600")];
+            [(0.0, "0"), (999.4, "999"), (1000.0, "1,000"), (29_549.0, "29,500"), (1_234_567.0, "1,230,000")];
         for (value, text) in table {
             assert_eq!(count(value), text);
         }

@@ -1,94 +1,99 @@
-//! The heat map: threads over queue, a colour and a number for what was held, the knee in a frame.
+//! The heat map: two axes of a configuration, a colour and numbers for what was held, the knee in a frame.
 
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::recommend::choose;
-use crate::report::{Durability, Kind, Measurement, Report, Server};
+use super::draw::{Failure, ORANGE, centred, svg};
+use crate::report::{Cell, Measurement};
+use crate::words::{count, ms};
 
-type Failure = Box<dyn std::error::Error>;
-
-const CELL: (i32, i32) = (150, 64);
+const CELL: (i32, i32) = (118, 78);
 /// Room for the labels: left of the map, and below it.
-const LABELS: (i32, i32) = (130, 36);
-const TOP: i32 = 12;
+const LABELS: (i32, i32) = (92, 34);
+const TOP: i32 = 10;
 const LIGHT: (f64, f64, f64) = (232.0, 241.0, 250.0);
-const DARK: (f64, f64, f64) = (31.0, 95.0, 168.0);
-const FRAME: RGBColor = RGBColor(0xd0, 0x6a, 0x00);
+const DARK: (f64, f64, f64) = (8.0, 72.0, 128.0);
 
-/// The map of Tandem's cells with `durability` as SVG; `None` if there are none.
+/// One axis: where a cell lies on it, and how a place is called.
+pub struct Axis {
+    /// The value of a cell; `None` for one that has no place in the map.
+    pub of: fn(&Cell) -> Option<u32>,
+    /// What stands beside a value.
+    pub name: fn(u32) -> String,
+}
+
+/// The map of `cells` as SVG with the chosen cell in a frame and a word on it; `None` if none of them has a place.
 ///
 /// # Errors
 /// When it cannot be drawn.
-pub fn map(report: &Report, durability: Durability) -> Result<Option<String>, Failure> {
-    let kind = Kind::single(Server::Tandem, durability);
-    let of_ours = |found: &&Measurement| found.cell.kind() == kind;
-    let cells: Vec<&Measurement> = report.cells.iter().filter(of_ours).collect();
-    if cells.is_empty() {
+pub fn map(
+    cells: &[&Measurement],
+    rows: &Axis,
+    columns: &Axis,
+    chosen: Option<(Cell, &str)>,
+) -> Result<Option<String>, Failure> {
+    let places = |axis: &Axis| {
+        let mut values: Vec<u32> = cells.iter().filter_map(|found| (axis.of)(&found.cell)).collect();
+        values.sort_unstable();
+        values.dedup();
+        values
+    };
+    let (row_values, column_values) = (places(rows), places(columns));
+    if row_values.is_empty() || column_values.is_empty() {
         return Ok(None);
     }
-    let threads = distinct(cells.iter().filter_map(|found| found.cell.threads));
-    let queues = distinct(cells.iter().filter_map(|found| found.cell.queue));
     let size = (
-        LABELS.0 + CELL.0 * i32::try_from(queues.len())? + 12,
-        TOP + CELL.1 * i32::try_from(threads.len())? + LABELS.1,
+        LABELS.0 + CELL.0 * i32::try_from(column_values.len())? + 8,
+        TOP + CELL.1 * i32::try_from(row_values.len())? + LABELS.1,
     );
+    let bottom = size.1 - LABELS.1;
     let highest = cells.iter().filter_map(|found| found.capacity).fold(1.0, f64::max);
-    let chosen =
-        choose(report, kind).map(|choice| (choice.measured.cell.threads, choice.measured.cell.queue));
-    let mut svg = String::new();
-    {
-        let area = SVGBackend::with_string(&mut svg, (size.0.try_into()?, size.1.try_into()?));
-        let area = area.into_drawing_area();
-        area.fill(&WHITE)?;
-        let bottom = size.1 - LABELS.1;
-        for (row, value) in threads.iter().enumerate() {
-            // The most threads on top, as on an axis.
-            let y = bottom - CELL.1 * i32::try_from(row)? - CELL.1 / 2;
-            let noun = if *value == 1 { "thread" } else { "threads" };
-            area.draw(&text(format!("{value} {noun}"), (LABELS.0 / 2, y), 15, &BLACK))?;
+    let place = |axis: &Axis, values: &[u32], found: &Measurement| -> Option<i32> {
+        let value = (axis.of)(&found.cell)?;
+        i32::try_from(values.iter().position(|known| *known == value)?).ok()
+    };
+    let drawn = svg(size, |area| {
+        for (row, value) in (0..).zip(&row_values) {
+            // The most on top, as on an axis.
+            let y = bottom - CELL.1 * row - CELL.1 / 2;
+            area.draw(&centred((rows.name)(*value), (LABELS.0 / 2, y), 15, &BLACK))?;
         }
-        for (column, value) in queues.iter().enumerate() {
-            let x = LABELS.0 + CELL.0 * i32::try_from(column)? + CELL.0 / 2;
-            area.draw(&text(format!("queue {value}"), (x, bottom + 18), 15, &BLACK))?;
+        for (column, value) in (0..).zip(&column_values) {
+            let x = LABELS.0 + CELL.0 * column + CELL.0 / 2;
+            area.draw(&centred((columns.name)(*value), (x, bottom + 18), 15, &BLACK))?;
         }
         for found in cells {
-            let place = |list: Option<usize>| i32::try_from(list.unwrap_or(0));
-            let column = place(queues.iter().position(|queue| Some(*queue) == found.cell.queue))?;
-            let row = place(threads.iter().position(|threads| Some(*threads) == found.cell.threads))?;
+            let column = place(columns, &column_values, found);
+            let (Some(row), Some(column)) = (place(rows, &row_values, found), column) else { continue };
             let (left, low) = (LABELS.0 + CELL.0 * column, bottom - CELL.1 * row);
             let share = found.capacity.unwrap_or(0.0) / highest;
+            let framed = chosen.filter(|(cell, _)| *cell == found.cell).map(|(_, word)| word);
             // The backend draws frames one pixel wide, so the knee lies on a larger area of its own.
-            if chosen == Some((found.cell.threads, found.cell.queue)) {
+            if framed.is_some() {
                 let frame = [(left - 1, low - CELL.1 - 1), (left + CELL.0 + 1, low + 1)];
-                area.draw(&Rectangle::new(frame, FRAME.filled()))?;
+                area.draw(&Rectangle::new(frame, ORANGE.filled()))?;
             }
             let inner = [(left + 4, low - CELL.1 + 4), (left + CELL.0 - 4, low - 4)];
             area.draw(&Rectangle::new(inner, shade(share).filled()))?;
-            let colour = if share > 0.6 { &WHITE } else { &BLACK };
-            area.draw(&text(label(found), (left + CELL.0 / 2, low - CELL.1 / 2), 18, colour))?;
+            let colour = if share > 0.55 { &WHITE } else { &BLACK };
+            let middle = (left + CELL.0 / 2, low - CELL.1 / 2);
+            let lines = label(found, framed);
+            let above = 10 * (i32::try_from(lines.len())? - 1);
+            for (line, (text, points)) in (0..).zip(lines) {
+                area.draw(&centred(text, (middle.0, middle.1 - above + 20 * line), points, colour))?;
+            }
         }
-        area.present()?;
-    }
-    Ok(Some(svg))
+        Ok(())
+    })?;
+    Ok(Some(drawn))
 }
 
-fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut values: Vec<T> = values.collect();
-    values.sort_unstable();
-    values.dedup();
-    values
-}
-
-/// Text around a point.
-fn text<'a>(text: String, at: (i32, i32), points: u32, colour: &'a RGBColor) -> Text<'a, (i32, i32), String> {
-    let style = ("sans-serif", points).into_font().color(colour);
-    Text::new(text, at, style.pos(Pos::new(HPos::Center, VPos::Center)))
-}
-
-fn label(found: &Measurement) -> String {
+/// Lines of a cell with their sizes.
+fn label(found: &Measurement, framed: Option<&str>) -> Vec<(String, u32)> {
     let mark = if found.disturbances.is_empty() { "" } else { " *" };
-    found.capacity.map_or_else(|| format!("none{mark}"), |rate| format!("{rate:.0}{mark}"))
+    let rate = found.capacity.map_or_else(|| format!("none{mark}"), |rate| format!("{}{mark}", count(rate)));
+    let wait = found.half().map(|probe| format!("p99 {}", ms(probe.exchange.p99_ms)));
+    let lines = [Some((rate, 18)), wait.map(|wait| (wait, 13)), framed.map(|word| (word.to_owned(), 13))];
+    lines.into_iter().flatten().collect()
 }
 
 /// From light at 0 to dark at 1.
