@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod partition;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+mod sip_hash;
 pub mod small_bytes;
 pub mod steer;
 #[cfg(feature = "runtime")]

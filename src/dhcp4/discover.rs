@@ -26,8 +26,8 @@ pub fn asked(query: &Query) -> Option<Ipv4Addr> {
 }
 
 /// Whether the client's former or present lease is offered again (b.4 step 2).
-pub fn offers_own(candidate: Candidate) -> bool {
-    candidate.in_pool && candidate.availability == Availability::Own
+pub fn offers_own(in_pool: bool, availability: Availability) -> bool {
+    in_pool && availability == Availability::Own
 }
 
 /// Whether the address asked for is offered (b.4 step 3).
@@ -60,7 +60,7 @@ mod tests {
         ];
         for (case, in_pool, availability, held_for_another, own, asked) in rows {
             let candidate = Candidate { in_pool, availability, held_for_another };
-            assert_eq!((offers_own(candidate), offers_asked(candidate)), (own, asked), "{case}");
+            assert_eq!((offers_own(in_pool, availability), offers_asked(candidate)), (own, asked), "{case}");
         }
     }
 }

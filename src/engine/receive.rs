@@ -7,7 +7,7 @@ use crate::dhcp4::select::{self, DropReason};
 use crate::engine::counters::{Counter, OwnCounter};
 use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::message::{Message, UnansweredClient};
-use crate::engine::routing::Asking;
+use crate::engine::routing::{Asking, IdentityKeys};
 use crate::engine::shard::{Shard, Turn};
 use crate::wire::codes::{self, MessageType};
 use crate::wire::{Query, WireError};
@@ -33,7 +33,8 @@ impl Shard {
         match select::accept(&query, meta, &turn.rules.snapshot) {
             Ok(kind) => {
                 let identity = ClientIdentity::of(&query);
-                self.route(turn, &Asking { query: &query, meta, identity, kind, label });
+                let keys = IdentityKeys::of(&identity, &self.steering.identities);
+                self.route(turn, &Asking { query: &query, meta, identity, keys, kind, label });
             }
             Err(DropReason::NotForUs) => {
                 self.drop_query(turn, label, Counter::NotForUs, EventKind::DropServerIdentifier);

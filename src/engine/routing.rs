@@ -14,6 +14,7 @@
 
 use std::net::Ipv4Addr;
 
+use shards::partition::IdentityHasher;
 use shards::{DatagramMeta, Lane};
 
 use crate::dhcp4::identity::ClientIdentity;
@@ -39,8 +40,25 @@ pub(super) struct Asking<'q> {
     pub query: &'q Query<'q>,
     pub meta: &'q DatagramMeta,
     pub identity: ClientIdentity<'q>,
+    pub keys: IdentityKeys,
     pub kind: MessageType,
     pub label: ClientLabel,
+}
+
+/// Index keys of a client.
+#[derive(Clone, Copy)]
+pub(super) struct IdentityKeys {
+    pub hardware: u64,
+    pub client_id: Option<u64>,
+}
+
+impl IdentityKeys {
+    pub fn of(identity: &ClientIdentity, hasher: &IdentityHasher) -> Self {
+        Self {
+            hardware: hasher.key(identity.chaddr),
+            client_id: identity.client_id.map(|client_id| hasher.key(client_id)),
+        }
+    }
 }
 
 /// How far a query has come.
@@ -94,7 +112,8 @@ impl Shard {
         let Some(kind) = query.message_type() else { return };
         let label = label_of(&query);
         let identity = ClientIdentity::of(&query);
-        let asking = Asking { query: &query, meta: &forward.meta, identity, kind, label };
+        let keys = IdentityKeys::of(&identity, &self.steering.identities);
+        let asking = Asking { query: &query, meta: &forward.meta, identity, keys, kind, label };
         let Forward { hops, arrival, home, spilled, held, .. } = *forward;
         let route = Route { hops, arrival, home, spilled, held };
         match kind {
@@ -131,10 +150,8 @@ impl Shard {
         let Some(subnet) = select::subnet(asking.query, asking.meta, &rules.snapshot) else {
             return self.serve_without_subnet(turn, asking);
         };
-        let chaddr = asking.identity.chaddr;
-        if !chaddr.is_empty() {
-            let key = self.steering.identities.key(chaddr);
-            for entry in self.partition.identities().hardware.find(key) {
+        if !asking.identity.chaddr.is_empty() {
+            for entry in self.partition.identities().hardware.find(asking.keys.hardware) {
                 if entry.subnet_id == subnet.id {
                     add_held(&mut route.held, entry.address, false);
                 }
@@ -151,10 +168,9 @@ impl Shard {
     }
 
     fn at_home(&mut self, turn: &mut Turn, asking: &Asking, subnet: &Subnet, mut route: Route) {
-        if let Some(client_id) = asking.identity.client_id.filter(|_| subnet.match_client_id) {
+        if let Some(key) = asking.keys.client_id.filter(|_| subnet.match_client_id) {
             let by_hardware = route.held;
             route.held = HeldAddresses::default();
-            let key = self.steering.identities.key(client_id);
             for entry in self.partition.identities().client_id.find(key) {
                 if entry.subnet_id == subnet.id {
                     add_held(&mut route.held, entry.address, true);

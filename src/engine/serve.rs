@@ -30,10 +30,10 @@ impl Shard {
         subnet: &Subnet,
         address: Ipv4Addr,
     ) -> bool {
-        let (candidate, lease) = self.candidate(turn, asking, subnet, address);
-        let offers = discover::offers_own(candidate);
+        let (availability, lease) = self.availability(turn, asking, subnet, address);
+        let offers = discover::offers_own(subnet.pool_of(address).is_some(), availability);
         if offers {
-            self.offer(turn, asking, subnet, address, candidate.availability, lease);
+            self.offer(turn, asking, subnet, address, availability, lease);
         }
         offers
     }
@@ -46,25 +46,26 @@ impl Shard {
         subnet: &Subnet,
         address: Ipv4Addr,
     ) -> bool {
-        let (candidate, lease) = self.candidate(turn, asking, subnet, address);
-        let offers = discover::offers_asked(candidate);
+        let (availability, lease) = self.availability(turn, asking, subnet, address);
+        let client = client_key(asking, subnet);
+        let held_for_another =
+            availability.is_available() && !self.partition.is_available(turn.now, address, client);
+        let in_pool = subnet.pool_of(address).is_some();
+        let offers = discover::offers_asked(Candidate { in_pool, availability, held_for_another });
         if offers {
-            self.offer(turn, asking, subnet, address, candidate.availability, lease);
+            self.offer(turn, asking, subnet, address, availability, lease);
         }
         offers
     }
 
     /// Whether `address`, which this shard owns, has a lease of the client.
     pub fn is_own(&self, turn: &Turn, asking: &Asking, subnet: &Subnet, address: Ipv4Addr) -> bool {
-        let lease = self.partition.get(address);
-        let wall_s = turn.now.wall_s();
-        Availability::of(lease.as_ref(), &asking.identity, subnet.match_client_id, wall_s)
-            == Availability::Own
+        self.availability(turn, asking, subnet, address).0 == Availability::Own
     }
 
     /// Picks an address for a client that has none (b.4 step 4), here or at a shard that shows a free one.
     pub fn find_address(&mut self, turn: &mut Turn, asking: &Asking, subnet: &Subnet, mut route: Route) {
-        let client = self.client_key(asking, subnet);
+        let client = client_key(asking, subnet);
         if let Some(held) =
             self.partition.held(turn.now, client).filter(|held| subnet.pool_of(*held).is_some())
         {
@@ -97,8 +98,8 @@ impl Shard {
         if asking.kind == MessageType::Request {
             return self.serve_request(turn, asking, subnet, route, address);
         }
-        let (candidate, lease) = self.candidate(turn, asking, subnet, address);
-        self.offer(turn, asking, subnet, address, candidate.availability, lease);
+        let (availability, lease) = self.availability(turn, asking, subnet, address);
+        self.offer(turn, asking, subnet, address, availability, lease);
     }
 
     /// A REQUEST about `address`. This shard owns it, or knows that the client holds another.
@@ -347,35 +348,24 @@ impl Shard {
             return;
         }
         if !in_force {
-            let client = self.client_key(asking, subnet);
+            let client = client_key(asking, subnet);
             self.partition.hold(turn.now, address, client);
         }
         turn.log(asking.label, EventKind::LeaseOffer { address });
         self.transmit(turn, Answer::Offer, built.destination.transmit(0..0), built.len);
     }
 
-    /// What this shard knows of `address`, which it owns.
-    fn candidate(
+    /// Whose `address` is, which this shard owns, and its lease.
+    fn availability(
         &self,
         turn: &Turn,
         asking: &Asking,
         subnet: &Subnet,
         address: Ipv4Addr,
-    ) -> (Candidate, Option<Lease>) {
+    ) -> (Availability, Option<Lease>) {
         let lease = self.partition.get(address);
-        let wall_s = turn.now.wall_s();
-        let availability = Availability::of(lease.as_ref(), &asking.identity, subnet.match_client_id, wall_s);
-        let client = self.client_key(asking, subnet);
-        let held_for_another =
-            availability.is_available() && !self.partition.is_available(turn.now, address, client);
-        let in_pool = subnet.pool_of(address).is_some();
-        (Candidate { in_pool, availability, held_for_another }, lease)
-    }
-
-    /// Name of the client in offer holds.
-    fn client_key(&self, asking: &Asking, subnet: &Subnet) -> u64 {
-        let by_client_id = asking.identity.client_id.filter(|_| subnet.match_client_id);
-        self.steering.identities.key(by_client_id.unwrap_or(asking.identity.chaddr))
+        let (wall_s, match_client_id) = (turn.now.wall_s(), subnet.match_client_id);
+        (Availability::of(lease.as_ref(), &asking.identity, match_client_id, wall_s), lease)
     }
 
     fn fail_allocation(&mut self, turn: &mut Turn, asking: &Asking, subnet: &Subnet) {
@@ -410,6 +400,11 @@ impl Shard {
         }
         built.ok()
     }
+}
+
+/// Name of the client in offer holds.
+fn client_key(asking: &Asking, subnet: &Subnet) -> u64 {
+    asking.keys.client_id.filter(|_| subnet.match_client_id).unwrap_or(asking.keys.hardware)
 }
 
 /// Whether released and reclaimed leases are kept for their clients (ALC-70).

@@ -8,8 +8,9 @@
 //! Open addressing with linear probing and no tombstones, in parts, so that growing moves a small part at a
 //! time.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::net::Ipv4Addr;
+
+use crate::sip_hash::sip_hash;
 
 /// Entries of one key; beyond it the first gives way. As many as a forwarded query carries.
 pub const ENTRIES_PER_KEY_MAX: usize = 8;
@@ -34,12 +35,7 @@ impl IdentityHasher {
 
     /// Key of an identity (a hardware address or a client identifier).
     pub fn key(&self, identity: &[u8]) -> u64 {
-        // SipHash over secret and identity; the length separates identities that are prefixes of others.
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.seed);
-        hasher.write_usize(identity.len());
-        hasher.write(identity);
-        hasher.finish()
+        sip_hash(self.seed, !self.seed, identity)
     }
 }
 
