@@ -150,7 +150,8 @@ impl Partition {
             holds.remove(hold.address);
             if self.owns(hold.address.into()) {
                 let subnet_id = self.subnet_of(hold.address);
-                self.insert_hold(now, Hold { subnet_id, ..hold });
+                let available = self.has_no_lease(now, hold.address);
+                self.insert_hold(now, Hold { subnet_id, ..hold }, available);
             }
         }
         moved
@@ -183,27 +184,20 @@ impl Partition {
     pub fn upsert(&mut self, now: Now, lease: &Lease) -> bool {
         self.assert_owner(lease.address);
         let address = u32::from(lease.address);
-        let filed = self.table.row(address).map(|row| (row.state(), row.filed));
-        if let Some((LeaseState::ExpiredReclaimed, filed)) = filed {
-            self.expiry.reclaimed.remove(&(filed, address));
+        let expiry = &mut self.expiry;
+        let replaced = self.table.upsert(lease, |old| file(expiry, lease, old));
+        let counted = Counted { subnet_id: lease.subnet_id, pool_id: lease.pool_id, state: lease.state };
+        if replaced != Some(counted) {
+            if let Some(replaced) = replaced {
+                self.uncount(replaced);
+            }
+            let counts = self.counts.entry((lease.subnet_id, lease.pool_id)).or_default();
+            *counts.of_state(lease.state) += 1;
         }
-        let expire = (!lease.is_infinite()).then(|| lease.expire());
-        let waiting = filed.filter(|&(state, _)| state != LeaseState::ExpiredReclaimed);
-        let waiting = waiting.map_or(NOT_FILED, |(_, filed)| filed);
-        let filed = if lease.state == LeaseState::ExpiredReclaimed {
-            self.expiry.waiting.remove(&(waiting, address));
-            self.expiry.reclaim(address, expire)
-        } else {
-            self.expiry.wait(address, waiting, expire)
-        };
-        let replaced = self.table.upsert(lease, filed);
-        if let Some(replaced) = replaced {
-            self.uncount(replaced);
-        }
-        let counts = self.counts.entry((lease.subnet_id, lease.pool_id)).or_default();
-        *counts.of_state(lease.state) += 1;
         self.holds.remove(address);
-        self.refresh(address, now);
+        let available = matches!(lease.state, LeaseState::ExpiredReclaimed | LeaseState::Released)
+            || lease.is_expired(now.wall_s());
+        self.mark(address, available, false);
         replaced.is_none()
     }
 
@@ -249,25 +243,25 @@ impl Partition {
                 // Pools of two subnets overlap, or the clock was set back.
                 self.refresh(address.into(), now);
             } else if accept(address) {
-                self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
+                self.insert_hold(now, self.new_hold(now, address, client, subnet_id), true);
                 return Some(address);
             }
         }
         let own = self.holds.of_client(client).filter(|hold| hold.subnet_id == subnet_id);
         let oldest = self.holds.of_subnet(subnet_id).take(HOLDS_REUSED_PER_CALL);
-        let reused = own.into_iter().chain(oldest).find(|hold| {
-            self.table.row(hold.address).is_none_or(|row| row.is_available(now.wall_s()))
-                && accept(hold.address.into())
-        })?;
+        let reused = own
+            .into_iter()
+            .chain(oldest)
+            .find(|hold| self.has_no_lease(now, hold.address) && accept(hold.address.into()))?;
         let address = Ipv4Addr::from(reused.address);
-        self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
+        self.insert_hold(now, self.new_hold(now, address, client, subnet_id), true);
         Some(address)
     }
 
     /// Whether `client` may have `address`: this shard owns it, its lease is absent, reclaimed, released or
     /// expired, and no other client holds it. Whether it is in a pool is not asked.
     pub fn is_available(&self, now: Now, address: Ipv4Addr, client: u64) -> bool {
-        let free = self.table.row(address.into()).is_none_or(|row| row.is_available(now.wall_s()));
+        let free = self.has_no_lease(now, address.into());
         let held = self.holds.of_address(address.into());
         free && self.owns(address)
             && held.is_none_or(|hold| hold.client == client || hold.until_ns <= now.monotonic_ns)
@@ -281,7 +275,11 @@ impl Partition {
     pub fn hold(&mut self, now: Now, address: Ipv4Addr, client: u64) {
         self.assert_owner(address);
         let subnet_id = self.subnet_of(address.into());
-        self.insert_hold(now, self.new_hold(now, address, client, subnet_id));
+        let hold = self.new_hold(now, address, client, subnet_id);
+        // What the client is offered again changes no bit.
+        if !self.holds.renew(hold) {
+            self.insert_hold(now, hold, self.has_no_lease(now, address.into()));
+        }
     }
 
     /// The address this shard holds for `client`.
@@ -470,12 +468,21 @@ impl Partition {
 
     /// Sets the bits of `address` by its lease and hold. Only for addresses this shard owns or has just lost.
     fn refresh(&mut self, address: u32, now: Now) {
-        let owned = self.owns(address.into());
-        let available = self.table.row(address).is_none_or(|row| row.is_available(now.wall_s()));
+        let available = self.owns(address.into()) && self.has_no_lease(now, address);
         let held = self.holds.of_address(address).is_some();
+        self.mark(address, available, held);
+    }
+
+    /// Whether no lease stands in the way of giving `address` to anybody.
+    fn has_no_lease(&self, now: Now, address: u32) -> bool {
+        self.table.row(address).is_none_or(|row| row.is_available(now.wall_s()))
+    }
+
+    /// Sets the bits of `address`.
+    fn mark(&mut self, address: u32, available: bool, held: bool) {
         for place in places_of(&self.pools, address) {
             let blocks = &mut self.subnets[place.subnet];
-            if blocks.put(address, owned && available, held) {
+            if blocks.put(address, available, held) {
                 self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
             }
         }
@@ -508,20 +515,18 @@ impl Partition {
         Hold { address: address.into(), client, subnet_id, until_ns }
     }
 
-    fn insert_hold(&mut self, now: Now, hold: Hold) {
-        // What the client is offered again changes no bit.
-        if self.holds.renew(hold) {
-            return;
-        }
-        let mut ended = [hold.address; 4];
-        let mut count = 1;
+    /// Holds an address of this shard; `available` says whether a lease stands in the way.
+    fn insert_hold(&mut self, now: Now, hold: Hold, available: bool) {
+        let mut ended = [hold.address; 3];
+        let mut count = 0;
         self.holds.insert(hold, |other| {
             ended[count] = other.address;
             count += 1;
         });
-        for &address in &ended[..count] {
+        for &address in ended[..count].iter().filter(|&&address| address != hold.address) {
             self.refresh(address, now);
         }
+        self.mark(hold.address, available, true);
     }
 
     /// Ends up to `limit` holds that are over; true when more are.
@@ -552,6 +557,26 @@ impl Partition {
         }
         self.table.set_filed(address, actual);
         false
+    }
+}
+
+/// Files `lease` by when it runs out, where `old` is the row it replaces; where it is filed then.
+fn file(expiry: &mut Expiry, lease: &Lease, old: Option<&LeaseRow>) -> u32 {
+    let address = u32::from(lease.address);
+    let mut waiting = NOT_FILED;
+    match old {
+        Some(old) if old.state() == LeaseState::ExpiredReclaimed => {
+            expiry.reclaimed.remove(&(old.filed, address));
+        }
+        Some(old) => waiting = old.filed,
+        None => {}
+    }
+    let expire = (!lease.is_infinite()).then(|| lease.expire());
+    if lease.state == LeaseState::ExpiredReclaimed {
+        expiry.waiting.remove(&(waiting, address));
+        expiry.reclaim(address, expire)
+    } else {
+        expiry.wait(address, waiting, expire)
     }
 }
 

@@ -256,11 +256,12 @@ impl LeaseTable {
         }
     }
 
-    /// Stores `lease`, filed under `filed`, and returns what the row it replaces was counted under. Where only times
-    /// and numbers have changed, as in a renewal, nothing is allocated.
-    pub fn upsert(&mut self, lease: &Lease, filed: u32) -> Option<Counted> {
+    /// Stores `lease`, filed where `file` says, which is shown the row it replaces; returns what that was counted
+    /// under. Where only times and numbers have changed, as in a renewal, nothing is allocated.
+    pub fn upsert(&mut self, lease: &Lease, file: impl FnOnce(Option<&LeaseRow>) -> u32) -> Option<Counted> {
         let address = u32::from(lease.address);
         let page = self.pages.entry(address >> 6).or_default();
+        let filed = file(page.position(address).ok().map(|position| &page.rows[position]));
         match page.position(address) {
             Ok(position) => {
                 let row = &mut page.rows[position];
@@ -386,10 +387,10 @@ mod tests {
         ] {
             let lease = lease(9, hwaddr, client_id, hostname, context);
             let label = format!("{hwaddr} {client_id} {hostname} {context:?}");
-            table.upsert(&lease, NOT_FILED);
+            table.upsert(&lease, |_| NOT_FILED);
             assert_eq!(table.get(9).as_ref(), Some(&lease), "{label}");
             let renewed = Lease { cltt: 1_800_000_000, state: LeaseState::Default, fqdn_fwd: false, ..lease };
-            table.upsert(&renewed, 5);
+            table.upsert(&renewed, |_| 5);
             assert_eq!(table.get(9), Some(renewed), "renewed {label}");
             assert_eq!(table.row(9).map(|row| row.filed), Some(5), "renewed {label}");
         }
@@ -400,9 +401,9 @@ mod tests {
     fn rows_are_read_in_address_order_from_anywhere() {
         let mut table = LeaseTable::default();
         for address in [u32::MAX, 5, 0, 64, 63, 1000, 65] {
-            assert!(table.upsert(&lease(address, 6, 0, 0, None), NOT_FILED).is_none());
+            assert!(table.upsert(&lease(address, 6, 0, 0, None), |_| NOT_FILED).is_none());
         }
-        assert!(table.upsert(&lease(64, 6, 0, 0, None), 4).is_some());
+        assert!(table.upsert(&lease(64, 6, 0, 0, None), |_| 4).is_some());
         for (from, expected) in [
             (0, vec![0, 5, 63, 64, 65, 1000, u32::MAX]),
             (6, vec![63, 64, 65, 1000, u32::MAX]),
