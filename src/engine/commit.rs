@@ -17,6 +17,7 @@ use crate::engine::message::{
 };
 use crate::engine::parking::{Answer, Completion, Obligations, Parked};
 use crate::engine::routing::Asking;
+use crate::engine::rules::Steering;
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
 use crate::ha::view::UpdateMode;
 use crate::limits;
@@ -28,6 +29,42 @@ pub(super) enum Change {
     Delete(Lease),
     /// Create or overwrite it.
     Put(Lease),
+}
+
+/// What one change does to the indexes, found out when room is reserved for it.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The lease as it is.
+    old: Option<Lease>,
+    /// At most two removals and two additions, each with the shard whose index it is.
+    moves: [Option<(u8, IndexChange)>; 4],
+}
+
+impl Plan {
+    fn new(steering: &Steering, old: Option<Lease>, new: Option<&Lease>) -> Self {
+        let mut moves = [None; 4];
+        // A renewal, the common change, moves nothing.
+        if !old.as_ref().zip(new).is_some_and(|(old, new)| is_indexed_alike(old, new)) {
+            let entries =
+                |lease: Option<&Lease>| lease.map_or([None; 2], |lease| steering.index_entries(lease));
+            let pairs = entries(old.as_ref()).into_iter().zip(entries(new));
+            for (place, (before, after)) in moves.chunks_exact_mut(2).zip(pairs).filter(|(_, (a, b))| a != b)
+            {
+                place[0] = before.map(|(shard, change)| (shard, IndexChange { add: false, ..change }));
+                place[1] = after;
+            }
+        }
+        Self { old, moves }
+    }
+}
+
+/// Whether the index entries of both leases, of one address, are the same.
+fn is_indexed_alike(old: &Lease, new: &Lease) -> bool {
+    let is_declined = |lease: &Lease| lease.state == LeaseState::Declined;
+    old.subnet_id == new.subnet_id
+        && old.hwaddr == new.hwaddr
+        && old.client_id == new.client_id
+        && is_declined(old) == is_declined(new)
 }
 
 /// What is said, and to whom, when everything is as durable and replicated as it has to be.
@@ -99,11 +136,12 @@ impl Shard {
     /// has been told or counted.
     pub fn commit(&mut self, turn: &mut Turn, commit: Commit) -> bool {
         let changes = std::mem::take(&mut self.changes);
+        let mut plans = std::mem::take(&mut self.plans);
         let replication = self.replication(&commit);
-        let reserved = self.reserve(turn, &commit, &changes, replication);
+        let reserved = self.reserve(turn, &commit, &changes, &mut plans, replication);
         let done = match reserved {
             Ok(()) => {
-                self.carry_out(turn, commit, &changes, replication);
+                self.carry_out(turn, commit, &changes, &plans, replication);
                 true
             }
             Err(limit) => {
@@ -113,6 +151,8 @@ impl Shard {
         };
         self.changes = changes;
         self.changes.clear();
+        self.plans = plans;
+        self.plans.clear();
         done
     }
 
@@ -130,6 +170,7 @@ impl Shard {
         turn: &mut Turn,
         commit: &Commit,
         changes: &[Change],
+        plans: &mut Vec<Plan>,
         replication: Replication,
     ) -> Result<(), OwnCounter> {
         if self.journal.waiting_bytes > limits::JOURNAL_WAITING_BYTES_MAX {
@@ -146,8 +187,9 @@ impl Shard {
                 Change::Delete(lease) => (lease.address, None),
                 Change::Put(lease) => (lease.address, Some(lease)),
             };
-            let old = self.partition.get(address);
-            self.for_index_changes(old.as_ref(), new, |shard, _| credit[usize::from(shard)] += 1);
+            let plan = Plan::new(&self.steering, self.partition.get(address), new);
+            plan.moves.iter().flatten().for_each(|(shard, _)| credit[usize::from(*shard)] += 1);
+            plans.push(plan);
             if let Some(node) = self.update_node(address, replication) {
                 credit[usize::from(node.0)] += 1;
             }
@@ -162,9 +204,16 @@ impl Shard {
         if reserved { Ok(()) } else { Err(OwnCounter::MeshStateFull) }
     }
 
-    fn carry_out(&mut self, turn: &mut Turn, commit: Commit, changes: &[Change], replication: Replication) {
-        for change in changes {
-            self.apply(turn, change);
+    fn carry_out(
+        &mut self,
+        turn: &mut Turn,
+        commit: Commit,
+        changes: &[Change],
+        plans: &[Plan],
+        replication: Replication,
+    ) {
+        for (change, plan) in changes.iter().zip(plans) {
+            self.apply(turn, change, plan);
         }
         let partner = match replication {
             Replication::Send => u8::try_from(changes.len()).unwrap_or(u8::MAX),
@@ -188,32 +237,23 @@ impl Shard {
     }
 
     /// Changes one lease: the ledger, its row, and the index entries of its client.
-    fn apply(&mut self, turn: &mut Turn, change: &Change) {
+    fn apply(&mut self, turn: &mut Turn, change: &Change, plan: &Plan) {
         if turn.actions.rows.is_empty() {
             self.journal.batch += 1;
         }
         self.revoke_reply(change);
-        let (old, new) = match change {
+        match change {
             Change::Delete(lease) => {
-                let old = self.partition.remove(turn.now, lease.address);
+                self.partition.remove(turn.now, lease.address);
                 row::write_deletion(&mut turn.actions.rows, lease, self.columns);
-                (old, None)
             }
             Change::Put(lease) => {
-                let old = self.partition.get(lease.address);
-                self.count_assignment(turn, old.as_ref(), lease);
+                self.count_assignment(turn, plan.old.as_ref(), lease);
                 self.partition.upsert(turn.now, lease);
                 row::write_lease(&mut turn.actions.rows, lease, self.columns);
-                (old, Some(lease))
             }
-        };
-        let mut moves: [Option<(u8, IndexChange)>; 4] = [None; 4];
-        let mut count = 0;
-        self.for_index_changes(old.as_ref(), new, |shard, change| {
-            moves[count] = Some((shard, change));
-            count += 1;
-        });
-        for (shard, change) in moves.into_iter().flatten() {
+        }
+        for (shard, change) in plan.moves.into_iter().flatten() {
             if shard == self.number {
                 self.change_index(&change);
             } else {
@@ -231,28 +271,6 @@ impl Shard {
                 self.parking.revoke(lease.address, Some(&holder));
             }
             Change::Delete(lease) | Change::Put(lease) => self.parking.revoke(lease.address, None),
-        }
-    }
-
-    /// Tells `each` what has to change in which shard's index: at most two removals and two additions.
-    fn for_index_changes(
-        &self,
-        old: Option<&Lease>,
-        new: Option<&Lease>,
-        mut each: impl FnMut(u8, IndexChange),
-    ) {
-        let entries =
-            |lease: Option<&Lease>| lease.map_or([None, None], |lease| self.steering.index_entries(lease));
-        for (before, after) in entries(old).into_iter().zip(entries(new)) {
-            if before == after {
-                continue;
-            }
-            if let Some((shard, change)) = before {
-                each(shard, IndexChange { add: false, ..change });
-            }
-            if let Some((shard, change)) = after {
-                each(shard, change);
-            }
         }
     }
 

@@ -9,7 +9,7 @@ use shards::partition::{Partition, PartitionLimits};
 use shards::{Actions, Lane, NodeId, Now, Topology, Transmit};
 
 use crate::engine::EngineStart;
-use crate::engine::commit::Change;
+use crate::engine::commit::{Change, Plan};
 use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use crate::engine::event::{ClientLabel, Event, EventKind};
 use crate::engine::message::{Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody};
@@ -62,6 +62,8 @@ pub(super) struct Shard {
     pub forward_boxes: Vec<Box<Forward>>,
     /// Changes of the commit under way; kept for its capacity.
     pub changes: Vec<Change>,
+    /// What they do to the indexes; kept for its capacity.
+    pub plans: Vec<Plan>,
     /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
     /// command, both of which are limited; sent as soon as there is credit.
     pub outbox: VecDeque<(NodeId, Message)>,
@@ -149,6 +151,7 @@ impl Shard {
             update_boxes: Vec::new(),
             forward_boxes: Vec::new(),
             changes: Vec::new(),
+            plans: Vec::new(),
             outbox: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,
             unsent_reported: 0,
