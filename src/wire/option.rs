@@ -159,17 +159,18 @@ impl CodeSet {
 
     /// The codes in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u8> + use<> {
-        let words = self.0;
-        (0..4u8).flat_map(move |word| {
-            let mut bits = words[usize::from(word)];
-            std::iter::from_fn(move || {
-                if bits == 0 {
+        let mut words = self.0;
+        let mut word = 0;
+        std::iter::from_fn(move || {
+            while words[word] == 0 {
+                if word + 1 == words.len() {
                     return None;
                 }
-                let bit = bits.trailing_zeros() as u8;
-                bits &= bits - 1;
-                Some(word * 64 + bit)
-            })
+                word += 1;
+            }
+            let bit = words[word].trailing_zeros() as u8;
+            words[word] &= words[word] - 1;
+            Some(word as u8 * 64 + bit)
         })
     }
 }

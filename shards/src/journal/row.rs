@@ -213,72 +213,107 @@ pub fn parse_row(line: &[u8], layout: Layout) -> Result<Row, RowError> {
 }
 
 fn write_row(out: &mut Vec<u8>, lease: &Lease, valid_lifetime: u32, expire: u64, columns: Columns) {
-    for (index, octet) in lease.address.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        write_number(out, octet.into());
+    let mut line = Line { out, octets: [0; LINE_OCTETS], len: 0 };
+    let [a, b, c, d] = lease.address.octets();
+    line.number(a.into());
+    for octet in [b, c, d] {
+        line.push(b'.');
+        line.number(octet.into());
     }
-    out.push(b',');
-    write_hex(out, &lease.hwaddr);
-    out.push(b',');
-    write_hex(out, &lease.client_id);
-    for number in
-        [valid_lifetime.into(), expire, lease.subnet_id.into(), lease.fqdn_fwd.into(), lease.fqdn_rev.into()]
-    {
-        out.push(b',');
-        write_number(out, number);
+    line.push(b',');
+    line.hex(&lease.hwaddr);
+    line.push(b',');
+    line.hex(&lease.client_id);
+    for number in [valid_lifetime.into(), expire, lease.subnet_id.into()] {
+        line.push(b',');
+        line.number(number);
     }
-    out.push(b',');
-    write_escaped(out, &lease.hostname);
-    out.push(b',');
-    write_number(out, lease.state as u64);
-    out.push(b',');
-    write_escaped(out, lease.user_context.as_deref().unwrap_or_default());
+    for flag in [lease.fqdn_fwd, lease.fqdn_rev] {
+        line.push(b',');
+        line.push(b'0' + u8::from(flag));
+    }
+    line.push(b',');
+    line.escaped(&lease.hostname);
+    line.push(b',');
+    line.push(b'0' + lease.state as u8);
+    line.push(b',');
+    line.escaped(lease.user_context.as_deref().unwrap_or_default());
     if columns == Columns::Twelve {
-        out.push(b',');
-        write_number(out, lease.pool_id.into());
+        line.push(b',');
+        line.number(lease.pool_id.into());
     }
-    out.push(b'\n');
+    line.push(b'\n');
+    line.flush();
 }
 
-fn write_number(out: &mut Vec<u8>, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
+/// Octets of a [`Line`]: a row without a user context.
+const LINE_OCTETS: usize = 128;
+
+/// Digits of the largest number.
+const DIGITS_MAX: usize = 20;
+
+/// A row under way: gathered, and moved behind the others when it is whole or the room is used up.
+struct Line<'o> {
+    out: &'o mut Vec<u8>,
+    octets: [u8; LINE_OCTETS],
+    len: usize,
+}
+
+impl Line<'_> {
+    fn flush(&mut self) {
+        self.out.extend_from_slice(&self.octets[..self.len]);
+        self.len = 0;
+    }
+
+    fn push(&mut self, octet: u8) {
+        if self.len == LINE_OCTETS {
+            self.flush();
+        }
+        self.octets[self.len] = octet;
+        self.len += 1;
+    }
+
+    fn number(&mut self, number: u64) {
+        if number < 10 {
+            return self.push(b'0' + number as u8);
+        }
+        if self.len + DIGITS_MAX > LINE_OCTETS {
+            self.flush();
+        }
+        let end = self.len + number.ilog10() as usize + 1;
+        let mut rest = number;
+        for place in self.octets[self.len..end].iter_mut().rev() {
+            *place = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.len = end;
+    }
+
+    fn hex(&mut self, octets: &[u8]) {
+        for (index, &octet) in octets.iter().enumerate() {
+            if index > 0 {
+                self.push(b':');
+            }
+            self.push(hex_digit(octet >> 4));
+            self.push(hex_digit(octet));
         }
     }
-    out.extend_from_slice(&digits[at..]);
+
+    fn escaped(&mut self, text: &[u8]) {
+        for &octet in text {
+            match octet {
+                b',' | b'&' | ..0x20 | 0x7f.. => {
+                    let (high, low) = (hex_digit(octet >> 4), hex_digit(octet));
+                    [b'&', b'#', b'x', high, low].into_iter().for_each(|octet| self.push(octet));
+                }
+                _ => self.push(octet),
+            }
+        }
+    }
 }
 
 fn hex_digit(value: u8) -> u8 {
     b"0123456789abcdef"[usize::from(value & 0x0f)]
-}
-
-fn write_hex(out: &mut Vec<u8>, octets: &[u8]) {
-    for (index, &octet) in octets.iter().enumerate() {
-        if index > 0 {
-            out.push(b':');
-        }
-        out.extend_from_slice(&[hex_digit(octet >> 4), hex_digit(octet)]);
-    }
-}
-
-fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
-    for &octet in text {
-        match octet {
-            b',' | b'&' | ..0x20 | 0x7f.. => {
-                out.extend_from_slice(&[b'&', b'#', b'x', hex_digit(octet >> 4), hex_digit(octet)]);
-            }
-            _ => out.push(octet),
-        }
-    }
 }
 
 fn parse_number(text: &[u8]) -> Option<u64> {
