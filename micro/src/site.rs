@@ -6,10 +6,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use shards::journal::Columns;
+use shards::partition::LoadedLeases;
 use shards::{Actions, Engine as _, Lease, LeaseState, NodeId, Now, SmallBytes, Topology};
 use tandem::engine::event::Event;
 use tandem::engine::message::Message;
-use tandem::engine::rules::{self, Rules, Steering};
+use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::limits;
@@ -94,7 +95,9 @@ impl Site {
     pub fn new(shards: u8, leases: Vec<Lease>) -> Self {
         let topology = Topology { shards, listeners: 0, senders: 0 };
         let steering = Steering::new(SEED, shards);
-        let rules = Arc::new(Rules::at_start(Arc::new(snapshot()), &steering, SEED, &leases));
+        let leases = Arc::new(leases.into_iter().collect::<LoadedLeases>());
+        let clients = vec![Clients::of(&leases, 0..leases.len(), &steering)];
+        let rules = Arc::new(Rules::at_start(Arc::new(snapshot()), &steering, SEED, &clients));
         let view = Arc::new(HaView { service_on: true, updates: UpdateMode::Off, ..HaView::default() });
         let member = |(shard, leases)| {
             let (rules, view, columns) = (Arc::clone(&rules), Arc::clone(&view), Columns::Twelve);
@@ -102,7 +105,8 @@ impl Site {
             let (engine, actions) = (Engine::new(START, start), Actions::new(topology.nodes()));
             Member { engine, actions, batch: 0, inbox: VecDeque::new() }
         };
-        let shards = (0..shards).zip(rules::split(leases, &rules.owners, &steering)).map(member).collect();
+        let leases = rules::split(&leases, clients, &rules.owners, shards);
+        let shards = (0..shards).zip(leases).map(member).collect();
         Self { steering, shards, now: START }
     }
 

@@ -4,9 +4,13 @@
 //! shards never route by different tables for longer than the message takes. Leases loaded at start are split
 //! here into what each shard owns and what it is home for.
 
+use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::sync::Arc;
 
-use shards::partition::{FreeCounts, IdentityHasher, OwnerTable, PoolRange, SubnetSpace};
+use shards::partition::{
+    FreeCounts, IdentityHasher, IndexEntry, LoadedLease, LoadedLeases, OwnerTable, PoolRange, SubnetSpace,
+};
 use shards::steer::SteerHash;
 use shards::{Lease, LeaseState};
 
@@ -27,17 +31,17 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The rules at start, by the leases loaded; `seed` is the installation's secret.
-    pub fn at_start(snapshot: Arc<Snapshot>, steering: &Steering, seed: u64, leases: &[Lease]) -> Self {
+    /// The rules at start, by the clients of all leases loaded; `seed` is the installation's secret.
+    pub fn at_start(snapshot: Arc<Snapshot>, steering: &Steering, seed: u64, clients: &[Clients]) -> Self {
         let spaces = subnet_spaces(&snapshot);
-        let homes = leases.iter().map(|lease| (lease.address, steering.home_of_lease(lease)));
+        let homes = clients.iter().flat_map(|part| &part.homes).copied();
         let owners = Arc::new(OwnerTable::assign(steering.shards, seed, &spaces, homes));
         Self::with(snapshot, spaces, owners)
     }
 
     /// The rules of a new configuration: addresses keep their owners. `stray` are the addresses of leases in no
     /// subnet, asked of every shard before.
-    pub fn next(&self, snapshot: Arc<Snapshot>, stray: impl IntoIterator<Item = std::net::Ipv4Addr>) -> Self {
+    pub fn next(&self, snapshot: Arc<Snapshot>, stray: impl IntoIterator<Item = Ipv4Addr>) -> Self {
         let spaces = subnet_spaces(&snapshot);
         let owners = Arc::new(self.owners.rebuild(&spaces, stray));
         Self::with(snapshot, spaces, owners)
@@ -81,13 +85,9 @@ impl Steering {
         }
     }
 
-    /// Home of the client of `lease`.
-    pub fn home_of_lease(&self, lease: &Lease) -> u8 {
-        if lease.client_id.is_empty() {
-            self.shard_of_hardware(&lease.hwaddr)
-        } else {
-            self.shard_of_client_id(&lease.client_id)
-        }
+    /// Home of the client with these identifiers.
+    fn home_of(&self, hwaddr: &[u8], client_id: &[u8]) -> u8 {
+        if client_id.is_empty() { self.shard_of_hardware(hwaddr) } else { self.shard_of_client_id(client_id) }
     }
 
     /// Index entries of `lease` and the shard of each: by hardware address and by client identifier.
@@ -109,23 +109,93 @@ impl Steering {
     }
 }
 
+/// Whose the leases of a part of all that were loaded are: where their clients are at home, and what the indexes there
+/// are to hold. Made by as many threads as there are parts.
+#[derive(Debug)]
+pub struct Clients {
+    /// Address of each lease, and home of its client.
+    homes: Vec<(Ipv4Addr, u8)>,
+    /// For each shard, keys and entries of its index by hardware address.
+    hardware: Vec<Vec<(u64, IndexEntry)>>,
+    /// For each shard, keys and entries of its index by client identifier.
+    client_id: Vec<Vec<(u64, IndexEntry)>>,
+}
+
+impl Clients {
+    /// Those of the leases at `positions`.
+    pub fn of(leases: &LoadedLeases, positions: Range<usize>, steering: &Steering) -> Self {
+        let shards = usize::from(steering.shards);
+        let each = positions.len() / shards + positions.len() / 8;
+        let room = || (0..shards).map(|_| Vec::with_capacity(each)).collect();
+        let mut this =
+            Self { homes: Vec::with_capacity(positions.len()), hardware: room(), client_id: room() };
+        for lease in leases.range(positions) {
+            let (hwaddr, client_id) = (lease.hwaddr(), lease.client_id());
+            this.homes.push((lease.address(), steering.home_of(hwaddr, client_id)));
+            // A declined lease is nobody's; its identifiers are wiped anyway (PKT-78).
+            if lease.state() == LeaseState::Declined {
+                continue;
+            }
+            let entry = IndexEntry { address: lease.address(), subnet_id: lease.subnet_id() };
+            if !hwaddr.is_empty() {
+                let shard = usize::from(steering.shard_of_hardware(hwaddr));
+                this.hardware[shard].push((steering.identities.key(hwaddr), entry));
+            }
+            if !client_id.is_empty() {
+                let shard = usize::from(steering.shard_of_client_id(client_id));
+                this.client_id[shard].push((steering.identities.key(client_id), entry));
+            }
+        }
+        this
+    }
+}
+
 /// What one shard starts with.
 #[derive(Debug, Default)]
 pub struct ShardLeases {
-    /// Leases it owns.
-    pub owned: Vec<Lease>,
-    /// Index entries it is home or arrival shard for.
-    pub index: Vec<IndexChange>,
+    /// All leases that were loaded.
+    all: Arc<LoadedLeases>,
+    /// Runs of positions of those it owns, ascending.
+    owned: Vec<Range<usize>>,
+    /// Entries of its index by hardware address.
+    pub hardware: Vec<Vec<(u64, IndexEntry)>>,
+    /// Entries of its index by client identifier.
+    pub client_id: Vec<Vec<(u64, IndexEntry)>>,
 }
 
-/// Splits loaded leases over the shards: each lease to its owner, its index entries to their homes.
-pub fn split(leases: Vec<Lease>, owners: &OwnerTable, steering: &Steering) -> Vec<ShardLeases> {
-    let mut inputs: Vec<ShardLeases> = (0..steering.shards).map(|_| ShardLeases::default()).collect();
-    for lease in leases {
-        for (shard, change) in steering.index_entries(&lease).into_iter().flatten() {
-            inputs[usize::from(shard)].index.push(change);
+impl ShardLeases {
+    /// Leases it owns, ascending by address.
+    pub fn owned(&self) -> impl Iterator<Item = LoadedLease<'_>> + '_ {
+        self.owned.iter().flat_map(|run| self.all.range(run.clone()))
+    }
+}
+
+/// Splits what was loaded over the shards: each lease to its owner, index entries to their homes. `clients` are those of
+/// all leases.
+pub fn split(
+    leases: &Arc<LoadedLeases>,
+    clients: Vec<Clients>,
+    owners: &OwnerTable,
+    shards: u8,
+) -> Vec<ShardLeases> {
+    let mut inputs: Vec<ShardLeases> =
+        (0..shards).map(|_| ShardLeases { all: Arc::clone(leases), ..ShardLeases::default() }).collect();
+    for part in clients {
+        let entries = part.hardware.into_iter().zip(part.client_id);
+        for (input, (hardware, client_id)) in inputs.iter_mut().zip(entries) {
+            input.hardware.push(hardware);
+            input.client_id.push(client_id);
         }
-        inputs[usize::from(owners.owner_of(lease.address))].owned.push(lease);
+    }
+    let mut from = 0;
+    while from < leases.len() {
+        let address = leases.at(from).address();
+        let last = owners.owned_until(address);
+        // A block has 64 addresses at most, so that the end of a run is near.
+        let run = leases.range(from..leases.len()).take_while(|lease| u32::from(lease.address()) <= last);
+        let until = from + run.count();
+        inputs[usize::from(owners.owner_of(address))].owned.push(from..until);
+        from = until;
     }
     inputs
 }

@@ -160,11 +160,9 @@ impl Shard {
             unacknowledged: Unacknowledged::default(),
             replicated_since_s: now.wall_s(),
         };
-        for lease in &leases.owned {
-            this.partition.upsert(now, lease);
-        }
-        for change in &leases.index {
-            this.change_index(change);
+        let refused = this.partition.load(now, leases.owned(), &leases.hardware, &leases.client_id);
+        for _ in 0..refused {
+            this.statistics.bump_own(OwnCounter::IndexFull);
         }
         this
     }

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use config::paths::Folders;
 use config::tandem::Durability as Configured;
 use config::{Diagnostic, Document};
+use shards::Topology;
 use shards::journal::Columns;
+use shards::partition::{LEASES_PER_PART, LoadedLeases};
 use shards::runtime::{
     self, DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, NodeEnds, NodeWaker,
     Placement, ShardEnd, ShardPort, ShardSetup, mesh,
 };
-use shards::sys::clock;
-use shards::{Lease, Topology};
+use shards::sys::{clock, memory};
 
 use super::acceptor::Acceptor;
 use super::boot_loggers::Logged;
@@ -24,15 +25,17 @@ use super::control_plane::ControlPlane;
 use super::ha_setup::{self, HaSetup};
 use super::lease_file::LeaseFile;
 use super::log_thread::{EventSink, LogThread};
+use super::parallel;
 use super::server::{self, Active, Notice, Parts, Prepared, Server};
 use super::{boot_loggers, ha_listen, ha_send, signals};
 use crate::cli::Run;
 use crate::engine::message::Message;
-use crate::engine::rules::{self, Rules, ShardLeases, Steering};
+use crate::engine::rules::{self, Clients, Rules, ShardLeases, Steering};
 use crate::engine::{Engine, EngineStart};
 use crate::fatal::Fatal;
 use crate::ha::view::HaView;
 use crate::limits;
+use crate::policy::Snapshot;
 
 /// A server that serves.
 pub struct Running {
@@ -125,8 +128,9 @@ fn start_logged(
     let (lease_file, leases) = open_leases(&prepared.document, &folders)?;
     let seed = lease_file.as_ref().map_or_else(fresh_seed, |file| file.seed());
     let steering = Steering::new(seed, topology.shards);
-    let rules = Arc::new(Rules::at_start(prepared.snapshot.clone(), &steering, seed, &leases));
-    let split = rules::split(leases, &rules.owners, &steering);
+    let placing = Instant::now();
+    let (rules, split) = owners(&leases, prepared.snapshot.clone(), &steering, seed)?;
+    let placed = placing.elapsed();
     say_configured(&prepared, topology);
 
     let places = places(&prepared.document, topology);
@@ -142,6 +146,7 @@ fn start_logged(
     };
     let journal = lease_file.as_deref().map(|file| start_journal(file, plan.document)).transpose()?;
     let (shards, ports) = start_shards(&plan, ends.shards, split, sinks, journal.as_ref())?;
+    say_placed(leases, placed, placing.elapsed());
 
     let (notice_sender, notices) = take_signals()?;
     let active = Active { document: prepared.document.clone(), rules: rules.clone(), since: Instant::now() };
@@ -187,6 +192,18 @@ fn say_configured(prepared: &Prepared, topology: Topology) {
         "DHCP4_CONFIG_COMPLETE DHCPv4 server has completed configuration: {} subnets, {} shards",
         prepared.snapshot.subnets.len(), topology.shards
     );
+}
+
+/// The shards have their own rows now; what lay in between is let go.
+fn say_placed(leases: Arc<LoadedLeases>, placed: Duration, all: Duration) {
+    log::info!(
+        target: "kea-dhcp4.dhcpsrv",
+        "TANDEM_LEASES_PLACED {} leases are with their owners after {} ms, {} ms of them until each lease had an owner",
+        leases.len(), all.as_millis(), placed.as_millis()
+    );
+    // A million leases on their way take a hundred megabytes.
+    drop(leases);
+    memory::give_back();
 }
 
 fn say_started(started: Instant) {
@@ -251,11 +268,11 @@ fn topology(document: &Document) -> Topology {
 fn open_leases(
     document: &Document,
     folders: &Folders,
-) -> Result<(Option<Arc<LeaseFile>>, Vec<Lease>), Fatal> {
+) -> Result<(Option<Arc<LeaseFile>>, Arc<LoadedLeases>), Fatal> {
     let database = &document.lease_database;
     if !*database.persist {
         log::warn!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_NO_STORAGE running in non-persistent mode, leases will be lost after restart");
-        return Ok((None, Vec::new()));
+        return Ok((None, Arc::default()));
     }
     let path = folders.lease_file(database.name.as_ref().map(|name| name.value.as_str()));
     log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LEASE_FILE_LOAD loading leases from file {}", path.display());
@@ -274,7 +291,25 @@ fn open_leases(
         "TANDEM_LEASES_LOADED {} leases from {} rows in {} ms",
         loaded.leases.len(), loaded.recovery.rows, started.elapsed().as_millis()
     );
-    Ok((Some(Arc::new(loaded.file)), loaded.leases))
+    Ok((Some(Arc::new(loaded.file)), Arc::new(loaded.leases)))
+}
+
+/// The rules at start, and what each shard starts with.
+fn owners(
+    leases: &Arc<LoadedLeases>,
+    snapshot: Arc<Snapshot>,
+    steering: &Steering,
+    seed: u64,
+) -> Result<(Arc<Rules>, Vec<ShardLeases>), Fatal> {
+    let part = |(): &mut (), index: usize| {
+        let from = index * LEASES_PER_PART;
+        Clients::of(leases, from..(from + LEASES_PER_PART).min(leases.len()), steering)
+    };
+    let clients = parallel::map(leases.len().div_ceil(LEASES_PER_PART), part)
+        .map_err(|error| Fatal::Start(format!("loading leases: {error}")))?;
+    let rules = Arc::new(Rules::at_start(snapshot, steering, seed, &clients));
+    let split = rules::split(leases, clients, &rules.owners, steering.shards);
+    Ok((rules, split))
 }
 
 fn report_recovery(path: &Path, recovery: &shards::journal::Recovery) {
@@ -338,7 +373,9 @@ fn start_shards(
     let dialect = plan.document.dialect;
     let mut starting = Vec::new();
     let inputs = ends.into_iter().zip(leases).zip(sinks);
+    let (made, engines) = mpsc::channel();
     for (shard, ((ends, leases), mut sink)) in (0..plan.topology.shards).zip(inputs) {
+        let made = made.clone();
         let start = EngineStart {
             shard,
             topology: plan.topology,
@@ -353,7 +390,12 @@ fn start_shards(
             placement: plan.places.shard(usize::from(shard)),
             spin: Duration::from_micros(u64::from(*plan.document.tandem.spin_us)),
             ends,
-            make_engine: move || Engine::new(clock::now(), start),
+            make_engine: move || {
+                let engine = Engine::new(clock::now(), start);
+                // Whoever started us may have given up; then there is nobody to tell.
+                let _ = made.send(());
+                engine
+            },
             on_event: move |now: shards::Now, event| sink.push(now.wall_ms, Logged { event, dialect }),
             journal: journal.cloned(),
             limits,
@@ -366,6 +408,9 @@ fn start_shards(
         shards.push(executor.wait_ready().map_err(|error| Fatal::Start(error.to_string()))?);
         ports.push(port);
     }
+    // Every shard has its leases, or has ended and let go of its sender; then `main` finds it ended.
+    drop(made);
+    engines.iter().for_each(drop);
     Ok((shards, ports))
 }
 

@@ -6,21 +6,20 @@
 //!
 //! `X` is complete at every moment, for programs that tail it and for a crash at any point.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shards::Lease;
-use shards::journal::{
-    Columns, Compaction, Deletions, FileRole, LeaseFiles, Recovery, ReplayError, Step, compact, replay, row,
-};
+use shards::journal::{Columns, Compaction, Deletions, FileRole, Recovery, ReplayError, Step, compact, row};
+use shards::partition::{LoadedLeases, RowOrder};
 use shards::runtime::{Request, ShardPort};
 use shards::sys::lock;
+
+use super::lease_load::{self, Pace};
+use super::parallel;
 
 /// Shards stop writing within this time, or the clean-up gives up.
 const HOLD_WITHIN: Duration = Duration::from_secs(5);
@@ -45,7 +44,7 @@ pub struct Loaded {
     /// The database.
     pub file: LeaseFile,
     /// The last state of every address.
-    pub leases: Vec<Lease>,
+    pub leases: LoadedLeases,
     /// What recovery found.
     pub recovery: Recovery,
 }
@@ -92,16 +91,12 @@ impl LeaseFile {
     /// [`LeaseFileError`].
     pub fn open(path: &Path, max_row_errors: u32, seed: u64) -> Result<Loaded, LeaseFileError> {
         let (lock, seed) = lock_beside(path, seed)?;
-        let contents = Contents::read(path)?;
-        let mut last: HashMap<Ipv4Addr, Lease> = HashMap::new();
-        let recovery = replay::recover(&contents.files(), max_row_errors, |row| {
-            if row.deleted {
-                last.remove(&row.lease.address);
-            } else {
-                last.insert(row.lease.address, row.lease);
-            }
-        })
-        .map_err(|cause| LeaseFileError::Contents { path: text(path), cause })?;
+        let lease_load::Read { rows, recovery, .. } =
+            lease_load::read(path, max_row_errors, u64::MAX, Pace::Fast)?;
+        let order = RowOrder::new(&rows, Deletions::Drop);
+        let gather = |(): &mut (), part: usize| order.gather(&rows, part);
+        let parts = parallel::map(order.parts(), gather).map_err(failed("gathering", path))?;
+        let leases = LoadedLeases::new(parts);
         let file =
             Self { path: path.to_owned(), columns: recovery.columns, max_row_errors, seed, _lock: lock };
         if recovery.header_missing {
@@ -117,7 +112,7 @@ impl LeaseFile {
                 file.keep(recovery.current_octets)?;
             }
         }
-        Ok(Loaded { file, leases: last.into_values().collect(), recovery })
+        Ok(Loaded { file, leases, recovery })
     }
 
     /// Its path.
@@ -216,16 +211,20 @@ impl LeaseFile {
         until: u64,
         leftovers: &[FileRole],
     ) -> Result<(File, u64), LeaseFileError> {
-        let mut contents = Contents::read(&self.path)?;
-        if let Some(current) = &mut contents.current {
-            current.truncate(usize::try_from(until).unwrap_or(usize::MAX));
-        }
         let deletions = if leftovers.is_empty() { Deletions::Drop } else { Deletions::Keep };
-        let compacted = compact::compacted(&contents.files(), self.columns, deletions, self.max_row_errors)
-            .map_err(|cause| LeaseFileError::Contents { path: text(&self.path), cause })?;
+        let read = lease_load::read(&self.path, self.max_row_errors, until, Pace::Gentle)?;
+        let order = RowOrder::new(&read.rows, deletions);
         let mut file = File::create(output).map_err(failed("creating", output))?;
-        file.write_all(&compacted.bytes).map_err(failed("writing", output))?;
-        Ok((file, compacted.consumed))
+        let mut bytes = Vec::new();
+        row::write_header(&mut bytes, self.columns);
+        for part in 0..order.parts() {
+            compact::write_part(&mut bytes, &order.gather(&read.rows, part), self.columns);
+            file.write_all(&bytes).map_err(failed("writing", output))?;
+            bytes.clear();
+        }
+        // The header of a file without leases.
+        file.write_all(&bytes).map_err(failed("writing", output))?;
+        Ok((file, read.octets))
     }
 
     fn catch_up(&self, output: &mut File, from: u64, until: u64) -> Result<(), LeaseFileError> {
@@ -278,45 +277,6 @@ struct Work {
     renamed: bool,
 }
 
-/// The files of a database, in memory.
-struct Contents {
-    current: Option<Vec<u8>>,
-    previous: Option<Vec<u8>>,
-    cleaned: Option<Vec<u8>>,
-    completed: Option<Vec<u8>>,
-    output: bool,
-    pid_alive: Option<bool>,
-}
-
-impl Contents {
-    fn read(path: &Path) -> Result<Self, LeaseFileError> {
-        let read = |role| read_if_there(&role_path(path, role));
-        let pid = read(FileRole::Pid)?.map(|text| {
-            let number = String::from_utf8_lossy(&text).trim().parse().unwrap_or(0);
-            lock::process_exists(number)
-        });
-        Ok(Self {
-            current: read(FileRole::Current)?,
-            previous: read(FileRole::Previous)?,
-            cleaned: read(FileRole::Cleaned)?,
-            completed: read(FileRole::Completed)?,
-            output: role_path(path, FileRole::Output).exists(),
-            pid_alive: pid,
-        })
-    }
-
-    fn files(&self) -> LeaseFiles<'_> {
-        LeaseFiles {
-            current: self.current.as_deref(),
-            previous: self.previous.as_deref(),
-            cleaned: self.cleaned.as_deref(),
-            completed: self.completed.as_deref(),
-            output: self.output,
-            pid_alive: self.pid_alive,
-        }
-    }
-}
-
 /// Locks `X.tandem` and reads the installation's secret from it, or writes `seed` there.
 fn lock_beside(path: &Path, seed: u64) -> Result<(File, u64), LeaseFileError> {
     let beside = with_suffix(path, ".tandem");
@@ -364,7 +324,7 @@ fn resume(ports: &[ShardPort], file: Option<&Arc<File>>) {
     }
 }
 
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LeaseFileError> {
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, LeaseFileError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -387,7 +347,7 @@ fn sync_folder(path: &Path) -> Result<(), LeaseFileError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("syncing", folder))
 }
 
-fn role_path(path: &Path, role: FileRole) -> PathBuf {
+pub(super) fn role_path(path: &Path, role: FileRole) -> PathBuf {
     with_suffix(path, role.suffix())
 }
 
@@ -397,11 +357,11 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn text(path: &Path) -> String {
+pub(super) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LeaseFileError {
+pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LeaseFileError {
     let path = text(path);
     move |source| LeaseFileError::Io { step, path, source }
 }
@@ -478,13 +438,9 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{whole}\n"));
         let rows = format!("\n{}", row("192.0.2.3", 3000));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(rows.as_bytes()).unwrap();
-        let mut addresses: Vec<String> = LeaseFile::open(&path, 0, 1)
-            .unwrap()
-            .leases
-            .iter()
-            .map(|lease| lease.address.to_string())
-            .collect();
-        addresses.sort();
+        let leases = LeaseFile::open(&path, 0, 1).unwrap().leases;
+        let addresses: Vec<String> =
+            leases.range(0..leases.len()).map(|lease| lease.address().to_string()).collect();
         assert_eq!(addresses, ["192.0.2.1", "192.0.2.3"]);
     }
 }

@@ -86,7 +86,7 @@ impl Site {
         let now = Now { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
         let rules = Arc::new(Rules::at_start(Arc::new(snapshot()), &steering, 7, &[]));
         let view = Arc::new(HaView { service_on: true, updates: UpdateMode::Off, ..HaView::default() });
-        let inputs = rules::split(Vec::new(), &rules.owners, &steering);
+        let inputs = rules::split(&Arc::default(), Vec::new(), &rules.owners, shards);
         let shard = |(shard, leases)| {
             let (rules, view, columns) = (Arc::clone(&rules), Arc::clone(&view), Columns::Twelve);
             let start = EngineStart { shard, topology, steering, rules, view, columns, leases };

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 use shards::journal::Columns;
+use shards::partition::LoadedLeases;
 use shards::{Actions, DatagramMeta, Engine as _, Lane, Lease, NodeId, Now, Topology, Transmit};
 use tandem::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use tandem::engine::event::Event;
 use tandem::engine::message::{
     Message, PartnerUpdate, ShardCommand, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome,
 };
-use tandem::engine::rules::{self, Rules, Steering};
+use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
@@ -115,9 +116,11 @@ impl World {
         let topology = Topology { shards, listeners: 1, senders: 2 };
         let steering = Steering::new(seed, shards);
         let now = Now { monotonic_ns: NS_PER_S, wall_ms: 1_700_000_000_000 };
-        let rules = Arc::new(Rules::at_start(Arc::new(snapshot), &steering, seed, &leases));
+        let leases = Arc::new(leases.into_iter().collect::<LoadedLeases>());
+        let clients = vec![Clients::of(&leases, 0..leases.len(), &steering)];
+        let rules = Arc::new(Rules::at_start(Arc::new(snapshot), &steering, seed, &clients));
         let view = HaView { service_on: true, updates: UpdateMode::Off, ..HaView::default() };
-        let inputs = rules::split(leases, &rules.owners, &steering);
+        let inputs = rules::split(&leases, clients, &rules.owners, shards);
         let engine = |(shard, leases)| {
             let rules = Arc::clone(&rules);
             let view = Arc::new(view.clone());

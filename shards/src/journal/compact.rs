@@ -6,6 +6,8 @@
 
 use super::replay::{FileRole, LeaseFiles, ReplayError, recover};
 use super::row::{Columns, write_header, write_lease};
+pub use crate::partition::Deletions;
+use crate::partition::{LoadedRows, RowOrder};
 
 /// With no more than this to catch up with, commits are held, octets: a fraction of a millisecond to copy.
 const HOLD_OCTETS_MAX: u64 = 64 * 1024;
@@ -13,15 +15,6 @@ const HOLD_OCTETS_MAX: u64 = 64 * 1024;
 /// Catching up this many times without getting there means that the disk is as slow as the rows come; the
 /// rest is copied with commits held.
 const CATCH_UP_ROUNDS_MAX: u32 = 8;
-
-/// Whether deletion rows are written.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Deletions {
-    /// Left out, as Kea's cleaner does.
-    Drop,
-    /// Kept, while files that are loaded before `X` still exist and could bring the lease back.
-    Keep,
-}
 
 /// One thing to do, by the driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -189,36 +182,26 @@ pub fn compacted(
     let consumed = current.iter().rposition(|&octet| octet == b'\n').map_or(0, |last| last + 1);
     let files = LeaseFiles { current: files.current.map(|current| &current[..consumed]), ..*files };
 
-    let mut rows = Vec::new();
-    let mut places: Vec<Place> = Vec::new();
-    let recovery = recover(&files, max_row_errors, |row| {
-        let from = rows.len();
-        write_lease(&mut rows, &row.lease, columns);
-        let address = row.lease.address.into();
-        places.push(Place { address, from, until: rows.len(), deleted: row.deleted });
-    })?;
-    // Later rows lie further on.
-    places.sort_unstable_by_key(|place| (place.address, place.from));
-
-    let mut bytes = Vec::with_capacity(rows.len());
-    let mut leases = 0;
+    let mut rows = LoadedRows::default();
+    let recovery = recover(&files, max_row_errors, |row| rows.push(&row.lease, row.deleted))?;
+    let pieces = [rows];
+    let order = RowOrder::new(&pieces, deletions);
+    let mut bytes = Vec::new();
     write_header(&mut bytes, columns);
-    for (index, place) in places.iter().enumerate() {
-        let last = places.get(index + 1).is_none_or(|next| next.address != place.address);
-        if last && (!place.deleted || deletions == Deletions::Keep) {
-            bytes.extend_from_slice(&rows[place.from..place.until]);
-            leases += u64::from(!place.deleted);
-        }
-    }
+    let parts = (0..order.parts()).map(|part| write_part(&mut bytes, &order.gather(&pieces, part), columns));
+    let leases = parts.sum();
     Ok(Compacted { bytes, consumed: consumed as u64, leases, bad_rows: recovery.bad_rows })
 }
 
-/// A row in the buffer of all rows.
-struct Place {
-    address: u32,
-    from: usize,
-    until: usize,
-    deleted: bool,
+/// Appends the rows of a gathered part; how many leases they leave.
+pub fn write_part(out: &mut Vec<u8>, part: &LoadedRows, columns: Columns) -> u64 {
+    let mut leases = 0;
+    for lease in part.iter() {
+        // A deletion has lifetime 0 and is written as any other row.
+        write_lease(out, &lease.lease(), columns);
+        leases += u64::from(!lease.is_deleted());
+    }
+    leases
 }
 
 #[cfg(test)]

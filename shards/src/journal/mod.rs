@@ -11,10 +11,12 @@
 
 pub mod append;
 pub mod compact;
+pub mod piece;
 pub mod replay;
 pub mod row;
 
 pub use append::{Batch, BatchBuffer};
 pub use compact::{Compacted, Compaction, Deletions, Step, compacted};
-pub use replay::{FileRole, LeaseFiles, Recovery, ReplayError, RowFault, recover};
+pub use piece::Piece;
+pub use replay::{FileRole, FilesFound, LeaseFiles, Recovering, Recovery, ReplayError, RowFault, recover};
 pub use row::{Columns, Row, RowError, write_deletion, write_header, write_lease};

@@ -4,7 +4,8 @@
 //! of it), runs of NUL where the file system lost data, broken rows anywhere, and the files of a clean-up
 //! that was interrupted at any step.
 
-use super::row::{Columns, HeaderError, Layout, Row, RowError, is_header_prefix, parse_header, parse_row};
+use super::piece::{self, Piece};
+use super::row::{Columns, HeaderError, Layout, Row, RowError};
 
 /// Bad rows that are named; the others are only counted.
 const FAULTS_NAMED_MAX: usize = 100;
@@ -134,131 +135,193 @@ pub fn recover(
     max_row_errors: u32,
     mut sink: impl FnMut(Row),
 ) -> Result<Recovery, ReplayError> {
-    if files.pid_alive == Some(true) {
-        return Err(ReplayError::CleanupRunning);
+    let mut recovering = Recovering::new(files.found(), max_row_errors)?;
+    for file in recovering.order() {
+        recovering.begin(file);
+        let Some(bytes) = files.bytes(file) else { continue };
+        let piece = piece::read(bytes, None, recovering.bad_rows_kept(), &mut sink);
+        recovering.add(&piece)?;
     }
-    let mut recovery = Recovery {
-        columns: Columns::Twelve,
-        rows: 0,
-        bad_rows: 0,
-        faults: Vec::new(),
-        torn: Vec::new(),
-        current_octets: files.current.map_or(0, |bytes| bytes.len() as u64),
-        nul_octets: 0,
-        header_missing: files.current.is_none_or(<[u8]>::is_empty),
-        compact: false,
-        downgraded: false,
-        leftovers: Vec::new(),
-    };
-    let older = match files.completed {
-        Some(_) => [(FileRole::Completed, files.completed), (FileRole::Previous, None)],
-        None => [(FileRole::Cleaned, files.cleaned), (FileRole::Previous, files.previous)],
-    };
-    let mut layout = None;
-    for (file, bytes) in older.into_iter().chain([(FileRole::Current, files.current)]) {
-        let Some(bytes) = bytes else { continue };
-        let read = Reader { file, max_row_errors, recovery: &mut recovery }.read(bytes, &mut sink)?;
-        if file == FileRole::Current && !bytes.is_empty() {
-            recovery.compact |= read.is_none_or(|layout| layout.known < 11 || layout.unknown > 0);
-        }
-        layout = read.or(layout);
-    }
-    if layout.is_some_and(|layout| layout.known == 11) {
-        recovery.columns = Columns::Eleven;
-    }
-    recovery.compact |= files.previous.is_some() || files.cleaned.is_some() || files.completed.is_some();
-    // What a completed file replaces goes before it, or a crash in between would bring old leases back.
-    recovery.leftovers = [
-        (FileRole::Cleaned, files.cleaned.is_some()),
-        (FileRole::Previous, files.previous.is_some()),
-        (FileRole::Completed, files.completed.is_some()),
-        (FileRole::Output, files.output),
-        (FileRole::Pid, files.pid_alive.is_some()),
-    ]
-    .into_iter()
-    .filter_map(|(file, exists)| exists.then_some(file))
-    .collect();
-    Ok(recovery)
+    Ok(recovering.finish())
 }
 
-struct Reader<'a> {
-    file: FileRole,
+impl LeaseFiles<'_> {
+    /// Which files there are, and how long.
+    pub fn found(&self) -> FilesFound {
+        let octets = |file| self.bytes(file).map(|bytes: &[u8]| bytes.len() as u64);
+        FilesFound {
+            current: octets(FileRole::Current),
+            previous: octets(FileRole::Previous),
+            cleaned: octets(FileRole::Cleaned),
+            completed: octets(FileRole::Completed),
+            output: self.output,
+            pid_alive: self.pid_alive,
+        }
+    }
+
+    fn bytes(&self, file: FileRole) -> Option<&[u8]> {
+        match file {
+            FileRole::Current => self.current,
+            FileRole::Previous => self.previous,
+            FileRole::Cleaned => self.cleaned,
+            FileRole::Completed => self.completed,
+            FileRole::Output | FileRole::Pid => None,
+        }
+    }
+}
+
+/// Which files of a lease database there are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FilesFound {
+    /// Octets of `X`.
+    pub current: Option<u64>,
+    /// Octets of `X.1`.
+    pub previous: Option<u64>,
+    /// Octets of `X.2`.
+    pub cleaned: Option<u64>,
+    /// Octets of `X.completed`.
+    pub completed: Option<u64>,
+    /// Whether `X.output` exists.
+    pub output: bool,
+    /// `X.pid` exists: whether the process it names is alive.
+    pub pid_alive: Option<bool>,
+}
+
+/// A recovery under way: what the pieces of the files say is put together here, in the order of the files and their
+/// pieces.
+#[derive(Debug)]
+pub struct Recovering {
+    found: FilesFound,
     max_row_errors: u32,
-    recovery: &'a mut Recovery,
+    recovery: Recovery,
+    file: FileRole,
+    /// Of the file under way, as far as it is read.
+    layout: Option<Layout>,
+    lines: u64,
+    bad_rows: u64,
+    /// Of all files before.
+    layout_before: Option<Layout>,
 }
 
-impl Reader<'_> {
-    /// Reads one file; returns the last header's layout, `None` when there is none.
-    fn read(&mut self, bytes: &[u8], sink: &mut impl FnMut(Row)) -> Result<Option<Layout>, ReplayError> {
-        let mut layout: Option<Layout> = None;
-        let mut bad_rows = 0;
-        let mut number = 0;
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            number += 1;
-            let end = rest.iter().position(|&octet| octet == b'\n');
-            let (line, tail) = match end {
-                Some(end) => (&rest[..end], &rest[end + 1..]),
-                None => (rest, &rest[..0]),
-            };
-            rest = tail;
-            let text = without_nuls(line);
-            self.recovery.nul_octets += (line.len() - text.len()) as u64;
-            if text.is_empty() {
-                continue;
-            }
-            if end.is_none() {
-                if layout.is_none() && !is_header_prefix(text) {
-                    return Err(ReplayError::Header { file: self.file, source: HeaderError });
-                }
-                self.recovery.torn.push(self.file);
-                if self.file == FileRole::Current {
-                    self.recovery.current_octets -= line.len() as u64;
-                }
-                break;
-            }
-            let current = match layout {
-                // A header in the middle: files were joined by hand. Rows begin with a digit.
-                Some(current) if !text.starts_with(b"address,") => current,
-                _ => {
-                    let header = parse_header(text);
-                    let header = header.map_err(|source| ReplayError::Header { file: self.file, source })?;
-                    self.recovery.downgraded |= header.unknown > 0;
-                    layout = Some(header);
-                    continue;
-                }
-            };
-            match parse_row(text, current) {
-                Ok(row) => {
-                    self.recovery.rows += 1;
-                    sink(row);
-                }
-                Err(cause) => {
-                    bad_rows += 1;
-                    self.bad_row(number, bad_rows, cause)?;
-                }
-            }
+impl Recovering {
+    /// A recovery of `found`; more than `max_row_errors` bad rows in one file end it (0 is unlimited).
+    ///
+    /// # Errors
+    /// [`ReplayError::CleanupRunning`].
+    pub fn new(found: FilesFound, max_row_errors: u32) -> Result<Self, ReplayError> {
+        if found.pid_alive == Some(true) {
+            return Err(ReplayError::CleanupRunning);
         }
-        Ok(layout)
+        let recovery = Recovery {
+            columns: Columns::Twelve,
+            rows: 0,
+            bad_rows: 0,
+            faults: Vec::new(),
+            torn: Vec::new(),
+            current_octets: found.current.unwrap_or(0),
+            nul_octets: 0,
+            header_missing: found.current.unwrap_or(0) == 0,
+            compact: false,
+            downgraded: false,
+            leftovers: Vec::new(),
+        };
+        let (layout, layout_before) = (None, None);
+        let file = FileRole::Current;
+        Ok(Self { found, max_row_errors, recovery, file, layout, lines: 0, bad_rows: 0, layout_before })
     }
 
-    fn bad_row(&mut self, line: u64, bad_rows: u64, cause: RowError) -> Result<(), ReplayError> {
-        let Self { file, max_row_errors: limit, .. } = *self;
-        self.recovery.bad_rows += 1;
-        if self.recovery.faults.len() < FAULTS_NAMED_MAX {
-            self.recovery.faults.push(RowFault { file, line, cause });
+    /// The files to be read, in this order: [`Recovering::begin`] for each, [`Recovering::add`] for each of its
+    /// pieces.
+    pub fn order(&self) -> Vec<FileRole> {
+        let FilesFound { current, previous, cleaned, completed, .. } = self.found;
+        let older = match completed {
+            Some(_) => [(FileRole::Completed, completed), (FileRole::Previous, None)],
+            None => [(FileRole::Cleaned, cleaned), (FileRole::Previous, previous)],
+        };
+        let files = older.into_iter().chain([(FileRole::Current, current)]);
+        files.filter_map(|(file, octets)| octets.map(|_| file)).collect()
+    }
+
+    /// Bad rows that a piece has to name.
+    pub fn bad_rows_kept(&self) -> usize {
+        if self.max_row_errors == 0 {
+            return FAULTS_NAMED_MAX;
         }
-        if limit > 0 && bad_rows > u64::from(limit) {
-            return Err(ReplayError::TooManyBadRows { file, limit, line, cause });
+        FAULTS_NAMED_MAX.max((self.max_row_errors as usize).saturating_add(1))
+    }
+
+    /// The next pieces are those of `file`, from its beginning.
+    pub fn begin(&mut self, file: FileRole) {
+        self.layout_before = self.layout.or(self.layout_before);
+        (self.layout, self.lines, self.bad_rows) = (None, 0, 0);
+        self.file = file;
+    }
+
+    /// What the last header so far said; a piece that was read under another assumption must be read again.
+    pub fn layout(&self) -> Option<Layout> {
+        self.layout
+    }
+
+    /// Takes the next piece of the file.
+    ///
+    /// # Errors
+    /// [`ReplayError`].
+    pub fn add(&mut self, piece: &Piece) -> Result<(), ReplayError> {
+        let recovery = &mut self.recovery;
+        let (file, limit) = (self.file, self.max_row_errors);
+        for &(line, cause) in &piece.bad {
+            let line = self.lines + line;
+            self.bad_rows += 1;
+            if recovery.faults.len() < FAULTS_NAMED_MAX {
+                recovery.faults.push(RowFault { file, line, cause });
+            }
+            if limit > 0 && self.bad_rows > u64::from(limit) {
+                return Err(ReplayError::TooManyBadRows { file, limit, line, cause });
+            }
         }
+        if piece.no_header {
+            return Err(ReplayError::Header { file, source: HeaderError });
+        }
+        recovery.rows += piece.rows;
+        recovery.bad_rows += piece.bad_rows;
+        recovery.nul_octets += piece.nul_octets;
+        recovery.downgraded |= piece.downgraded;
+        if piece.torn_octets > 0 {
+            recovery.torn.push(file);
+            if file == FileRole::Current {
+                recovery.current_octets -= piece.torn_octets;
+            }
+        }
+        self.lines += piece.lines;
+        self.layout = piece.layout;
         Ok(())
     }
-}
 
-fn without_nuls(line: &[u8]) -> &[u8] {
-    let Some(first) = line.iter().position(|&octet| octet != 0) else { return &[] };
-    let last = line.iter().rposition(|&octet| octet != 0).unwrap_or(first);
-    &line[first..=last]
+    /// What was found; every file has been read.
+    pub fn finish(self) -> Recovery {
+        let FilesFound { current, previous, cleaned, completed, output, pid_alive } = self.found;
+        let mut recovery = self.recovery;
+        // X comes last, so the layout is its own.
+        if current.is_some_and(|octets| octets > 0) {
+            recovery.compact = self.layout.is_none_or(|layout| layout.known < 11 || layout.unknown > 0);
+        }
+        if self.layout.or(self.layout_before).is_some_and(|layout| layout.known == 11) {
+            recovery.columns = Columns::Eleven;
+        }
+        recovery.compact |= previous.is_some() || cleaned.is_some() || completed.is_some();
+        // What a completed file replaces goes before it, or a crash in between would bring old leases back.
+        recovery.leftovers = [
+            (FileRole::Cleaned, cleaned.is_some()),
+            (FileRole::Previous, previous.is_some()),
+            (FileRole::Completed, completed.is_some()),
+            (FileRole::Output, output),
+            (FileRole::Pid, pid_alive.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(file, exists)| exists.then_some(file))
+        .collect();
+        recovery
+    }
 }
 
 #[cfg(test)]

@@ -165,12 +165,18 @@ pub fn is_header_prefix(line: &[u8]) -> bool {
 pub fn parse_row(line: &[u8], layout: Layout) -> Result<Row, RowError> {
     let mut fields = [&b""[..]; COLUMN_NAMES.len()];
     let mut count = 0;
-    for field in line.split(|&octet| octet == b',') {
+    let mut from = 0;
+    for (at, _) in line.iter().enumerate().filter(|(_, octet)| **octet == b',') {
         if count < layout.known {
-            fields[count] = field;
+            fields[count] = &line[from..at];
         }
+        from = at + 1;
         count += 1;
     }
+    if count < layout.known {
+        fields[count] = &line[from..];
+    }
+    count += 1;
     if !(layout.known..=layout.known + layout.unknown).contains(&count) {
         return Err(RowError::ColumnCount);
     }
@@ -320,10 +326,19 @@ fn parse_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0_u64, |number, &octet| {
-        let digit = octet.checked_sub(b'0').filter(|&digit| digit < 10)?;
-        number.checked_mul(10)?.checked_add(digit.into())
-    })
+    let mut number = 0_u64;
+    for (index, &octet) in text.iter().enumerate() {
+        let digit = u64::from(octet.wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        // Nineteen digits fit, whatever they are.
+        number = match index {
+            ..19 => number * 10 + digit,
+            _ => number.checked_mul(10)?.checked_add(digit)?,
+        };
+    }
+    Some(number)
 }
 
 fn parse_u32(text: &[u8]) -> Option<u32> {
@@ -338,40 +353,68 @@ fn parse_flag(text: &[u8]) -> Result<bool, RowError> {
     }
 }
 
+/// Four numbers of one to three digits, each at most 255.
 fn parse_address(text: &[u8]) -> Option<u32> {
-    let mut address = 0;
-    let mut count = 0;
-    for part in text.split(|&octet| octet == b'.') {
-        let octet = u8::try_from(parse_number(part).filter(|_| part.len() <= 3)?).ok()?;
-        address = address << 8 | u32::from(octet);
-        count += 1;
-        if count > 4 {
+    let (mut address, mut part, mut digits, mut dots) = (0_u32, 0_u32, 0, 0);
+    for &octet in text {
+        let digit = octet.wrapping_sub(b'0');
+        if digit <= 9 && digits < 3 {
+            part = part * 10 + u32::from(digit);
+            digits += 1;
+        } else if octet == b'.' && digits > 0 && part <= 255 {
+            address = address << 8 | part;
+            (part, digits) = (0, 0);
+            dots += 1;
+        } else {
             return None;
         }
     }
-    (count == 4).then_some(address)
+    (dots == 3 && digits > 0 && part <= 255).then_some(address << 8 | part)
 }
 
+/// Value of each hex digit; for everything else more than 15.
+const HEX_VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut octet = 0;
+    while octet < values.len() {
+        values[octet] = match octet as u8 {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ b'a'..=b'f' => digit - b'a' + 10,
+            digit @ b'A'..=b'F' => digit - b'A' + 10,
+            _ => u8::MAX,
+        };
+        octet += 1;
+    }
+    values
+};
+
 fn hex_value(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
+    let value = HEX_VALUES[usize::from(digit)];
+    (value < 16).then_some(value)
 }
 
 /// Octets of one or two hex digits, separated by colons; at most `MAX`.
 fn parse_hex<const MAX: usize>(text: &[u8]) -> Option<SmallBytes> {
     let mut octets = [0; MAX];
     let mut count = 0;
+    let mut rest = text;
     if text.is_empty() {
         return Some(SmallBytes::empty());
     }
-    for part in text.split(|&octet| octet == b':') {
-        *octets.get_mut(count)? = match *part {
-            [digit] => hex_value(digit)?,
-            [high, low] => hex_value(high)? << 4 | hex_value(low)?,
-            _ => return None,
+    loop {
+        let (octet, tail) = match rest {
+            [high, low, tail @ ..] if *low != b':' => (hex_value(*high)? << 4 | hex_value(*low)?, tail),
+            [digit, tail @ ..] => (hex_value(*digit)?, tail),
+            [] => return None,
         };
+        *octets.get_mut(count)? = octet;
         count += 1;
+        match tail {
+            [] => return Some(SmallBytes::new(&octets[..count])),
+            [b':', next @ ..] => rest = next,
+            _ => return None,
+        }
     }
-    Some(SmallBytes::new(&octets[..count]))
 }
 
 fn unescape_small(text: &[u8]) -> SmallBytes {

@@ -29,6 +29,14 @@ pub struct Expiry {
 }
 
 impl Expiry {
+    /// Timers with these entries, in any order, none twice. The trees are full, which is what a sorted list makes.
+    pub fn load(mut waiting: Vec<(u32, u32)>, mut reclaimed: Vec<(u32, u32)>) -> Self {
+        waiting.sort_unstable();
+        reclaimed.sort_unstable();
+        let (waiting, reclaimed) = (waiting.into_iter().collect(), reclaimed.into_iter().collect());
+        Self { waiting, reclaimed, seen: (0, 0) }
+    }
+
     /// The count for a second since the epoch, or [`NOT_FILED`] for one that does not come.
     pub fn second(expire: Option<u64>) -> u32 {
         let second = expire.map_or(u64::from(NOT_FILED), |expire| expire.saturating_sub(BASE_S));
@@ -65,9 +73,9 @@ impl Expiry {
         second
     }
 
-    /// Bytes kept, near enough: the tree at half full, as ascending insertion leaves it.
+    /// Bytes kept, near enough: the tree at two thirds full.
     pub fn memory(&self) -> usize {
-        (self.waiting.len() + self.reclaimed.len()) * size_of::<(u32, u32)>() * 2
+        (self.waiting.len() + self.reclaimed.len()) * size_of::<(u32, u32)>() * 3 / 2
     }
 }
 

@@ -17,7 +17,10 @@ use super::block::SubnetBlocks;
 use super::expiry::Expiry;
 use super::hold::{Hold, Holds};
 use super::table::{Counted, LeaseRow, LeaseTable, NOT_FILED};
-use super::{FreeCounts, Identities, IdentityIndex, Lease, LeaseCounts, LeaseState, OwnerTable, SubnetSpace};
+use super::{
+    FreeCounts, Identities, IdentityIndex, IndexEntry, Lease, LeaseCounts, LeaseState, LoadedLease,
+    OwnerTable, SubnetSpace,
+};
 use crate::Now;
 
 /// Holds that are over and are looked at per allocation: more than one hold is made, so they cannot pile up.
@@ -122,6 +125,54 @@ impl Partition {
         };
         partition.lay_out(subnets);
         partition
+    }
+
+    /// Takes over what was loaded, which this shard owns: `leases` ascending by address, and for each index the entries
+    /// of clients whose home it is. Gives how many entries found no place. Does what [`Partition::upsert`] for each of
+    /// them would, all at once: pages, timers and indexes are made for what they are to hold.
+    ///
+    /// # Panics
+    /// When there are leases already, or this shard does not own one of `leases`.
+    pub fn load<'a>(
+        &mut self,
+        now: Now,
+        leases: impl Iterator<Item = LoadedLease<'a>>,
+        hardware: &[Vec<(u64, IndexEntry)>],
+        client_id: &[Vec<(u64, IndexEntry)>],
+    ) -> usize {
+        assert!(self.is_empty() && self.identities.hardware.is_empty(), "loading comes first");
+        let (mut waiting, mut reclaimed) = (Vec::new(), Vec::new());
+        let mut owned_to: Option<u32> = None;
+        let rows = leases.map(|lease| {
+            let address = u32::from(lease.address());
+            if owned_to.is_none_or(|last| address > last) {
+                self.assert_owner(lease.address());
+                owned_to = Some(self.owners.owned_until(lease.address()));
+            }
+            let (packed, _) = lease.packed();
+            let filed = Expiry::second(packed.expire());
+            if filed != NOT_FILED && lease.state() == LeaseState::ExpiredReclaimed {
+                reclaimed.push((filed, address));
+            } else if filed != NOT_FILED {
+                waiting.push((filed, address));
+            }
+            if !packed.is_available(now.wall_s()) {
+                for place in places_of(&self.pools, address) {
+                    self.subnets[place.subnet].put(address, false, false);
+                }
+            }
+            let row = LeaseRow::loaded(lease, filed);
+            let counted = row.counted();
+            let counts = self.counts.entry((counted.subnet_id, counted.pool_id)).or_default();
+            *counts.of_state(counted.state) += 1;
+            (address, row)
+        });
+        self.table = LeaseTable::load(rows);
+        self.expiry = Expiry::load(waiting, reclaimed);
+        for blocks in &self.subnets {
+            self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+        }
+        self.identities.hardware.load(hardware) + self.identities.client_id.load(client_id)
     }
 
     /// Puts another configuration in force: leases and offer holds stay, free words are made anew, iterative

@@ -18,11 +18,14 @@ pub mod facade;
 pub mod hold;
 pub mod index;
 pub mod lease;
+pub mod loaded;
 pub mod ownership;
+mod packed;
 pub mod table;
 
 pub use counts::{FreeCounts, LeaseCounts};
 pub use facade::{Partition, PartitionLimits, PartitionMemory, Pick};
 pub use index::{Identities, IdentityHasher, IdentityIndex, IndexEntry};
 pub use lease::{Lease, LeaseState};
+pub use loaded::{Deletions, LEASES_PER_PART, LoadedLease, LoadedLeases, LoadedRows, RowOrder};
 pub use ownership::{OwnerTable, PoolRange, SubnetSpace};

@@ -101,6 +101,11 @@ impl OwnerTable {
         self.block_at(u32::from(address)).0
     }
 
+    /// An address, at least this one, up to which all have the same owner: the last of its block.
+    pub fn owned_until(&self, address: Ipv4Addr) -> u32 {
+        self.block_at(u32::from(address)).1
+    }
+
     /// How many shards there are.
     pub fn shards(&self) -> u8 {
         self.shards

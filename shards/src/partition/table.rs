@@ -9,15 +9,18 @@
 //! that is inline up to 22 octets, which is what a client without a host name needs.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use super::lease::{Lease, LeaseState};
+use super::loaded::LoadedLease;
+use super::packed::{self, Packed};
 use crate::SmallBytes;
+use crate::small_bytes::INLINE_OCTETS_MAX;
 
 /// A row with no timer.
 pub const NOT_FILED: u32 = u32::MAX;
 
-/// Rows a page makes room for at a time: half-empty pages cost less than growing often.
+/// Rows a page makes room for at a time at most: half-empty pages cost less than growing often. A page of fewer rows
+/// doubles, because the leases of a large pool may lie far apart.
 const PAGE_GROWTH_ROWS: usize = 8;
 
 /// Lease rows of a shard.
@@ -39,21 +42,12 @@ struct Page {
 /// A lease without its address, and where its timer is.
 #[derive(Clone, Debug)]
 pub struct LeaseRow {
-    cltt: u64,
-    lengths: Lengths,
-    subnet_id: u32,
-    pool_id: u32,
-    valid_lifetime: u32,
+    packed: Packed,
     /// Second (of the expiry list's count) under which it is filed, or [`NOT_FILED`].
     pub filed: u32,
     /// Hardware address, client identifier, host name, user context.
     strings: SmallBytes,
 }
-
-/// State and flags in bits 0..4, then the lengths of hardware address (5 bits), client identifier (8 bits)
-/// and host name (14 bits), and whether there is a user context (1 bit).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Lengths(u32);
 
 /// What a row is counted under.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,166 +60,102 @@ pub struct Counted {
     pub state: LeaseState,
 }
 
-/// State and flags of [`Lengths`].
-const FLAGS: u32 = 0xf;
-
-fn flags_of(lease: &Lease) -> u32 {
-    lease.state as u32 | u32::from(lease.fqdn_fwd) << 2 | u32::from(lease.fqdn_rev) << 3
-}
-
-/// Length of a hardware address that says: the lengths did not fit and stand, four octets each, before the
-/// strings. Only a partner or a file that sends nonsense makes such a row, but it must come back unchanged.
-const LENGTHS_IN_STRINGS: u32 = 31;
-
-impl Lengths {
-    fn state(self) -> LeaseState {
-        match self.0 & 3 {
-            0 => LeaseState::Default,
-            1 => LeaseState::Declined,
-            2 => LeaseState::ExpiredReclaimed,
-            _ => LeaseState::Released,
-        }
-    }
-
-    fn hwaddr(self) -> u32 {
-        self.0 >> 4 & 0x1f
-    }
-
-    fn client_id(self) -> u32 {
-        self.0 >> 9 & 0xff
-    }
-
-    fn hostname(self) -> u32 {
-        self.0 >> 17 & 0x3fff
-    }
-
-    fn has_user_context(self) -> bool {
-        self.0 >> 31 == 1
-    }
-}
-
 impl LeaseRow {
     fn new(lease: &Lease, filed: u32) -> Self {
-        let flags = flags_of(lease) | u32::from(lease.user_context.is_some()) << 31;
-        let (hwaddr, client_id, hostname) = (lease.hwaddr.len(), lease.client_id.len(), lease.hostname.len());
-        let fits = hwaddr < LENGTHS_IN_STRINGS as usize && client_id <= 0xff && hostname <= 0x3fff;
-        let context = lease.user_context.as_deref().unwrap_or_default();
-        let parts: [&[u8]; 4] = [&lease.hwaddr, &lease.client_id, &lease.hostname, context];
+        let packed = Packed::of(lease);
+        let parts = packed::strings_of(lease);
         let length: usize = parts.iter().map(|part| part.len()).sum();
-        let strings = if fits && length <= crate::small_bytes::INLINE_OCTETS_MAX {
-            let mut octets = [0; crate::small_bytes::INLINE_OCTETS_MAX];
+        let strings = if length <= INLINE_OCTETS_MAX && !packed.lengths.stand_in_strings() {
+            let mut octets = [0; INLINE_OCTETS_MAX];
             let mut at = 0;
             for part in parts {
                 octets[at..at + part.len()].copy_from_slice(part);
                 at += part.len();
             }
             SmallBytes::new(&octets[..at])
-        } else if fits {
-            SmallBytes::new(&parts.concat())
         } else {
-            let lengths = [hwaddr, client_id, hostname].map(|length| (length as u32).to_be_bytes()).concat();
-            SmallBytes::new(&[lengths, parts.concat()].concat())
+            let mut octets = Vec::with_capacity(length);
+            packed::write_strings(&mut octets, lease, packed.lengths);
+            SmallBytes::new(&octets)
         };
-        let lengths = if fits {
-            (hwaddr as u32) << 4 | (client_id as u32) << 9 | (hostname as u32) << 17
-        } else {
-            LENGTHS_IN_STRINGS << 4
-        };
-        Self {
-            cltt: lease.cltt,
-            lengths: Lengths(flags | lengths),
-            subnet_id: lease.subnet_id,
-            pool_id: lease.pool_id,
-            valid_lifetime: lease.valid_lifetime,
-            filed,
-            strings,
-        }
+        Self { packed, filed, strings }
+    }
+
+    /// The row of a loaded lease, filed under `filed`.
+    pub(super) fn loaded(lease: LoadedLease<'_>, filed: u32) -> Self {
+        let (packed, strings) = lease.packed();
+        Self { packed, filed, strings: SmallBytes::new(strings) }
     }
 
     /// Takes over what `lease` says if its strings are those of the row; else changes nothing and gives false.
     fn renew(&mut self, lease: &Lease, filed: u32) -> bool {
-        let context = lease.user_context.as_deref();
-        let lengths = [lease.hwaddr.len(), lease.client_id.len(), lease.hostname.len()];
-        let mine = [self.lengths.hwaddr(), self.lengths.client_id(), self.lengths.hostname()];
-        let same_lengths = mine[0] != LENGTHS_IN_STRINGS
-            && mine.map(|length| length as usize) == lengths
-            && self.lengths.has_user_context() == context.is_some();
-        let parts: [&[u8]; 4] =
-            [&lease.hwaddr, &lease.client_id, &lease.hostname, context.unwrap_or_default()];
-        if !same_lengths || !parts.into_iter().flatten().eq(self.strings.as_slice()) {
+        let lengths = self.packed.lengths;
+        if !lengths.may_be_of(lease) || lengths.split(&self.strings) != packed::strings_of(lease) {
             return false;
         }
-        self.lengths = Lengths(self.lengths.0 & !FLAGS | flags_of(lease));
-        self.cltt = lease.cltt;
-        self.subnet_id = lease.subnet_id;
-        self.pool_id = lease.pool_id;
-        self.valid_lifetime = lease.valid_lifetime;
+        self.packed = Packed::of(lease);
         self.filed = filed;
         true
     }
 
     /// What it is counted under.
     pub fn counted(&self) -> Counted {
-        Counted { subnet_id: self.subnet_id, pool_id: self.pool_id, state: self.state() }
+        Counted { subnet_id: self.packed.subnet_id, pool_id: self.packed.pool_id, state: self.state() }
     }
 
     fn lease(&self, address: u32) -> Lease {
-        let mut rest = self.strings.as_slice();
-        let mut lengths = [self.lengths.hwaddr(), self.lengths.client_id(), self.lengths.hostname()];
-        if lengths[0] == LENGTHS_IN_STRINGS {
-            for length in &mut lengths {
-                if let Some((octets, tail)) = rest.split_first_chunk() {
-                    *length = u32::from_be_bytes(*octets);
-                    rest = tail;
-                }
-            }
-        }
-        let [hwaddr, client_id, hostname] = lengths.map(|length| {
-            let (part, tail) = rest.split_at((length as usize).min(rest.len()));
-            rest = tail;
-            SmallBytes::new(part)
-        });
-        Lease {
-            address: Ipv4Addr::from(address),
-            subnet_id: self.subnet_id,
-            pool_id: self.pool_id,
-            hwaddr,
-            client_id,
-            valid_lifetime: self.valid_lifetime,
-            cltt: self.cltt,
-            state: self.state(),
-            fqdn_fwd: self.lengths.0 >> 2 & 1 == 1,
-            fqdn_rev: self.lengths.0 >> 3 & 1 == 1,
-            hostname,
-            user_context: self.lengths.has_user_context().then(|| rest.into()),
-        }
+        self.packed.lease(address, &self.strings)
     }
 
     /// State column.
     pub fn state(&self) -> LeaseState {
-        self.lengths.state()
+        self.packed.lengths.state()
     }
 
     /// Subnet of the lease.
     pub fn subnet_id(&self) -> u32 {
-        self.subnet_id
+        self.packed.subnet_id
     }
 
     /// Second since the epoch at which it runs out; `None` for never.
     pub fn expire(&self) -> Option<u64> {
-        let finite = self.valid_lifetime != super::lease::INFINITE_LIFETIME;
-        finite.then(|| self.cltt.saturating_add(u64::from(self.valid_lifetime)))
+        self.packed.expire()
     }
 
     /// Whether its address may be given to another client at `wall_s`: reclaimed, released or expired
     /// (ALC-35).
     pub fn is_available(&self, wall_s: u64) -> bool {
-        matches!(self.state(), LeaseState::ExpiredReclaimed | LeaseState::Released)
-            || self.expire().is_some_and(|expire| expire < wall_s)
+        self.packed.is_available(wall_s)
     }
 }
 
 impl LeaseTable {
+    /// The table of `rows`, ascending by address, each address once. Pages have room for what they hold.
+    pub fn load(rows: impl Iterator<Item = (u32, LeaseRow)>) -> Self {
+        let mut pages: Vec<(u32, Page)> = Vec::new();
+        let mut page: (u32, u64) = (0, 0);
+        let mut rows_of_page: Vec<LeaseRow> = Vec::with_capacity(64);
+        let mut len = 0;
+        let mut end = |(number, present): (u32, u64), rows: &mut Vec<LeaseRow>| {
+            if present != 0 {
+                let mut exact = Vec::with_capacity(rows.len());
+                exact.append(rows);
+                pages.push((number, Page { present, rows: exact }));
+            }
+        };
+        for (address, row) in rows {
+            if address >> 6 != page.0 {
+                end(page, &mut rows_of_page);
+                page = (address >> 6, 0);
+            }
+            page.1 |= 1 << (address & 63);
+            rows_of_page.push(row);
+            len += 1;
+        }
+        end(page, &mut rows_of_page);
+        Self { pages: pages.into_iter().collect(), len }
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.len
@@ -274,7 +204,7 @@ impl LeaseTable {
             Err(position) => {
                 let row = LeaseRow::new(lease, filed);
                 if page.rows.len() == page.rows.capacity() {
-                    page.rows.reserve_exact(PAGE_GROWTH_ROWS);
+                    page.rows.reserve_exact(page.rows.len().clamp(1, PAGE_GROWTH_ROWS));
                 }
                 page.rows.insert(position, row);
                 page.present |= 1 << (address & 63);
@@ -318,7 +248,7 @@ impl LeaseTable {
     pub fn memory(&self) -> usize {
         let pages = self.pages.len() * (size_of::<u32>() + size_of::<Page>()) * 3 / 2;
         let rows: usize = self.pages.values().map(|page| page.rows.capacity() * size_of::<LeaseRow>()).sum();
-        let inline = crate::small_bytes::INLINE_OCTETS_MAX;
+        let inline = INLINE_OCTETS_MAX;
         let strings = self.pages.values().flat_map(|page| &page.rows).map(|row| row.strings.len());
         pages + rows + strings.filter(|&length| length > inline).map(|length| length + 16).sum::<usize>()
     }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod event;
 pub mod interface;
 pub mod lock;
+pub mod memory;
 pub mod probe;
 pub mod process;
 pub mod ready;

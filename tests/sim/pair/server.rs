@@ -4,10 +4,11 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use shards::journal::append::{Batch, BatchBuffer};
+use shards::partition::LoadedLeases;
 use shards::{Actions, Now, Topology};
 use tandem::engine::event::Event;
 use tandem::engine::message::Message;
-use tandem::engine::rules::{self, Rules, Steering};
+use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::ha::{Machine, OwnState, Relationship, Role};
@@ -123,10 +124,11 @@ impl Process {
         let topology = Topology { shards: plan.shards[index], listeners: 1, senders: SENDERS };
         let secret = plan.seed ^ index as u64;
         let steering = Steering::new(secret, topology.shards);
-        let leases: Vec<_> = leases.values().cloned().collect();
-        let rules = Arc::new(Rules::at_start(Arc::new(snapshot(plan, index)), &steering, secret, &leases));
+        let leases = Arc::new(leases.values().cloned().collect::<LoadedLeases>());
+        let clients = vec![Clients::of(&leases, 0..leases.len(), &steering)];
+        let rules = Arc::new(Rules::at_start(Arc::new(snapshot(plan, index)), &steering, secret, &clients));
         let view = Arc::new(HaView { configured: true, ..HaView::default() });
-        let inputs = rules::split(leases, &rules.owners, &steering);
+        let inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
         let engine = |(shard, leases)| {
             let columns = shards::journal::Columns::Twelve;
             let (rules, view) = (Arc::clone(&rules), Arc::clone(&view));

@@ -211,7 +211,7 @@ fn a_lease_and_its_index_entries_stay_below_160_bytes() {
         lease.hwaddr = SmallBytes::new(&[2, 0, mac[0], mac[1], mac[2], mac[3]]);
         lease.client_id = SmallBytes::new(&[1, 2, 0, mac[0], mac[1], mac[2], mac[3]]);
         partition.upsert(at(0), &lease);
-        let entry = crate::partition::IndexEntry { address: lease.address, subnet_id: 1 };
+        let entry = IndexEntry { address: lease.address, subnet_id: 1 };
         partition.identities_mut().hardware.insert(hasher.key(&lease.hwaddr), entry);
         partition.identities_mut().client_id.insert(hasher.key(&lease.client_id), entry);
     }
@@ -387,6 +387,67 @@ fn check_given(
         Some(address) => prop_assert!(unheld.contains(&address), "{address} not of {unheld:?}"),
     }
     Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn loading_leases_gives_what_storing_each_of_them_does(
+        leases in proptest::collection::btree_map(0..200_u8, (0..4_usize, 0..5000_u64, 0..3_u32), 0..60),
+    ) {
+        const STATES: [LeaseState; 4] =
+            [LeaseState::Default, LeaseState::Declined, LeaseState::ExpiredReclaimed, LeaseState::Released];
+        let subnets = [subnet(1, 0, &[(5, 90)]), SubnetSpace { prefix_len: 25, ..subnet(2, 0, &[(80, 120)]) }];
+        let made: Vec<Lease> = leases.iter().map(|(&last, &(state, age, lifetime))| Lease {
+            state: STATES[state],
+            subnet_id: 1 + u32::from(last % 3),
+            hostname: SmallBytes::new(&vec![b'h'; usize::from(last)]),
+            ..lease(address(last), START_S - age, [1000, 4000, u32::MAX][lifetime as usize])
+        }).collect();
+        let entries = |lease: &Lease| (u64::from(lease.address.octets()[3]) << 40 | 7,
+            IndexEntry { address: lease.address, subnet_id: lease.subnet_id });
+        let (mut stored, mut loaded) = (partitions(1, &subnets).remove(0), partitions(1, &subnets).remove(0));
+        for lease in &made {
+            stored.upsert(at(0), lease);
+            let (key, entry) = entries(lease);
+            stored.identities_mut().hardware.insert(key, entry);
+        }
+        let all: crate::partition::LoadedLeases = made.iter().cloned().collect();
+        let hardware = vec![made.iter().map(entries).collect(), Vec::new()];
+        prop_assert_eq!(loaded.load(at(0), all.range(0..all.len()), &hardware, &[]), 0);
+        for partition in [&mut stored, &mut loaded] {
+            while partition.advance(at(0), 7) {}
+        }
+        let all = |partition: &Partition| {
+            let mut all = Vec::new();
+            partition.for_each(|lease| all.push(lease));
+            all
+        };
+        prop_assert_eq!(all(&stored), all(&loaded));
+        prop_assert_eq!(stored.counts().collect::<Vec<_>>(), loaded.counts().collect::<Vec<_>>());
+        for id in [1, 2] {
+            prop_assert_eq!(stored.free_count(id), loaded.free_count(id));
+            prop_assert_eq!(stored.open_count(id), loaded.open_count(id));
+            for client in 0..100 {
+                prop_assert_eq!(
+                    stored.allocate(at(0), id, client, Pick::Next, |_| true),
+                    loaded.allocate(at(0), id, client, Pick::Next, |_| true)
+                );
+            }
+        }
+        for lease in &made {
+            let (key, entry) = entries(lease);
+            prop_assert_eq!(loaded.identities().hardware.find(key).collect::<Vec<_>>(), vec![entry]);
+        }
+        let later = |partition: &mut Partition| {
+            let (mut expired, mut purgeable) = (Vec::new(), Vec::new());
+            partition.expired(at(9000), 1000, &mut expired);
+            partition.purgeable(at(9000), 0, 1000, &mut purgeable);
+            (expired, purgeable)
+        };
+        prop_assert_eq!(later(&mut stored), later(&mut loaded));
+    }
 }
 
 proptest! {

@@ -1,0 +1,288 @@
+#!/usr/bin/env python3
+"""A million leases: memory, start, clean-up under load, huge pools. Prints a small table of what it measures.
+
+    tests/million.py [WHAT...]
+
+WHAT is any of `start`, `clean-up`, `commands`, `expiry`, `slash8` (all of them where none is named). Needs root, iproute2 and
+`cargo build --release --bins`; makes and removes its own network namespaces. Nothing here passes or fails by the clock: it
+prints numbers, each the median of RUNS runs, and fails only when a server does not answer.
+
+Environment: RUNS (3), SHARDS ("1 4"), LEASES (1000000), EXTRA (500000 rows that renew leases of the file again), ORDER
+(`sorted`: as a clean-up leaves it, renewals behind; `shuffled`: all rows in any order), COLD=1 (the file is not in the page
+cache), BIN (folder of the programs), KEEP=1 (keeps the folder).
+"""
+
+import ctypes
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+HEADER = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id\n"
+PREFIX = f"million{os.getpid()}"
+BIN = os.environ.get("BIN") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "../target/release")
+RUNS = int(os.environ.get("RUNS", 3))
+SHARDS = [int(word) for word in os.environ.get("SHARDS", "1 4").split()]
+LEASES = int(os.environ.get("LEASES", 1_000_000))
+EXTRA = int(os.environ.get("EXTRA", LEASES // 2))
+FIRST = 0x0A010000
+VALID_S = 86_400
+
+
+def address_of(number):
+    return socket.inet_ntoa(struct.pack("!I", FIRST + number))
+
+
+def hwaddr_of(number):
+    """Spread over all octets, as vendors' addresses are."""
+    return b"\x02" + ((number * 0x9E3779B1) & 0xFFFFFFFF).to_bytes(4, "big") + bytes([number & 0xFF])
+
+
+def row_of(number, expire):
+    hwaddr = hwaddr_of(number).hex(":")
+    client_id = f"01:{hwaddr}" if number % 2 == 0 else ""
+    hostname = f"host-{number:07}.example.org" if number % 3 == 0 else ""
+    return f"{address_of(number)},{hwaddr},{client_id},{VALID_S},{expire},1,0,0,{hostname},0,,0\n"
+
+
+def write_leases(path, leases=LEASES, extra=EXTRA, order=None, expires_in=(VALID_S // 2, VALID_S)):
+    """A lease file of `leases` leases in `leases + extra` rows."""
+    drawn = random.Random(7)
+    now = int(time.time())
+    rows = [row_of(number, now + drawn.randint(*expires_in)) for number in range(leases)]
+    rows += [row_of(drawn.randrange(leases), now + expires_in[1]) for _ in range(extra)] if leases else []
+    if (order or os.environ.get("ORDER", "sorted")) == "shuffled":
+        drawn.shuffle(rows)
+    with open(path, "w") as file:
+        file.write(HEADER)
+        file.writelines(rows)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def run(*words):
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+
+
+class Site:
+    """A server's namespace and a client's, joined by a veth pair; this process lives in the server's."""
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="million")
+        self.server, self.client = f"{PREFIX}s", f"{PREFIX}c"
+        for name in (self.server, self.client):
+            run("ip", "netns", "add", name)
+        run("ip", "link", "add", "srv0", "netns", self.server, "type", "veth", "peer", "name", "cli0", "netns", self.client)
+        for name, link, address in ((self.server, "srv0", "10.0.0.1/8"), (self.client, "cli0", "10.0.0.9/8")):
+            run("ip", "-n", name, "addr", "add", address, "dev", link)
+            run("ip", "-n", name, "link", "set", link, "up")
+            run("ip", "-n", name, "link", "set", "lo", "up")
+        self.enter(self.client)
+        self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
+        self.socket.bind(("cli0", 0x0800))
+        self.enter(self.server)
+        return self
+
+    def enter(self, name):
+        with open(f"/var/run/netns/{name}") as namespace:
+            if LIBC.setns(namespace.fileno(), CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), f"entering {name}")
+
+    def __exit__(self, *_):
+        self.socket.close()
+        for name in (self.server, self.client):
+            subprocess.run(["ip", "netns", "del", name], check=False)
+        if os.environ.get("KEEP"):
+            print("kept:", self.folder)
+        else:
+            shutil.rmtree(self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def configure(self, shards, pool="10.1.0.0-10.60.255.255", **settings):
+        document = {
+            "interfaces-config": {"interfaces": ["srv0"]},
+            "lease-database": {"type": "memfile", "name": self.path("leases.csv"), "lfc-interval": 0} | settings.pop("database", {}),
+            "control-socket": {"socket-type": "unix", "socket-name": self.path("socket")},
+            "multi-threading": {"enable-multi-threading": True, "thread-pool-size": shards, "packet-queue-size": 64},
+            "valid-lifetime": VALID_S,
+            "cache-threshold": 0.0,
+            "hooks-libraries": [{"library": "libdhcp_lease_cmds.so"}],
+            "loggers": [{"name": "kea-dhcp4", "severity": "INFO", "output-options": [{"output": self.path("log")}]}],
+            "subnet4": [{"id": 1, "subnet": "10.0.0.0/8", "interface": "srv0", "pools": [{"pool": pool}]}],
+        } | settings
+        with open(self.path("kea-dhcp4.conf"), "w") as file:
+            json.dump({"Dhcp4": document}, file)
+
+
+class Server:
+    """A server of a site, from its first instant."""
+
+    def __init__(self, site):
+        self.site = site
+        if os.path.exists(site.path("log")):
+            os.remove(site.path("log"))
+        environment = os.environ | {"KEA_PIDFILE_DIR": site.folder, "KEA_LOCKFILE_DIR": site.folder}
+        self.output = open(site.path("output"), "w")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [os.path.join(BIN, "tandem-dhcp4"), "-c", site.path("kea-dhcp4.conf")],
+            env=environment, stdout=self.output, stderr=self.output)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.output.close()
+
+    def kib(self, key):
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return int(re.search(rf"^{key}:\s+(\d+) kB", status.read(), re.M)[1])
+
+    def log(self, pattern):
+        with open(self.site.path("log")) as log:
+            return re.findall(pattern, log.read())
+
+    def ask(self, command, **arguments):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.site.path("socket"))
+            connection.sendall(json.dumps({"command": command} | ({"arguments": arguments} if arguments else {})).encode())
+            answer = b"".join(iter(lambda: connection.recv(1 << 20), b""))
+        return json.loads(answer)
+
+    def wait_until_served(self, known=None, patience=60):
+        """Asks every 2 ms, as a client without a lease and as the one with lease `known`; seconds to the first answer (with
+        `known`: to its ACK)."""
+        frames = [discover(hwaddr_of(0x7FFF0000)) if known is None else init_reboot(hwaddr_of(known), address_of(known), known)]
+        wanted = 2 if known is None else 5
+        self.site.socket.settimeout(0.002)
+        while time.monotonic() - self.started < patience:
+            for frame in frames:
+                self.site.socket.send(frame)
+            until = time.monotonic() + 0.002
+            while time.monotonic() < until:
+                try:
+                    answer = self.site.socket.recv(2048)
+                except TimeoutError:
+                    break
+                if message_type(answer) == wanted:
+                    return time.monotonic() - self.started
+            if self.process.poll() is not None:
+                break
+        sys.exit(f"the server does not answer: {open(self.site.path('output')).read()}")
+
+
+def checksum(octets):
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def frame(hwaddr, options, xid):
+    bootp = struct.pack("!BBBBIHH16s16s", 1, 1, 6, 0, xid, 0, 0x8000, b"", hwaddr) + bytes(192) + b"\x63\x82\x53\x63"
+    payload = bootp + options + b"\xff"
+    payload += bytes(max(0, 300 - len(payload)))
+    udp = struct.pack("!HHHH", 68, 67, 8 + len(payload), 0)
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28 + len(payload), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return b"\xff" * 6 + hwaddr + b"\x08\x00" + ip + udp + payload
+
+
+def option(code, octets):
+    return bytes([code, len(octets)]) + octets
+
+
+def discover(hwaddr, xid=1):
+    return frame(hwaddr, option(53, b"\x01"), xid)
+
+
+def client_id_of(number):
+    return option(61, b"\x01" + hwaddr_of(number)) if number % 2 == 0 else b""
+
+
+def init_reboot(hwaddr, address, number, xid=1):
+    return frame(hwaddr, option(53, b"\x03") + option(50, socket.inet_aton(address)) + client_id_of(number), xid)
+
+
+def message_type(octets):
+    """Of a frame with a reply of a server; 0 for anything else."""
+    if len(octets) < 286 or octets[23] != 17 or octets[34:36] != b"\x00\x43":
+        return 0
+    return octets[284] if octets[282:284] == b"\x35\x01" else 0
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def row(*cells):
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def settle(path):
+    """Nothing of the file waits for the disk; with COLD it is not in the page cache either."""
+    os.sync()
+    if os.environ.get("COLD"):
+        with open(path) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def started(site, known):
+    """One start: seconds to the answer, seconds of the phases the log tells, resident and peak KiB."""
+    settle(site.path("leases.csv"))
+    with Server(site) as server:
+        served = server.wait_until_served(known)
+        time.sleep(0.5)
+        loaded = ["; ".join(server.log(r"TANDEM_LEASES_(?:LOADED|PLACED) (.*)"))]
+        return served, loaded[0] if loaded else "", server.kib("VmRSS"), server.kib("VmHWM")
+
+
+def measure_start(site):
+    print(f"\n## Start and memory: {LEASES} leases in {LEASES + EXTRA} rows, {os.environ.get('ORDER', 'sorted')}, "
+          f"{'not ' if os.environ.get('COLD') else ''}in the page cache\n")
+    row("shards", "leases", "to the first answer", "resident", "peak", "octets for each lease")
+    row(*["---"] * 6)
+    notes = []
+    for shards in SHARDS:
+        site.configure(shards)
+        empty = None
+        for leases in (0, LEASES):
+            write_leases(site.path("leases.csv"), leases, EXTRA if leases else 0)
+            runs = [started(site, leases // 2 if leases else None) for _ in range(RUNS)]
+            served, resident, peak = (median([run[which] for run in runs]) for which in (0, 2, 3))
+            each = "" if empty is None else round((resident - empty) * 1024 / leases, 1)
+            empty = empty or resident
+            row(shards, leases, f"{served * 1000:.0f} ms", f"{resident / 1024:.1f} MiB", f"{peak / 1024:.1f} MiB", each)
+            notes += [f"{shards} shards: {run[1]}" for run in runs]
+    print("\n" + "\n".join(notes))
+
+
+MEASURES = {"start": measure_start}
+
+
+def main():
+    asked = sys.argv[1:] or list(MEASURES)
+    if unknown := [name for name in asked if name not in MEASURES]:
+        sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
+    with Site() as site:
+        for name in asked:
+            MEASURES[name](site)
+
+
+if __name__ == "__main__":
+    main()
