@@ -249,7 +249,7 @@ impl Trace {
     fn read(text: &str) -> Self {
         let mut trace = Self::default();
         for line in text.lines() {
-            if line.contains(" write(") {
+            if line.contains(" writev(") {
                 // A row of the pool in hexadecimal: "\n172.16." and so on.
                 trace.written += line.matches(r"\x31\x37\x32\x2e\x31\x36\x2e").count();
             }
@@ -279,7 +279,7 @@ fn no_ack_leaves_before_its_row_is_synced() {
     let trace = site.folder.path().join("trace");
     site.start(Kind::Tandem);
     let pid = site.process.as_ref().expect("running").id().to_string();
-    let words = ["-f", "-v", "-xx", "-s", "500", "-e", "trace=write,fdatasync,sendmmsg,sendmsg,sendto"];
+    let words = ["-f", "-v", "-xx", "-s", "500", "-e", "trace=writev,fdatasync,sendmmsg,sendmsg,sendto"];
     let mut strace = Process::start(
         &site.server,
         "strace",

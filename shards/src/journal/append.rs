@@ -1,11 +1,14 @@
-//! Rows on their way to the lease file: one batch being written, one being filled (group commit).
+//! Rows on their way to the lease file: batches being written, one being filled (group commit).
 //!
-//! A batch is one write and begins with a newline, so that a write cut short never glues two rows together;
-//! Kea and [`super::replay`] skip empty lines. At most one batch is in flight, so rows reach the file in
-//! order.
+//! A batch is written whole and begins with a newline, so that a write cut short never glues two rows together;
+//! Kea and [`super::replay`] skip empty lines. Batches are written and completed in the order they were taken in, so
+//! rows reach the file in order.
 
 /// A buffer that grew beyond this in a burst is given back, octets.
 const BUFFER_KEPT_OCTETS_MAX: usize = 1024 * 1024;
+
+/// Buffers kept for the next batches; as many as are in flight at once under load.
+const BUFFERS_KEPT_MAX: usize = 64;
 
 /// One write: bytes to append in one call, and what it completes.
 #[derive(Debug, Eq, PartialEq)]
@@ -22,7 +25,7 @@ pub struct Batch {
 #[derive(Debug, Default)]
 pub struct BatchBuffer {
     waiting: Vec<u8>,
-    spare: Vec<u8>,
+    spare: Vec<Vec<u8>>,
     appended: u64,
     rows: u64,
     in_flight_octets: usize,
@@ -49,24 +52,26 @@ impl BatchBuffer {
         self.appended
     }
 
-    /// What to write now; `None` while a batch is in flight or nothing waits.
+    /// What to write now; `None` when nothing waits.
     pub fn take(&mut self) -> Option<Batch> {
-        if self.in_flight_octets > 0 || self.waiting.is_empty() {
+        if self.waiting.is_empty() {
             return None;
         }
-        let bytes = std::mem::replace(&mut self.waiting, std::mem::take(&mut self.spare));
-        self.in_flight_octets = bytes.len();
+        let bytes = std::mem::replace(&mut self.waiting, self.spare.pop().unwrap_or_default());
+        self.in_flight_octets += bytes.len();
         Some(Batch { bytes, last: self.appended, rows: std::mem::take(&mut self.rows) })
     }
 
-    /// `batch` is as durable as asked; its buffer is used again. Returns its last number.
+    /// `batch`, the first of those in flight, is as durable as asked; its buffer is used again. Returns its last
+    /// number.
     pub fn complete(&mut self, batch: Batch) -> u64 {
-        self.in_flight_octets = 0;
-        if batch.bytes.capacity() <= BUFFER_KEPT_OCTETS_MAX {
-            self.spare = batch.bytes;
-            self.spare.clear();
+        let Batch { mut bytes, last, .. } = batch;
+        self.in_flight_octets -= bytes.len();
+        if bytes.capacity() <= BUFFER_KEPT_OCTETS_MAX && self.spare.len() < BUFFERS_KEPT_MAX {
+            bytes.clear();
+            self.spare.push(bytes);
         }
-        batch.last
+        last
     }
 
     /// Octets not yet durable: waiting and in flight.
@@ -85,17 +90,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_gather_while_a_batch_is_in_flight_and_numbers_follow_the_appends() {
+    fn rows_gather_until_they_are_taken_and_numbers_follow_the_appends() {
         let mut buffer = BatchBuffer::new();
         assert_eq!((buffer.take(), buffer.is_idle()), (None, true));
         assert_eq!(buffer.append(b"a\n"), 1);
         let first = buffer.take().unwrap();
         assert_eq!(first, Batch { bytes: b"\na\n".to_vec(), last: 1, rows: 1 });
         assert_eq!((buffer.append(b"b\n"), buffer.append(b"c\nd\n")), (2, 3));
-        assert_eq!((buffer.take(), buffer.waiting_bytes()), (None, 10));
-        assert_eq!(buffer.complete(first), 1);
+        assert_eq!(buffer.waiting_bytes(), 10);
         let second = buffer.take().unwrap();
         assert_eq!(second, Batch { bytes: b"\nb\nc\nd\n".to_vec(), last: 3, rows: 3 });
-        assert_eq!((buffer.complete(second), buffer.is_idle(), buffer.take()), (3, true, None));
+        assert_eq!((buffer.take(), buffer.waiting_bytes()), (None, 10), "both are in flight");
+        assert_eq!((buffer.complete(first), buffer.waiting_bytes()), (1, 7));
+        assert_eq!((buffer.complete(second), buffer.is_idle()), (3, true));
+        assert_eq!(buffer.append(b"e\n"), 4);
+        assert_eq!(
+            buffer.take().unwrap(),
+            Batch { bytes: b"\ne\n".to_vec(), last: 4, rows: 1 },
+            "a used buffer"
+        );
     }
 }

@@ -195,8 +195,10 @@ where
         let forwarded = self.handle_messages(now, Lane::Datagram, self.limits.receive_batch);
         self.carry_out(now);
         self.read_drops(now);
+        let busy = state || fresh || forwarded;
+        self.journal.hand_over(now.monotonic_ns, busy);
         // Without a lease file a row is as durable as it gets at once: its reply must not wait for the next event.
-        state || fresh || forwarded || self.journal.persisted() > self.persisted_told
+        busy || self.journal.persisted() > self.persisted_told
     }
 
     fn prepare(&mut self) {
@@ -235,7 +237,7 @@ where
             }
         }
         if !actions.rows.is_empty() {
-            journal.append(&actions.rows);
+            journal.append(now.monotonic_ns, &actions.rows);
         }
         for group in actions.transmit.chunk_by(|one, next| one.socket == next.socket) {
             // Groups are never empty. A socket that was closed meanwhile takes its replies with it.

@@ -1,15 +1,15 @@
 //! Appends the shards' rows to the lease file, on one thread for all of them.
 //!
-//! A shard hands over one batch at a time and fills the next one meanwhile. The thread takes what all shards have
-//! handed over, writes each batch, syncs once, and tells each shard: so one sync serves every shard that waits, and
-//! no shard ever waits for the disk itself.
+//! A shard hands over what it has whenever it has nothing else to do, and at the latest after [`HAND_OVER_NS_MAX`]. The
+//! thread takes what all shards have handed over, writes it in one call, syncs once, and tells each shard: so one sync
+//! serves every shard that waits, and no shard ever waits for the disk itself.
 //!
 //! A write that fails or is cut short poisons the journal: nothing is written or acknowledged any more, and the
 //! process ends, rather than promise what the disk does not hold.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Thread;
@@ -20,9 +20,21 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use super::mesh::NodeWaker;
 use super::port::count;
 use crate::journal::{Batch, BatchBuffer};
+use crate::sys::sched;
 
-/// A shard has at most one batch in flight.
-const LINK_PLACES: usize = 1;
+/// Batches of one shard in flight at most; more rows wait in its buffer.
+const LINK_PLACES: usize = 64;
+
+/// A busy shard gathers rows for so long, nanoseconds. It is four syncs at their closest: a sync costs as much as
+/// ten exchanges, and a reply of a shard that is never idle waits for longer than that anyway.
+const HAND_OVER_NS_MAX: u64 = 2_000_000;
+
+/// Batches that one call writes at most, which is the kernel's limit.
+const WRITE_BATCHES_MAX: usize = 1024;
+
+/// The thread sleeps nearly all of the time, and replies wait for what it does in between: it asks for turns so short
+/// that it takes the processor from a busy shard as soon as it can go on.
+const SLICE: Duration = Duration::from_micros(100);
 
 /// How long the thread sleeps at most. It is woken for each batch; this is for links whose shard has ended.
 const SLEEP: Duration = Duration::from_secs(5);
@@ -73,7 +85,7 @@ pub struct JournalWriter {
 /// What the thread has done so far.
 #[derive(Debug, Default)]
 pub struct JournalCounters {
-    /// Writes to the lease file: one for each batch of a shard.
+    /// Writes to the lease file.
     pub writes: AtomicU64,
     /// Syncs of the lease file.
     pub syncs: AtomicU64,
@@ -98,6 +110,15 @@ struct Order {
 }
 
 type Outcome = Result<Batch, JournalFailure>;
+
+/// What the thread has to know of earlier rounds.
+#[derive(Debug, Default)]
+struct Past {
+    /// When the last sync began.
+    synced_at: Option<Instant>,
+    /// The journal is poisoned.
+    failure: Option<JournalFailure>,
+}
 
 /// The thread's end of a link.
 #[derive(Debug)]
@@ -124,11 +145,13 @@ impl JournalWriter {
         // The thread holds a weak reference, so that it can see the last handle go.
         let weak = Arc::downgrade(&shared);
         let handle = std::thread::Builder::new().name("journal".into()).spawn(move || {
+            // A kernel that knows no such wish schedules the thread like any other.
+            let _ = sched::set_slice(SLICE);
             let mut ends: Vec<WriterEnd> = Vec::new();
-            let mut synced_at: Option<Instant> = None;
+            let mut past = Past::default();
             loop {
                 let Some(shared) = weak.upgrade() else { return };
-                let busy = shared.round(&mut ends, &mut synced_at);
+                let busy = shared.round(&mut ends, &mut past);
                 drop(shared);
                 if !busy {
                     std::thread::park_timeout(SLEEP);
@@ -157,73 +180,83 @@ impl JournalWriter {
 
 impl Shared {
     /// Writes what has been handed over and syncs it once; false when there was nothing.
-    fn round(&self, ends: &mut Vec<WriterEnd>, synced_at: &mut Option<Instant>) -> bool {
+    fn round(&self, ends: &mut Vec<WriterEnd>, past: &mut Past) -> bool {
         if self.any.swap(false, Ordering::Acquire) {
             ends.append(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner));
         }
         ends.retain(|end| !end.orders.is_abandoned() || end.orders.slots() > 0);
         if ends.iter().any(|end| end.orders.slots() > 0)
-            && let Some(early) = synced_at.and_then(|at| SYNC_SPACING.checked_sub(at.elapsed()))
+            && let Some(early) = past.synced_at.and_then(|at| SYNC_SPACING.checked_sub(at.elapsed()))
         {
             std::thread::sleep(early);
         }
-        let mut orders: Vec<(usize, Order, Result<(), JournalFailure>)> = Vec::with_capacity(ends.len());
+        let mut orders: Vec<(usize, Order)> = Vec::new();
         for (index, end) in ends.iter_mut().enumerate() {
-            if let Ok(order) = end.orders.pop() {
-                let written = self.write(&order);
-                orders.push((index, order, written));
+            while let Ok(order) = end.orders.pop() {
+                orders.push((index, order));
             }
         }
-        if orders.iter().any(|(_, order, _)| order.durability == Durability::Synced) {
-            *synced_at = Some(Instant::now());
-            self.sync(&mut orders);
+        if past.failure.is_none() {
+            past.failure = self.carry_out(&orders, &mut past.synced_at).err();
         }
         let busy = !orders.is_empty();
-        for (index, order, written) in orders {
-            let end = &mut ends[index];
-            // There is room: the shard hands over nothing before it has taken the last outcome.
-            let _ = end.outcomes.push(written.map(|()| order.batch));
-            end.waker.wake();
+        let mut told = None;
+        for (index, order) in orders {
+            let outcome = past.failure.clone().map_or(Ok(order.batch), Err);
+            // There is room: the shard has no more batches in flight than outcomes have places.
+            let _ = ends[index].outcomes.push(outcome);
+            if let Some(before) = told.replace(index).filter(|before| *before != index) {
+                ends[before].waker.wake();
+            }
+        }
+        if let Some(last) = told {
+            ends[last].waker.wake();
         }
         busy
     }
 
-    fn write(&self, order: &Order) -> Result<(), JournalFailure> {
-        // The file is open for appending, and one write call takes the batch whole or the journal is poisoned.
+    /// Writes what was ordered, then syncs each file once for all who ask for it.
+    fn carry_out(
+        &self,
+        orders: &[(usize, Order)],
+        synced_at: &mut Option<Instant>,
+    ) -> Result<(), JournalFailure> {
+        for group in orders.chunk_by(|(_, one), (_, next)| Arc::ptr_eq(&one.file, &next.file)) {
+            group.chunks(WRITE_BATCHES_MAX).try_for_each(|group| self.write(group))?;
+        }
+        let mut synced: Vec<&Arc<File>> = Vec::new();
+        for (_, Order { file, durability, .. }) in orders {
+            if *durability != Durability::Synced || synced.iter().any(|known| Arc::ptr_eq(known, file)) {
+                continue;
+            }
+            *synced_at = Some(Instant::now());
+            file.sync_data().map_err(|error| JournalFailure::new("syncing", error))?;
+            count(&self.counters.syncs, 1);
+            synced.push(file);
+        }
+        Ok(())
+    }
+
+    /// Writes the batches of `group`, all for one file.
+    fn write(&self, group: &[(usize, Order)]) -> Result<(), JournalFailure> {
+        let Some((_, Order { file, .. })) = group.first() else { return Ok(()) };
+        let slices: Vec<IoSlice> = group.iter().map(|(_, order)| IoSlice::new(&order.batch.bytes)).collect();
+        let octets: usize = slices.iter().map(|slice| slice.len()).sum();
+        // The file is open for appending, and one call takes all whole or the journal is poisoned.
         let written = loop {
-            match (&*order.file).write(&order.batch.bytes) {
+            match (&**file).write_vectored(&slices) {
                 // A signal came before anything was taken.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result.map_err(|error| JournalFailure::new("writing", error))?,
             }
         };
-        if written != order.batch.bytes.len() {
-            let cause = format!("only {written} of {} octets were taken", order.batch.bytes.len());
+        if written != octets {
+            let cause = format!("only {written} of {octets} octets were taken");
             return Err(JournalFailure::new("writing", io::Error::other(cause)));
         }
         count(&self.counters.writes, 1);
-        count(&self.counters.rows, order.batch.rows);
+        count(&self.counters.rows, group.iter().map(|(_, order)| order.batch.rows).sum());
         Ok(())
-    }
-
-    /// Syncs each file once, for every order that asks for it.
-    fn sync(&self, orders: &mut [(usize, Order, Result<(), JournalFailure>)]) {
-        let mut synced: Vec<(Arc<File>, Result<(), JournalFailure>)> = Vec::new();
-        for (_, order, outcome) in orders.iter_mut() {
-            if order.durability != Durability::Synced || outcome.is_err() {
-                continue;
-            }
-            let known = synced
-                .iter()
-                .find(|(file, _)| Arc::ptr_eq(file, &order.file))
-                .map(|(_, result)| result.clone());
-            *outcome = known.unwrap_or_else(|| {
-                let result = order.file.sync_data().map_err(|error| JournalFailure::new("syncing", error));
-                count(&self.counters.syncs, 1);
-                synced.push((order.file.clone(), result.clone()));
-                result
-            });
-        }
     }
 }
 
@@ -240,7 +273,10 @@ pub(crate) struct Journal {
     /// `None` keeps leases in memory only (`persist: false`).
     file: RefCell<Option<(JournalFile, ShardEnd)>>,
     persisted: Cell<u64>,
-    in_flight: Cell<bool>,
+    /// Batches handed over whose outcome was not seen yet.
+    in_flight: Cell<usize>,
+    /// Since when rows wait to be handed over, on the monotonic clock.
+    waiting_since_ns: Cell<Option<u64>>,
     held: Cell<bool>,
     failure: RefCell<Option<JournalFailure>>,
 }
@@ -256,29 +292,34 @@ impl Journal {
             buffer: RefCell::new(BatchBuffer::new()),
             file: RefCell::new(file),
             persisted: Cell::new(0),
-            in_flight: Cell::new(false),
+            in_flight: Cell::new(0),
+            waiting_since_ns: Cell::new(None),
             held: Cell::new(false),
             failure: RefCell::new(None),
         }
     }
 
     /// Takes the rows of one iteration.
-    pub(crate) fn append(&self, rows: &[u8]) {
+    pub(crate) fn append(&self, now_ns: u64, rows: &[u8]) {
         self.buffer.borrow_mut().append(rows);
-        self.hand_over();
+        if self.waiting_since_ns.get().is_none() {
+            self.waiting_since_ns.set(Some(now_ns));
+        }
     }
 
-    /// Looks for an answer of the writer; the number of the last append that is durable.
+    /// Looks for answers of the writer; the number of the last append that is durable.
     pub(crate) fn poll(&self) -> u64 {
-        let outcome = self.file.borrow_mut().as_mut().and_then(|(_, end)| end.outcomes.pop().ok());
-        match outcome {
-            Some(Ok(batch)) => {
-                self.in_flight.set(false);
-                self.persisted.set(self.buffer.borrow_mut().complete(batch));
-                self.hand_over();
+        let mut file = self.file.borrow_mut();
+        while let Some(outcome) = file.as_mut().and_then(|(_, end)| end.outcomes.pop().ok()) {
+            self.in_flight.set(self.in_flight.get() - 1);
+            match outcome {
+                Ok(batch) if self.failure.borrow().is_none() => {
+                    self.persisted.set(self.buffer.borrow_mut().complete(batch));
+                }
+                // It was written behind a write that failed.
+                Ok(_) => {}
+                Err(failure) => *self.failure.borrow_mut() = Some(failure),
             }
-            Some(Err(failure)) => *self.failure.borrow_mut() = Some(failure),
-            None => {}
         }
         self.persisted.get()
     }
@@ -307,7 +348,7 @@ impl Journal {
 
     /// Whether writes are held and none is in flight.
     pub(crate) fn is_held(&self) -> bool {
-        self.held.get() && !self.in_flight.get()
+        self.held.get() && self.in_flight.get() == 0
     }
 
     /// Writes again, to `file` if there is one.
@@ -316,24 +357,30 @@ impl Journal {
             journal.file = file;
         }
         self.held.set(false);
-        self.hand_over();
     }
 
-    /// Hands the next batch over, where there is one and none is in flight.
-    fn hand_over(&self) {
-        if self.in_flight.get() || self.held.get() || self.failure.borrow().is_some() {
+    /// The end of an iteration: hands over the rows that wait, unless the shard is `busy` and may gather more first.
+    pub(crate) fn hand_over(&self, now_ns: u64, busy: bool) {
+        let Some(since_ns) = self.waiting_since_ns.get() else { return };
+        let mut file = self.file.borrow_mut();
+        let Some((journal, end)) = file.as_mut() else {
+            let batch = self.buffer.borrow_mut().take();
+            self.waiting_since_ns.set(None);
+            self.persisted
+                .set(batch.map_or(self.persisted.get(), |batch| self.buffer.borrow_mut().complete(batch)));
+            return;
+        };
+        let gathers = busy && now_ns.saturating_sub(since_ns) < HAND_OVER_NS_MAX;
+        let full = self.in_flight.get() >= LINK_PLACES;
+        if gathers || full || self.held.get() || self.failure.borrow().is_some() {
             return;
         }
         let Some(batch) = self.buffer.borrow_mut().take() else { return };
-        match self.file.borrow_mut().as_mut() {
-            Some((journal, end)) => {
-                let order = Order { file: journal.file.clone(), durability: journal.durability, batch };
-                // There is room: nothing is in flight.
-                let _ = end.orders.push(order);
-                self.in_flight.set(true);
-                journal.writer.thread.unpark();
-            }
-            None => self.persisted.set(self.buffer.borrow_mut().complete(batch)),
-        }
+        self.waiting_since_ns.set(None);
+        let order = Order { file: journal.file.clone(), durability: journal.durability, batch };
+        // There is room: no more are in flight than there are places.
+        let _ = end.orders.push(order);
+        self.in_flight.set(self.in_flight.get() + 1);
+        journal.writer.thread.unpark();
     }
 }

@@ -15,6 +15,7 @@ pub mod probe;
 pub mod process;
 pub mod ready;
 pub mod receive;
+pub mod sched;
 pub mod send;
 pub mod socket;
 pub mod wait;

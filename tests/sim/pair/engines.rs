@@ -107,6 +107,9 @@ impl Simulation {
     fn start_write(&mut self, server: usize, shard: usize) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let journal = &mut process.journals[shard];
+        if journal.batch.is_some() {
+            return;
+        }
         let Some(batch) = journal.buffer.take() else { return };
         journal.batch = Some(batch);
         let life = self.servers[server].life;
