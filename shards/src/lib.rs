@@ -8,6 +8,7 @@
 //! - rows of one address reach the lease file in the order they were appended ([`journal`]);
 //! - the kernel programs and [`steer`] compute the same hash.
 
+pub mod admission;
 pub mod engine;
 pub mod journal;
 pub mod keyed_hash;

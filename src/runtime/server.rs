@@ -205,17 +205,22 @@ impl Server {
         }
     }
 
-    /// Counters kept outside the shards' engines, by statistic name. What the kernel dropped on a full socket is a
+    /// Counters kept outside the shards' engines, by statistic name. What was dropped before an engine saw it is a
     /// received query dropped at a limit, as in Kea.
     pub fn process_counters(&self) -> Vec<(&'static str, u64)> {
         let sum = |counter: fn(&DriverCounters) -> &AtomicU64| {
             self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum::<u64>()
         };
-        let kernel_drops = sum(|counters| &counters.kernel_drops);
+        let discovers = sum(|counters| &counters.discovers_dropped);
+        let main = sum(|counters| &counters.main_dropped);
+        let stale = sum(|counters| &counters.stale_dropped);
         let mut counters = vec![
-            ("pkt4-queue-full", kernel_drops),
-            ("pkt4-receive-drop", kernel_drops),
-            ("tandem-kernel-drops", kernel_drops),
+            ("pkt4-queue-full", discovers + main + stale),
+            ("pkt4-receive-drop", discovers + main + stale),
+            ("tandem-kernel-drops", discovers + main),
+            ("tandem-overload-discovers", discovers),
+            ("tandem-overload-main", main),
+            ("tandem-overload-stale", stale),
             ("tandem-mesh-datagram-full", sum(|counters| &counters.mesh_datagram_full)),
             ("tandem-send-refused", sum(|counters| &counters.send_refused)),
             ("tandem-unreadable", sum(|counters| &counters.unreadable)),

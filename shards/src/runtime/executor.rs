@@ -7,8 +7,8 @@
 //! transmissions. The state lane comes early and has a bound, so that neither it nor the datagrams starve.
 //!
 //! Datagrams wait in the kernel: a batch is taken only to be decided at once, so a burst that fits the sockets'
-//! buffers is served whole. What the kernel drops there is the youngest, and the oldest is never stale: a full buffer is
-//! decided in less than the four seconds after which a client asks again.
+//! buffers is served whole. Beyond capacity DISCOVERs wait apart and are read last, the size of the buffers follows from
+//! how long datagrams wait there, and what waited too long is dropped unread ([`crate::admission`]).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -218,10 +218,10 @@ where
         taken == max
     }
 
-    /// Takes a batch from each readable socket and decides it; true when there may be more.
+    /// Takes a batch from each readable socket, the main queues first, and decides it; true when there may be more.
     fn receive_datagrams(&mut self, now: Now) -> bool {
         let Self { engine, actions, watched, receive, inbox, limits, .. } = self;
-        watched.receive(now.monotonic_ns, limits.receive_batch, receive, inbox.counters(), |meta, bytes| {
+        watched.receive(now, limits.receive_batch, receive, inbox.counters(), |meta, bytes| {
             engine.handle_datagram(now, meta, bytes, actions);
         })
     }
@@ -261,9 +261,7 @@ where
             return;
         }
         self.drops_read_ns = now.monotonic_ns;
-        for socket in self.watched.sockets() {
-            count(&self.inbox.counters().kernel_drops, u64::from(socket.take_kernel_drops()));
-        }
+        self.watched.count_drops(self.inbox.counters());
     }
 
     fn handle_letter(&mut self, letter: Letter) {

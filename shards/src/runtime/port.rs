@@ -48,8 +48,12 @@ pub struct DriverCounters {
     pub received: AtomicU64,
     /// Datagrams that no engine saw: cut short, tagged, not for this address.
     pub unreadable: AtomicU64,
-    /// Datagrams the kernel dropped because the socket's buffer was full (`pkt4-queue-full`).
-    pub kernel_drops: AtomicU64,
+    /// What the kernel dropped because the queue of DISCOVERs was full (`pkt4-queue-full`).
+    pub discovers_dropped: AtomicU64,
+    /// What the kernel dropped because the main queue was full (`pkt4-queue-full`).
+    pub main_dropped: AtomicU64,
+    /// Taken from the kernel and dropped unread: they had waited too long, and others behind them (`pkt4-queue-full`).
+    pub stale_dropped: AtomicU64,
     /// Replies handed to the kernel.
     pub sent: AtomicU64,
     /// Replies the kernel refused.

@@ -1,21 +1,27 @@
-//! Sockets of the shards: one for each shard, interface and mode, joined in shard order from one thread.
+//! Sockets of the shards: two queues for each shard and interface (or address), joined in order from one thread.
+//!
+//! Everything waits in one queue until a shard has too much of it: then the kernel's program is exchanged for one that
+//! gives DISCOVERs to the other ([`Queue`]), for all shards of the group, and what they cannot serve is dropped in the
+//! kernel, DISCOVERs before REQUESTs. Only broadcasts in udp mode come by a single socket: each member of a group gets
+//! every one of them, and twice the members would double that cost.
 //!
 //! In raw mode an interface has one fanout group of AF_PACKET sockets, and a UDP socket for each address that keeps the
 //! kernel from answering "port unreachable" and a second server from starting (PKT-7). In udp mode an address
 //! has one reuseport group; broadcasts reach a second group, bound to 255.255.255.255 on that interface, whose
 //! sockets each get every datagram and keep their own by filter.
 //!
-//! Invariants: the place of a socket in its group is the number of its shard; a group has both programs or none.
+//! Invariants: the place of a socket in its group is [`Queue::place`]; a group has both programs or none.
 
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::frame::{self, Envelope};
-use crate::steer::SteerHash;
 use crate::steer::program::{self, FrameStart, Instruction};
+use crate::steer::{Queue, SteerHash};
 use crate::sys::interface::HostInterface;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::send::{FrameSend, SendBatch, Sent, UdpSend};
@@ -28,30 +34,60 @@ const RECEIVE_BUFFER_OCTETS: i32 = 4 * 1024 * 1024;
 /// Destinations that fit a filter; above it the filter takes every destination, and reading sorts them out.
 const FILTER_DESTINATIONS_MAX: usize = 64;
 
+/// Kernel sockets of one [`ShardSocket`] at most: the two queues, and broadcasts in udp mode.
+pub(crate) const KERNEL_SOCKETS_MAX: usize = 3;
+
 /// Drops every datagram.
 const REFUSE_ALL: [Instruction; 1] = [Instruction { code: 0x06, jt: 0, jf: 0, k: 0 }];
 
 /// One shard's end of an interface (raw mode) or of an address (udp mode).
 #[derive(Debug)]
 pub struct ShardSocket {
-    kind: Kind,
+    mode: Mode,
+    /// Never empty; replies leave by the first.
+    inlets: Vec<Inlet>,
+    /// What it shares with the other shards; `None` where the kernel took no program.
+    group: Option<Arc<Group>>,
     ifindex: u32,
     mac: [u8; 6],
     addresses: Vec<Ipv4Addr>,
     port: u16,
 }
 
+/// The kernel's group that the main queues of all shards belong to. Its lock is taken when a shard begins or ceases to
+/// have too much to do, and never for a datagram.
 #[derive(Debug)]
-enum Kind {
-    Raw(Socket),
-    Udp {
-        unicast: Socket,
-        broadcast: Option<Socket>,
-        /// Whether what the broadcast socket drops is for want of buffer: a filter that steers drops too.
-        counts_broadcasts: bool,
-        /// Drops of both sockets that were reported.
-        reported: Cell<[u32; 2]>,
-    },
+struct Group {
+    mode: Mode,
+    hash: SteerHash,
+    /// A member, to speak to the group by.
+    member: Socket,
+    state: Mutex<Division>,
+}
+
+#[derive(Debug, Default)]
+struct Division {
+    /// Shards that want the queues divided.
+    wanted: usize,
+    divided: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mode {
+    Raw,
+    Udp,
+}
+
+/// A kernel socket of a [`ShardSocket`].
+#[derive(Debug)]
+pub(crate) struct Inlet {
+    pub(crate) socket: Socket,
+    /// What waits here.
+    pub(crate) queue: Queue,
+    /// Whether what it drops is for want of buffer: a filter that steers drops too.
+    counts_drops: bool,
+    /// Drops in udp mode that were reported.
+    reported: Cell<u32>,
 }
 
 /// Who decides which shard a datagram arrives at.
@@ -132,65 +168,58 @@ pub fn open_raw(
     let failed = |step| move |source| SocketError::new(step, interface, source);
     let quiet =
         addresses.iter().map(|address| open_quiet(interface, *address, port)).collect::<Result<_, _>>()?;
+    let sockets = packet_sockets(interface, Queue::ALL.len() * usize::from(shards))?;
+    let joined = join(&sockets, Fanout::Program).and_then(|()| {
+        sockets
+            .first()
+            .map_or(Ok(()), |first| options::set_fanout_program(first, &program::fanout(hash, false)))
+    });
+    if let Err(error) = joined {
+        // A group cannot change its kind, so the sockets of the failed one are made anew without it.
+        drop(sockets);
+        return open_raw_by_flow(interface, addresses, port, shards, quiet, error.to_string());
+    }
+    pass_frames(&sockets, addresses, port).map_err(failed("attaching the receive filter"))?;
+    let group = Group::new(Mode::Raw, hash, &sockets).map_err(failed("sharing a packet socket"))?;
+    let sockets = raw_sockets(sockets, group, interface, addresses, port, shards);
+    Ok(Opened { sockets, quiet, steering: Steering::Kernel })
+}
+
+/// Packet sockets on `interface` that receive nothing yet.
+fn packet_sockets(interface: &HostInterface, count: usize) -> Result<Vec<Socket>, SocketError> {
+    let failed = |step| move |source| SocketError::new(step, interface, source);
     let mut sockets = Vec::new();
-    for _ in 0..shards {
+    for _ in 0..count {
         let socket = options::packet_socket().map_err(failed("opening a packet socket"))?;
-        socket.set_nonblocking(true).map_err(failed("setting up a packet socket"))?;
-        options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)
+        socket
+            .set_nonblocking(true)
+            .and_then(|()| options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS))
             .and_then(|()| options::enable_auxdata(&socket))
+            .and_then(|()| options::enable_timestamps(&socket))
             // Nothing passes until the whole group stands, so that no frame is seen twice.
             .and_then(|()| options::attach_filter(&socket, &REFUSE_ALL))
             .and_then(|()| options::bind_packet(&socket, interface.ifindex))
             .map_err(failed("setting up a packet socket"))?;
         sockets.push(socket);
     }
-    let steering = match join(&sockets, Fanout::Program).and_then(|()| {
-        sockets.first().map_or(Ok(()), |first| match shards {
-            1 => Ok(()),
-            _ => options::set_fanout_program(first, &program::fanout(hash)),
-        })
-    }) {
-        Ok(()) => Steering::Kernel,
-        Err(error) => {
-            // A group cannot change its kind, so the sockets of the failed one are made anew without it.
-            return open_raw_by_flow(interface, addresses, port, shards, quiet, sockets, error.to_string());
-        }
-    };
-    pass_frames(&sockets, addresses, port).map_err(failed("attaching the receive filter"))?;
-    Ok(Opened { sockets: raw_sockets(sockets, interface, addresses, port), quiet, steering })
+    Ok(sockets)
 }
 
-/// The fallback where the kernel does not take the program: distribution by flow.
+/// The fallback where the kernel does not take the program: distribution by flow, and one queue for all.
 fn open_raw_by_flow(
     interface: &HostInterface,
     addresses: &[Ipv4Addr],
     port: u16,
     shards: u8,
     quiet: Vec<Socket>,
-    refused: Vec<Socket>,
     cause: String,
 ) -> Result<Opened, SocketError> {
-    drop(refused);
     let failed = |step| move |source| SocketError::new(step, interface, source);
-    let mut sockets = Vec::new();
-    for _ in 0..shards {
-        let socket = options::packet_socket().map_err(failed("opening a packet socket"))?;
-        socket
-            .set_nonblocking(true)
-            .and_then(|()| options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS))
-            .and_then(|()| options::enable_auxdata(&socket))
-            .and_then(|()| options::attach_filter(&socket, &REFUSE_ALL))
-            .and_then(|()| options::bind_packet(&socket, interface.ifindex))
-            .map_err(failed("setting up a packet socket"))?;
-        sockets.push(socket);
-    }
+    let sockets = packet_sockets(interface, usize::from(shards))?;
     join(&sockets, Fanout::Flow).map_err(failed("joining the fanout group"))?;
     pass_frames(&sockets, addresses, port).map_err(failed("attaching the receive filter"))?;
-    Ok(Opened {
-        sockets: raw_sockets(sockets, interface, addresses, port),
-        quiet,
-        steering: Steering::UserSpace { cause },
-    })
+    let sockets = raw_sockets(sockets, None, interface, addresses, port, shards);
+    Ok(Opened { sockets, quiet, steering: Steering::UserSpace { cause } })
 }
 
 fn join(sockets: &[Socket], fanout: Fanout) -> io::Result<()> {
@@ -208,22 +237,36 @@ fn pass_frames(sockets: &[Socket], addresses: &[Ipv4Addr], port: u16) -> io::Res
     sockets.iter().try_for_each(|socket| options::attach_filter(socket, &filter))
 }
 
+/// Deals the sockets of a group, in the order of [`Queue::place`], to their shards.
 fn raw_sockets(
     sockets: Vec<Socket>,
+    group: Option<Arc<Group>>,
     interface: &HostInterface,
     addresses: &[Ipv4Addr],
     port: u16,
+    shards: u8,
 ) -> Vec<ShardSocket> {
-    sockets
+    deal(sockets, shards)
         .into_iter()
-        .map(|socket| ShardSocket {
-            kind: Kind::Raw(socket),
+        .map(|inlets| ShardSocket {
+            mode: Mode::Raw,
+            inlets,
+            group: group.clone(),
             ifindex: interface.ifindex,
             mac: interface.mac,
             addresses: addresses.to_vec(),
             port,
         })
         .collect()
+}
+
+fn deal(sockets: Vec<Socket>, shards: u8) -> Vec<Vec<Inlet>> {
+    let mut shares: Vec<Vec<Inlet>> = (0..shards).map(|_| Vec::new()).collect();
+    for (place, socket) in sockets.into_iter().enumerate() {
+        let queue = Queue::ALL[place / usize::from(shards)];
+        shares[place % usize::from(shards)].push(Inlet::new(socket, queue, true));
+    }
+    shares
 }
 
 /// The UDP socket of PKT-7. Its filter drops everything in the kernel, so it never has to be drained.
@@ -248,52 +291,51 @@ pub fn open_udp(
     shards: u8,
 ) -> Result<Opened, SocketError> {
     // A reuseport group takes in any process of the same user: this shows whether there is one already.
-    if shards > 1 {
-        let alone = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
-            .map_err(|source| SocketError::new("opening a socket", interface, source))?;
-        bind(&alone, interface, address, port)?;
-    }
-    let unicast = open_group(interface, address, port, shards)?;
+    let alone = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
+        .map_err(|source| SocketError::new("opening a socket", interface, source))?;
+    bind(&alone, interface, address, port)?;
+    drop(alone);
+    let unicast = open_group(interface, address, port, Queue::ALL.len() * usize::from(shards))?;
     let broadcast = match interface.broadcast && !interface.loopback {
-        true => open_group(interface, Ipv4Addr::BROADCAST, port, shards)?,
+        true => open_group(interface, Ipv4Addr::BROADCAST, port, shards.into())?,
         false => Vec::new(),
     };
-    let steering = steer_udp(&unicast, &broadcast, hash, shards);
+    let steering = steer_udp(&unicast, &broadcast, hash);
+    let group = match steering {
+        Steering::Kernel => Group::new(Mode::Udp, hash, &unicast)
+            .map_err(|source| SocketError::new("sharing a socket", interface, source))?,
+        Steering::UserSpace { .. } => None,
+    };
     let mut broadcast = broadcast.into_iter();
-    let sockets = unicast
-        .into_iter()
-        .enumerate()
-        .map(|(shard, unicast)| {
-            // Without filters every socket would get every broadcast: then only the first shard has one.
-            let wanted = shard == 0 || steering == Steering::Kernel;
-            let broadcast = broadcast.next().filter(|_| wanted);
-            ShardSocket {
-                kind: Kind::Udp {
-                    unicast,
-                    broadcast,
-                    counts_broadcasts: shards == 1 || steering != Steering::Kernel,
-                    reported: Cell::default(),
-                },
-                ifindex: interface.ifindex,
-                mac: interface.mac,
-                addresses: vec![address],
-                port,
-            }
-        })
-        .collect();
+    let mut sockets = Vec::new();
+    for (shard, mut inlets) in deal(unicast, shards).into_iter().enumerate() {
+        // Without filters every socket would get every broadcast: then only the first shard has one.
+        let wanted = shard == 0 || steering == Steering::Kernel;
+        if let Some(socket) = broadcast.next().filter(|_| wanted) {
+            let counts_drops = shards == 1 || steering != Steering::Kernel;
+            inlets.push(Inlet::new(socket, Queue::Main, counts_drops));
+        }
+        sockets.push(ShardSocket {
+            mode: Mode::Udp,
+            inlets,
+            group: group.clone(),
+            ifindex: interface.ifindex,
+            mac: interface.mac,
+            addresses: vec![address],
+            port,
+        });
+    }
     Ok(Opened { sockets, quiet: Vec::new(), steering })
 }
 
 /// Attaches both programs to both groups, or none to any.
-fn steer_udp(unicast: &[Socket], broadcast: &[Socket], hash: &SteerHash, shards: u8) -> Steering {
-    if shards == 1 {
-        return Steering::Kernel;
-    }
+fn steer_udp(unicast: &[Socket], broadcast: &[Socket], hash: &SteerHash) -> Steering {
     let groups = [unicast, broadcast];
-    let attached = groups.iter().try_for_each(|group| {
-        let Some(first) = group.first() else { return Ok(()) };
-        options::attach_reuseport_program(first, &program::reuseport(hash))?;
-        (0..shards).zip(group.iter()).try_for_each(|(shard, socket)| {
+    let attached = groups.into_iter().try_for_each(|group| {
+        // A socket alone needs nobody to choose it.
+        let [first, _, ..] = group else { return Ok(()) };
+        options::attach_reuseport_program(first, &program::reuseport(hash, false))?;
+        (0..hash.shards()).cycle().zip(group.iter()).try_for_each(|(shard, socket)| {
             options::attach_filter(socket, &program::socket_filter(hash, shard))
         })
     });
@@ -313,18 +355,19 @@ fn open_group(
     interface: &HostInterface,
     address: Ipv4Addr,
     port: u16,
-    shards: u8,
+    count: usize,
 ) -> Result<Vec<Socket>, SocketError> {
     let failed = |step| move |source| SocketError::new(step, interface, source);
     let mut sockets = Vec::new();
-    for _ in 0..shards {
+    for _ in 0..count {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
             .map_err(failed("opening a socket"))?;
         socket
             .set_nonblocking(true)
             .and_then(|()| socket.set_broadcast(true))
-            .and_then(|()| if shards > 1 { socket.set_reuse_port(true) } else { Ok(()) })
+            .and_then(|()| if count > 1 { socket.set_reuse_port(true) } else { Ok(()) })
             .and_then(|()| options::enable_packet_info(&socket))
+            .and_then(|()| options::enable_timestamps(&socket))
             .and_then(|()| options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS))
             .map_err(failed("setting up a socket"))?;
         if address == Ipv4Addr::BROADCAST {
@@ -347,92 +390,136 @@ fn bind(socket: &Socket, interface: &HostInterface, address: Ipv4Addr, port: u16
     })
 }
 
-impl ShardSocket {
-    /// The kernel sockets behind it: [`ShardSocket::receive`] is asked for each by its place here.
-    pub(crate) fn kernel_sockets(&self) -> impl Iterator<Item = &Socket> {
-        let (first, second) = match &self.kind {
-            Kind::Raw(socket) => (socket, None),
-            Kind::Udp { unicast, broadcast, .. } => (unicast, broadcast.as_ref()),
-        };
-        [Some(first), second].into_iter().flatten()
+impl Group {
+    /// The group of `sockets`; `None` without sockets.
+    fn new(mode: Mode, hash: &SteerHash, sockets: &[Socket]) -> io::Result<Option<Arc<Self>>> {
+        let Some(first) = sockets.first() else { return Ok(None) };
+        let (member, state) = (first.try_clone()?, Mutex::default());
+        Ok(Some(Arc::new(Self { mode, hash: *hash, member, state })))
     }
 
-    /// Takes up to `max` datagrams from kernel socket `which` and hands each to `each` with `index` as its socket
-    /// number. Gives how many the kernel had and how many of them were unreadable.
-    pub(crate) fn receive(
+    /// One shard more, or one less, wants the queues divided.
+    fn divide(&self, wanted: bool) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.wanted = if wanted { state.wanted + 1 } else { state.wanted.saturating_sub(1) };
+        let divided = state.wanted > 0;
+        if divided == state.divided {
+            return Ok(());
+        }
+        match self.mode {
+            Mode::Raw => options::set_fanout_program(&self.member, &program::fanout(&self.hash, divided))?,
+            Mode::Udp => {
+                options::attach_reuseport_program(&self.member, &program::reuseport(&self.hash, divided))?;
+            }
+        }
+        state.divided = divided;
+        Ok(())
+    }
+}
+
+impl Inlet {
+    fn new(socket: Socket, queue: Queue, counts_drops: bool) -> Self {
+        Self { socket, queue, counts_drops, reported: Cell::new(0) }
+    }
+
+    /// The size of its buffer as it was set, which may be less than was asked for; the kernel grants twice of it.
+    pub(crate) fn buffer_octets(&self) -> u32 {
+        let granted = self.socket.recv_buffer_size().ok().and_then(|octets| u32::try_from(octets / 2).ok());
+        granted.unwrap_or(RECEIVE_BUFFER_OCTETS.cast_unsigned())
+    }
+
+    /// Sets the size of its buffer, which changes what it lets in and not what it holds.
+    pub(crate) fn set_buffer_octets(&self, octets: u32) -> io::Result<()> {
+        options::set_receive_buffer(&self.socket, i32::try_from(octets).unwrap_or(RECEIVE_BUFFER_OCTETS))
+    }
+
+    /// Takes up to `max` datagrams; how many there were.
+    pub(crate) fn receive(&self, max: usize, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        batch.receive(&self.socket, max)
+    }
+
+    /// Datagrams the kernel dropped for want of buffer since the last call.
+    fn take_kernel_drops(&self, mode: Mode) -> u32 {
+        match mode {
+            _ if !self.counts_drops => 0,
+            Mode::Raw => options::take_packet_drops(&self.socket).unwrap_or(0),
+            Mode::Udp => {
+                let total = options::drops(&self.socket).unwrap_or(0);
+                total.wrapping_sub(self.reported.replace(total))
+            }
+        }
+    }
+}
+
+impl ShardSocket {
+    /// The kernel sockets behind it, at most [`KERNEL_SOCKETS_MAX`].
+    pub(crate) fn inlets(&self) -> &[Inlet] {
+        &self.inlets
+    }
+
+    /// Whether this shard wants DISCOVERs divided from all else, which is done as long as any shard wants it. To be called
+    /// when that changes.
+    ///
+    /// # Errors
+    /// What the kernel has against the program; the queues stay as they are.
+    pub(crate) fn divide(&self, wanted: bool) -> io::Result<()> {
+        self.group.as_ref().map_or(Ok(()), |group| group.divide(wanted))
+    }
+
+    /// Datagram `place` of `batch`, with `index` as its socket number; `None` if no server is to see it.
+    pub(crate) fn datagram<'batch>(
         &self,
-        which: usize,
         index: u16,
-        max: usize,
-        batch: &mut ReceiveBatch,
-        mut each: impl FnMut(&DatagramMeta, &[u8]),
-    ) -> io::Result<(usize, usize)> {
+        batch: &'batch ReceiveBatch,
+        place: usize,
+    ) -> Option<(DatagramMeta, &'batch [u8])> {
         let first_address = self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
-        let mut unreadable = 0;
-        let received = match &self.kind {
-            Kind::Raw(socket) => {
-                let received = batch.receive(socket, max)?;
-                for place in 0..received {
-                    let frame = batch.frame(place).filter(|frame| !frame.vlan_tagged);
-                    let Some(datagram) = frame.and_then(|frame| frame::parse(frame.bytes)) else {
-                        unreadable += 1;
-                        continue;
-                    };
-                    let to_us = self.addresses.contains(&datagram.destination);
-                    if datagram.destination_port != self.port
-                        || !(to_us || datagram.destination.is_broadcast())
-                    {
-                        unreadable += 1;
-                        continue;
-                    }
-                    let meta = DatagramMeta {
-                        socket: index,
-                        ifindex: self.ifindex,
-                        source: datagram.source,
-                        source_port: datagram.source_port,
-                        destination: datagram.destination,
-                        socket_address: if to_us { datagram.destination } else { first_address },
-                        source_mac: Some(datagram.source_mac),
-                    };
-                    each(&meta, datagram.payload);
+        match self.mode {
+            Mode::Raw => {
+                let frame = batch.frame(place).filter(|frame| !frame.vlan_tagged)?;
+                let datagram = frame::parse(frame.bytes)?;
+                let to_us = self.addresses.contains(&datagram.destination);
+                if datagram.destination_port != self.port || !(to_us || datagram.destination.is_broadcast()) {
+                    return None;
                 }
-                received
+                let meta = DatagramMeta {
+                    socket: index,
+                    ifindex: self.ifindex,
+                    source: datagram.source,
+                    source_port: datagram.source_port,
+                    destination: datagram.destination,
+                    socket_address: if to_us { datagram.destination } else { first_address },
+                    source_mac: Some(datagram.source_mac),
+                };
+                Some((meta, datagram.payload))
             }
-            Kind::Udp { unicast, broadcast, .. } => {
-                let socket = if which == 0 { unicast } else { broadcast.as_ref().unwrap_or(unicast) };
-                let received = batch.receive(socket, max)?;
-                for place in 0..received {
-                    let Some(datagram) = batch.udp(place) else {
-                        unreadable += 1;
-                        continue;
-                    };
-                    let meta = DatagramMeta {
-                        socket: index,
-                        ifindex: datagram.ifindex,
-                        source: datagram.source,
-                        source_port: datagram.source_port,
-                        destination: datagram.destination,
-                        socket_address: first_address,
-                        source_mac: None,
-                    };
-                    each(&meta, datagram.bytes);
-                }
-                received
+            Mode::Udp => {
+                let datagram = batch.udp(place)?;
+                let meta = DatagramMeta {
+                    socket: index,
+                    ifindex: datagram.ifindex,
+                    source: datagram.source,
+                    source_port: datagram.source_port,
+                    destination: datagram.destination,
+                    socket_address: first_address,
+                    source_mac: None,
+                };
+                Some((meta, datagram.bytes))
             }
-        };
-        Ok((received, unreadable))
+        }
     }
 
     /// Sends `transmits`, whose payloads lie in `bytes`.
     pub(crate) fn send(&self, transmits: &[Transmit], bytes: &[u8], batch: &mut SendBatch) -> Sent {
         let mut total = Sent::default();
         for chunk in transmits.chunks(batch.capacity()) {
-            let sent = match &self.kind {
-                Kind::Raw(socket) => {
+            let socket = &self.inlets[0].socket;
+            let sent = match self.mode {
+                Mode::Raw => {
                     let mut frames = chunk.iter().filter_map(|transmit| self.frame(transmit, bytes));
                     batch.send_frames(socket, &mut frames)
                 }
-                Kind::Udp { unicast, .. } => {
+                Mode::Udp => {
                     let mut datagrams = chunk.iter().filter_map(|transmit| {
                         Some(UdpSend {
                             bytes: bytes.get(transmit.payload.clone())?,
@@ -442,7 +529,7 @@ impl ShardSocket {
                             ifindex: transmit.ifindex,
                         })
                     });
-                    batch.send_udp(unicast, &mut datagrams)
+                    batch.send_udp(socket, &mut datagrams)
                 }
             };
             total.sent += sent.sent;
@@ -465,19 +552,10 @@ impl ShardSocket {
         Some(FrameSend { header: frame::header(&envelope, payload)?, payload })
     }
 
-    /// Datagrams the kernel dropped for want of buffer since the last call. Broadcasts in udp mode are left out where
-    /// steering filters drop most of them, which the kernel counts alike.
-    pub(crate) fn take_kernel_drops(&self) -> u32 {
-        match &self.kind {
-            Kind::Raw(socket) => options::take_packet_drops(socket).unwrap_or(0),
-            Kind::Udp { unicast, broadcast, counts_broadcasts, reported } => {
-                let broadcast = broadcast.as_ref().filter(|_| *counts_broadcasts);
-                let total = [Some(unicast), broadcast]
-                    .map(|socket| socket.and_then(|socket| options::drops(socket).ok()).unwrap_or(0));
-                let before = reported.replace(total);
-                total.into_iter().zip(before).map(|(total, before)| total.wrapping_sub(before)).sum()
-            }
-        }
+    /// Datagrams that kernel socket `which` dropped for want of buffer since the last call. Broadcasts in udp mode are
+    /// left out where steering filters drop most of them, which the kernel counts alike.
+    pub(crate) fn take_kernel_drops(&self, which: usize) -> u32 {
+        self.inlets[which].take_kernel_drops(self.mode)
     }
 }
 

@@ -4,26 +4,28 @@
 //! of the executor ever waits, and the reactor's rings and timers cost more than a query does.
 //!
 //! Invariant: until [`Watched::stop`], a kernel socket that is drained is watched, so what comes in ends the sleep.
+//!
+//! It also does to the sockets what [`crate::admission`] says when more comes than can be decided: nothing, as long as
+//! no batch is full.
 
 use std::io;
 use std::time::Duration;
 
 use super::mesh::NodeEnds;
 use super::port::{DriverCounters, count};
-use super::socket::ShardSocket;
-use crate::DatagramMeta;
+use super::socket::{KERNEL_SOCKETS_MAX, ShardSocket};
+use crate::admission::{self, Admission};
+use crate::steer::Queue;
 use crate::sys::ready::ReadySet;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::{clock, event};
+use crate::{DatagramMeta, Now};
 
 /// A socket that fails twice in a row (its interface went down) is left alone for this long.
 const AFTER_ERROR_NS: u64 = 100_000_000;
 
 /// Number of the mesh's event in the set; kernel sockets have theirs from 0 on.
 const MESH: u64 = u64::MAX;
-
-/// Kernel sockets of one [`ShardSocket`] at most.
-const KERNEL_SOCKETS_MAX: usize = 2;
 
 /// What a shard waits for.
 pub(crate) struct Watched {
@@ -33,6 +35,8 @@ pub(crate) struct Watched {
     next_socket: usize,
     /// When the first socket that was left alone is looked at again, on the monotonic clock.
     resume_ns: Option<u64>,
+    /// When the first of the queues under watch wants to be looked at, on the monotonic clock.
+    admission_ns: Option<u64>,
     /// Nothing is taken from the kernel any more.
     stopped: bool,
 }
@@ -40,6 +44,10 @@ pub(crate) struct Watched {
 struct Served {
     socket: ShardSocket,
     states: [State; KERNEL_SOCKETS_MAX],
+    /// One for each kernel socket.
+    admissions: Vec<Admission>,
+    /// Whether DISCOVERs were asked to be divided from all else.
+    divided: bool,
 }
 
 /// What is known of a kernel socket.
@@ -63,7 +71,14 @@ impl Watched {
     pub(crate) fn new(node: &NodeEnds<impl Send>) -> io::Result<Self> {
         let set = ReadySet::new()?;
         set.add(node.event(), MESH)?;
-        Ok(Self { set, sockets: Vec::new(), next_socket: 0, resume_ns: None, stopped: false })
+        Ok(Self {
+            set,
+            sockets: Vec::new(),
+            next_socket: 0,
+            resume_ns: None,
+            admission_ns: None,
+            stopped: false,
+        })
     }
 
     /// Serves `socket` under `number`, in place of what had the number before.
@@ -73,13 +88,15 @@ impl Watched {
     pub(crate) fn add(&mut self, number: usize, socket: ShardSocket) -> io::Result<()> {
         self.remove(number);
         let watched = if self.stopped { 0 } else { KERNEL_SOCKETS_MAX };
-        for (which, kernel_socket) in socket.kernel_sockets().enumerate().take(watched) {
-            self.set.add(kernel_socket, token(number, which))?;
+        for (which, inlet) in socket.inlets().iter().enumerate().take(watched) {
+            self.set.add(&inlet.socket, token(number, which))?;
         }
         if self.sockets.len() <= number {
             self.sockets.resize_with(number + 1, || None);
         }
-        self.sockets[number] = Some(Served { socket, states: [State::Drained; KERNEL_SOCKETS_MAX] });
+        let admissions = socket.inlets().iter().map(|inlet| Admission::new(inlet.buffer_octets())).collect();
+        let states = [State::Drained; KERNEL_SOCKETS_MAX];
+        self.sockets[number] = Some(Served { socket, states, admissions, divided: false });
         Ok(())
     }
 
@@ -95,9 +112,9 @@ impl Watched {
         self.stopped = true;
         self.resume_ns = None;
         for served in self.sockets.iter_mut().flatten() {
-            for kernel_socket in served.socket.kernel_sockets() {
+            for inlet in served.socket.inlets() {
                 // One that was left alone is not in the set.
-                let _ = self.set.remove(kernel_socket);
+                let _ = self.set.remove(&inlet.socket);
             }
             served.states = [State::Drained; KERNEL_SOCKETS_MAX];
         }
@@ -108,48 +125,63 @@ impl Watched {
         self.sockets.get(number)?.as_ref().map(|served| &served.socket)
     }
 
-    /// All sockets.
-    pub(crate) fn sockets(&self) -> impl Iterator<Item = &ShardSocket> {
-        self.sockets.iter().flatten().map(|served| &served.socket)
-    }
-
-    /// Takes a batch of at most `max` datagrams from each readable socket and hands each to `decide`; true when there
-    /// may be more.
+    /// Takes a batch of at most `max` datagrams from each readable socket, the main queues first, and hands each to
+    /// `decide`; true when there may be more.
     pub(crate) fn receive(
         &mut self,
-        now_ns: u64,
+        now: Now,
         max: usize,
         batch: &mut ReceiveBatch,
         counters: &DriverCounters,
         mut decide: impl FnMut(&DatagramMeta, &[u8]),
     ) -> bool {
-        if self.resume_ns.is_some_and(|due_ns| due_ns <= now_ns) {
-            self.resume(now_ns);
+        if self.resume_ns.is_some_and(|due_ns| due_ns <= now.monotonic_ns) {
+            self.resume(now.monotonic_ns);
         }
+        if self.admission_ns.is_some_and(|due_ns| due_ns <= now.monotonic_ns) {
+            self.admit(now.monotonic_ns, counters);
+        }
+        let more = self.receive_queue(Queue::Main, now, max, batch, counters, &mut decide);
+        let discovers = admission::discovers_at_once(max, more);
+        let more_discovers =
+            self.receive_queue(Queue::Discovers, now, discovers, batch, counters, &mut decide);
+        self.next_socket = (self.next_socket + 1) % self.sockets.len().max(1);
+        more || more_discovers
+    }
+
+    fn receive_queue(
+        &mut self,
+        queue: Queue,
+        now: Now,
+        max: usize,
+        batch: &mut ReceiveBatch,
+        counters: &DriverCounters,
+        decide: &mut impl FnMut(&DatagramMeta, &[u8]),
+    ) -> bool {
         let mut more = false;
-        let start = self.next_socket;
-        self.next_socket = (start + 1) % self.sockets.len().max(1);
         for step in 0..self.sockets.len() {
-            let index = (start + step) % self.sockets.len();
+            let index = (self.next_socket + step) % self.sockets.len();
             let Some(served) = &mut self.sockets[index] else { continue };
-            for (which, kernel_socket) in served.socket.kernel_sockets().enumerate() {
+            for which in 0..served.socket.inlets().len() {
+                let inlet = &served.socket.inlets()[which];
                 let state = served.states[which];
-                if !matches!(state, State::Readable | State::Failed) {
+                if inlet.queue != queue || !matches!(state, State::Readable | State::Failed) {
                     continue;
                 }
-                let state = match served.socket.receive(which, index as u16, max, batch, &mut decide) {
-                    Ok((received, unreadable)) => {
-                        count(&counters.received, received as u64);
-                        count(&counters.unreadable, unreadable as u64);
+                let state = match inlet.receive(max, batch) {
+                    Ok(received) => {
+                        let timeout_ns =
+                            served.decide_batch(index, which, now, received == max, batch, counters, decide);
+                        self.admission_ns = earlier(self.admission_ns, timeout_ns);
                         if received == max { State::Readable } else { State::Drained }
                     }
                     // Datagrams may lie behind it.
                     Err(_) if state == State::Readable => State::Failed,
                     Err(_) => {
                         // A socket that is not in the set has nothing to be taken out.
-                        let _ = self.set.remove(kernel_socket);
-                        let until_ns = now_ns + AFTER_ERROR_NS;
-                        self.resume_ns = Some(self.resume_ns.map_or(until_ns, |due_ns| due_ns.min(until_ns)));
+                        let _ = self.set.remove(&inlet.socket);
+                        let until_ns = now.monotonic_ns + AFTER_ERROR_NS;
+                        self.resume_ns = earlier(self.resume_ns, Some(until_ns));
                         State::Left { until_ns }
                     }
                 };
@@ -160,18 +192,47 @@ impl Watched {
         more
     }
 
+    /// Looks at the queues under watch, and changes the size of those that want it.
+    fn admit(&mut self, now_ns: u64, counters: &DriverCounters) {
+        self.admission_ns = None;
+        for served in self.sockets.iter_mut().flatten() {
+            for which in 0..served.admissions.len() {
+                if served.admissions[which].next_timeout().is_some_and(|due_ns| due_ns <= now_ns) {
+                    served.count_drops(which, counters);
+                    if let Some(octets) = served.admissions[which].handle_timeout(now_ns)
+                        && let Err(error) = served.socket.inlets()[which].set_buffer_octets(octets)
+                    {
+                        // It stays as it is: what is too old in it is dropped unread.
+                        log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_QUEUE_SIZE a socket keeps its buffer: {error}");
+                    }
+                }
+                self.admission_ns = earlier(self.admission_ns, served.admissions[which].next_timeout());
+            }
+            served.divide();
+        }
+    }
+
+    /// Reads what the kernel has dropped.
+    pub(crate) fn count_drops(&mut self, counters: &DriverCounters) {
+        for served in self.sockets.iter_mut().flatten() {
+            for which in 0..served.admissions.len() {
+                served.count_drops(which, counters);
+            }
+        }
+    }
+
     /// Looks again at the sockets that were left alone for long enough.
     fn resume(&mut self, now_ns: u64) {
         self.resume_ns = None;
         for (number, served) in self.sockets.iter_mut().enumerate() {
             let Some(served) = served else { continue };
-            for (which, kernel_socket) in served.socket.kernel_sockets().enumerate() {
+            for (which, inlet) in served.socket.inlets().iter().enumerate() {
                 let State::Left { until_ns } = served.states[which] else { continue };
-                if until_ns <= now_ns && self.set.add(kernel_socket, token(number, which)).is_ok() {
+                if until_ns <= now_ns && self.set.add(&inlet.socket, token(number, which)).is_ok() {
                     served.states[which] = State::Readable;
                 } else {
                     let due_ns = until_ns.max(now_ns + AFTER_ERROR_NS / 2);
-                    self.resume_ns = Some(self.resume_ns.map_or(due_ns, |first_ns| first_ns.min(due_ns)));
+                    self.resume_ns = earlier(self.resume_ns, Some(due_ns));
                 }
             }
         }
@@ -196,7 +257,7 @@ impl Watched {
         deadline_ns: Option<u64>,
         spin: Duration,
     ) -> io::Result<()> {
-        let deadline_ns = [deadline_ns, self.resume_ns].into_iter().flatten().min();
+        let deadline_ns = earlier(earlier(deadline_ns, self.resume_ns), self.admission_ns);
         let left = |now_ns: u64| deadline_ns.map(|due_ns| due_ns.saturating_sub(now_ns));
         let start_ns = clock::now().monotonic_ns;
         if !spin.is_zero() {
@@ -241,9 +302,73 @@ impl Watched {
 }
 
 impl Served {
+    /// Hands the datagrams of a batch to `decide`, but for what waited too long; when its queue is to be looked at.
+    fn decide_batch(
+        &mut self,
+        index: usize,
+        which: usize,
+        now: Now,
+        more: bool,
+        batch: &ReceiveBatch,
+        counters: &DriverCounters,
+        decide: &mut impl FnMut(&DatagramMeta, &[u8]),
+    ) -> Option<u64> {
+        let waited_ms = |place: usize| {
+            batch.received_ms(place).map_or(0, |received_ms| admission::waited_ms(now.wall_ms, received_ms))
+        };
+        let oldest_ms = || if batch.received() > 0 { waited_ms(0) } else { 0 };
+        let may_wait_ms = self.admissions[which].handle_batch(now.monotonic_ns, more, oldest_ms);
+        let (mut unreadable, mut stale) = (0, 0);
+        for place in 0..batch.received() {
+            if may_wait_ms.is_some_and(|may_wait_ms| waited_ms(place) > may_wait_ms) {
+                stale += 1;
+                continue;
+            }
+            match self.socket.datagram(index as u16, batch, place) {
+                Some((meta, bytes)) => decide(&meta, bytes),
+                None => unreadable += 1,
+            }
+        }
+        count(&counters.received, batch.received() as u64);
+        count(&counters.unreadable, unreadable);
+        count(&counters.stale_dropped, stale);
+        if more {
+            self.divide();
+        }
+        self.admissions[which].next_timeout()
+    }
+
+    /// Has DISCOVERs divided from all else while a queue is pressed.
+    fn divide(&mut self) {
+        let pressed = self.admissions.iter().any(Admission::is_pressed);
+        if pressed == self.divided {
+            return;
+        }
+        self.divided = pressed;
+        if let Err(error) = self.socket.divide(pressed) {
+            // All wait in the queue they waited in, and are served in order.
+            log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_QUEUES_NOT_DIVIDED the kernel keeps its program: {error}");
+        }
+    }
+
+    fn count_drops(&mut self, which: usize, counters: &DriverCounters) {
+        let dropped = u64::from(self.socket.take_kernel_drops(which));
+        self.admissions[which].handle_drops(dropped);
+        let counter = match self.socket.inlets()[which].queue {
+            Queue::Main => &counters.main_dropped,
+            Queue::Discovers => &counters.discovers_dropped,
+        };
+        count(counter, dropped);
+    }
+
     fn is_readable(&self) -> bool {
         self.states.iter().any(|state| matches!(state, State::Readable | State::Failed))
     }
+}
+
+/// The earlier of two times, where there is one.
+fn earlier(one_ns: Option<u64>, other_ns: Option<u64>) -> Option<u64> {
+    one_ns.into_iter().chain(other_ns).min()
 }
 
 /// Number in the set of kernel socket `which` of socket `number`.

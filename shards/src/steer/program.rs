@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 
 use super::SteerHash;
 use super::hash::{CHADDR_OCTETS, CHADDR_OFFSET, FINAL_SHIFT, HLEN_OFFSET, MESSAGE_OCTETS_MIN, MIX_SHIFT};
+use super::queue::{self, Queue};
 
 /// One instruction; the layout of the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +60,7 @@ const LDX_MEM: u16 = 0x61;
 const LDX_MSH: u16 = 0xb1;
 const ST: u16 = 0x02;
 const ALU_ADD_K: u16 = 0x04;
+const ALU_ADD_X: u16 = 0x0c;
 const ALU_AND_K: u16 = 0x54;
 const ALU_LSH_K: u16 = 0x64;
 const ALU_LSH_X: u16 = 0x6c;
@@ -86,14 +88,14 @@ const HLEN: u32 = 0;
 const HASH: u32 = 1;
 const WORD: u32 = 2;
 const MESSAGE: u32 = 3;
+const PLACE: u32 = 4;
 
-/// `SO_ATTACH_REUSEPORT_CBPF`: returns the index of the socket. Offset zero is the UDP payload.
-pub fn reuseport(hash: &SteerHash) -> Vec<Instruction> {
+/// `SO_ATTACH_REUSEPORT_CBPF`: returns the index of the socket, as [`Queue::place`] has it, with the queues `divided` or
+/// all in the main one. Offset zero is the UDP payload.
+pub fn reuseport(hash: &SteerHash, divided: bool) -> Vec<Instruction> {
     let mut program = Program::default();
     program.push(LD_LEN, 0);
-    program.short_message_to_shard_0(MESSAGE_OCTETS_MIN as u32);
-    program.hash(hash, Base::At(0));
-    program.push(RET_A, 0);
+    program.place(hash, Base::At(0), divided);
     program.0
 }
 
@@ -111,9 +113,9 @@ pub fn socket_filter(hash: &SteerHash, own: u8) -> Vec<Instruction> {
     program.0
 }
 
-/// `PACKET_FANOUT_CBPF`: returns the index of the packet socket. Offset zero is the IP header. What is not
-/// DHCP gets some shard, whose [`raw_filter`] drops it.
-pub fn fanout(hash: &SteerHash) -> Vec<Instruction> {
+/// `PACKET_FANOUT_CBPF`: returns the index of the packet socket, as [`Queue::place`] has it, with the queues `divided` or
+/// all in the main one. Offset zero is the IP header. What is not DHCP gets some shard, whose [`raw_filter`] drops it.
+pub fn fanout(hash: &SteerHash, divided: bool) -> Vec<Instruction> {
     let mut program = Program::default();
     program.push(LDX_MSH, 0);
     program.push(MISC_TXA, 0);
@@ -123,9 +125,7 @@ pub fn fanout(hash: &SteerHash) -> Vec<Instruction> {
     // Octets of the message; a packet that ends before it wraps around and fails at the first load.
     program.push(LD_LEN, 0);
     program.push(ALU_SUB_X, 0);
-    program.short_message_to_shard_0(MESSAGE_OCTETS_MIN as u32);
-    program.hash(hash, Base::InScratch);
-    program.push(RET_A, 0);
+    program.place(hash, Base::InScratch, divided);
     program.0
 }
 
@@ -204,6 +204,52 @@ impl Program {
     fn short_message_to_shard_0(&mut self, octets: u32) {
         self.jump(JMP_JGE_K, octets, 1, 0);
         self.push(RET_K, 0);
+    }
+
+    /// Returns the place of the socket. Expects the octets of the message in the accumulator.
+    fn place(&mut self, hash: &SteerHash, base: Base, divided: bool) {
+        if hash.shards() == 1 && !divided {
+            self.push(RET_K, Queue::Main.place(0, 1).into());
+            return;
+        }
+        self.short_message_to_shard_0(MESSAGE_OCTETS_MIN as u32);
+        if divided {
+            self.queue(hash, base);
+        }
+        self.hash(hash, base);
+        if divided {
+            self.push(LDX_MEM, PLACE);
+            self.push(ALU_ADD_X, 0);
+        }
+        self.push(RET_A, 0);
+    }
+
+    /// Leaves the place of the queue's first shard in scratch word [`PLACE`], as [`Queue::of_message`] has it. Expects
+    /// the octets of the message in the accumulator.
+    fn queue(&mut self, hash: &SteerHash, base: Base) {
+        self.push(ST, WORD);
+        self.push(LD_IMM, Queue::Main.place(0, hash.shards()).into());
+        self.push(ST, PLACE);
+        self.push(LD_MEM, WORD);
+        let mut misses = vec![self.0.len()];
+        self.jump(JMP_JGE_K, queue::TYPED_OCTETS_MIN as u32, 0, 0);
+        let cookie = queue::COOKIE_OFFSET as u32;
+        let expected = [
+            (LD_W_ABS, LD_W_IND, cookie, queue::COOKIE),
+            (LD_H_ABS, LD_H_IND, cookie + 4, queue::MESSAGE_TYPE.into()),
+            (LD_B_ABS, LD_B_IND, cookie + 6, queue::DISCOVER.into()),
+        ];
+        for (absolute, indexed, offset, value) in expected {
+            self.load(absolute, indexed, offset, base);
+            misses.push(self.0.len());
+            self.jump(JMP_JEQ_K, value, 0, 0);
+        }
+        self.push(LD_IMM, Queue::Discovers.place(0, hash.shards()).into());
+        self.push(ST, PLACE);
+        let end = self.0.len();
+        for miss in misses {
+            self.0[miss].jf = (end - miss - 1) as u8;
+        }
     }
 
     /// Leaves the shard in the accumulator, as [`SteerHash::shard_of`] computes it.

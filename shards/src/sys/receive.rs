@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
-/// Room for the control messages of one datagram: packet info (28 octets) or auxdata (36), aligned.
+/// Room for the control messages of one datagram: packet info (28 octets) or auxdata (36), and the time (32), aligned.
 const CONTROL_OCTETS: usize = 128;
 
 /// A UDP datagram of the last batch.
@@ -108,6 +108,11 @@ impl ReceiveBatch {
         }
     }
 
+    /// Datagrams in the last batch.
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// Datagram `index` of the last batch; `None` if it was longer than its buffer or has no packet info.
     pub fn udp(&self, index: usize) -> Option<UdpDatagram<'_>> {
         let bytes = self.bytes(index)?;
@@ -128,6 +133,15 @@ impl ReceiveBatch {
         let aux: Option<libc::tpacket_auxdata> = self.control(index, libc::SOL_PACKET, libc::PACKET_AUXDATA);
         let vlan_tagged = aux.is_some_and(|aux| aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0);
         Some(Frame { bytes, vlan_tagged })
+    }
+
+    /// When the kernel received datagram `index` of the last batch, wall clock in milliseconds; `None` where the socket
+    /// was not asked to tell.
+    pub fn received_ms(&self, index: usize) -> Option<u64> {
+        assert!(index < self.received, "a datagram of the last batch");
+        let time: libc::timespec = self.control(index, libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS)?;
+        let seconds = u64::try_from(time.tv_sec).ok()?;
+        Some(seconds * 1_000 + u64::try_from(time.tv_nsec).ok()? / 1_000_000)
     }
 
     fn bytes(&self, index: usize) -> Option<&[u8]> {

@@ -112,6 +112,11 @@ pub fn enable_auxdata(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)
 }
 
+/// Asks for the time at which the kernel received it with every datagram.
+pub fn enable_timestamps(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)
+}
+
 /// Asks for a receive buffer of `octets`, above the host's limit where the process may.
 pub fn set_receive_buffer(socket: &impl AsFd, octets: i32) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, octets)

@@ -48,6 +48,7 @@ fn run(program: &[Instruction], packet: &[u8], vlan: bool) -> u32 {
             },
             (ST, ..) => scratch[k as usize] = Some(a),
             (ALU_ADD_K, ..) => a = a.wrapping_add(k),
+            (ALU_ADD_X, ..) => a = a.wrapping_add(x),
             (ALU_AND_K, ..) => a &= k,
             (ALU_LSH_K, ..) => a <<= k,
             (ALU_LSH_X, ..) => a = a.checked_shl(x).expect("shift below 32"),
@@ -85,9 +86,11 @@ fn programs_are_short_and_their_jumps_stay_inside() {
     let hash = SteerHash::new(7, 64);
     let many = [Ipv4Addr::LOCALHOST; DESTINATIONS_MAX];
     for program in [
-        reuseport(&hash),
+        reuseport(&hash, false),
+        reuseport(&hash, true),
         socket_filter(&hash, 3),
-        fanout(&hash),
+        fanout(&hash, false),
+        fanout(&hash, true),
         raw_filter(FrameStart::Ethernet, 67, &many),
         raw_filter(FrameStart::Ip, 67, &[]),
     ] {
@@ -147,28 +150,44 @@ proptest! {
         seed in any::<u64>(), shards in 1..=64_u8, words in 5..=15_u8, hlen in prop_oneof![0..=18_u8, any::<u8>()],
         mut message in prop_oneof![
             proptest::collection::vec(any::<u8>(), 0..60),
-            proptest::collection::vec(any::<u8>(), 240..300),
+            proptest::collection::vec(any::<u8>(), 236..300),
+        ],
+        options in prop_oneof![
+            Just(vec![0x63, 0x82, 0x53, 0x63, 53, 1, 1]),
+            (any::<usize>(), any::<u8>()).prop_map(|(at, octet)| {
+                let mut options = vec![0x63, 0x82, 0x53, 0x63, 53, 1, 1];
+                options[at % 7] = octet;
+                options
+            }),
         ],
     ) {
         if let Some(octet) = message.get_mut(HLEN_OFFSET) {
             *octet = hlen;
         }
+        for (octet, option) in message.iter_mut().skip(queue::COOKIE_OFFSET).zip(options) {
+            *octet = option;
+        }
         let hash = SteerHash::new(seed, shards);
-        let expected = u32::from(hash.shard_of_message(&message));
+        let shard = hash.shard_of_message(&message);
         let packet = packet(words, 67, &message);
         let header = usize::from(words) * 4;
-        prop_assert_eq!(run(&reuseport(&hash), &message, false), expected);
-        prop_assert_eq!(run(&fanout(&hash), &packet, false), expected);
+        for (divided, queue) in [(false, Queue::Main), (true, Queue::of_message(&message))] {
+            let place = u32::from(queue.place(shard, shards));
+            prop_assert_eq!(run(&reuseport(&hash, divided), &message, false), place);
+            prop_assert_eq!(run(&fanout(&hash, divided), &packet, false), place);
+        }
         let accepting =
             (0..shards).filter(|&own| run(&socket_filter(&hash, own), &packet[header..], false) > 0);
-        prop_assert_eq!(accepting.map(u32::from).collect::<Vec<_>>(), vec![expected]);
+        prop_assert_eq!(accepting.map(u32::from).collect::<Vec<_>>(), vec![u32::from(shard)]);
     }
 
     #[test]
-    fn any_octets_give_a_shard_that_exists(octets in proptest::collection::vec(any::<u8>(), 0..120), shards in 1..=64_u8) {
+    fn any_octets_give_a_place_that_exists(octets in proptest::collection::vec(any::<u8>(), 0..120), shards in 1..=64_u8) {
         let hash = SteerHash::new(1, shards);
-        prop_assert!(run(&fanout(&hash), &octets, false) < u32::from(shards));
-        prop_assert!(run(&reuseport(&hash), &octets, false) < u32::from(shards));
+        for (divided, queues) in [(false, 1), (true, 2)] {
+            prop_assert!(run(&fanout(&hash, divided), &octets, false) < queues * u32::from(shards));
+            prop_assert!(run(&reuseport(&hash, divided), &octets, false) < queues * u32::from(shards));
+        }
         run(&raw_filter(FrameStart::Ip, 67, &[Ipv4Addr::LOCALHOST]), &octets, false);
     }
 }
