@@ -186,8 +186,8 @@ fn judge(kept: &Table, counted: &Table) -> ExitCode {
     eprintln!("\nthe packet path costs more than on record:");
     faults.iter().for_each(|fault| eprintln!("  {fault}"));
     eprintln!(
-        "\nWhere: `cargo micro --keep /tmp/profiles --only NAME`, then\n       \
-         `callgrind_annotate /tmp/profiles/NAME`, before and after the change.\n\
+        "\nWhere: `cargo micro --keep FOLDER --only NAME`, then callgrind_annotate of the file in FOLDER, before\n\
+         and after the change.\n\
          On purpose: `cargo micro --accept`, and the reason in the commit."
     );
     ExitCode::FAILURE

@@ -23,8 +23,8 @@ const REQUESTED_ADDRESS_AT: usize = 240 + 3 + 2;
 pub enum Kind {
     /// Attached directly, known by its hardware address.
     Plain,
-    /// Behind a relay that adds option 82.
-    Relayed,
+    /// Behind the relay with this address, which adds option 82.
+    Relayed(Ipv4Addr),
     /// Attached directly, with a client identifier of RFC 4361 and a host name.
     Named,
 }
@@ -109,14 +109,17 @@ impl Client {
     }
 
     fn message(self, message_type: MessageType, ciaddr: Ipv4Addr, options: &[(u8, &[u8])]) -> Datagram {
-        let relayed = self.kind == Kind::Relayed;
+        let relay = match self.kind {
+            Kind::Relayed(relay) => Some(relay),
+            Kind::Named | Kind::Plain => None,
+        };
         let mut chaddr = [0; 16];
         chaddr[..6].copy_from_slice(&self.hwaddr());
         let header = MessageHeader {
             hlen: 6,
-            hops: u8::from(relayed),
+            hops: u8::from(relay.is_some()),
             ciaddr,
-            giaddr: if relayed { RELAY } else { Ipv4Addr::UNSPECIFIED },
+            giaddr: relay.unwrap_or(Ipv4Addr::UNSPECIFIED),
             chaddr,
             ..MessageHeader::request(self.number)
         };
@@ -131,13 +134,13 @@ impl Client {
             add(codes::DHCP_CLIENT_IDENTIFIER, &self.client_id());
         }
         add(codes::DHCP_PARAMETER_REQUEST_LIST, &[1, 28, 2, 3, 15, 6, 12]);
-        if relayed {
+        if relay.is_some() {
             let circuit =
                 [&[1, 8][..], b"port", &self.number.to_be_bytes(), &[2, 6], &self.hwaddr()].concat();
             add(codes::DHCP_AGENT_OPTIONS, &circuit);
         }
         let len = writer.finish().expect(fits);
-        Datagram { meta: self.meta(), bytes: octets[..len].to_vec() }
+        Datagram { meta: self.meta(relay), bytes: octets[..len].to_vec() }
     }
 
     /// A client identifier of RFC 4361: type 255, IAID, DUID by link-layer address.
@@ -145,12 +148,12 @@ impl Client {
         [&[255, 0, 0, 0, 1, 0, 3, 0, 1][..], &self.hwaddr()].concat()
     }
 
-    fn meta(self) -> DatagramMeta {
-        let direct = self.kind != Kind::Relayed;
+    fn meta(self, relay: Option<Ipv4Addr>) -> DatagramMeta {
+        let direct = relay.is_none();
         DatagramMeta {
             socket: 0,
             ifindex: IFINDEX,
-            source: if direct { Ipv4Addr::UNSPECIFIED } else { RELAY },
+            source: relay.unwrap_or(Ipv4Addr::UNSPECIFIED),
             source_port: if direct { codes::CLIENT_PORT } else { codes::SERVER_PORT },
             destination: if direct { Ipv4Addr::BROADCAST } else { SERVER },
             socket_address: SERVER,
@@ -178,7 +181,7 @@ mod tests {
         let long = client(Kind::Plain).long_request(address);
         assert_eq!(Query::decode(&long.bytes).expect("a message").option_codes().count(), 20);
 
-        let relayed = client(Kind::Relayed).discover();
+        let relayed = client(Kind::Relayed(RELAY)).discover();
         let query = Query::decode(&relayed.bytes).expect("a message");
         assert!(query.is_relayed() && query.relay_info().is_some());
 

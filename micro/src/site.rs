@@ -25,7 +25,8 @@ pub const POOL: u32 = u32::from_be_bytes([10, 16, 0, 0]);
 /// When everything begins.
 pub const START: Now = Now { monotonic_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
 
-/// The configuration: the options and timers of the template for a single server, in a network large enough.
+/// The configuration: the options and timers of the template for a single server, in a network large enough. More
+/// subnets go where SUBNETS stands.
 const CONFIGURATION: &str = r#"{ "Dhcp4": {
     "interfaces-config": { "interfaces": [ "eth0" ] },
     "valid-lifetime": 14400, "renew-timer": 3600, "rebind-timer": 10800, "cache-threshold": 0.0,
@@ -34,11 +35,27 @@ const CONFIGURATION: &str = r#"{ "Dhcp4": {
         { "name": "domain-name", "data": "example.org" } ],
     "subnet4": [ { "id": 1, "subnet": "10.0.0.0/8", "interface": "eth0",
                    "option-data": [ { "name": "routers", "data": "10.0.0.1" } ],
-                   "pools": [ { "pool": "10.16.0.0 - 10.47.255.255" } ] } ] } }"#;
+                   "pools": [ { "pool": "10.16.0.0 - 10.47.255.255" } ] } SUBNETS ] } }"#;
 
-/// The rules every case runs under.
-pub fn snapshot() -> Snapshot {
-    let tree = serde_json::from_str(CONFIGURATION).expect("JSON");
+/// The relay of the `number`-th of the subnets behind relays.
+pub fn relay_of(number: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from_be_bytes([172, 16, 0, 1]) + number * 256)
+}
+
+/// The rules of a server with one large subnet, and `relayed` small ones behind a relay each.
+pub fn snapshot(relayed: u32) -> Snapshot {
+    let subnet = |number: u32| {
+        let relay = relay_of(number);
+        let [a, b, c, _] = relay.octets();
+        let pool = format!("{a}.{b}.{c}.2 - {a}.{b}.{c}.254");
+        format!(
+            r#", {{ "id": {}, "subnet": "{a}.{b}.{c}.0/24", "relay": {{ "ip-addresses": [ "{relay}" ] }},
+                   "pools": [ {{ "pool": "{pool}" }} ] }}"#,
+            number + 2
+        )
+    };
+    let subnets: String = (0..relayed).map(subnet).collect();
+    let tree = serde_json::from_str(&CONFIGURATION.replace("SUBNETS", &subnets)).expect("JSON");
     let document = config::dhcp4_from_json(&tree, "<micro>").expect("a configuration").document;
     let interfaces = [HostInterface {
         ifindex: IFINDEX,
@@ -91,13 +108,13 @@ struct Member {
 }
 
 impl Site {
-    /// A server of `shards` shards with `leases`, without a partner.
-    pub fn new(shards: u8, leases: Vec<Lease>) -> Self {
+    /// A server of `shards` shards under the rules of `snapshot` with `leases`, without a partner.
+    pub fn new(shards: u8, snapshot: Snapshot, leases: Vec<Lease>) -> Self {
         let topology = Topology { shards, listeners: 0, senders: 0 };
         let steering = Steering::new(SEED, shards);
         let leases = Arc::new(leases.into_iter().collect::<LoadedLeases>());
         let clients = vec![Clients::of(&leases, 0..leases.len(), &steering)];
-        let rules = Arc::new(Rules::at_start(Arc::new(snapshot()), &steering, SEED, &clients));
+        let rules = Arc::new(Rules::at_start(Arc::new(snapshot), &steering, SEED, &clients));
         let view = Arc::new(HaView { service_on: true, updates: UpdateMode::Off, ..HaView::default() });
         let member = |(shard, leases)| {
             let (rules, view, columns) = (Arc::clone(&rules), Arc::clone(&view), Columns::Twelve);

@@ -45,7 +45,7 @@ pub fn all(
         }
     }
     put_counters(&sum, dialect, &mut put);
-    for subnet in &snapshot.subnets {
+    for subnet in snapshot.subnets.iter() {
         put_subnet(&sum, subnet, dialect, &mut put);
     }
     let hidden =

@@ -8,7 +8,7 @@ use shards::DatagramMeta;
 use thiserror::Error;
 
 use crate::dhcp4::identity::ClientIdentity;
-use crate::policy::{Interface, OptionSet, Snapshot, Subnet};
+use crate::policy::{OptionSet, Snapshot, Subnet};
 use crate::wire::Query;
 use crate::wire::codes::{self, MessageType};
 use crate::wire::option::read_address;
@@ -76,14 +76,13 @@ pub fn accept(query: &Query, meta: &DatagramMeta, snapshot: &Snapshot) -> Result
 
 /// The subnet a DISCOVER, REQUEST or INFORM is served from (ALC-1 to ALC-4).
 pub fn subnet<'s>(query: &Query, meta: &DatagramMeta, snapshot: &'s Snapshot) -> Option<&'s Subnet> {
-    let containing = |address| snapshot.subnets.iter().find(|subnet| subnet.contains(address));
+    let containing = |address| snapshot.subnets.containing(address);
     if let Some(selected) = selected_address(query, snapshot) {
         return containing(selected);
     }
     let giaddr = query.giaddr();
     if !giaddr.is_unspecified() {
-        let by_relay = snapshot.subnets.iter().find(|subnet| subnet.relays.contains(&giaddr));
-        return by_relay.or_else(|| containing(giaddr));
+        return snapshot.subnets.of_relay(giaddr).or_else(|| containing(giaddr));
     }
     let unicast = meta.destination != Ipv4Addr::BROADCAST;
     if unicast && !query.ciaddr().is_unspecified() {
@@ -93,7 +92,7 @@ pub fn subnet<'s>(query: &Query, meta: &DatagramMeta, snapshot: &'s Snapshot) ->
         return containing(meta.source);
     }
     let interface = snapshot.interface(meta.ifindex)?;
-    by_interface(interface, snapshot).or_else(|| containing(*interface.addresses.first()?))
+    snapshot.subnets.on_interface(&interface.name).or_else(|| containing(*interface.addresses.first()?))
 }
 
 fn served_type(query: &Query) -> Result<MessageType, DropReason> {
@@ -133,10 +132,6 @@ fn selected_address(query: &Query, snapshot: &Snapshot) -> Option<Ipv4Addr> {
         .and_then(|info| info.link_selection())
         .filter(|address| !address.is_unspecified());
     link_selection.or_else(|| query.subnet_selection().filter(|address| !address.is_unspecified()))
-}
-
-fn by_interface<'s>(interface: &Interface, snapshot: &'s Snapshot) -> Option<&'s Subnet> {
-    snapshot.subnets.iter().find(|subnet| subnet.interface.as_deref() == Some(interface.name.as_str()))
 }
 
 #[cfg(test)]

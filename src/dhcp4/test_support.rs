@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use shards::DatagramMeta;
 
 use crate::policy::option_set::ConfiguredOption;
-use crate::policy::{ExpiredLeases, Interface, LifetimeTriplet, OptionSet, Pool, Snapshot, Subnet};
+use crate::policy::{ExpiredLeases, Interface, LifetimeTriplet, OptionSet, Pool, Snapshot, Subnet, Subnets};
 use crate::wire::codes::{self, MessageType};
 use crate::wire::reply::{MessageHeader, MessageWriter};
 
@@ -125,7 +125,7 @@ pub(crate) fn subnet(id: u32, third: u8, options: Vec<ConfiguredOption>) -> Subn
 pub(crate) fn snapshot(subnets: Vec<Subnet>) -> Snapshot {
     Snapshot {
         epoch: 1,
-        subnets,
+        subnets: Subnets::new(subnets),
         interfaces: vec![Interface {
             ifindex: 3,
             name: "eth0".into(),

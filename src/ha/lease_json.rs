@@ -194,12 +194,12 @@ pub trait SubnetDirectory {
 
 impl SubnetDirectory for Snapshot {
     fn subnet(&self, id: u32, address: Ipv4Addr) -> Option<(u32, bool)> {
-        let subnet = self.subnets.iter().find(|subnet| subnet.id == id)?;
+        let subnet = self.subnets.with_id(id)?;
         Some((subnet.valid_lifetime.default_s, subnet.contains(address)))
     }
 
     fn subnet_of(&self, address: Ipv4Addr) -> Option<u32> {
-        self.subnets.iter().find(|subnet| subnet.contains(address)).map(|subnet| subnet.id)
+        self.subnets.containing(address).map(|subnet| subnet.id)
     }
 }
 

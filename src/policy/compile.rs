@@ -15,7 +15,7 @@ use super::interfaces::{self, HostInterface};
 use super::option::definitions::{DefinitionText, Definitions};
 use super::option::scope::{OptionText, compile_scope};
 use super::option_set::OptionSet;
-use super::{ExpiredLeases, Snapshot, subnet};
+use super::{ExpiredLeases, Snapshot, Subnets, subnet};
 use crate::limits::EXECUTORS_MAX;
 
 /// What does not stand in the file.
@@ -65,11 +65,10 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
         let context = subnet::Context { document, host, definitions: &definitions, global: &options };
         subnets.push(subnet::compile(entry, &context, &mut report));
     }
-    subnets.sort_by_key(|subnet| subnet.id);
     let reclaim = &document.expired_leases;
     let snapshot = Snapshot {
         epoch: host.epoch,
-        subnets,
+        subnets: Subnets::new(subnets),
         interfaces: selection.interfaces,
         interfaces_missing: selection.missing,
         options,

@@ -9,6 +9,7 @@ pub mod option;
 pub mod option_set;
 pub mod restart;
 mod subnet;
+mod subnets;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use std::net::Ipv4Addr;
 pub use compile::{Compiled, Host, compile};
 pub use interfaces::HostInterface;
 pub use option_set::{ConfiguredOption, OptionSet, VendorOptions};
+pub use subnets::Subnets;
 
 /// One compiled configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,7 +26,7 @@ pub struct Snapshot {
     /// Rises by one with every configuration put in force.
     pub epoch: u64,
     /// Subnets in ascending id (ALC-1).
-    pub subnets: Vec<Subnet>,
+    pub subnets: Subnets,
     /// Interfaces the server answers on, as found on the host when the snapshot was made.
     pub interfaces: Vec<Interface>,
     /// Interfaces the file names and the host cannot serve on now: absent, down or without an address. The server
@@ -160,8 +162,14 @@ pub struct ExpiredLeases {
 impl Subnet {
     /// Whether `address` lies in the subnet's prefix.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len)).unwrap_or(0);
-        u32::from(address) & mask == u32::from(self.prefix) & mask
+        let (first, last) = self.bounds();
+        (first..=last).contains(&u32::from(address))
+    }
+
+    /// First and last address of the subnet's prefix.
+    pub fn bounds(&self) -> (u32, u32) {
+        let mask = u32::from(self.mask());
+        (u32::from(self.prefix) & mask, u32::from(self.prefix) | !mask)
     }
 
     /// The pool that holds `address`.
@@ -178,7 +186,7 @@ impl Subnet {
 impl Snapshot {
     /// The subnet with `id`.
     pub fn subnet(&self, id: u32) -> Option<&Subnet> {
-        self.subnets.binary_search_by_key(&id, |subnet| subnet.id).ok().map(|index| &self.subnets[index])
+        self.subnets.with_id(id)
     }
 
     /// The interface with kernel index `ifindex`.

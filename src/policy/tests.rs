@@ -37,7 +37,7 @@ fn subnet(globals: &str, settings: &str) -> Subnet {
     let text = format!(
         r#"{{"Dhcp4": {{ {globals} "subnet4": [ {{ {settings} "id": 3, "subnet": "192.0.2.0/24" }} ] }} }}"#
     );
-    compiled(&document(&text)).snapshot.subnets.remove(0)
+    compiled(&document(&text)).snapshot.subnets[0].clone()
 }
 
 #[test]

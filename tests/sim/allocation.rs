@@ -507,7 +507,7 @@ fn a_client_that_renews_one_of_two_leases_keeps_only_that_one() {
 #[test]
 fn a_lease_is_given_from_the_cache_only_as_alc_51_says() {
     let subnet = |threshold: Option<f64>, max_age_s: Option<u32>| {
-        let mut subnet = snapshot(POOL_OF_100, "").subnets.remove(0);
+        let mut subnet = snapshot(POOL_OF_100, "").subnets[0].clone();
         (subnet.cache_threshold, subnet.cache_max_age_s) = (threshold, max_age_s);
         subnet
     };

@@ -6,13 +6,14 @@ use std::rc::Rc;
 
 use super::Case;
 use super::table::STRIDE;
-use crate::messages::{Client, Datagram, Kind};
+use crate::messages::{Client, Datagram, Kind, RELAY};
 use crate::site::{self, Site};
 
 pub const DECIDE: &[&str] = &["decide/renew", "decide/discover-of-known", "decide/discover-of-new"];
 pub const THOUSAND: &[&str] =
     &["exchange/renew-among-1000", "exchange/new-among-1000", "exchange/new-relayed", "exchange/new-named"];
 pub const MILLION: &[&str] = &["exchange/renew-among-1000000", "exchange/new-among-1000000"];
+pub const RELAYED: &[&str] = &["exchange/new-behind-1000-relays"];
 pub const FORWARDED: &[&str] = &["exchange/new-at-4-shards", "exchange/new-named-at-4-shards"];
 
 /// Datagrams of a step: what a busy shard reads at once.
@@ -47,7 +48,7 @@ pub fn thousand() -> Vec<Case> {
     vec![
         renew(THOUSAND[0], &site, 1_000),
         four_way(THOUSAND[1], &site, Kind::Plain, 10_000_000),
-        four_way(THOUSAND[2], &site, Kind::Relayed, 20_000_000),
+        four_way(THOUSAND[2], &site, Kind::Relayed(RELAY), 20_000_000),
         four_way(THOUSAND[3], &site, Kind::Named, 30_000_000),
     ]
 }
@@ -55,6 +56,17 @@ pub fn thousand() -> Vec<Case> {
 pub fn million() -> Vec<Case> {
     let site = site_with(1, 1_000_000);
     vec![renew(MILLION[0], &site, 1_000_000), four_way(MILLION[1], &site, Kind::Plain, 10_000_000)]
+}
+
+/// Every client behind another relay.
+pub fn relayed() -> Vec<Case> {
+    const SUBNETS: u32 = 1_000;
+    let site = Rc::new(RefCell::new(Site::new(1, site::snapshot(SUBNETS), Vec::new())));
+    let client = |number: u32| {
+        let relay = site::relay_of(number.wrapping_mul(STRIDE) % SUBNETS);
+        Client { number, kind: Kind::Relayed(relay) }
+    };
+    vec![four_way_of(RELAYED[0], &site, || (20_000_000..).map(client))]
 }
 
 /// A client identifier that is no hardware address has its home at another shard, three times in four.
@@ -82,7 +94,14 @@ fn renew(name: &'static str, site: &Shared, leases: u32) -> Case {
 
 /// DISCOVER, OFFER, REQUEST, its row, ACK, of clients nobody knows.
 fn four_way(name: &'static str, site: &Shared, kind: Kind, first: u32) -> Case {
-    let clients = || (first..).map(move |number| Client { number, kind });
+    four_way_of(name, site, || (first..).map(move |number| Client { number, kind }))
+}
+
+fn four_way_of<I: Iterator<Item = Client>>(
+    name: &'static str,
+    site: &Shared,
+    clients: impl Fn() -> I,
+) -> Case {
     let mut discovers = batches(clients(), Client::discover);
     let mut requests = batches(clients(), |client| client.request(Ipv4Addr::UNSPECIFIED));
     let site = Rc::clone(site);
@@ -112,7 +131,7 @@ fn plain(number: u32) -> Client {
 /// A server where the clients with the first numbers have leases.
 fn site_with(shards: u8, leases: u32) -> Shared {
     let leases = (0..leases).map(|number| site::lease(plain(number), site::address_of(number)));
-    Rc::new(RefCell::new(Site::new(shards, leases.collect())))
+    Rc::new(RefCell::new(Site::new(shards, site::snapshot(0), leases.collect())))
 }
 
 /// What the steps send; kept until the end, so that freeing it is no part of a step.

@@ -35,6 +35,7 @@ pub const GROUPS: &[(&[&str], Group)] = &[
     (pieces::STEER, pieces::steer),
     (exchange::THOUSAND, exchange::thousand),
     (exchange::MILLION, exchange::million),
+    (exchange::RELAYED, exchange::relayed),
     (exchange::FORWARDED, exchange::forwarded),
 ];
 

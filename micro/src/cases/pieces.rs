@@ -12,7 +12,7 @@ use tandem::engine::rules::Steering;
 use tandem::wire::{Query, ReplyBuffer};
 
 use super::Case;
-use crate::messages::{Client, Datagram, Kind};
+use crate::messages::{Client, Datagram, Kind, RELAY};
 use crate::site::{self, SEED};
 
 pub const DECODE: &[&str] = &["decode/discover", "decode/request-of-20-options", "decode/relayed"];
@@ -34,7 +34,7 @@ pub fn decode() -> Vec<Case> {
     let inputs = [
         Client { number: 1, kind: Kind::Plain }.discover(),
         Client { number: 1, kind: Kind::Plain }.long_request(address),
-        Client { number: 1, kind: Kind::Relayed }.discover(),
+        Client { number: 1, kind: Kind::Relayed(RELAY) }.discover(),
     ];
     let case = |(&name, input): (&&'static str, Datagram)| {
         repeated(name, move || {
@@ -53,7 +53,7 @@ pub fn encode() -> Vec<Case> {
         Client { number: 1, kind: Kind::Named }.request(address),
     ];
     let case = |(&name, Datagram { meta, bytes }): (&&'static str, Datagram)| {
-        let snapshot = site::snapshot();
+        let snapshot = site::snapshot(0);
         let mut reply = ReplyBuffer::new();
         let write = if name == "encode/offer" { respond::offer } else { respond::ack };
         repeated(name, move || {

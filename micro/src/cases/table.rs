@@ -57,7 +57,7 @@ fn cases(names: &'static [&'static str], leases: u32) -> Vec<Case> {
 
 /// The table of the only shard.
 fn partition(leases: u32) -> Partition {
-    let spaces = subnet_spaces(&site::snapshot());
+    let spaces = subnet_spaces(&site::snapshot(0));
     let owners = Arc::new(OwnerTable::assign(1, SEED, &spaces, []));
     let free = Arc::new(FreeCounts::new(1, spaces.iter().map(|space| space.id)));
     let limits = PartitionLimits {
