@@ -1,6 +1,6 @@
 //! The command line: what is measured, where the result goes, and the exit codes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -39,6 +39,9 @@ pub struct Cli {
     /// Write the pages of the report in --out anew, as far as it is measured, and measure nothing.
     #[arg(long)]
     pages: bool,
+    /// Renew the numbers between the markers of this document from the report in --out, and measure nothing.
+    #[arg(long, value_name = "FILE")]
+    perf: Option<PathBuf>,
     /// A smaller matrix with short probes, within ten minutes on two CPUs.
     #[arg(long)]
     quick: bool,
@@ -118,18 +121,7 @@ impl Outcome {
 /// When a server, the generator or a file fails.
 pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
     let path = cli.out.join("report.json");
-    if cli.pages {
-        outputs::write_pages(&Report::load(&path)?, &cli.out)?;
-    }
-    if let Some(file) = &cli.write
-        && path.exists()
-        && let report = Report::load(&path)?
-        && report.is_complete()
-    {
-        print!("{}", outputs::write_values(&report, file)?);
-        return Ok(Outcome::Complete);
-    }
-    if cli.pages {
+    if cli.renders(&path)? {
         return Ok(Outcome::Complete);
     }
     let cpus = host::cpus()?;
@@ -157,6 +149,21 @@ pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
 }
 
 impl Cli {
+    /// Does what needs no measurement, given the report in `path`; whether that was all.
+    fn renders(&self, path: &Path) -> Result<bool> {
+        if self.pages {
+            outputs::write_pages(&Report::load(path)?, &self.out)?;
+        }
+        if let Some(file) = &self.perf {
+            outputs::write_numbers(&Report::load(path)?, file)?;
+        }
+        let complete = self.write.is_some() && path.exists() && Report::load(path)?.is_complete();
+        if let Some(file) = self.write.as_ref().filter(|_| complete) {
+            print!("{}", outputs::write_values(&Report::load(path)?, file)?);
+        }
+        Ok(self.pages || self.perf.is_some() || complete)
+    }
+
     fn programs(&self) -> Result<Programs> {
         let folder = match &self.programs {
             Some(folder) => folder.clone(),

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::recommend::{Choice, advise};
-use crate::render::{html, markdown};
+use crate::render::{html, markdown, perf};
 use crate::report::{Durability, Report};
 use crate::write::{self, Facts, Settings};
 
@@ -20,6 +20,19 @@ pub fn write_pages(report: &Report, folder: &Path) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         eprintln!("wrote {}", path.display());
     }
+    Ok(())
+}
+
+/// Renews the numbers between the markers of the document in `file`, see [`perf`].
+///
+/// # Errors
+/// When `report` is not complete, or the file has no such markers.
+pub fn write_numbers(report: &Report, file: &Path) -> Result<()> {
+    ensure!(report.is_complete(), "the report is not finished, so its numbers go nowhere");
+    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let renewed = perf::renewed(&text, report).with_context(|| format!("renewing {}", file.display()))?;
+    fs::write(file, renewed).with_context(|| format!("writing {}", file.display()))?;
+    eprintln!("renewed the numbers of {}", file.display());
     Ok(())
 }
 

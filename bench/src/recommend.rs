@@ -9,8 +9,9 @@ use crate::report::{Attachment, Cell, Durability, Kind, Measurement, Report, Ser
 use crate::words::{count, ms, several};
 use crate::write::Settings;
 
-/// A cell this close to the best, as a share of its rate, is as good: a repetition may turn them around.
-const AS_GOOD: f64 = 0.95;
+/// A cell this close to the best, as a share of its rate, is as good: a repetition may turn them around. Where the
+/// search was coarser than that, so is the comparison.
+const AS_GOOD: f64 = 0.05;
 
 /// A p99 at half of the capacity up to so many times the lowest is as good, for the same reason.
 const AS_QUICK: f64 = 1.5;
@@ -48,6 +49,11 @@ pub struct Choice<'r> {
     pub parked: Option<u32>,
 }
 
+/// How far below the best a rate may lie and be as good, as a share.
+pub fn tolerance(report: &Report) -> f64 {
+    report.parameters.precision.max(AS_GOOD)
+}
+
 /// What to configure for an ACK that waits for `durability`; without one, for stable storage if it was measured.
 pub fn advise(report: &Report, durability: Option<Durability>) -> Advice<'_> {
     let durabilities = match durability {
@@ -81,7 +87,7 @@ pub fn choose(report: &Report, kind: Kind) -> Option<Choice<'_>> {
         rate(one).total_cmp(&rate(other)).then(other.cell.size().cmp(&one.cell.size()))
     })?;
     let mut good: Vec<&Measurement> =
-        cells.iter().copied().filter(|found| rate(found) >= AS_GOOD * rate(best)).collect();
+        cells.iter().copied().filter(|found| rate(found) >= (1.0 - tolerance(report)) * rate(best)).collect();
     good.sort_by_key(|found| found.cell.size());
     let quickest = good.iter().filter_map(|found| p99_at_half(found)).fold(f64::INFINITY, f64::min);
     let bound = (AS_QUICK * quickest).max(quickest + AS_QUICK_MS);
@@ -94,7 +100,8 @@ pub fn choose(report: &Report, kind: Kind) -> Option<Choice<'_>> {
         (false, 1) => Some("nothing else was measured that could be compared"),
         _ => None,
     };
-    let mut reasons = vec![reason_of_rate(chosen, best, cells.len())];
+    let mut reasons = vec![reason_of_rate(chosen, best, cells.len(), tolerance(report))];
+    reasons.extend(reason_of_cpus(report, chosen));
     reasons.extend(passed_over.map(|found| reason_of_latency(found, chosen)));
     reasons.extend(reason_of_durability(report, chosen));
     let parked = parked_limit(chosen);
@@ -130,12 +137,12 @@ fn numbers(cell: &Cell) -> String {
     }
 }
 
-fn reason_of_rate(chosen: &Measurement, best: &Measurement, cells: usize) -> String {
+fn reason_of_rate(chosen: &Measurement, best: &Measurement, cells: usize, tolerance: f64) -> String {
     let held = format!("{} held {} exchanges/s", numbers(&chosen.cell), count(rate(chosen)));
     let mut reason = if cells == 1 {
         format!("{held}, and nothing else was measured that could be compared")
     } else if chosen.cell == best.cell {
-        format!("{held}, and nothing smaller comes within 5 % of that")
+        format!("{held}, and nothing smaller comes within {:.0} % of that", 100.0 * tolerance)
     } else {
         format!(
             "{held}, which is {:.0} % of the best measured ({}/s: {}), so that more buys nothing",
@@ -148,6 +155,17 @@ fn reason_of_rate(chosen: &Measurement, best: &Measurement, cells: usize) -> Str
         reason.push_str("; the highest rate allowed (--to) was held, so the server may do more");
     }
     reason + "."
+}
+
+/// What the load took from the server, which it will not take where the server is at work.
+fn reason_of_cpus(report: &Report, chosen: &Measurement) -> Option<String> {
+    let (own, all) = (report.parameters.server_cpus.len(), report.host.cpus);
+    let alone = report.parameters.remote.is_none() && chosen.cell.ha.is_none();
+    (alone && own < all).then(|| {
+        let threads = chosen.cell.threads.map_or(0, usize::from);
+        let crowd = if threads > own { ", so threads shared CPUs" } else { "" };
+        format!("Of the {all} CPUs the server had {own}, the load the rest{crowd}: with all of them it may do more.")
+    })
 }
 
 fn reason_of_latency(passed_over: &Measurement, chosen: &Measurement) -> String {
@@ -273,6 +291,20 @@ mod tests {
         assert!(found.reasons[0].contains("nothing smaller comes within 5 %"), "{:?}", found.reasons);
         report.cells[3].at_least = true;
         assert!(server(&report).reasons[0].contains("--to"));
+    }
+
+    #[test]
+    fn a_search_that_was_coarse_compares_coarsely_and_missing_cpus_are_told() {
+        let mut report = fixed();
+        report.cells[1].capacity = Some(28_000.0);
+        report.parameters.precision = 0.08;
+        let found = server(&report);
+        assert_eq!(size(&found), (1, 64), "93 % of the best");
+        let told =
+            |found: &Choice<'_>| found.reasons.iter().any(|reason| reason.contains("the server had 1,"));
+        assert!(told(&found), "{:?}", found.reasons);
+        report.parameters.server_cpus = vec![0, 1];
+        assert!(!told(&server(&report)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::bars::{self, Bar};
 use super::draw::Failure;
 use super::heat::{self, Axis};
 use super::{Contender, contenders, cpu_us, curves, kind_name, settings_name, sizing};
-use crate::recommend::{Advice, Choice, advise, choose};
+use crate::recommend::{Advice, Choice, advise, choose, tolerance};
 use crate::report::{Cell, Kind, Measurement, Report, Server};
 use crate::words::{count, several};
 
@@ -38,8 +38,8 @@ pub fn render(report: &Report) -> Result<String> {
          <title>Sizing report, {name}</title><style>{STYLE}</style>\n\
          <header><h1>Which threads and queue?</h1><p>{name}: {cpus} × {cpu}, kernel {kernel}, commit {commit}</p>\
          </header>\n{unfinished}{answer}{drawn}\
-         <h2>Every measurement</h2>\n<details><summary>{cells} cells</summary>{everything}</details>\n\
-         <h2>What was measured</h2>\n<ul>\n{lines}</ul></html>\n",
+         <section><h2>Every measurement</h2>\n<details><summary>{cells} cells</summary>{everything}</details></section>\n\
+         <section><h2>What was measured</h2>\n<ul>\n{lines}</ul></section></html>\n",
         name = escape(&host.name),
         cpus = host.cpus,
         cpu = escape(&host.cpu),
@@ -129,10 +129,13 @@ fn maps(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
             figures.push_str(&figure(&kind_name(kind), &drawn));
         }
     }
-    let text = "Exchanges a second that were held, darker is more, and what 99 % of the clients wait at most at half of \
-                that. Framed is the smallest configuration within 5 % of the best whose clients wait no longer. A star \
-                marks what was disturbed.";
-    Ok(section("Threads and queue", text, &figures))
+    let text = format!(
+        "Exchanges a second that were held, darker is more, and what 99 % of the clients wait at most at half of that. \
+         Framed is the smallest configuration within {:.0} % of the best whose clients wait no longer. A star marks \
+         what was disturbed.",
+        100.0 * tolerance(report)
+    );
+    Ok(section("Threads and queue", &text, &figures))
 }
 
 fn compared(report: &Report) -> Result<String, Failure> {

@@ -6,6 +6,7 @@ mod draw;
 mod heat;
 pub mod html;
 pub mod markdown;
+pub mod perf;
 mod sizing;
 
 use crate::recommend::{Choice, choose};

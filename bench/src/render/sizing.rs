@@ -27,7 +27,11 @@ pub fn table(capacity: f64) -> Vec<Vec<String>> {
     let rows = CLIENTS.map(|clients| {
         let day = |(lease_s, _)| {
             let rate = renewals(clients, lease_s);
-            let whole = if rate < 10.0 { format!("{rate:.1}") } else { count(rate) };
+            let whole = match rate {
+                rate if rate < 0.1 => "under 0.1".to_owned(),
+                rate if rate < 10.0 => format!("{rate:.1}"),
+                rate => count(rate),
+            };
             format!("{whole}/s, {}", share(rate / capacity))
         };
         let days = LEASES_S.map(day);
@@ -53,6 +57,7 @@ mod tests {
         assert_eq!(renewals(36_000.0, 3_600.0), 20.0);
         let rows = table(10_000.0);
         assert_eq!(rows[0].len(), 4);
+        assert_eq!(rows[1], ["1,000", "0.6/s, under 1 %", "under 0.1/s, under 1 %", "under 1 s"]);
         assert_eq!(rows[3], ["100,000", "56/s, under 1 %", "4.6/s, under 1 %", "10 s"]);
         assert_eq!(rows[4], ["1,000,000", "556/s, 6 %", "46/s, under 1 %", "100 s"]);
     }
