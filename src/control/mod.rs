@@ -7,6 +7,7 @@ pub mod agent;
 mod answer;
 pub mod gather;
 pub mod json;
+pub mod overload;
 pub mod service;
 pub mod statistic;
 pub mod status;
@@ -15,5 +16,6 @@ pub mod version;
 
 pub use answer::Answer;
 pub use gather::Gather;
+pub use overload::{OverloadDrops, OverloadNotice, OverloadWatch};
 pub use status::StatusFacts;
 pub use table::{Facts, Plan, ServerCommand, plan};

@@ -19,7 +19,7 @@ use super::boot_start::{self, Running};
 use super::server::{self, ControlRequest, Notice};
 use super::{boot_loggers, ctrl_agent, log_thread::LogThread};
 use crate::cli::{self, Call, Program, Run};
-use crate::control::version;
+use crate::control::{OverloadNotice, OverloadWatch, version};
 use crate::fatal::Fatal;
 
 /// How often the main thread looks whether everything still runs.
@@ -204,6 +204,7 @@ fn watch(running: &Running) -> End {
     // Unknown at first: an interface may have come up since the configuration was compiled.
     let mut host = None;
     let clean_up = CleanUp::default();
+    let (started, mut overload) = (Instant::now(), OverloadWatch::default());
     loop {
         match running.notices.recv_timeout(LOOK_EVERY) {
             Ok(Notice::Reload) => server.tell_control(ControlRequest::Reload),
@@ -217,6 +218,10 @@ fn watch(running: &Running) -> End {
             || running.control.has_ended();
         if ended {
             return End::Ended;
+        }
+        let now_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(notice) = overload.handle_drops(now_ms, server.overload_drops()) {
+            tell_overload(notice);
         }
         if looked.elapsed() >= INTERFACES_EVERY {
             looked = Instant::now();
@@ -241,6 +246,22 @@ fn watch(running: &Running) -> End {
             cleaned = Instant::now();
             clean_up.start(running);
         }
+    }
+}
+
+fn tell_overload(notice: OverloadNotice) {
+    let target = "kea-dhcp4.dhcp4";
+    match notice {
+        OverloadNotice::Begun => log::warn!(
+            target: target,
+            "TANDEM_OVERLOAD_BEGIN more queries come than can be served; some are dropped, DISCOVERs first"
+        ),
+        OverloadNotice::Ended { drops, lasted_ms } => log::warn!(
+            target: target,
+            "TANDEM_OVERLOAD_END after {}.{} s; dropped were {} DISCOVERs, {} of all queries before these were told \
+             apart, and {} queries that had waited too long",
+            lasted_ms / 1_000, lasted_ms % 1_000 / 100, drops.discovers, drops.main, drops.stale
+        ),
     }
 }
 

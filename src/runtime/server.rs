@@ -19,6 +19,7 @@ use super::boot_sockets::SocketKeeper;
 use super::certificates;
 use super::log_thread::LogThread;
 use crate::cli::Run;
+use crate::control::OverloadDrops;
 use crate::engine::rules::{Rules, Steering};
 use crate::policy::Snapshot;
 use crate::policy::compile::{self, Host};
@@ -208,22 +209,17 @@ impl Server {
     /// Counters kept outside the shards' engines, by statistic name. What was dropped before an engine saw it is a
     /// received query dropped at a limit, as in Kea.
     pub fn process_counters(&self) -> Vec<(&'static str, u64)> {
-        let sum = |counter: fn(&DriverCounters) -> &AtomicU64| {
-            self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum::<u64>()
-        };
-        let discovers = sum(|counters| &counters.discovers_dropped);
-        let main = sum(|counters| &counters.main_dropped);
-        let stale = sum(|counters| &counters.stale_dropped);
+        let drops = self.overload_drops();
         let mut counters = vec![
-            ("pkt4-queue-full", discovers + main + stale),
-            ("pkt4-receive-drop", discovers + main + stale),
-            ("tandem-kernel-drops", discovers + main),
-            ("tandem-overload-discovers", discovers),
-            ("tandem-overload-main", main),
-            ("tandem-overload-stale", stale),
-            ("tandem-mesh-datagram-full", sum(|counters| &counters.mesh_datagram_full)),
-            ("tandem-send-refused", sum(|counters| &counters.send_refused)),
-            ("tandem-unreadable", sum(|counters| &counters.unreadable)),
+            ("pkt4-queue-full", drops.total()),
+            ("pkt4-receive-drop", drops.total()),
+            ("tandem-kernel-drops", drops.discovers + drops.main),
+            ("tandem-overload-discovers", drops.discovers),
+            ("tandem-overload-main", drops.main),
+            ("tandem-overload-stale", drops.stale),
+            ("tandem-mesh-datagram-full", self.sum_of(|counters| &counters.mesh_datagram_full)),
+            ("tandem-send-refused", self.sum_of(|counters| &counters.send_refused)),
+            ("tandem-unreadable", self.sum_of(|counters| &counters.unreadable)),
             ("tandem-log-messages-dropped", self.log_messages_dropped()),
         ];
         if let Some(journal) = self.journal.as_ref().map(JournalWriter::counters) {
@@ -232,6 +228,20 @@ impl Server {
             counters.push(("tandem-journal-writes", journal.writes.load(Ordering::Relaxed)));
         }
         counters
+    }
+
+    /// Queries dropped because more came than could be served.
+    pub fn overload_drops(&self) -> OverloadDrops {
+        OverloadDrops {
+            discovers: self.sum_of(|counters| &counters.discovers_dropped),
+            main: self.sum_of(|counters| &counters.main_dropped),
+            stale: self.sum_of(|counters| &counters.stale_dropped),
+        }
+    }
+
+    /// A counter of the drivers, over all shards.
+    fn sum_of(&self, counter: fn(&DriverCounters) -> &AtomicU64) -> u64 {
+        self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum()
     }
 
     /// Log messages dropped because a queue was full.

@@ -8,6 +8,7 @@ mod ha;
 mod kea;
 mod leases;
 mod malformed;
+mod overload;
 mod pair;
 mod shards;
 mod support;

@@ -120,6 +120,54 @@ mod tests {
         }
     }
 
+    /// What the client of a number is known by.
+    type Identity = fn(u32) -> Vec<u8>;
+
+    /// Hardware addresses as networks have them, and identifiers made from them.
+    const POPULATIONS: [(&str, Identity); 9] = [
+        ("one vendor, in order", |n| mac([0x00, 0x1b, 0x21], n)),
+        ("one vendor, every other", |n| mac([0x00, 0x1b, 0x21], n * 2)),
+        ("one vendor, every 16th", |n| mac([0x00, 0x1b, 0x21], n * 16)),
+        ("one vendor, every 256th", |n| mac([0x00, 0x1b, 0x21], n << 8)),
+        ("eight vendors, in order", |n| mac([0x00, 0x50, (n % 8) as u8 * 3], 0x4000 + n / 8)),
+        ("containers", |n| [&[0x02, 0x42][..], &(0xac11_0002 + n).to_be_bytes()].concat()),
+        ("virtual machines", |n| mac([0x52, 0x54, 0x00], scatter(n) & 0xff_ffff)),
+        ("private addresses of telephones", |n| {
+            let [a, b, c, d] = scatter(n).to_be_bytes();
+            vec![a & 0xfc | 2, b, c, d, (scatter(!n) >> 8) as u8, scatter(!n) as u8]
+        }),
+        ("identifiers of RFC 4361", |n| {
+            [&[255, 0, 0, 0, 1, 0, 3, 0, 1][..], &mac([0x00, 0x1b, 0x21], n)].concat()
+        }),
+    ];
+
+    fn mac(vendor: [u8; 3], number: u32) -> Vec<u8> {
+        [&vendor[..], &number.to_be_bytes()[1..]].concat()
+    }
+
+    /// Numbers without an order, each once.
+    fn scatter(number: u32) -> u32 {
+        let mixed = number.wrapping_mul(0x9e37_79b1);
+        (mixed ^ (mixed >> 15)).wrapping_mul(0x85eb_ca6b)
+    }
+
+    #[test]
+    fn ten_thousand_clients_are_shared_within_a_tenth() {
+        for (name, identity) in POPULATIONS {
+            let identities: Vec<Vec<u8>> = (0..10_000).map(identity).collect();
+            for (shards, seed) in (2..=8).flat_map(|shards| (0..8).map(move |seed| (shards, seed))) {
+                let hash = SteerHash::new(seed, shards);
+                let mut shares = vec![0; usize::from(shards)];
+                identities.iter().for_each(|identity| shares[usize::from(hash.shard_of(identity))] += 1);
+                let mean = 10_000 / i32::from(shards);
+                assert!(
+                    shares.iter().all(|share: &i32| (share - mean).abs() <= mean / 10),
+                    "{name}, {shards} shards, seed {seed}: {shares:?}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn octets_beyond_hlen_do_not_count_and_the_seed_does() {
         let hash = SteerHash::new(1, 64);

@@ -28,11 +28,15 @@ fn block(server: &ServerStatus, asked: &[&str]) -> Vec<String> {
         // A partner that was asked too has a block of its own.
         let partner = server.partner.as_ref().filter(|partner| !asked.contains(&partner.name.as_str()));
         lines.push(format!(
-            "    {} of {} addresses leased, {} packets in, {} ACKs out{}",
+            "    {} of {} addresses leased, {} packets in, {} ACKs out{}{}",
             count(server.assigned),
             count(server.addresses),
             count(server.received),
             count(server.acks),
+            match server.overload_drops {
+                0 => String::new(),
+                drops => format!(", {} dropped beyond capacity", count(drops)),
+            },
             server.shards.map_or(String::new(), |shards| format!(", {shards} shards")),
         ));
         lines.extend(partner.map(|partner| {
@@ -108,6 +112,21 @@ mod tests {
             Not all is well.
         "#]]
         .assert_eq(&text(&Report::from_answers(vec![alone, silent])));
+    }
+
+    #[test]
+    fn what_was_dropped_beyond_capacity_is_told() {
+        let mut busy = answers(|status| drop(status["high-availability"].take()));
+        if let Ok((_, statistics)) = &mut busy.answers {
+            statistics["tandem-overload-discovers"] = serde_json::json!([[12_000, ""]]);
+            statistics["tandem-overload-stale"] = serde_json::json!([[34, ""]]);
+        }
+        expect![[r#"
+            /run/kea/one  up 1 d 2 h
+                1,234 of 2,050 addresses leased, 5,000 packets in, 2,400 ACKs out, 12,034 dropped beyond capacity, 4 shards
+            All is well.
+        "#]]
+        .assert_eq(&text(&Report::from_answers(vec![busy])));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde_json::Value;
 /// States of the HA machine in which a pair does its work.
 const GOOD_STATES: [&str; 4] = ["hot-standby", "load-balancing", "passive-backup", "backup"];
 
+/// Statistics of queries dropped because more came than could be served.
+const OVERLOAD: [&str; 3] = ["tandem-overload-discovers", "tandem-overload-main", "tandem-overload-stale"];
+
 /// What one server answered to `status-get` and `statistic-get-all`.
 pub(super) struct Answers {
     /// Where it was asked.
@@ -44,6 +47,8 @@ pub(super) struct ServerStatus {
     pub(super) received: u64,
     /// ACKs sent since the start.
     pub(super) acks: u64,
+    /// Queries dropped since the start because more came than could be served.
+    pub(super) overload_drops: u64,
     /// Its own place in the pair; nothing without HA.
     pub(super) local: Option<PeerStatus>,
     /// Its partner as it sees it.
@@ -119,6 +124,7 @@ impl ServerStatus {
             addresses: over_subnets("total-addresses"),
             received: statistic("pkt4-received"),
             acks: statistic("pkt4-ack-sent"),
+            overload_drops: OVERLOAD.iter().map(|name| statistic(name)).sum(),
             local,
             partner,
             problems,
