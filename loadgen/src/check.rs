@@ -70,11 +70,21 @@ impl Reply {
 }
 
 /// Who holds which address, for all senders.
-pub struct Claims {
-    addresses: Box<[AtomicU32]>,
+///
+/// Addresses of one block of [`BLOCK`] lie side by side, because servers give them out in runs: a table for
+/// millions of clients is then read where the cache already is.
+pub struct Claims(Box<[Claim]>);
+
+#[derive(Debug, Default)]
+struct Claim {
+    /// 0 is nobody's place.
+    address: AtomicU32,
     /// Client number plus one in the upper half, end of the lifetime in seconds in the lower; 0 is nobody.
-    holders: Box<[AtomicU64]>,
+    holder: AtomicU64,
 }
+
+/// Addresses in one block.
+const BLOCK: usize = 64;
 
 /// What became of a claim.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,23 +97,20 @@ pub enum Claimed {
     Unchecked,
 }
 
-/// Places looked at before the table counts as full.
+/// Blocks looked at before the table counts as full.
 const PROBES_MAX: usize = 64;
 
 impl Claims {
     /// Room for `addresses` with places to spare.
     pub fn new(addresses: usize) -> Self {
         let places = addresses.saturating_mul(4).next_power_of_two().clamp(1 << 12, 1 << 26);
-        Self {
-            addresses: (0..places).map(|_| AtomicU32::new(0)).collect(),
-            holders: (0..places).map(|_| AtomicU64::new(0)).collect(),
-        }
+        Self((0..places).map(|_| Claim::default()).collect())
     }
 
     /// Client `client` has been given `address` until `until_s`, both on one clock with `now_s`.
     pub fn claim(&self, address: Ipv4Addr, client: u32, now_s: u32, until_s: u32) -> Claimed {
         let Some(place) = self.place(address) else { return Claimed::Unchecked };
-        let before = self.holders[place].swap(pack(client, until_s), Ordering::AcqRel);
+        let before = self.0[place].holder.swap(pack(client, until_s), Ordering::AcqRel);
         let (holder, end_s) = ((before >> 32) as u32, before as u32);
         if holder != 0 && holder != client.wrapping_add(1) && end_s > now_s {
             return Claimed::Duplicate;
@@ -114,19 +121,22 @@ impl Claims {
     /// Client `client` gives `address` up.
     pub fn release(&self, address: Ipv4Addr, client: u32) {
         let Some(place) = self.place(address) else { return };
-        let holder = self.holders[place].load(Ordering::Acquire);
+        let holder = self.0[place].holder.load(Ordering::Acquire);
         if (holder >> 32) as u32 == client.wrapping_add(1) {
             // Fails only when another client was given the address meanwhile; its claim stays.
-            let _ = self.holders[place].compare_exchange(holder, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let _ = self.0[place].holder.compare_exchange(holder, 0, Ordering::AcqRel, Ordering::Relaxed);
         }
     }
 
     fn place(&self, address: Ipv4Addr) -> Option<usize> {
         let key = u32::from(address);
-        let mask = self.addresses.len() - 1;
-        let first = key.wrapping_mul(0x9e37_79b1) as usize >> 4;
-        (0..PROBES_MAX).map(|probe| (first + probe) & mask).find(|place| {
-            match self.addresses[*place].compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
+        let (block, within) = (key as usize / BLOCK, key as usize % BLOCK);
+        let mask = self.0.len() / BLOCK - 1;
+        // Neighbouring blocks part, so that pools whose blocks meet do not meet in all that follow.
+        let first = (block as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let places = (0..PROBES_MAX).map(|probe| ((first as usize + probe) & mask) * BLOCK + within);
+        places.into_iter().find(|place| {
+            match self.0[*place].address.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => true,
                 Err(found) => found == key,
             }

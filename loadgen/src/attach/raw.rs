@@ -93,7 +93,7 @@ fn replies_of(sender: u8) -> [Instruction; 14] {
 
 impl Link for RawLink {
     fn now_ns(&self) -> u64 {
-        clock::now().monotonic_ns
+        clock::monotonic_ns()
     }
 
     fn wait(&mut self, timeout_ns: u64) -> io::Result<()> {

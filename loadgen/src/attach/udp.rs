@@ -38,7 +38,7 @@ pub fn open(port: u16, servers: &[Ipv4Addr], server_port: u16, senders: u8) -> i
             socket.set_reuse_port(true)?;
         }
         socket::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)?;
-        socket::enable_packet_info(&socket)?;
+        socket::forbid_fragments(&socket)?;
         socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port)))?;
         links.push(UdpLink {
             socket,
@@ -61,7 +61,7 @@ const FIRST_OCTET_OF_XID: [Instruction; 2] =
 
 impl Link for UdpLink {
     fn now_ns(&self) -> u64 {
-        clock::now().monotonic_ns
+        clock::monotonic_ns()
     }
 
     fn wait(&mut self, timeout_ns: u64) -> io::Result<()> {
@@ -72,7 +72,7 @@ impl Link for UdpLink {
         let count = self.receive.receive(&self.socket, BATCH)?;
         let now_ns = self.now_ns();
         for index in 0..count {
-            take(self.receive.udp(index).map_or(&[], |datagram| datagram.bytes), now_ns);
+            take(self.receive.frame(index).map_or(&[], |datagram| datagram.bytes), now_ns);
         }
         Ok(count)
     }

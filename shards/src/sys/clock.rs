@@ -4,12 +4,14 @@ use crate::Now;
 
 /// Reads both clocks.
 pub fn now() -> Now {
-    let monotonic = read(libc::CLOCK_MONOTONIC);
     let wall = read(libc::CLOCK_REALTIME);
-    Now {
-        monotonic_ns: monotonic.0 * 1_000_000_000 + monotonic.1,
-        wall_ms: wall.0 * 1000 + wall.1 / 1_000_000,
-    }
+    Now { monotonic_ns: monotonic_ns(), wall_ms: wall.0 * 1000 + wall.1 / 1_000_000 }
+}
+
+/// Reads the monotonic clock alone, nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let monotonic = read(libc::CLOCK_MONOTONIC);
+    monotonic.0 * 1_000_000_000 + monotonic.1
 }
 
 /// Seconds and nanoseconds; a clock set before 1970 reads as 0.

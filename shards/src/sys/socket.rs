@@ -107,6 +107,12 @@ pub fn enable_packet_info(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)
 }
 
+/// Never fragments what is sent, which spares the kernel the search for an identification for each datagram; one
+/// that is longer than the path allows is refused.
+pub fn forbid_fragments(socket: &impl AsFd) -> io::Result<()> {
+    set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
+}
+
 /// Asks for the VLAN tag with every frame.
 pub fn enable_auxdata(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)
