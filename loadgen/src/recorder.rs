@@ -3,6 +3,8 @@
 //! Each sender records alone; nothing is shared while it runs. Latencies are nanoseconds; what lies outside
 //! of the histogram's range is recorded at its edge, never lost.
 
+use std::net::Ipv4Addr;
+
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -148,15 +150,22 @@ impl Latency {
     }
 }
 
-/// All latencies of a run.
+/// All latencies of a run, each from when it was due and, raw, from the datagram that was answered.
+///
+/// An exchange is due when the plan says so, a REQUEST after an OFFER as soon as the OFFER has been read. A
+/// message that had to be sent again is still due since the first time, and raw since the last.
 #[derive(Clone, Debug)]
 pub struct Latencies {
     /// Planned start to the end of the exchange.
     pub exchange: Latency,
     /// First datagram to the end of the exchange.
     pub exchange_raw: Latency,
+    /// Planned start to OFFER.
+    pub offer: Latency,
     /// DISCOVER to OFFER.
     pub offer_raw: Latency,
+    /// When the REQUEST was due to ACK.
+    pub ack: Latency,
     /// REQUEST to ACK.
     pub ack_raw: Latency,
     /// Planned start to first datagram: how late the generator was.
@@ -170,7 +179,9 @@ impl Latencies {
         Self {
             exchange: empty(),
             exchange_raw: empty(),
+            offer: empty(),
             offer_raw: empty(),
+            ack: empty(),
             ack_raw: empty(),
             lateness: empty(),
         }
@@ -180,7 +191,9 @@ impl Latencies {
     pub fn add(&mut self, other: &Self) {
         self.exchange.add(&other.exchange);
         self.exchange_raw.add(&other.exchange_raw);
+        self.offer.add(&other.offer);
         self.offer_raw.add(&other.offer_raw);
+        self.ack.add(&other.ack);
         self.ack_raw.add(&other.ack_raw);
         self.lateness.add(&other.lateness);
     }
@@ -189,6 +202,57 @@ impl Latencies {
 impl Default for Latencies {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Servers told apart.
+pub const SERVERS_MAX: usize = 8;
+
+/// ACKs by server, as far as there is room: a ninth server is not listed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ByServer {
+    entries: [(u32, u64); SERVERS_MAX],
+}
+
+impl ByServer {
+    /// Adds `count` ACKs of `server`.
+    pub fn add(&mut self, server: Ipv4Addr, count: u64) {
+        let key = u32::from(server);
+        let place = self.entries.iter_mut().find(|(found, count)| *found == key || *count == 0);
+        if let Some(place) = place {
+            *place = (key, place.1 + count);
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn add_all(&mut self, other: &Self) {
+        for (server, count) in other.list() {
+            self.add(server, count);
+        }
+    }
+
+    /// The servers and their ACKs, in the order of their first.
+    pub fn list(&self) -> impl Iterator<Item = (Ipv4Addr, u64)> {
+        self.entries
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(server, count)| (Ipv4Addr::from(*server), *count))
+    }
+}
+
+/// A stretch of time, monotonic nanoseconds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stretch {
+    /// Begin.
+    pub from_ns: u64,
+    /// End.
+    pub to_ns: u64,
+}
+
+impl Stretch {
+    /// Its length.
+    pub fn length_ns(&self) -> u64 {
+        self.to_ns.saturating_sub(self.from_ns)
     }
 }
 
@@ -201,8 +265,8 @@ pub struct Recorder {
     pub latencies: Latencies,
     interval: Interval,
     reported: Counters,
-    /// Longest time between two completed exchanges, nanoseconds.
-    pub gap_ns_max: u64,
+    /// Longest time between two completed exchanges.
+    pub gap: Stretch,
     /// When the last exchange completed, monotonic nanoseconds.
     pub last_completed_ns: Option<u64>,
 }
@@ -212,6 +276,10 @@ pub struct Recorder {
 pub struct Interval {
     /// Number of the interval, from 0.
     pub number: u32,
+    /// When it was.
+    pub stretch: Stretch,
+    /// ACKs by server.
+    pub servers: ByServer,
     /// Counts of this interval alone.
     pub counters: Counters,
     /// Exchange latencies from the plan, of this interval alone.
@@ -224,9 +292,15 @@ impl Recorder {
         Self {
             counters: Counters::default(),
             latencies: Latencies::new(),
-            interval: Interval { number: 0, counters: Counters::default(), exchange: Latency::new(2) },
+            interval: Interval {
+                number: 0,
+                stretch: Stretch::default(),
+                servers: ByServer::default(),
+                counters: Counters::default(),
+                exchange: Latency::new(2),
+            },
             reported: Counters::default(),
-            gap_ns_max: 0,
+            gap: Stretch::default(),
             last_completed_ns: None,
         }
     }
@@ -238,18 +312,39 @@ impl Recorder {
         self.latencies.exchange_raw.record(now_ns.saturating_sub(first_sent_ns));
         self.interval.exchange.record(now_ns.saturating_sub(planned_ns));
         if let Some(last_ns) = self.last_completed_ns.replace(now_ns) {
-            self.gap_ns_max = self.gap_ns_max.max(now_ns.saturating_sub(last_ns));
+            let gap = Stretch { from_ns: last_ns, to_ns: now_ns };
+            if gap.length_ns() > self.gap.length_ns() {
+                self.gap = gap;
+            }
         }
     }
 
-    /// Ends the interval and begins the next.
-    pub fn take_interval(&mut self) -> Interval {
+    /// An ACK of `server` was taken.
+    pub fn served_by(&mut self, server: Ipv4Addr) {
+        self.interval.servers.add(server, 1);
+    }
+
+    /// Ends the interval, which was at `stretch`, and begins the next.
+    pub fn take_interval(&mut self, stretch: Stretch) -> Interval {
         let mut ended = self.interval.clone();
         ended.counters = self.counters.since(&self.reported);
+        ended.stretch = stretch;
         self.reported = self.counters;
         self.interval.number += 1;
         self.interval.exchange.clear();
+        self.interval.servers = ByServer::default();
         ended
+    }
+}
+
+impl Interval {
+    /// Adds what another sender did in the same interval, or the same sender in the next.
+    pub fn add(&mut self, other: &Self) {
+        self.counters = self.counters.plus(&other.counters);
+        self.exchange.add(&other.exchange);
+        self.servers.add_all(&other.servers);
+        self.stretch.from_ns = self.stretch.from_ns.min(other.stretch.from_ns);
+        self.stretch.to_ns = self.stretch.to_ns.max(other.stretch.to_ns);
     }
 }
 
@@ -277,7 +372,7 @@ mod tests {
             assert!(latency.quantile(0.5).abs_diff(low) < low / 500, "{case} {}", latency.quantile(0.5));
             assert!(latency.max().abs_diff(high) < high / 500, "{case} {}", latency.max());
         }
-        assert_eq!(recorder.gap_ns_max, 20_000_000);
+        assert_eq!(recorder.gap, Stretch { from_ns: 5_000_000, to_ns: 25_000_000 });
     }
 
     #[test]
@@ -285,12 +380,31 @@ mod tests {
         let mut recorder = Recorder::new();
         recorder.counters.started = 3;
         recorder.completed(0, 0, 1_000_000);
-        let first = recorder.take_interval();
+        recorder.served_by(Ipv4Addr::LOCALHOST);
+        let mut first = recorder.take_interval(Stretch { from_ns: 0, to_ns: 10 });
         recorder.counters.started = 5;
-        let second = recorder.take_interval();
+        let second = recorder.take_interval(Stretch { from_ns: 10, to_ns: 14 });
         assert_eq!((first.number, first.counters.started, first.exchange.count()), (0, 3, 1));
         assert_eq!((second.number, second.counters.started, second.exchange.count()), (1, 2, 0));
         assert_eq!(recorder.counters.started, 5);
+        assert_eq!(first.servers.list().collect::<Vec<_>>(), [(Ipv4Addr::LOCALHOST, 1)]);
+        assert_eq!(second.servers.list().count(), 0);
+        first.add(&second);
+        assert_eq!((first.counters.started, first.stretch), (5, Stretch { from_ns: 0, to_ns: 14 }));
+    }
+
+    #[test]
+    fn servers_are_told_apart_as_far_as_there_is_room() {
+        let mut servers = ByServer::default();
+        for n in (0..12).chain(0..3) {
+            servers.add(Ipv4Addr::new(10, 0, 0, n), 2);
+        }
+        let list: Vec<_> = servers.list().collect();
+        assert_eq!(list.len(), SERVERS_MAX);
+        assert_eq!((list[0], list[7]), ((Ipv4Addr::new(10, 0, 0, 0), 4), (Ipv4Addr::new(10, 0, 0, 7), 2)));
+        let mut sum = ByServer::default();
+        sum.add_all(&servers);
+        assert_eq!(sum, servers);
     }
 
     #[test]

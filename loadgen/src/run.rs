@@ -14,7 +14,7 @@ use crate::check::Claims;
 use crate::identity::Identity;
 use crate::machine::{Machine, Parts, Phase};
 use crate::plan::{Pace, Plan};
-use crate::recorder::{Counters, Interval, Latencies, Recorder};
+use crate::recorder::{Counters, Interval, Latencies, Recorder, Stretch};
 use crate::report::{IntervalReport, Measured, Summary};
 use crate::scenario::Scenario;
 use crate::scenario::choose::Shares;
@@ -28,12 +28,17 @@ const LEAD_NS: u64 = 20_000_000;
 /// How long clients that try again are waited for after the plan's end, seconds.
 const RETRY_DRAIN_S: f64 = 12.0;
 
+/// The rest of a run is reported with the interval before it when it is shorter than this share of one.
+const TAIL_SHARE: f64 = 0.1;
+
 /// What a run tells while it goes.
 pub enum Update<'run> {
     /// So many clients hold leases; measuring begins.
     Prepared(u64),
     /// An interval has ended.
     Interval(&'run IntervalReport),
+    /// So did a short rest of the run, which the result adds to the interval before it.
+    Tail(&'run IntervalReport),
     /// The event's command was started.
     Event(&'run str),
 }
@@ -133,6 +138,19 @@ struct Outcome {
     recorder: Recorder,
     measure_from_ns: u64,
     ended_ns: u64,
+}
+
+impl Outcome {
+    /// The longest time without a completed exchange, from the begin of measuring on; a server that was not seen
+    /// again within the `seconds` measured counts too. A gap of the whole service is one of every sender.
+    fn gap(&self, seconds: f64) -> Stretch {
+        let from_ns = self.recorder.last_completed_ns.unwrap_or(self.measure_from_ns);
+        let end_ns = self.measure_from_ns + nanoseconds(seconds);
+        let last = Stretch { from_ns, to_ns: end_ns.max(from_ns) };
+        let longest = if last.length_ns() > self.recorder.gap.length_ns() { last } else { self.recorder.gap };
+        let since = |ns: u64| ns.saturating_sub(self.measure_from_ns);
+        Stretch { from_ns: since(longest.from_ns), to_ns: since(longest.to_ns) }
+    }
 }
 
 impl Shared<'_> {
@@ -276,8 +294,11 @@ impl Shared<'_> {
             seconds,
             counters,
             latencies,
-            // A gap of the whole service is a gap of every sender.
-            gap_ns_max: results.iter().map(|result| result.recorder.gap_ns_max).min().unwrap_or(0),
+            gap: results
+                .iter()
+                .map(|result| result.gap(seconds))
+                .min_by_key(Stretch::length_ns)
+                .unwrap_or_default(),
             aborted,
             intervals: watch.reports,
         }
@@ -290,6 +311,10 @@ struct Watch<'run> {
     stop: &'run AtomicBool,
     senders: usize,
     open: BTreeMap<u32, (usize, Interval)>,
+    /// When measuring began.
+    from_ns: u64,
+    /// The interval of the last report.
+    last: Option<Interval>,
     reports: Vec<IntervalReport>,
     total: Counters,
     event_at: Option<Instant>,
@@ -303,6 +328,8 @@ impl<'run> Watch<'run> {
             stop,
             senders,
             open: BTreeMap::new(),
+            from_ns: 0,
+            last: None,
             reports: Vec::new(),
             total: Counters::default(),
             event_at: None,
@@ -335,7 +362,7 @@ impl<'run> Watch<'run> {
         }
         // Senders may end one interval apart.
         for (_, (_, interval)) in std::mem::take(&mut self.open) {
-            self.finish(&interval, observe);
+            self.finish(interval, observe);
         }
         if let Some(mut child) = self.event.take() {
             child.wait().context("waiting for the event's command")?;
@@ -345,29 +372,43 @@ impl<'run> Watch<'run> {
 
     fn add(&mut self, interval: Interval, observe: &mut dyn FnMut(Update<'_>)) {
         let number = interval.number;
+        if number == 0 {
+            self.from_ns = interval.stretch.from_ns;
+        }
         let entry = match self.open.remove(&number) {
             None => (1, interval),
             Some((senders, mut sum)) => {
-                sum.counters = sum.counters.plus(&interval.counters);
-                sum.exchange.add(&interval.exchange);
+                sum.add(&interval);
                 (senders + 1, sum)
             }
         };
         if entry.0 == self.senders {
-            self.finish(&entry.1, observe);
+            self.finish(entry.1, observe);
         } else {
             self.open.insert(number, entry);
         }
     }
 
-    fn finish(&mut self, interval: &Interval, observe: &mut dyn FnMut(Update<'_>)) {
-        if interval.counters == Counters::default() {
+    fn finish(&mut self, interval: Interval, observe: &mut dyn FnMut(Update<'_>)) {
+        self.total = self.total.plus(&interval.counters);
+        let report = IntervalReport::new(&interval, self.from_ns);
+        // Only the end of a run cuts an interval short. Rates over a moment would say nothing.
+        let short = report.length_s < TAIL_SHARE * self.settings.interval_s;
+        if short && interval.counters == Counters::default() {
             return;
         }
-        self.total = self.total.plus(&interval.counters);
-        let report = IntervalReport::new(interval, self.settings.interval_s);
-        observe(Update::Interval(&report));
-        self.reports.push(report);
+        match (&mut self.last, self.reports.last_mut()) {
+            (Some(last), Some(before)) if short => {
+                observe(Update::Tail(&report));
+                last.add(&interval);
+                *before = IntervalReport::new(last, self.from_ns);
+            }
+            _ => {
+                observe(Update::Interval(&report));
+                self.reports.push(report);
+                self.last = Some(interval);
+            }
+        }
         let reached = match self.settings.drop_limit {
             None => false,
             Some(DropLimit::Count(count)) => self.total.drops() >= count,

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::attach::{BATCH, Link, Outbox};
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::recorder::Interval;
+use crate::recorder::{Interval, Stretch};
 
 /// What is nearer than this is waited for by spinning: a sleep would be late.
 const SPIN_NS: u64 = 50_000;
@@ -51,7 +51,8 @@ pub fn run(
     let mut number = 0;
     let mut next = plan.start(number);
     let give_up_ns = plan.end_ns().saturating_add(*drain_ns);
-    let mut interval_end_ns = plan.measure_from_ns().saturating_add(*interval_ns);
+    let mut interval_from_ns = plan.measure_from_ns();
+    let mut interval_end_ns = interval_from_ns.saturating_add(*interval_ns);
     // What a socket missed before this phase is not this phase's.
     link.take_drops();
     let mut worked_ns = 0;
@@ -67,7 +68,10 @@ pub fn run(
         worked |= flush(machine, link, &mut outbox, now_ns >= plan.measure_from_ns());
         if now_ns >= interval_end_ns {
             machine.recorder.counters.receive_drops += link.take_drops();
-            report(machine.recorder.take_interval());
+            report(
+                machine.recorder.take_interval(Stretch { from_ns: interval_from_ns, to_ns: interval_end_ns }),
+            );
+            interval_from_ns = interval_end_ns;
             interval_end_ns += interval_ns;
         }
         let idle = next.is_none() && machine.under_way() == 0;
@@ -88,7 +92,8 @@ pub fn run(
     }
     machine.give_up_all();
     machine.recorder.counters.receive_drops += link.take_drops();
-    report(machine.recorder.take_interval());
+    let to_ns = link.now_ns().clamp(interval_from_ns, interval_end_ns);
+    report(machine.recorder.take_interval(Stretch { from_ns: interval_from_ns, to_ns }));
     Ok(())
 }
 

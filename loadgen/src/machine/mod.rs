@@ -58,6 +58,7 @@ impl Machine {
             address: none,
             server: none,
             planned_ns: 0,
+            due_ns: 0,
             first_sent_ns: 0,
             sent_ns: 0,
             state: State::Free,
@@ -122,6 +123,7 @@ impl Machine {
             address: of.address,
             server: of.server,
             planned_ns: start.at_ns,
+            due_ns: start.at_ns,
             first_sent_ns: now_ns,
             sent_ns: now_ns,
             state: if exchange == Exchange::Dora { State::Selecting } else { State::Requesting },
@@ -215,8 +217,10 @@ impl Machine {
         let slot = &mut self.slots[place];
         if slot.measured {
             self.recorder.counters.offers += 1;
+            self.recorder.latencies.offer.record(now_ns.saturating_sub(slot.due_ns));
             self.recorder.latencies.offer_raw.record(now_ns.saturating_sub(slot.sent_ns));
         }
+        slot.due_ns = now_ns;
         if self.parts.offer_only {
             return self.complete(place, now_ns);
         }
@@ -230,12 +234,14 @@ impl Machine {
 
     fn take_ack(&mut self, place: usize, reply: &Reply, now_ns: u64, outbox: &mut Outbox) {
         let slot = self.slots[place];
-        let counters = &mut self.recorder.counters;
         if slot.measured {
+            let Recorder { counters, latencies, .. } = &mut self.recorder;
             counters.acks += 1;
-            self.recorder.latencies.ack_raw.record(now_ns.saturating_sub(slot.sent_ns));
             counters.wrong_server +=
                 u64::from(slot.exchange == Exchange::Dora && reply.server != slot.server);
+            latencies.ack.record(now_ns.saturating_sub(slot.due_ns));
+            latencies.ack_raw.record(now_ns.saturating_sub(slot.sent_ns));
+            self.recorder.served_by(reply.server);
         }
         let client = slot.client as usize;
         if self.clients[client].address != reply.yiaddr {

@@ -69,6 +69,8 @@ pub(super) struct Slot {
     pub(super) address: Ipv4Addr,
     pub(super) server: Ipv4Addr,
     pub(super) planned_ns: u64,
+    /// When the message now waited for was due.
+    pub(super) due_ns: u64,
     pub(super) first_sent_ns: u64,
     pub(super) sent_ns: u64,
     pub(super) state: State,

@@ -35,13 +35,20 @@ pub fn render(summary: &Summary) -> Result<String> {
         .iter()
         .map(|warning| format!("<p class=warning>{}</p>", escape(&warning.to_string())))
         .collect();
-    let sections = [
-        ("Latency that a share of the exchanges does not exceed", drawn(plot::percentiles(summary))?),
+    let preformatted = |text: String| format!("<pre>{}</pre>", escape(&text));
+    let mut sections = vec![
+        ("Latency from the plan that a share does not exceed", drawn(plot::percentiles(summary, true))?),
+        ("Latency from sending that a share does not exceed", drawn(plot::percentiles(summary, false))?),
         ("Rate over time", drawn(plot::rates(summary))?),
         ("Latency from the plan over time", drawn(plot::latencies(summary))?),
-        ("In numbers", format!("<pre>{}</pre>", escape(&super::text::render(summary, false)))),
-        ("Parameters", format!("<pre>{}</pre>", escape(&serde_json::to_string_pretty(&summary.parameters)?))),
     ];
+    if summary.servers.len() > 1 {
+        sections.push(("Who served", drawn(plot::servers(summary))?));
+    }
+    sections.extend([
+        ("In numbers", preformatted(super::text::render(summary, false))),
+        ("Parameters", preformatted(serde_json::to_string_pretty(&summary.parameters)?)),
+    ]);
     let sections: String =
         sections.iter().map(|(title, body)| format!("<h2>{title}</h2>\n{body}\n")).collect();
     Ok(format!(
@@ -58,7 +65,9 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recorder::{Counters, Interval, Latencies, Latency};
+    use std::net::Ipv4Addr;
+
+    use crate::recorder::{ByServer, Counters, Interval, Latencies, Latency, Stretch};
     use crate::report::{IntervalReport, Measured};
     use crate::settings::tests::small;
     use crate::settings::{Event, Settings};
@@ -73,7 +82,13 @@ mod tests {
         }
         let counters = Counters { started: exchanges, completed: exchanges, ..Counters::default() };
         let intervals = (0..3).map(|number| {
-            IntervalReport::new(&Interval { number, counters, exchange: exchange.clone() }, 1.0)
+            let mut servers = ByServer::default();
+            servers.add(Ipv4Addr::new(10, 0, 0, 1), 9);
+            servers.add(Ipv4Addr::new(10, 0, 0, u8::try_from(number).unwrap()), 1);
+            let at = |number: u32| u64::from(number) * 1_000_000_000;
+            let stretch = Stretch { from_ns: at(number), to_ns: at(number + 1) };
+            let exchange = exchange.clone();
+            IntervalReport::new(&Interval { number, stretch, servers, counters, exchange }, 0)
         });
         let event = Some(Event { at_s: 1.0, command: "echo '<b>' & true".into() });
         let measured = Measured {
@@ -82,7 +97,7 @@ mod tests {
             seconds: 3.0,
             counters,
             latencies,
-            gap_ns_max: 0,
+            gap: Stretch { from_ns: 1_000_000_000, to_ns: 1_500_000_000 },
             aborted: false,
             intervals: intervals.collect(),
         };
@@ -92,7 +107,11 @@ mod tests {
     #[test]
     fn the_page_holds_numbers_and_plots_and_loads_nothing() {
         let page = render(&summary(1000)).unwrap();
-        assert_eq!(page.matches("<svg").count(), 3);
+        assert_eq!(page.matches("<svg").count(), 5);
+        assert!(
+            page.contains("10.0.0.2, ACKs/s") && page.contains("served by     10.0.0.1: 28 ACKs"),
+            "{page}"
+        );
         assert!(page.contains("333/s") && page.contains("Every exchange completed"), "{page}");
         for outside in ["src=", "href=", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");

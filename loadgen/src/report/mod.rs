@@ -6,9 +6,12 @@ pub mod progress;
 pub mod text;
 pub mod warning;
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::recorder::{Counters, Interval, Latencies, Latency};
+use crate::recorder::{Counters, Interval, Latencies, Latency, Stretch};
 use crate::settings::Settings;
 
 pub use warning::Warning;
@@ -47,14 +50,26 @@ pub struct Summary {
     pub exchange: LatencySummary,
     /// First datagram to the end of the exchange.
     pub exchange_raw: LatencySummary,
+    /// Planned start to OFFER.
+    #[serde(default)]
+    pub offer: LatencySummary,
     /// DISCOVER to OFFER.
     pub offer_raw: LatencySummary,
+    /// When the REQUEST was due (by the plan, or as soon as its OFFER was read) to ACK.
+    #[serde(default)]
+    pub ack: LatencySummary,
     /// REQUEST to ACK.
     pub ack_raw: LatencySummary,
     /// Planned start to first datagram.
     pub lateness: LatencySummary,
     /// Longest time without a completed exchange, milliseconds.
     pub gap_ms_max: f64,
+    /// When it began, seconds after the begin of measuring.
+    #[serde(default)]
+    pub gap_from_s: f64,
+    /// Who gave the ACKs, in the order of the first.
+    #[serde(default)]
+    pub servers: Vec<ServerShare>,
     /// Whether the run was ended before its time.
     pub aborted: bool,
     /// Whether the figures tell of the generator rather than of the server.
@@ -95,7 +110,7 @@ pub struct LatencySummary {
 pub struct IntervalReport {
     /// [`VERSION`].
     pub version: u32,
-    /// Seconds from the begin of measuring to the end of the interval, as planned.
+    /// Seconds from the begin of measuring to the end of the interval.
     pub at_s: f64,
     /// Length in seconds.
     pub length_s: f64,
@@ -107,6 +122,22 @@ pub struct IntervalReport {
     pub p99_us: f64,
     /// Highest.
     pub max_us: f64,
+    /// ACKs by server.
+    #[serde(default)]
+    pub servers: BTreeMap<Ipv4Addr, u64>,
+}
+
+/// What one server did.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct ServerShare {
+    /// Its identifier (option 54).
+    pub server: Ipv4Addr,
+    /// ACKs it gave.
+    pub acks: u64,
+    /// Begin of the first interval with one, seconds after the begin of measuring.
+    pub from_s: f64,
+    /// End of the last.
+    pub to_s: f64,
 }
 
 /// What the senders have measured together.
@@ -121,8 +152,8 @@ pub struct Measured {
     pub counters: Counters,
     /// Latencies.
     pub latencies: Latencies,
-    /// Longest gap.
-    pub gap_ns_max: u64,
+    /// Longest time without a completed exchange, from the begin of measuring on.
+    pub gap: Stretch,
     /// Whether it was ended early.
     pub aborted: bool,
     /// Intervals in order.
@@ -149,10 +180,14 @@ impl Summary {
             drop_share: counters.drop_share(),
             exchange: LatencySummary::new(&measured.latencies.exchange),
             exchange_raw: LatencySummary::new(&measured.latencies.exchange_raw),
+            offer: LatencySummary::new(&measured.latencies.offer),
             offer_raw: LatencySummary::new(&measured.latencies.offer_raw),
+            ack: LatencySummary::new(&measured.latencies.ack),
             ack_raw: LatencySummary::new(&measured.latencies.ack_raw),
             lateness: LatencySummary::new(&measured.latencies.lateness),
-            gap_ms_max: measured.gap_ns_max as f64 / 1e6,
+            gap_ms_max: measured.gap.length_ns() as f64 / 1e6,
+            gap_from_s: measured.gap.from_ns as f64 / 1e9,
+            servers: shares(&measured.intervals),
             aborted: measured.aborted,
             generator_limited: false,
             warnings: Vec::new(),
@@ -208,17 +243,45 @@ impl LatencySummary {
 }
 
 impl IntervalReport {
-    /// Makes the report of an interval that ended at `at_s`.
-    pub fn new(interval: &Interval, length_s: f64) -> Self {
+    /// Makes the report of an interval of a run that was measured from `from_ns` on.
+    pub fn new(interval: &Interval, from_ns: u64) -> Self {
         let us = |ns: u64| ns as f64 / 1e3;
         Self {
             version: VERSION,
-            at_s: f64::from(interval.number + 1) * length_s,
-            length_s,
+            at_s: interval.stretch.to_ns.saturating_sub(from_ns) as f64 / 1e9,
+            length_s: interval.stretch.length_ns() as f64 / 1e9,
             counters: interval.counters,
             p50_us: us(interval.exchange.quantile(0.5)),
             p99_us: us(interval.exchange.quantile(0.99)),
             max_us: us(interval.exchange.max()),
+            servers: interval.servers.list().collect(),
         }
     }
+
+    /// `count` of this interval as a rate; 0 for an interval of no length.
+    pub fn per_second(&self, count: u64) -> f64 {
+        if self.length_s > 0.0 { count as f64 / self.length_s } else { 0.0 }
+    }
+}
+
+/// Who gave how many ACKs, and in which intervals.
+fn shares(intervals: &[IntervalReport]) -> Vec<ServerShare> {
+    let mut shares: Vec<ServerShare> = Vec::new();
+    for interval in intervals {
+        for (server, acks) in &interval.servers {
+            match shares.iter_mut().find(|share| share.server == *server) {
+                Some(share) => {
+                    share.acks += acks;
+                    share.to_s = interval.at_s;
+                }
+                None => shares.push(ServerShare {
+                    server: *server,
+                    acks: *acks,
+                    from_s: interval.at_s - interval.length_s,
+                    to_s: interval.at_s,
+                }),
+            }
+        }
+    }
+    shares
 }

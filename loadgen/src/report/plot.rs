@@ -3,7 +3,7 @@
 use plotters::coord::combinators::IntoLogRange;
 use plotters::prelude::*;
 
-use super::Summary;
+use super::{IntervalReport, Summary};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -12,30 +12,41 @@ const FONT: (&str, u32) = ("sans-serif", 14);
 const BLUE_DARK: RGBColor = RGBColor(0x1f, 0x5f, 0xa8);
 const GREEN_DARK: RGBColor = RGBColor(0x2c, 0x8a, 0x4b);
 const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
+const GREY: RGBColor = RGBColor(0x77, 0x77, 0x77);
 const RED_DARK: RGBColor = RGBColor(0xb5, 0x30, 0x30);
 
 /// One line of a plot.
 struct Curve {
-    name: &'static str,
+    name: String,
     colour: RGBColor,
     points: Vec<(f64, f64)>,
 }
 
-/// Latency in milliseconds over the share of exchanges that do not exceed it, in nines.
-pub(super) fn percentiles(summary: &Summary) -> Result<String, Failure> {
+/// Latency in milliseconds over the share of exchanges that do not exceed it, in nines; from the plan, or from
+/// when each message was sent.
+pub(super) fn percentiles(summary: &Summary, from_plan: bool) -> Result<String, Failure> {
     // The x axis is the number of nines: 1 is 90 %, 2 is 99 %.
     let points = |curve: &[(f64, f64)]| -> Vec<(f64, f64)> {
         curve.iter().map(|(share, us)| (-(1.0 - share).log10(), (us / 1e3).max(0.001))).collect()
     };
+    let [exchange, offer, ack] = if from_plan {
+        [&summary.exchange, &summary.offer, &summary.ack]
+    } else {
+        [&summary.exchange_raw, &summary.offer_raw, &summary.ack_raw]
+    };
     let curves = [
-        ("from the plan", BLUE_DARK, &summary.exchange),
-        ("whole exchange, raw", GREEN_DARK, &summary.exchange_raw),
-        ("REQUEST to ACK, raw", RED_DARK, &summary.ack_raw),
+        ("whole exchange", BLUE_DARK, exchange),
+        ("DISCOVER to OFFER", GREEN_DARK, offer),
+        ("REQUEST to ACK", RED_DARK, ack),
     ];
     let curves: Vec<Curve> = curves
         .into_iter()
         .filter(|(_, _, latency)| latency.count > 0)
-        .map(|(name, colour, latency)| Curve { name, colour, points: points(&latency.curve) })
+        .map(|(name, colour, latency)| Curve {
+            name: name.to_owned(),
+            colour,
+            points: points(&latency.curve),
+        })
         .collect();
     let high = highest(&curves).max(0.1) * 1.3;
     let low = curves.iter().flat_map(|curve| &curve.points).map(|point| point.1).fold(high / 10.0, f64::min);
@@ -78,32 +89,37 @@ pub(super) fn percentiles(summary: &Summary) -> Result<String, Failure> {
 
 /// Exchanges started, completed and lost a second, over time.
 pub(super) fn rates(summary: &Summary) -> Result<String, Failure> {
-    let over_time = |of: &dyn Fn(&super::IntervalReport) -> u64| -> Vec<(f64, f64)> {
-        let rate = |report: &super::IntervalReport| of(report) as f64 / report.length_s;
-        summary.intervals.iter().map(|report| (report.at_s, rate(report))).collect()
-    };
     let curves = vec![
-        Curve { name: "started/s", colour: BLUE_DARK, points: over_time(&|report| report.counters.started) },
-        Curve {
-            name: "completed/s",
-            colour: GREEN_DARK,
-            points: over_time(&|report| report.counters.completed),
-        },
-        Curve { name: "lost/s", colour: RED_DARK, points: over_time(&|report| report.counters.drops()) },
+        over_time(summary, "started/s", BLUE_DARK, &|report| report.per_second(report.counters.started)),
+        over_time(summary, "completed/s", GREEN_DARK, &|report| report.per_second(report.counters.completed)),
+        over_time(summary, "lost/s", RED_DARK, &|report| report.per_second(report.counters.drops())),
     ];
     time_line(curves, "/s")
 }
 
 /// Median and p99 of the latency from the plan, over time.
 pub(super) fn latencies(summary: &Summary) -> Result<String, Failure> {
-    let over_time = |of: &dyn Fn(&super::IntervalReport) -> f64| -> Vec<(f64, f64)> {
-        summary.intervals.iter().map(|report| (report.at_s, of(report) / 1e3)).collect()
-    };
     let curves = vec![
-        Curve { name: "p99", colour: RED_DARK, points: over_time(&|report| report.p99_us) },
-        Curve { name: "p50", colour: BLUE_DARK, points: over_time(&|report| report.p50_us) },
+        over_time(summary, "p99", RED_DARK, &|report| report.p99_us / 1e3),
+        over_time(summary, "p50", BLUE_DARK, &|report| report.p50_us / 1e3),
     ];
     time_line(curves, " ms")
+}
+
+/// ACKs a second by server, over time.
+pub(super) fn servers(summary: &Summary) -> Result<String, Failure> {
+    let colours = [BLUE_DARK, RED_DARK, GREEN_DARK, GREY].into_iter().cycle();
+    let curves = summary.servers.iter().zip(colours).map(|(share, colour)| {
+        over_time(summary, &format!("{}, ACKs/s", share.server), colour, &|report| {
+            report.per_second(report.servers.get(&share.server).copied().unwrap_or(0))
+        })
+    });
+    time_line(curves.collect(), "/s")
+}
+
+fn over_time(summary: &Summary, name: &str, colour: RGBColor, of: &dyn Fn(&IntervalReport) -> f64) -> Curve {
+    let points = summary.intervals.iter().map(|report| (report.at_s, of(report))).collect();
+    Curve { name: name.to_owned(), colour, points }
 }
 
 fn time_line(curves: Vec<Curve>, unit: &str) -> Result<String, Failure> {

@@ -42,7 +42,7 @@ impl Style {
     pub fn show(self, update: &Update<'_>) {
         match (self, update) {
             (Self::Json, Update::Event(command)) => print(&Line::Event { command }),
-            (Self::Json, Update::Interval(report)) => print(&Line::Interval(report)),
+            (Self::Json, Update::Interval(report) | Update::Tail(report)) => print(&Line::Interval(report)),
             (Self::Json, Update::Prepared(clients)) => print(&Line::Prepared { clients: *clients }),
             (Self::Text { live, lines }, Update::Interval(report)) => {
                 let line = line(report);
@@ -57,7 +57,7 @@ impl Style {
                 eprintln!("{clients} clients hold leases; measuring begins");
             }
             (Self::Text { .. }, Update::Event(command)) => println!("event: {command}"),
-            (Self::Text { .. }, Update::Prepared(_)) => {}
+            (Self::Text { .. }, Update::Prepared(_) | Update::Tail(_)) => {}
         }
     }
 
@@ -85,12 +85,11 @@ fn print(line: &impl Serialize) {
 
 /// One interval for people.
 pub fn line(report: &IntervalReport) -> String {
-    let per_second = |count: u64| count as f64 / report.length_s;
     format!(
         "{:>6.1} s  {:>8.0}/s started  {:>8.0}/s completed  {:>6} drops  p50 {:>8.3} ms  p99 {:>8.3} ms",
         report.at_s,
-        per_second(report.counters.started),
-        per_second(report.counters.completed),
+        report.per_second(report.counters.started),
+        report.per_second(report.counters.completed),
         report.counters.drops(),
         report.p50_us / 1e3,
         report.p99_us / 1e3

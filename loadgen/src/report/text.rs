@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{LatencySummary, Summary};
+use super::{LatencySummary, ServerShare, Summary};
 use crate::recorder::Counters;
 
 /// The summary as text; `extended` adds the percentile curve.
@@ -38,21 +38,32 @@ fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Resul
         counters.acks_missing
     )?;
     also(out, counters)?;
-    writeln!(out, "longest gap   {:.1} ms without a completed exchange", summary.gap_ms_max)?;
+    writeln!(
+        out,
+        "longest gap   {:.1} ms without a completed exchange, from {:.1} s on",
+        summary.gap_ms_max, summary.gap_from_s
+    )?;
+    // One server that answers all is no news.
+    for share in summary.servers.iter().filter(|_| summary.servers.len() > 1) {
+        let ServerShare { server, acks, from_s, to_s } = share;
+        writeln!(out, "served by     {server}: {acks} ACKs between {from_s:.1} s and {to_s:.1} s")?;
+    }
     writeln!(out)?;
     writeln!(
         out,
         "latency (ms)       {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "min", "mean", "p50", "p90", "p99", "p99.9", "max"
     )?;
-    let rows = [
-        ("from the plan", &summary.exchange),
-        ("whole exchange", &summary.exchange_raw),
-        ("DISCOVER-OFFER", &summary.offer_raw),
-        ("REQUEST-ACK", &summary.ack_raw),
+    let groups = [
+        ("from the plan", [&summary.offer, &summary.ack, &summary.exchange]),
+        ("from sending", [&summary.offer_raw, &summary.ack_raw, &summary.exchange_raw]),
     ];
-    for (name, latency) in rows.iter().filter(|(_, latency)| latency.count > 0) {
-        row(out, name, latency)?;
+    for (title, latencies) in groups {
+        writeln!(out, "{title}")?;
+        let names = ["  DISCOVER-OFFER", "  REQUEST-ACK", "  whole exchange"];
+        for (name, latency) in names.iter().zip(latencies).filter(|(_, latency)| latency.count > 0) {
+            row(out, name, latency)?;
+        }
     }
     if extended {
         writeln!(out)?;
