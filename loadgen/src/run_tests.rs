@@ -144,6 +144,32 @@ fn a_stall_is_felt_by_every_exchange_planned_during_it() {
 }
 
 #[test]
+fn an_interval_is_as_long_as_it_was_and_a_short_rest_goes_with_the_one_before() {
+    // 1 s in intervals of 0.3 s: three whole ones and 0.1 s; the last reply comes 4 ms after the plan's end.
+    let (cut, _) = carry_out(&Settings { interval_s: 0.3, ..small() }, FakeLink::new(2_000_000));
+    let lengths: Vec<f64> = cut.intervals.iter().map(|interval| interval.length_s).collect();
+    assert_eq!(lengths.len(), 4, "{lengths:?}");
+    assert!((lengths[0] - 0.3).abs() < 1e-9 && (lengths[3] - 0.103).abs() < 0.002, "{lengths:?}");
+    let rate = cut.intervals[3].per_second(cut.intervals[3].counters.started);
+    assert!((rate - 971.0).abs() < 15.0, "{rate}");
+    // In intervals of 0.25 s the 4 ms are no interval of their own.
+    let (rest, _) = carry_out(&small(), FakeLink::new(2_000_000));
+    let last = rest.intervals.last().unwrap();
+    assert_eq!(rest.intervals.len(), 4);
+    assert!((last.length_s - 0.253).abs() < 0.002 && (last.at_s - 1.003).abs() < 0.002, "{last:?}");
+    assert_eq!(rest.servers.iter().map(|share| share.acks).sum::<u64>(), 1000);
+}
+
+#[test]
+fn a_server_that_does_not_come_back_leaves_a_gap_to_the_end() {
+    let mut link = FakeLink::new(1_000_000);
+    link.silence_ns = 520_000_000..u64::MAX;
+    let (summary, _) = carry_out(&small(), link);
+    assert!((summary.gap_ms_max - 500.0).abs() < 5.0, "{}", summary.gap_ms_max);
+    assert!((summary.gap_from_s - 0.5).abs() < 0.005, "{}", summary.gap_from_s);
+}
+
+#[test]
 fn a_duplicate_address_fails_the_run() {
     let mut link = FakeLink::new(1_000_000);
     link.duplicates = true;

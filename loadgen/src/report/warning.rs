@@ -132,3 +132,54 @@ impl fmt::Display for Warning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recorder::{Counters, Latencies, Stretch};
+    use crate::report::Measured;
+    use crate::settings::Settings;
+    use crate::settings::tests::small;
+
+    /// The warnings of a run, without the one that every test build has, and whether the generator was the limit.
+    fn told(scenario: Scenario, counters: Counters, late_us: u64, prepared: u64) -> (Vec<Warning>, bool) {
+        let mut latencies = Latencies::new();
+        latencies.lateness.record(late_us * 1000);
+        let measured = Measured {
+            started_at: 0,
+            prepared,
+            seconds: 1.0,
+            counters,
+            latencies,
+            gap: Stretch::default(),
+            aborted: false,
+            intervals: Vec::new(),
+        };
+        let mut summary = Summary::new(&Settings { scenario, ..small() }, measured);
+        summary.warnings.retain(|warning| *warning != Warning::Unoptimised);
+        (summary.warnings, summary.generator_limited)
+    }
+
+    #[test]
+    fn each_threshold_warns_when_it_is_passed_and_says_what_to_change() {
+        let none = Counters::default();
+        let cases = [
+            ("nothing", Scenario::Dora, none, 1_000, 0, "", false),
+            ("late", Scenario::Dora, none, 2_100, 0, "--cpus", true),
+            ("an avalanche is late by design", Scenario::Avalanche, none, 9_000_000, 0, "", false),
+            ("refused", Scenario::Dora, Counters { refused: 1, ..none }, 0, 0, "wmem_default", true),
+            ("dropped", Scenario::Dora, Counters { receive_drops: 1, ..none }, 0, 0, "--senders", true),
+            ("not started", Scenario::Dora, Counters { not_started: 1, ..none }, 0, 0, "-d", true),
+            ("overlaps", Scenario::Dora, Counters { overlaps: 1, ..none }, 0, 0, "-R", false),
+            ("unchecked", Scenario::Dora, Counters { unchecked: 1, ..none }, 0, 0, "-R", false),
+            ("all prepared", Scenario::Renew, none, 0, 100, "", false),
+            ("one not prepared", Scenario::Renew, none, 0, 99, "--prepare-rate", false),
+        ];
+        for (case, scenario, counters, late_us, prepared, advice, limited) in cases {
+            let (warnings, generator_limited) = told(scenario, counters, late_us, prepared);
+            assert_eq!(warnings.len(), usize::from(!advice.is_empty()), "{case}: {warnings:?}");
+            assert_eq!(generator_limited, limited, "{case}");
+            assert!(warnings.iter().all(|warning| warning.to_string().contains(advice)), "{case}");
+        }
+    }
+}
