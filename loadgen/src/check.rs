@@ -128,19 +128,37 @@ impl Claims {
         }
     }
 
+    /// The client that holds `address` at `now_s`.
+    pub fn holder(&self, address: Ipv4Addr, now_s: u32) -> Option<u32> {
+        let key = u32::from(address);
+        let found = self.places(key).map(|place| &self.0[place]).find_map(|claim| {
+            match claim.address.load(Ordering::Acquire) {
+                0 => Some(0),
+                other if other == key => Some(claim.holder.load(Ordering::Acquire)),
+                _ => None,
+            }
+        });
+        let (client, end_s) = found.map(|holder| ((holder >> 32) as u32, holder as u32))?;
+        client.checked_sub(1).filter(|_| end_s > now_s)
+    }
+
     fn place(&self, address: Ipv4Addr) -> Option<usize> {
         let key = u32::from(address);
-        let (block, within) = (key as usize / BLOCK, key as usize % BLOCK);
-        let mask = self.0.len() / BLOCK - 1;
-        // Neighbouring blocks part, so that pools whose blocks meet do not meet in all that follow.
-        let first = (block as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let places = (0..PROBES_MAX).map(|probe| ((first as usize + probe) & mask) * BLOCK + within);
-        places.into_iter().find(|place| {
+        self.places(key).find(|place| {
             match self.0[*place].address.compare_exchange(0, key, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => true,
                 Err(found) => found == key,
             }
         })
+    }
+
+    /// Where `key` may lie, in order.
+    fn places(&self, key: u32) -> impl Iterator<Item = usize> {
+        let (block, within) = (key as usize / BLOCK, key as usize % BLOCK);
+        let mask = self.0.len() / BLOCK - 1;
+        // Neighbouring blocks part, so that pools whose blocks meet do not meet in all that follow.
+        let first = (block as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        (0..PROBES_MAX).map(move |probe| ((first as usize + probe) & mask) * BLOCK + within)
     }
 }
 
@@ -162,6 +180,8 @@ mod tests {
         assert_eq!(claims.claim(ADDRESS, 0, 0, 60), Claimed::Alone);
         assert_eq!(claims.claim(ADDRESS, 0, 10, 70), Claimed::Alone, "extended");
         assert_eq!(claims.claim(ADDRESS, 1, 69, 130), Claimed::Duplicate);
+        assert_eq!((claims.holder(ADDRESS, 129), claims.holder(ADDRESS, 130)), (Some(1), None));
+        assert_eq!(claims.holder(Ipv4Addr::new(10, 0, 0, 3), 0), None, "never given");
         assert_eq!(claims.claim(ADDRESS, 2, 130, 190), Claimed::Alone, "expired");
         claims.release(ADDRESS, 1);
         assert_eq!(
@@ -170,6 +190,7 @@ mod tests {
             "another's release changes nothing"
         );
         claims.release(ADDRESS, 3);
+        assert_eq!(claims.holder(ADDRESS, 131), None, "released");
         assert_eq!(claims.claim(ADDRESS, 4, 132, 190), Claimed::Alone, "released");
         assert_eq!(claims.claim(Ipv4Addr::new(10, 0, 0, 2), 5, 0, 60), Claimed::Alone, "another address");
     }

@@ -1,6 +1,7 @@
 //! A whole run: senders on their cores, leases prepared, the measured phase, and the sum of it all.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -8,6 +9,7 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
+use shards::sys::clock;
 
 use crate::attach::{Attachment, Link, raw::RawLink, udp};
 use crate::check::Claims;
@@ -70,7 +72,7 @@ pub fn links(settings: &Settings) -> Result<Vec<Box<dyn Link + Send>>> {
 /// When the settings contradict each other or a socket fails.
 pub fn run(
     settings: &Settings,
-    links: Vec<Box<dyn Link + Send>>,
+    mut links: Vec<Box<dyn Link + Send>>,
     stop: &AtomicBool,
     observe: &mut dyn FnMut(Update<'_>),
 ) -> Result<Summary> {
@@ -94,7 +96,19 @@ pub fn run(
     };
     let started_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let (tell, told) = channel();
+    let responder = links.iter_mut().find_map(|link| link.take_responder());
+    let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Whatever way this scope is left, the responder must not be waited for in vain.
+        let _end = End(&ended);
+        if let Some(responder) = &responder {
+            let (shared, ended) = (&shared, &ended);
+            scope.spawn(move || {
+                if let Err(error) = responder.serve(ended, |address| shared.neighbour(address)) {
+                    eprintln!("tandem-loadgen: ARP requests for clients are no longer answered: {error}");
+                }
+            });
+        }
         let threads: Vec<_> = links
             .into_iter()
             .zip(0_u8..)
@@ -113,6 +127,15 @@ pub fn run(
         let measured = shared.measured(&results, started_at, watch);
         Ok(Summary::new(settings, measured))
     })
+}
+
+/// Says that a run has ended as soon as it is dropped.
+struct End<'run>(&'run AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// What all senders see.
@@ -208,6 +231,12 @@ impl Shared<'_> {
         Ok(Outcome { recorder: machine.recorder, measure_from_ns: plan.measure_from_ns(), ended_ns })
     }
 
+    /// The hardware address of the client that holds `address`.
+    fn neighbour(&self, address: Ipv4Addr) -> Option<[u8; 6]> {
+        let now_s = (clock::monotonic_ns() / 1_000_000_000) as u32;
+        self.claims.holder(address, now_s).map(|client| self.templates.mac(client))
+    }
+
     fn prepare(&self, sender: u8, machine: &mut Machine, link: &mut dyn Link) -> std::io::Result<()> {
         let settings = self.settings;
         let plan = Plan {
@@ -281,9 +310,10 @@ impl Shared<'_> {
             None => settings.length_s,
         };
         let aborted = self.stop.load(Ordering::Relaxed);
-        let seconds = if settings.scenario.definition().together {
+        let together = settings.scenario.definition().together;
+        let seconds = if together && counters.completed == counters.started {
             longest(&|result| span_s(result, result.recorder.last_completed_ns.unwrap_or(0)))
-        } else if aborted {
+        } else if aborted || together {
             longest(&|result| span_s(result, result.ended_ns)).min(planned_s)
         } else {
             planned_s

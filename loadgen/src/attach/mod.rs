@@ -3,6 +3,7 @@
 //! A sender talks to a [`Link`] and knows no sockets; the tests put a server of their own behind one. Sending
 //! and receiving go in batches, and nothing here allocates per packet.
 
+pub mod arp;
 pub mod raw;
 pub mod udp;
 
@@ -137,4 +138,9 @@ pub trait Link {
 
     /// Replies the kernel has dropped since the last call for want of buffer.
     fn take_drops(&mut self) -> u64;
+
+    /// What answers ARP requests for the clients, of the one link that has it.
+    fn take_responder(&mut self) -> Option<arp::Responder> {
+        None
+    }
 }

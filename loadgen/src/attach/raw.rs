@@ -12,6 +12,7 @@ use shards::sys::{clock, socket, wait};
 use socket2::Socket;
 use tandem::wire::codes::{CLIENT_PORT, SERVER_PORT};
 
+use super::arp::Responder;
 use super::{BATCH, Link, Outbox, RECEIVE_BUFFER_OCTETS};
 
 /// Longest frame taken; a longer one counts as received and is not read.
@@ -29,6 +30,8 @@ pub struct RawLink {
     send: SendBatch,
     /// Hardware addresses by IP address, as learned from replies.
     servers: Vec<(Ipv4Addr, [u8; 6])>,
+    /// The first sender's link brings it; it answers for all.
+    responder: Option<Responder>,
 }
 
 impl RawLink {
@@ -44,7 +47,9 @@ impl RawLink {
         socket::attach_filter(&socket, &replies_of(sender))?;
         socket::bind_packet(&socket, interface.ifindex)?;
         socket::enable_promiscuous(&socket, interface.ifindex)?;
+        let responder = if sender == 0 { Some(Responder::open(interface.ifindex)?) } else { None };
         Ok(Self {
+            responder,
             socket,
             receive: ReceiveBatch::new(BATCH, FRAME_OCTETS_MAX),
             send: SendBatch::new(BATCH),
@@ -136,6 +141,10 @@ impl Link for RawLink {
     fn take_drops(&mut self) -> u64 {
         // The count is advice; a kernel that does not tell it takes nothing from the run.
         socket::take_packet_drops(&self.socket).map_or(0, u64::from)
+    }
+
+    fn take_responder(&mut self) -> Option<Responder> {
+        self.responder.take()
     }
 }
 

@@ -80,7 +80,10 @@ impl Link for UdpLink {
     fn send(&mut self, outbox: &Outbox) -> Sent {
         let mut total = Sent::default();
         for server in &self.servers {
-            let mut datagrams = outbox.messages().map(|(bytes, route)| UdpSend {
+            // What is for one server goes to it alone, if it is among those that can be told apart by address.
+            let others = |named: &Ipv4Addr| named != server && self.servers.contains(named);
+            let mine = outbox.messages().filter(|(_, route)| !route.server.as_ref().is_some_and(others));
+            let mut datagrams = mine.map(|(bytes, route)| UdpSend {
                 bytes,
                 source: route.giaddr,
                 destination: *server,

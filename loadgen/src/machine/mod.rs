@@ -5,7 +5,7 @@
 //! finds its exchange by an index. Nothing is allocated after the start.
 //!
 //! Invariant: an exchange that was started ends in exactly one of `completed`, `naks`, `offers_missing`,
-//! `acks_missing`.
+//! `acks_missing`; where clients try again, a NAK is no end.
 
 mod parts;
 
@@ -20,7 +20,7 @@ use crate::check::{Claimed, Reply};
 use crate::plan::Start;
 use crate::recorder::Recorder;
 use crate::scenario::choose::Client;
-use crate::scenario::{ATTEMPTS_MAX, BACKOFF_NS, Exchange, JITTER_NS};
+use crate::scenario::{AFTER_NAK_NS, ATTEMPTS_MAX, BACKOFF_NS, Exchange, JITTER_NS};
 use crate::template::{Fields, Message};
 
 use parts::{Deadline, Slot, State};
@@ -162,7 +162,7 @@ impl Machine {
             (State::Requesting, MessageType::Nak) => {
                 self.recorder.counters.naks += one;
                 self.let_go(slot.client as usize);
-                self.end(place, State::Done);
+                if self.phase.retries { self.begin_anew(place, now_ns) } else { self.end(place, State::Done) }
             }
             (State::Lost, _) => self.recorder.counters.late += one,
             (State::Done | State::Requesting, _) => self.recorder.counters.extra += one,
@@ -292,6 +292,18 @@ impl Machine {
             }
         }
         self.transmit(place, now_ns, outbox);
+    }
+
+    /// The client was refused: it goes back to the beginning (RFC 2131 section 3.1), not at once, so that a server
+    /// that refuses everything is not asked without end.
+    fn begin_anew(&mut self, place: usize, now_ns: u64) {
+        let slot = &mut self.slots[place];
+        slot.state = State::Selecting;
+        slot.exchange = Exchange::Dora;
+        slot.attempts = 0;
+        slot.sent_ns = now_ns;
+        let at_ns = now_ns.saturating_add(AFTER_NAK_NS);
+        self.retries.push(Reverse(Deadline { at_ns, sent_ns: now_ns, xid: slot.xid }));
     }
 
     fn lose(&mut self, place: usize) {

@@ -222,6 +222,19 @@ fn leases_are_extended_to_their_server_refused_and_given_back() {
     bench.reply(&renew, MessageType::Nak, Ipv4Addr::UNSPECIFIED, SERVER);
     assert_eq!((bench.counters().naks, bench.machine.holders()), (1, 0));
 
+    bench.machine.begin_phase(Phase::new(&Scenario::Avalanche.definition(), Shares::default(), 2, 0, 0));
+    bench.begin();
+    let (discover, _) = bench.sent().unwrap();
+    bench.reply(&discover, MessageType::Offer, ADDRESS, SERVER);
+    let (request, _) = bench.sent().unwrap();
+    bench.reply(&request, MessageType::Nak, Ipv4Addr::UNSPECIFIED, SERVER);
+    assert!(bench.sent().is_none(), "not at once");
+    bench.now_ns += AFTER_NAK_NS;
+    bench.machine.handle_timeouts(bench.now_ns, &mut bench.outbox);
+    let (again, _) = bench.sent().unwrap();
+    assert_eq!(again.message_type(), Some(MessageType::Discover), "refused, and from the beginning");
+    assert_eq!((bench.counters().naks, bench.machine.under_way()), (1, 1));
+
     bench.machine.begin_phase(Phase::new(&Scenario::NearFull.definition(), Shares::default(), 2, 0, 0));
     bench.lease(ADDRESS);
     let (release, route) = bench.sent().unwrap();

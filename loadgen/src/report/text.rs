@@ -17,16 +17,17 @@ fn write(out: &mut String, summary: &Summary, extended: bool) -> std::fmt::Resul
     let counters = &summary.counters;
     writeln!(out, "scenario {}, {:.1} s measured", name(summary), summary.measured_s)?;
     writeln!(out)?;
-    let planned = if summary.parameters.scenario.definition().together {
-        "all at once".to_owned()
+    if summary.parameters.scenario.definition().together {
+        let (completed, all) = (counters.completed, counters.started);
+        writeln!(out, "all at once   {completed} of {all} completed within {:.3} s", summary.measured_s)?;
     } else {
-        format!("{:.0}", summary.parameters.rate)
-    };
-    writeln!(
-        out,
-        "exchanges/s   planned {planned}   started {:.0}   completed {:.0}",
-        summary.started_rate, summary.completed_rate
-    )?;
+        let (planned, started, completed) =
+            (summary.parameters.rate, summary.started_rate, summary.completed_rate);
+        writeln!(
+            out,
+            "exchanges/s   planned {planned:.0}   started {started:.0}   completed {completed:.0}"
+        )?;
+    }
     writeln!(out, "packets/s     sent {:.0}   received {:.0}", summary.sent_rate, summary.received_rate)?;
     writeln!(
         out,

@@ -98,4 +98,7 @@ pub const BACKOFF_NS: [u64; 5] =
 /// Each wait is up to this much shorter or longer, nanoseconds.
 pub const JITTER_NS: u64 = SECOND_NS;
 
+/// How long a client waits after a NAK before it begins anew, nanoseconds.
+pub const AFTER_NAK_NS: u64 = SECOND_NS;
+
 const SECOND_NS: u64 = 1_000_000_000;

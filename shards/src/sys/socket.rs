@@ -18,10 +18,15 @@ pub fn packet_socket() -> io::Result<Socket> {
 
 /// Binds an AF_PACKET socket to the IPv4 frames of one interface.
 pub fn bind_packet(socket: &Socket, ifindex: u32) -> io::Result<()> {
+    bind_packet_to(socket, ifindex, ETH_P_IP)
+}
+
+/// Binds an AF_PACKET socket to the frames of one interface that have this Ethernet type.
+pub fn bind_packet_to(socket: &Socket, ifindex: u32, ethertype: u16) -> io::Result<()> {
     // SAFETY: all-zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = ETH_P_IP.to_be();
+    address.sll_protocol = ethertype.to_be();
     address.sll_ifindex = i32::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: the pointer and length describe a live sockaddr_ll.
     check(unsafe {
