@@ -38,8 +38,8 @@ pub fn write_numbers(report: &Report, file: &Path) -> Result<()> {
 
 /// Puts the recommendation of `report` into the configuration in `file`, and says what was done.
 ///
-/// A value that the report does not bear, because it was not measured or every measurement was disturbed, stays
-/// as it is.
+/// A value that the report does not bear, because it was not measured or every measurement was disturbed,
+/// stays as it is.
 ///
 /// # Errors
 /// When the report bears nothing for this file, or the file cannot be edited. Then nothing is written.

@@ -1,16 +1,16 @@
 //! From a report to a configuration: the smallest one that is as good as the best, and why.
 //!
-//! Pure. A choice is made among cells of one kind (one server, or a pair over one channel). Rate comes first,
-//! then what clients see at half of it; disturbed cells count only if there are no others, and then nothing is
-//! written into a file.
+//! Pure. A choice is made among cells of one kind (one server, or a pair over one channel). Rate comes
+//! first, then what clients see at half of it; disturbed cells count only if there are no others, and then
+//! nothing is written into a file.
 
 use crate::report::cell::Channel;
 use crate::report::{Attachment, Cell, Durability, Kind, Measurement, Report, Server};
 use crate::words::{count, ms, several};
 use crate::write::Settings;
 
-/// A cell this close to the best, as a share of its rate, is as good: a repetition may turn them around. Where the
-/// search was coarser than that, so is the comparison.
+/// A cell this close to the best, as a share of its rate, is as good: a repetition may turn them around.
+/// Where the search was coarser than that, so is the comparison.
 const AS_GOOD: f64 = 0.05;
 
 /// A p99 at half of the capacity up to so many times the lowest is as good, for the same reason.
@@ -54,23 +54,25 @@ pub fn tolerance(report: &Report) -> f64 {
     report.parameters.precision.max(AS_GOOD)
 }
 
-/// What to configure for an ACK that waits for `durability`; without one, for stable storage if it was measured.
+/// What to configure for an ACK that waits for `durability`; without one, for stable storage if it was
+/// measured. Of a server that was given by address nobody says what it is, so Tandem's own cells come
+/// first.
 pub fn advise(report: &Report, durability: Option<Durability>) -> Advice<'_> {
     let durabilities = match durability {
         Some(durability) => vec![durability],
         None => vec![Durability::Synced, Durability::Written],
     };
-    let first = |channels: &[Option<Channel>]| {
-        durabilities.iter().find_map(|&durability| {
-            channels.iter().find_map(|&channel| {
-                let single = Kind::single(Server::Tandem, durability);
-                let kind = |attachment| Kind { channel, attachment, ..single };
-                let kinds = [Attachment::Relayed, Attachment::Direct].map(kind);
-                kinds.into_iter().find_map(|kind| choose(report, kind))
-            })
-        })
-    };
-    Advice { server: first(&[None]), pair: first(&[Some(Channel::Tls), Some(Channel::Plain)]) }
+    let mut kinds = Vec::new();
+    for server in [Server::Tandem, Server::Remote] {
+        for &durability in &durabilities {
+            for attachment in [Attachment::Relayed, Attachment::Direct] {
+                kinds.push(Kind { attachment, ..Kind::single(server, durability) });
+            }
+        }
+    }
+    let first = |channel| kinds.iter().find_map(|&kind| choose(report, Kind { channel, ..kind }));
+    let pair = [Channel::Tls, Channel::Plain].into_iter().find_map(|channel| first(Some(channel)));
+    Advice { server: first(None), pair }
 }
 
 /// The knee among the cells of `kind`: fewest threads, then the shortest queue, then fewest HA threads.
@@ -97,6 +99,9 @@ pub fn choose(report: &Report, kind: Kind) -> Option<Choice<'_>> {
     let passed_over = good.iter().copied().take_while(|found| !quick(found)).last();
     let doubt = match (calm.is_empty(), cells.len()) {
         (true, _) => Some("every measurement was disturbed"),
+        _ if chosen.cell.size() == (None, None, None) => {
+            Some("the server was measured as it is, whatever that is")
+        }
         (false, 1) => Some("nothing else was measured that could be compared"),
         _ => None,
     };
@@ -125,8 +130,10 @@ fn p99_at_half(found: &Measurement) -> Option<f64> {
 
 /// What is chosen of a cell, for the middle of a sentence.
 fn numbers(cell: &Cell) -> String {
-    let threads = several(cell.threads.unwrap_or(0), "thread");
-    let queue = cell.queue.unwrap_or(0);
+    let (Some(threads), Some(queue)) = (cell.threads, cell.queue) else {
+        return "the server as it is".to_owned();
+    };
+    let threads = several(threads, "thread");
     match cell.ha {
         None => format!("{threads} with a queue of {queue}"),
         Some(ha) => format!(
@@ -196,7 +203,8 @@ fn reason_of_durability(report: &Report, chosen: &Measurement) -> Option<String>
     }
 }
 
-/// Replies that wait while the slowest one is on its way, twice, as a power of two; `None` if the default is enough.
+/// Replies that wait while the slowest one is on its way, twice, as a power of two; `None` if the default
+/// is enough.
 fn parked_limit(chosen: &Measurement) -> Option<u32> {
     let slowest_ms = slowest_ack(chosen)?;
     chosen.cell.ha?;
@@ -228,20 +236,15 @@ impl Choice<'_> {
         Settings { threads, queue, listeners, senders, parked: self.parked }
     }
 
-    /// What goes into `Dhcp4`.
-    pub fn block(&self) -> String {
+    /// What goes into `Dhcp4`; `None` where nothing of it is known.
+    pub fn block(&self) -> Option<String> {
         let Settings { threads, queue, parked, .. } = self.settings();
-        let number = |value: Option<u32>| value.unwrap_or(0);
-        let mut text = format!(
-            "\"multi-threading\": {{\n    \"enable-multi-threading\": true,\n    \"thread-pool-size\": {},\n    \
-             \"packet-queue-size\": {}\n}}",
-            number(threads.map(u32::from)),
-            number(queue)
-        );
-        if let Some(limit) = parked {
-            text.push_str(&format!(",\n\"parked-packet-limit\": {limit}"));
-        }
-        text
+        let (threads, queue) = (threads?, queue?);
+        let parked = parked.map(|limit| format!(",\n\"parked-packet-limit\": {limit}")).unwrap_or_default();
+        Some(format!(
+            "\"multi-threading\": {{\n    \"enable-multi-threading\": true,\n    \"thread-pool-size\": {threads},\n    \
+             \"packet-queue-size\": {queue}\n}}{parked}"
+        ))
     }
 
     /// What goes into the `high-availability` block of a pair; `None` for one server alone.
@@ -364,7 +367,7 @@ mod tests {
             |text: String| serde_json::from_str::<serde_json::Value>(&format!("{{{text}}}")).expect("JSON");
         let block = json(found.pair_block().expect("a block"));
         assert_eq!(block["multi-threading"]["http-client-threads"], 2);
-        let single = json(advice.server.expect("one server").block());
+        let single = json(advice.server.and_then(|choice| choice.block()).expect("one server"));
         assert_eq!(single["multi-threading"]["packet-queue-size"], 64);
     }
 
@@ -400,6 +403,22 @@ mod tests {
         let written = advise(&report, Some(Durability::Written)).server.expect("a choice");
         assert!(written.reasons.iter().any(|reason| reason.contains("lost with the power")));
         assert_eq!(written.capacity, 35_400.0);
+    }
+
+    #[test]
+    fn a_server_by_address_is_recommended_for_if_its_settings_are_known() {
+        let mut report = fixed();
+        report.cells = [(1, 64, 9_000.0), (2, 64, 15_000.0)]
+            .map(|(threads, queue, rate)| measured(Server::Remote, threads, queue, rate))
+            .into();
+        let found = advise(&report, None).server.expect("a choice");
+        assert_eq!((size(&found), found.doubt), ((2, 64), None));
+        report.cells.truncate(1);
+        (report.cells[0].cell.threads, report.cells[0].cell.queue) = (None, None);
+        let found = advise(&report, None).server.expect("a choice");
+        assert_eq!((found.block(), found.capacity), (None, 9_000.0));
+        assert!(found.doubt.is_some_and(|doubt| doubt.contains("as it is")), "{:?}", found.doubt);
+        assert!(found.reasons[0].starts_with("the server as it is held 9,000"), "{:?}", found.reasons);
     }
 
     #[test]

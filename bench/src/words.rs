@@ -1,6 +1,7 @@
 //! Figures as people read them: one way for all texts.
 
-/// A count or a rate, with commas between thousands and no more than the three places that a measurement bears.
+/// A count or a rate, with commas between thousands and no more than the three places that a measurement
+/// bears.
 pub fn count(value: f64) -> String {
     let step = 10_f64.powf((value.max(1.0).log10().floor() - 2.0).max(0.0));
     let digits = format!("{:.0}", (value / step).round() * step);

@@ -21,7 +21,8 @@ pub struct Axis {
     pub name: fn(u32) -> String,
 }
 
-/// The map of `cells` as SVG with the chosen cell in a frame and a word on it; `None` if none of them has a place.
+/// The map of `cells` as SVG with the chosen cell in a frame and a word on it; `None` if none of them has a
+/// place.
 ///
 /// # Errors
 /// When it cannot be drawn.

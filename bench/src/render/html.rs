@@ -90,14 +90,19 @@ fn card(report: &Report, choice: &Choice<'_>) -> String {
     });
     let reasons: String =
         choice.reasons.iter().map(|reason| format!("<li>{}</li>", escape(&capital(reason)))).collect();
+    let block = choice.block().map_or_else(String::new, |block| {
+        format!(
+            "<p>To paste into <code>Dhcp4</code>, or let <code>tandem-bench --write FILE</code> put it there:</p>\
+             <pre>{}</pre>",
+            escape(&block)
+        )
+    });
     let pair = choice.pair_block().map_or_else(String::new, |block| {
         format!("<p>and in its <code>high-availability</code> entry:</p><pre>{}</pre>", escape(&block))
     });
     format!(
         "<article><h2>{title}</h2><p class=numbers>{numbers}</p>{doubt}<div class=gains>{gains}</div>\
-         <ul>{reasons}</ul><p>To paste into <code>Dhcp4</code>, or let <code>tandem-bench --write FILE</code> put it \
-         there:</p><pre>{}</pre>{pair}</article>\n",
-        escape(&choice.block())
+         <ul>{reasons}</ul>{block}{pair}</article>\n"
     )
 }
 
@@ -115,12 +120,13 @@ fn draw(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
 }
 
 fn maps(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
-    let alone = |kind: &Kind| kind.channel.is_none() && matches!(kind.server, Server::Kea | Server::Tandem);
+    let sized = [Server::Kea, Server::Remote, Server::Tandem];
+    let alone = |kind: &Kind| kind.channel.is_none() && sized.contains(&kind.server);
     let mut figures = String::new();
     for kind in report.kinds().into_iter().filter(alone) {
         let cells: Vec<&Measurement> =
             report.cells.iter().filter(|found| found.cell.kind() == kind).collect();
-        let chosen = choose(report, kind).filter(|_| kind.server == Server::Tandem);
+        let chosen = choose(report, kind).filter(|_| kind.server != Server::Kea);
         let chosen = chosen.map(|choice| choice.measured.cell);
         let advised = advice.server.as_ref().map(|choice| choice.measured.cell);
         let word = if chosen == advised { "configure this" } else { "the knee" };

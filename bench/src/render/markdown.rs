@@ -42,7 +42,10 @@ fn answer(report: &Report, choice: &Choice<'_>) -> String {
         None => "One server".to_owned(),
         Some(ha) => format!("A hot-standby pair {}", ha.channel.name()),
     };
-    let mut text = format!("## {title}: configure this\n\n```json\n{}\n```\n\n", choice.block());
+    let mut text = format!("## {title}: configure this\n\n");
+    if let Some(block) = choice.block() {
+        text.push_str(&format!("```json\n{block}\n```\n\n"));
+    }
     if let Some(block) = choice.pair_block() {
         text.push_str(&format!("and in its `high-availability` entry:\n\n```json\n{block}\n```\n\n"));
     }

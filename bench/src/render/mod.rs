@@ -45,7 +45,7 @@ fn contenders(report: &Report) -> Vec<Contender<'_>> {
         Server::Reflector => 3,
     });
     let shown = |kind: Kind| match kind.server {
-        Server::Tandem => choose(report, kind).map(|choice| choice.measured),
+        Server::Remote | Server::Tandem => choose(report, kind).map(|choice| choice.measured),
         _ => report.best(kind),
     };
     let rate = |kind: Kind| report.best(kind).and_then(|found| found.capacity);

@@ -1,7 +1,8 @@
-//! Numbers of a report in a document whose prose is written by hand: the parts between markers, and no others.
+//! Numbers of a report in a document whose prose is written by hand: the parts between markers, and no
+//! others.
 //!
-//! A part begins with the line `<!-- numbers: NAME -->` and ends with `<!-- end of numbers -->`. Lines are no wider
-//! than documents of the repository may be.
+//! A part begins with the line `<!-- numbers: NAME -->` and ends with `<!-- end of numbers -->`. Lines are
+//! no wider than documents of the repository may be.
 
 use anyhow::{Result, bail, ensure};
 

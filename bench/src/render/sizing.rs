@@ -8,8 +8,8 @@ const CLIENTS: [f64; 4] = [1_000.0, 10_000.0, 100_000.0, 1_000_000.0];
 /// Lease times of the columns, with their names.
 const LEASES_S: [(f64, &str); 2] = [(3_600.0, "1 h"), (43_200.0, "12 h")];
 
-/// Exchanges a second that `clients` with leases of `lease_s` make on an ordinary day: each renews once in half of
-/// its lease time. A renewal costs a server less than the whole exchange that a capacity counts.
+/// Exchanges a second that `clients` with leases of `lease_s` make on an ordinary day: each renews once in
+/// half of its lease time. A renewal costs a server less than the whole exchange that a capacity counts.
 pub fn renewals(clients: f64, lease_s: f64) -> f64 {
     clients / (lease_s / 2.0)
 }

@@ -1,8 +1,8 @@
 //! From the text of a configuration and the values it shall have to the fewest octets that must change.
 //!
-//! Works on the places that crate `config` gives each value. Comments, order, blanks and includes stay as they
-//! are: a value that is there is replaced octet for octet, and what is missing is put behind a neighbour, in
-//! the neighbour's indentation. What stands in an included file is told and left alone.
+//! Works on the places that crate `config` gives each value. Comments, order, blanks and includes stay as
+//! they are: a value that is there is replaced octet for octet, and what is missing is put behind a
+//! neighbour, in the neighbour's indentation. What stands in an included file is told and left alone.
 
 use config::value::{Kind, Member, Value};
 
@@ -136,7 +136,8 @@ fn wishes_of_server(dhcp4: &Value, settings: &Settings) -> Vec<(&'static str, Wi
 
 fn wishes_of_pair(relationship: &Value, settings: &Settings) -> Vec<(&'static str, Wish)> {
     let block = relationship.get(BLOCK);
-    // Where it stands already, the second one is between its owner and Kea: Tandem always has such a listener.
+    // Where it stands already, the second one is between its owner and Kea: Tandem always has such a
+    // listener.
     let switches: &[_] = if block.is_none() { &[SWITCH, "http-dedicated-listener"] } else { &[SWITCH] };
     let numbers = numbers_of_pair(settings).into_iter();
     numbers.map(|numbers| (BLOCK, with_switches(numbers, block, switches))).collect()
@@ -153,8 +154,8 @@ fn numbers_of_pair(settings: &Settings) -> Option<Vec<(&'static str, Wish)>> {
     (!numbers.is_empty()).then_some(numbers)
 }
 
-/// `numbers` behind what turns them on: all of `switches` in a new block, and in one that exists those that stand
-/// there, because on is the default.
+/// `numbers` behind what turns them on: all of `switches` in a new block, and in one that exists those that
+/// stand there, because on is the default.
 fn with_switches(
     numbers: Vec<(&'static str, Wish)>,
     block: Option<&Value>,

@@ -31,7 +31,8 @@ pub struct Written {
 /// directory, and never written.
 ///
 /// # Errors
-/// When the file cannot be read or replaced, or is not valid before or after the change. Then nothing is written.
+/// When the file cannot be read or replaced, or is not valid before or after the change. Then nothing is
+/// written.
 pub fn write(path: &Path, settings: &Settings) -> Result<Written> {
     let name = path.to_string_lossy().into_owned();
     // What a symbolic link leads to is replaced, not the link.

@@ -179,7 +179,8 @@ fn check_file(name: &str, text: &[u8], settings: &Settings) -> Vec<Change> {
     let tree = parse_value_of_file(text, name).expect(name).document;
     let plan = edit::plan(text, &tree, settings);
     let found = edit::apply(text, &plan.edits);
-    // By another way than `apply`: old and new text agree between the edits, and nothing else is in the new one.
+    // By another way than `apply`: old and new text agree between the edits, and nothing else is in the new
+    // one.
     let (mut old_at, mut new_at) = (0, 0);
     for edit in &plan.edits {
         let same = edit.at - old_at;
@@ -244,7 +245,8 @@ fn trivia() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(kinds.to_vec())
 }
 
-/// A configuration with some of the values, in any order, its words separated by anything that may separate them.
+/// A configuration with some of the values, in any order, its words separated by anything that may separate
+/// them.
 fn configuration() -> impl Strategy<Value = String> {
     let block = proptest::sample::subsequence(
         vec![("enable-multi-threading", "false"), ("thread-pool-size", "004"), ("packet-queue-size", "7")],
