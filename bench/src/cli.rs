@@ -1,5 +1,8 @@
 //! The command line: what is measured, where the result goes, and the exit codes.
 
+mod plan;
+
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
@@ -7,26 +10,28 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use loadgen::capacity::Objective;
 
 use crate::host::{self, Host};
-use crate::matrix::{self, Axes, Bench, End};
+use crate::matrix::{Bench, End};
+use crate::measure::Subjects;
 use crate::outputs;
-use crate::report::{self, Durability, Load, Parameters, Report};
-use crate::site::Programs;
+use crate::remote;
+use crate::report::{self, Attachment, Durability, Report};
+use crate::site::{Programs, namespaces};
 
 /// What `--quick` may take, seconds, with room for the pages and a slow last cell.
-const QUICK_BUDGET_S: u64 = 560;
+const QUICK_BUDGET_S: u64 = 570;
 
 /// Which thread and queue counts suit this host: a matrix of servers under load, in network namespaces that
-/// are made and removed here. Needs root, iproute2 and taskset.
+/// are made and removed here (needs root, iproute2 and taskset), or servers on other hosts, given by address.
 #[derive(Debug, Parser)]
 #[command(
     name = "tandem-bench",
     version,
     after_help = "Writes report.json (after every cell; run again to go on), report.md and report.html.\n\n\
                   Exit codes: 0 everything is measured · 1 a server or the generator failed · 2 error in the \
-                  command line · 3 two clients held one address at once · 130 interrupted"
+                  command line · 3 two clients held one address at once · 4 the time of --quick was up, run again to \
+                  go on · 130 interrupted"
 )]
 pub struct Cli {
     /// Folder of the report; leases lie there too while measuring, so choose the disk that will hold them.
@@ -52,14 +57,42 @@ pub struct Cli {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_535))]
     queue: Vec<u32>,
     /// What an ACK waits for.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "synced,written")]
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     durability: Vec<Durability>,
+    /// One server alone, or hot-standby pairs; off,plain,tls, with --quick off,tls. Beside `off`, pairs are measured
+    /// with the best threads and queue found for one server.
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    ha: Vec<HaMode>,
+    /// Values of http-listener-threads and http-client-threads; 1/1,1/4,4/1,4/4, with --quick 1/1,4/4.
+    #[arg(long, value_name = "LISTENERS/SENDERS,…", value_delimiter = ',', value_parser = plan::ha_threads)]
+    ha_threads: Vec<(u16, u16)>,
+    /// How clients reach the server; behind one relay, or as its neighbours.
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "relayed")]
+    attachment: Vec<Attachment>,
+    /// Measure every combination: pairs, and a second attachment, with all threads and queues.
+    #[arg(long)]
+    product: bool,
     /// Measure a bare reflector as well: the ceiling of this machine.
     #[arg(long)]
     floor: bool,
-    /// Measure another server as well, over the same threads and queues.
-    #[arg(long, value_enum)]
-    against: Option<Against>,
+    /// Measure other servers as well: Kea over the same axes, dnsmasq and dhcpd as they are.
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    against: Vec<Against>,
+    /// Measure the server at this address, which is only loaded: give --control to set its threads and queue.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    /// Its partner, which the relay sends to as well.
+    #[arg(long, value_name = "ADDRESS", requires = "server")]
+    partner: Option<Ipv4Addr>,
+    /// Control agent or HTTP control socket of --server: tells what it is, and sets what can be set while it runs.
+    #[arg(long, value_name = "http://HOST:PORT/", requires = "server")]
+    control: Option<String>,
+    /// Address of the relay towards --server, or interface for direct clients.
+    #[arg(long, value_name = "ADDRESS|INTERFACE", requires = "server")]
+    local: Option<String>,
+    /// Measure each cell so often; the median counts.
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=99))]
+    repeat: u32,
     /// Seconds measured in each probe; 5, with --quick 1.2.
     #[arg(long, value_name = "SECONDS", value_parser = positive)]
     probe: Option<f64>,
@@ -69,18 +102,41 @@ pub struct Cli {
     /// Highest rate that is tried.
     #[arg(long, value_name = "RATE", default_value = "200000", value_parser = positive)]
     to: f64,
-    /// CPUs of the server; all but the last.
+    /// CPUs of the server; all but the last. Of a pair the primary has those that its partner does not have.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     server_cpus: Vec<usize>,
+    /// CPUs of the partner in a pair; half of those of the server, on fewer than four CPUs all of them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    partner_cpus: Vec<usize>,
     /// CPUs of the generator, one sender each; the last.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     generator_cpus: Vec<usize>,
-    /// Folder of tandem-dhcp4 and tandem-loadgen; the one of this program.
+    /// Folder of tandem-dhcp4, tandem-loadgen and tandem; the one of this program.
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
     /// Kea's server.
     #[arg(long, value_name = "PROGRAM", default_value = "kea-dhcp4")]
     kea: PathBuf,
+    /// Folder of Kea's hook libraries, where it is none of the usual ones.
+    #[arg(long, value_name = "DIR")]
+    kea_hooks: Option<PathBuf>,
+    /// dnsmasq.
+    #[arg(long, value_name = "PROGRAM", default_value = "dnsmasq")]
+    dnsmasq: PathBuf,
+    /// ISC's dhcpd.
+    #[arg(long, value_name = "PROGRAM", default_value = "dhcpd")]
+    dhcpd: PathBuf,
+}
+
+/// One server, or two and how they speak.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum HaMode {
+    /// One server alone.
+    Off,
+    /// A pair over plain HTTP.
+    Plain,
+    /// A pair over TLS.
+    Tls,
 }
 
 /// Servers to compare with.
@@ -88,6 +144,10 @@ pub struct Cli {
 enum Against {
     /// Kea's DHCPv4 server.
     Kea,
+    /// dnsmasq.
+    Dnsmasq,
+    /// ISC's dhcpd.
+    Dhcpd,
 }
 
 /// How the program ends.
@@ -99,6 +159,8 @@ pub enum Outcome {
     Failed,
     /// Two clients held one address at once: 3.
     Duplicates,
+    /// The time was up before everything was measured: 4.
+    OutOfTime,
     /// Interrupted: 130.
     Interrupted,
 }
@@ -110,6 +172,7 @@ impl Outcome {
             Self::Complete => 0,
             Self::Failed => 1,
             Self::Duplicates => 3,
+            Self::OutOfTime => 4,
             Self::Interrupted => 130,
         })
     }
@@ -126,23 +189,32 @@ pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
     }
     let cpus = host::cpus()?;
     let programs = cli.programs()?;
-    programs.check()?;
     report::make_folder(&cli.out)?;
+    for line in namespaces::remove_stale(&[&cli.out, &std::env::temp_dir()]) {
+        eprintln!("{line}");
+    }
+    let files = cli.generators_folder()?;
+    let remote = cli.remote(&programs, files.path())?;
+    let (axes, parameters) = (cli.axes(cpus, remote.as_ref()), cli.parameters(cpus, remote.as_ref()));
+    programs.check(&axes.servers(), !axes.channels.is_empty())?;
     let host = Host::of_this_machine(&programs.folder)?;
-    let cells = matrix::cells(&cli.axes(cpus));
-    let mut report = Report::new(host, cli.parameters(cpus));
-    (report.command, report.planned) = (command_line(std::env::args()), cells.clone());
+    let mut report = Report::new(host, parameters);
+    report.command = command_line(std::env::args());
     let mut report = report.resume(&path)?;
     let budget = cli.quick.then_some(Duration::from_secs(QUICK_BUDGET_S));
-    let bench = Bench { programs: &programs, out: &cli.out, budget, stop };
-    let end = bench.run(&cells, &mut report)?;
+    let subjects = Subjects { programs: &programs, out: &cli.out, stop, remote: remote.as_ref() };
+    let end = Bench { subjects: &subjects, out: &cli.out, budget, stop }.run(&axes, &mut report)?;
     outputs::write_pages(&report, &cli.out)?;
     if let Some(file) = cli.write.as_ref().filter(|_| end == End::Complete) {
         print!("{}", outputs::write_values(&report, file)?);
     }
     let duplicates = report.cells.iter().any(|found| found.duplicates > 0);
+    if end == End::OutOfTime {
+        eprintln!("the time is up; the same command goes on with what is left");
+    }
     Ok(match end {
         End::Interrupted => Outcome::Interrupted,
+        End::OutOfTime => Outcome::OutOfTime,
         End::Complete if duplicates => Outcome::Duplicates,
         End::Complete => Outcome::Complete,
     })
@@ -174,52 +246,36 @@ impl Cli {
                 folder.map(PathBuf::from).unwrap_or_default()
             }
         };
-        Ok(Programs { folder, kea: self.kea.clone() })
+        Ok(Programs {
+            folder,
+            kea: self.kea.clone(),
+            kea_hooks: self.kea_hooks.clone(),
+            dnsmasq: self.dnsmasq.clone(),
+            dhcpd: self.dhcpd.clone(),
+        })
     }
 
-    fn axes(&self, cpus: usize) -> Axes {
-        let most = u16::try_from(cpus).unwrap_or(u16::MAX);
-        let mut threads: Vec<u16> =
-            (0..8).map(|power| 1 << power).filter(|threads| *threads < most).collect();
-        if self.quick {
-            threads.truncate(1);
-        }
-        threads.push(most);
-        let queues = if self.quick { vec![16, 64, 256] } else { vec![16, 64, 256, 1024] };
-        Axes {
-            threads: if self.threads.is_empty() { threads } else { self.threads.clone() },
-            queues: if self.queue.is_empty() { queues } else { self.queue.clone() },
-            durabilities: self.durability.clone(),
-            floor: self.floor,
-            kea: self.against == Some(Against::Kea),
-        }
+    fn generators_folder(&self) -> Result<tempfile::TempDir> {
+        let made = tempfile::Builder::new().prefix(&namespaces::own_prefix()).tempdir_in(&self.out);
+        made.with_context(|| format!("making a folder in {}", self.out.display()))
     }
 
-    fn parameters(&self, cpus: usize) -> Parameters {
-        let last = cpus.saturating_sub(1);
-        let or = |given: &[usize], otherwise: Vec<usize>| {
-            if given.is_empty() { otherwise } else { given.to_vec() }
+    /// The servers on other hosts, if that is what is measured.
+    fn remote(&self, programs: &Programs, folder: &Path) -> Result<Option<remote::Host>> {
+        let Some(server) = self.server else { return Ok(None) };
+        let options = remote::Options {
+            server,
+            partner: self.partner,
+            control: self.control.clone(),
+            local: self.local.clone(),
+            attachment: self.attachment.first().copied().unwrap_or(Attachment::Relayed),
+            durability: self.durability.first().copied(),
+            generator: programs.generator(),
+            folder: folder.to_owned(),
         };
-        let (probe_s, warm_up_s, precision, probes_max) =
-            if self.quick { (1.2, 0.3, 0.08, 10) } else { (5.0, 1.0, 0.03, 16) };
-        Parameters {
-            workload: "DISCOVER, OFFER, REQUEST, ACK of clients never seen before, behind one relay, in an \
-                       open loop; an empty lease file for each cell"
-                .to_owned(),
-            objective: Objective { drops_max: 0.001, p99_ms_max: Some(50.0), drop_s: None },
-            probe_s: self.probe.unwrap_or(probe_s),
-            warm_up_s,
-            precision,
-            probes_max,
-            from: self.from,
-            to: self.to,
-            curve: vec![Load::Share(0.5)],
-            attempts_max: 2,
-            server_cpus: or(&self.server_cpus, (0..last.max(1)).collect()),
-            partner_cpus: or(&self.server_cpus, (0..last.max(1)).collect()),
-            generator_cpus: or(&self.generator_cpus, vec![last]),
-            remote: None,
-        }
+        let host = remote::Host::find(options)?;
+        eprintln!("measuring {}", host.words());
+        Ok(Some(host))
     }
 }
 
@@ -242,47 +298,6 @@ fn positive(text: &str) -> Result<f64, String> {
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Cli {
-        Cli::try_parse_from([&["tandem-bench"], arguments].concat()).unwrap()
-    }
-
-    #[test]
-    fn threads_and_cpus_follow_the_machine_unless_given() {
-        // (arguments, CPUs, threads, server CPUs, generator CPUs)
-        type Row = (&'static [&'static str], usize, &'static [u16], &'static [usize], &'static [usize]);
-        let table: [Row; 5] = [
-            (&[], 1, &[1], &[0], &[0]),
-            (&[], 2, &[1, 2], &[0], &[1]),
-            (&[], 6, &[1, 2, 4, 6], &[0, 1, 2, 3, 4], &[5]),
-            (&["--quick"], 8, &[1, 8], &[0, 1, 2, 3, 4, 5, 6], &[7]),
-            (
-                &["--threads", "3,5", "--server-cpus", "2", "--generator-cpus", "0,1"],
-                8,
-                &[3, 5],
-                &[2],
-                &[0, 1],
-            ),
-        ];
-        for (arguments, cpus, threads, server, generator) in table {
-            let cli = parsed(arguments);
-            let parameters = cli.parameters(cpus);
-            assert_eq!(cli.axes(cpus).threads, threads, "{arguments:?} {cpus}");
-            assert_eq!(parameters.server_cpus, server, "{arguments:?} {cpus}");
-            assert_eq!(parameters.generator_cpus, generator, "{arguments:?} {cpus}");
-        }
-    }
-
-    #[test]
-    fn the_quick_matrix_fits_ten_minutes_on_two_cpus_with_everything_beside_it() {
-        let cli = parsed(&["--quick", "--floor", "--against", "kea"]);
-        let parameters = cli.parameters(2);
-        // A probe also waits a second for the last answers; a server takes a second to start.
-        let probe_s = parameters.probe_s + parameters.warm_up_s + 1.2;
-        let cell_s = probe_s * (parameters.probes_max + 1) as f64 + 1.0;
-        let cells = matrix::cells(&cli.axes(2)).len();
-        assert!(cells as f64 * cell_s < 600.0, "{cells} cells of {cell_s} s");
-    }
-
     #[test]
     fn the_command_line_is_kept_as_it_can_be_given_again() {
         let words = ["/x/tandem-bench", "--quick", "--out", "a b", "--queue", "16,64"].map(str::to_owned);
@@ -291,10 +306,26 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for arguments in [&["--threads", "0"][..], &["--probe", "0"], &["--against", "x"], &["--queue", "a"]]
-        {
-            let found = Cli::try_parse_from([&["tandem-bench"], arguments].concat());
-            assert!(found.is_err(), "{arguments:?}");
+        let table: [&[&str]; 13] = [
+            &["--threads", "0"],
+            &["--probe", "0"],
+            &["--against", "x"],
+            &["--queue", "a"],
+            &["--ha-threads", "4"],
+            &["--ha-threads", "0/1"],
+            &["--partner", "192.0.2.2"],
+            &["--server", "192.0.2.1", "--floor"],
+            &["--server", "192.0.2.1", "--ha", "tls"],
+            &["--server", "192.0.2.1", "--against", "kea"],
+            &["--server", "192.0.2.1", "--threads", "2"],
+            &["--server", "192.0.2.1", "--durability", "synced,written"],
+            &["--server", "192.0.2.1", "--attachment", "relayed,direct"],
+        ];
+        for arguments in table {
+            let parsed = Cli::try_parse_from([&["tandem-bench"], arguments].concat());
+            assert!(parsed.and_then(Cli::checked).is_err(), "{arguments:?}");
         }
+        let fine = ["tandem-bench", "--server", "192.0.2.1", "--control", "http://a/", "--threads", "2"];
+        assert!(Cli::try_parse_from(fine).and_then(Cli::checked).is_ok());
     }
 }

@@ -3,23 +3,35 @@
 //! | Module | What it holds |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`matrix`] | what is measured, in which order, and the search of one cell |
-//! | [`site`] | network namespaces, and the server under load in them |
-//! | [`host`] | what the machine is, and how much of it was taken away |
+//! | [`axes`] | what is varied, and the cells that come of it |
+//! | [`matrix`] | the run: what is missing, how often a cell is measured |
+//! | [`measure`], [`search`] | one cell, once |
+//! | [`site`] | network namespaces, and the servers under load in them |
+//! | [`remote`] | servers on hosts of their own |
+//! | [`generator`] | the load |
+//! | [`host`], [`watch`] | what the machine is, and how much of it was taken away |
+//! | [`progress`] | how far it is, for people |
 //! | [`report`] | the result as data, and how it is kept |
 //! | [`recommend`] | from the result to a configuration |
 //! | [`render`], [`words`] | Markdown and a page, from the result alone; how figures are written |
 //! | [`write`] | recommended values into a configuration |
 //! | [`outputs`] | what is made of a report, and where it goes |
 
+mod axes;
 mod cli;
+mod generator;
 mod host;
 mod matrix;
+mod measure;
 mod outputs;
+mod progress;
 mod recommend;
+mod remote;
 mod render;
 mod report;
+mod search;
 mod site;
+mod watch;
 mod words;
 mod write;
 
@@ -28,13 +40,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse().checked().unwrap_or_else(|error| error.exit());
     // A signal ends the measurement in an orderly way: namespaces are removed, and what is measured is kept.
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
         if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
             eprintln!("tandem-bench: signals cannot be watched: {error}");
         }

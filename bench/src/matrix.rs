@@ -1,62 +1,17 @@
-//! What is measured and in which order, the search of one cell, and when a cell is worth a second attempt.
+//! The run of a matrix: what is missing is measured, kept after every cell, and looked at more closely at the
+//! end.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use loadgen::capacity::{Search, Verdict};
-use loadgen::report::Summary;
 
-use crate::host::{self, CpuTimes};
-use crate::report::{
-    Attachment, Cell, Disturbance, Durability, Measurement, Parameters, Point, Probe, Report, Server,
-};
-use crate::site::{Programs, Site};
-
-/// Steal time, as a share, from which on a cell is marked.
-const STEAL_MAX: f64 = 0.02;
-
-/// The axes of a matrix, and what is measured beside it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Axes {
-    /// Values of `thread-pool-size`.
-    pub threads: Vec<u16>,
-    /// Values of `packet-queue-size`.
-    pub queues: Vec<u32>,
-    /// What an ACK of Tandem waits for.
-    pub durabilities: Vec<Durability>,
-    /// Whether to measure a bare reflector.
-    pub floor: bool,
-    /// Whether to measure Kea over the same threads and queues.
-    pub kea: bool,
-}
-
-/// The cells of a matrix, in the order in which they are measured.
-pub fn cells(axes: &Axes) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    let one = |server, durability, threads, queue| Cell {
-        server,
-        threads,
-        queue,
-        durability,
-        ha: None,
-        attachment: Attachment::Relayed,
-    };
-    if axes.floor {
-        cells.push(one(Server::Reflector, Durability::Written, None, None));
-    }
-    for &threads in &axes.threads {
-        for &queue in &axes.queues {
-            let (threads, queue) = (Some(threads), Some(queue));
-            let durable = axes.durabilities.iter();
-            cells.extend(durable.map(|&durability| one(Server::Tandem, durability, threads, queue)));
-            // Side by side with ours, so that a slow drift of the machine meets both.
-            cells.extend(axes.kea.then(|| one(Server::Kea, Durability::Written, threads, queue)));
-        }
-    }
-    cells
-}
+use crate::axes::{self, Axes};
+use crate::measure::{self, Subjects};
+use crate::progress::Progress;
+use crate::report::{Cell, Load, Measurement, Parameters, Point, Report};
+use crate::search::Search;
 
 /// How the measurement ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,15 +20,17 @@ pub enum End {
     Complete,
     /// It was interrupted; what was measured is kept.
     Interrupted,
+    /// The time was up before every cell was measured; the next run goes on.
+    OutOfTime,
 }
 
 /// What a measurement needs beside the cells.
 pub struct Bench<'a> {
-    /// Where programs are.
-    pub programs: &'a Programs,
+    /// What makes servers.
+    pub subjects: &'a Subjects<'a>,
     /// Folder of the report.
     pub out: &'a Path,
-    /// Longest time the whole may take, as far as second attempts are concerned.
+    /// Longest time the whole may take.
     pub budget: Option<Duration>,
     /// Set when it shall end.
     pub stop: &'a AtomicBool,
@@ -84,233 +41,245 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// When a server does not start or the generator fails.
-    pub fn run(&self, cells: &[Cell], report: &mut Report) -> Result<End> {
-        let missing: Vec<Cell> = cells.iter().copied().filter(|cell| report.find(*cell).is_none()).collect();
-        let pace = Pace { start: Instant::now(), cells: missing.len(), budget: self.budget };
-        for (done, &cell) in missing.iter().enumerate() {
-            eprintln!("[{}/{}] {}{}", done + 1, missing.len(), cell.name(), pace.left(done));
-            let first_rate = first_rate(report, cell);
-            let Some(mut measured) = self.attempt(cell, &report.parameters, first_rate)? else {
-                return Ok(End::Interrupted);
-            };
-            if !measured.disturbances.is_empty() && pace.allows_another(done, pace.start.elapsed()) {
-                eprintln!("    disturbed; once more");
-                let Some(again) = self.attempt(cell, &report.parameters, first_rate)? else {
-                    return Ok(End::Interrupted);
-                };
-                measured = Measurement { attempts: 2, ..again };
+    pub fn run(&self, axes: &Axes, report: &mut Report) -> Result<End> {
+        let parameters = report.parameters.clone();
+        let start = Instant::now();
+        let kinds = u32::try_from(axes.kinds()).unwrap_or(u32::MAX);
+        let reserve = measure::guess_of_curve(&parameters) * kinds;
+        let budget = self.budget.map(|budget| budget.saturating_sub(reserve));
+        let mut progress = Progress::begin(remaining(axes, report), measure::guess(&parameters), budget);
+        report.planned = planned(axes, report);
+        // What the second part consists of may follow from the first, so it is asked for after every cell.
+        while let Some(cell) = missing(axes, report).first().copied() {
+            progress.set_remaining(remaining(axes, report));
+            if !progress.allows_a_cell() {
+                return Ok(End::OutOfTime);
             }
-            eprintln!("    {}", outcome(&measured));
+            progress.cell("", &cell);
+            let Some(measured) = self.cell(cell, report, &progress)? else { return Ok(End::Interrupted) };
+            progress.done(&measured);
             report.cells.push(measured);
-            report.save(&self.out.join("report.json"))?;
+            report.planned = planned(axes, report);
+            self.save(report)?;
+        }
+        let rest = axes::curves(report);
+        let budget = self.budget.map(|budget| budget.saturating_sub(start.elapsed()));
+        let mut progress = Progress::begin(rest.len(), measure::guess_of_curve(&parameters), budget);
+        for cell in rest {
+            let Some(index) = report.cells.iter().position(|found| found.cell == cell) else { continue };
+            if !progress.allows_a_cell() {
+                return Ok(End::OutOfTime);
+            }
+            progress.cell(": latencies", &cell);
+            if !self.curve(&mut report.cells[index], &parameters, &progress)? {
+                return Ok(End::Interrupted);
+            }
+            progress.done(&report.cells[index]);
+            self.save(report)?;
         }
         Ok(End::Complete)
     }
 
-    /// Measures one cell; `None` when interrupted.
-    fn attempt(&self, cell: Cell, parameters: &Parameters, first: f64) -> Result<Option<Measurement>> {
-        match self.measure(cell, parameters, first) {
-            // A signal from a terminal also reaches the server, which then ends before its time.
-            Err(_) if self.stop.load(Ordering::Relaxed) => Ok(None),
-            other => other,
-        }
+    fn save(&self, report: &Report) -> Result<()> {
+        report.save(&self.out.join("report.json"))
     }
 
-    fn measure(&self, cell: Cell, parameters: &Parameters, first: f64) -> Result<Option<Measurement>> {
-        let before = CpuTimes::now()?;
-        let sync_ns = host::sync_ns(self.out)?;
-        let mut site = Site::start(cell, self.programs, parameters, self.out)?;
-        let mut probes = Vec::new();
-        let mut search = Search::new(first, parameters.to, parameters.precision);
-        while let Some(rate) = search.next().filter(|_| probes.len() < parameters.probes_max) {
-            let probe = Probe::new(rate, &site.probe(rate)?, parameters);
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(None);
+    /// Measures one cell as often as it takes; `None` when interrupted.
+    fn cell(&self, cell: Cell, report: &Report, progress: &Progress) -> Result<Option<Measurement>> {
+        let mut runs = Vec::new();
+        loop {
+            let search = search(report, &cell);
+            match self.subjects.measure(cell, search, &report.parameters, progress) {
+                // A server that a signal has reached as well ends before its time.
+                Err(_) if self.stop.load(Ordering::Relaxed) => return Ok(None),
+                Err(error) => return Err(error),
+                Ok(None) => return Ok(None),
+                Ok(Some(run)) => runs.push(run),
             }
-            // What the generator could not offer says nothing of the server: a passing hiccup gets a second try.
-            let tried = probes.last().is_some_and(|last: &Probe| last.rate == rate);
-            if probe.verdict == Verdict::Generator && !tried {
-                probes.push(probe);
-                continue;
+            let more = is_another_needed(&runs, report.parameters.repeats, report.parameters.attempts_max);
+            if !more || !progress.allows_another() {
+                return Ok(settled(runs));
             }
-            search.observe(rate, probe.verdict == Verdict::Held);
-            probes.push(probe);
-        }
-        let mut curve = Vec::new();
-        for &load in parameters.curve.iter().filter(|_| search.best().is_some()) {
-            let rate = load.rate(search.best().unwrap_or(0.0));
-            curve.push(Point { load, probe: Probe::new(rate, &site.probe(rate)?, parameters) });
-        }
-        if self.stop.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let steal = CpuTimes::now()?.steal_since(&before);
-        Ok(Some(Measurement { sync_ns, ..measurement(cell, search.best(), probes, curve, steal) }))
-    }
-}
-
-/// Where to begin: at half of what the same server held last, which saves the way up from the bottom.
-fn first_rate(report: &Report, cell: Cell) -> f64 {
-    let same = |found: &&Measurement| found.cell.kind() == cell.kind();
-    let last = report.cells.iter().rev().find(same).and_then(|found| found.capacity);
-    last.map_or(report.parameters.from, |capacity| capacity / 2.0)
-}
-
-fn measurement(
-    cell: Cell,
-    capacity: Option<f64>,
-    probes: Vec<Probe>,
-    curve: Vec<Point>,
-    steal: f64,
-) -> Measurement {
-    // A rate that held at the second try is no miss; of two tries at one rate the second counts.
-    let above = probes.iter().rev().filter(|probe| probe.rate > capacity.unwrap_or(0.0));
-    let lowest = above.min_by(|one, other| one.rate.total_cmp(&other.rate));
-    let limited = |probe: Option<&Probe>| probe.is_some_and(|probe| probe.verdict == Verdict::Generator);
-    let generator = limited(lowest) || curve.iter().any(|point| limited(Some(&point.probe)));
-    let disturbances = (steal > STEAL_MAX)
-        .then_some(Disturbance::Steal(steal))
-        .into_iter()
-        .chain(generator.then_some(Disturbance::Generator))
-        .collect();
-    let duplicates =
-        probes.iter().chain(curve.iter().map(|point| &point.probe)).map(|probe| probe.duplicates).sum();
-    let at_least = capacity.is_some() && lowest.is_none();
-    Measurement {
-        cell,
-        capacity,
-        at_least,
-        probes,
-        curve,
-        sync_ns: 0,
-        states: None,
-        duplicates,
-        disturbances,
-        attempts: 1,
-    }
-}
-
-fn outcome(measured: &Measurement) -> String {
-    let marked = if measured.disturbances.is_empty() { "" } else { " (disturbed)" };
-    match measured.capacity {
-        Some(rate) => format!("{rate:.0} exchanges/s{marked}"),
-        None => format!("no rate held{marked}"),
-    }
-}
-
-impl Probe {
-    fn new(rate: f64, summary: &Summary, parameters: &Parameters) -> Self {
-        Self {
-            rate,
-            completed_rate: summary.completed_rate,
-            drop_share: summary.drop_share,
-            drops: summary.counters.drops(),
-            exchange: (&summary.exchange).into(),
-            offer: (&summary.offer_raw).into(),
-            ack: (&summary.ack_raw).into(),
-            cpu_us: None,
-            duplicates: summary.counters.duplicates,
-            verdict: parameters.objective.judge(summary),
-        }
-    }
-}
-
-/// How long it takes.
-struct Pace {
-    start: Instant,
-    cells: usize,
-    budget: Option<Duration>,
-}
-
-impl Pace {
-    /// The time left after `done` cells, for people.
-    fn left(&self, done: usize) -> String {
-        match u32::try_from(done) {
-            Ok(count) if count > 0 => {
-                let left =
-                    self.start.elapsed() / count * u32::try_from(self.cells - done).unwrap_or(u32::MAX);
-                format!(", about {} min {:02} s left", left.as_secs() / 60, left.as_secs() % 60)
+            if runs.last().is_some_and(|run| !run.disturbances.is_empty()) {
+                progress.line(&format!("    disturbed ({}); once more", causes(runs.last())));
             }
-            _ => String::new(),
         }
     }
 
-    /// Whether the cell after `done` others may be measured twice, `elapsed` after the start: the rest and the
-    /// attempt itself must fit what is left, at the pace so far.
-    fn allows_another(&self, done: usize, elapsed: Duration) -> bool {
-        let Some(budget) = self.budget else { return true };
-        let each = elapsed.as_secs_f64() / (done + 1) as f64;
-        elapsed.as_secs_f64() + each * (self.cells - done) as f64 <= budget.as_secs_f64()
+    /// Takes latencies at all loads that the cell can bear; `false` when interrupted.
+    fn curve(&self, found: &mut Measurement, parameters: &Parameters, progress: &Progress) -> Result<bool> {
+        let capacity = found.capacity.unwrap_or(0.0);
+        let loads: Vec<Load> = axes::loads(&parameters.curve, capacity);
+        for attempt in 1..=parameters.attempts_max {
+            let taken = self.subjects.curve(found.cell, &loads, capacity, parameters, progress);
+            let (points, disturbances): (Vec<Point>, _) = match taken {
+                Err(_) if self.stop.load(Ordering::Relaxed) => return Ok(false),
+                Err(error) => return Err(error),
+                Ok(None) => return Ok(false),
+                Ok(Some(taken)) => taken,
+            };
+            (found.curve, found.curve_disturbances) = (points, disturbances);
+            let calm = found.curve_disturbances.is_empty();
+            if calm || attempt == parameters.attempts_max || !progress.allows_another() {
+                break;
+            }
+            progress.line("    disturbed; once more");
+        }
+        Ok(true)
     }
+}
+
+/// The cells that are not measured yet, in order.
+fn missing(axes: &Axes, report: &Report) -> Vec<Cell> {
+    planned(axes, report).into_iter().filter(|cell| report.find(*cell).is_none()).collect()
+}
+
+/// How many cells there are still to measure, as far as can be told.
+fn remaining(axes: &Axes, report: &Report) -> usize {
+    let first = axes.first().into_iter().filter(|cell| report.find(*cell).is_none()).count();
+    let named = missing(axes, report).len();
+    if first > 0 && axes.at_best { first + axes.second_expected() } else { named }
+}
+
+/// All cells that can be named so far.
+fn planned(axes: &Axes, report: &Report) -> Vec<Cell> {
+    let mut cells = axes.first();
+    cells.extend(axes.second(report));
+    let mut seen: Vec<Cell> = Vec::new();
+    cells.retain(|cell| {
+        let new = !seen.contains(cell);
+        seen.extend(new.then_some(*cell));
+        new
+    });
+    cells
+}
+
+/// Where to begin: near what the same kind of server held last, which saves the way up from the bottom.
+fn search(report: &Report, cell: &Cell) -> Search {
+    let parameters = &report.parameters;
+    let of_kind = |found: &&Measurement| found.cell.kind() == cell.kind();
+    let last = report.cells.iter().rev().find(of_kind).and_then(|found| found.capacity);
+    match last {
+        Some(rate) => Search::near(rate, parameters.to, parameters.precision),
+        None => {
+            Search::blind(measure::first_rate(cell, parameters.from), parameters.to, parameters.precision)
+        }
+    }
+}
+
+/// Whether a cell with these runs is to be measured again: until there are enough that nothing disturbed, or
+/// too many that something did.
+fn is_another_needed(runs: &[Measurement], repeats: u32, attempts_max: u32) -> bool {
+    let calm = runs.iter().filter(|run| run.disturbances.is_empty()).count();
+    let disturbed = runs.len() - calm;
+    calm < repeats as usize && disturbed < attempts_max as usize
+}
+
+/// The run that counts: of those that nothing disturbed the one in the middle; of disturbed ones the best, as a
+/// disturbance takes and does not give.
+fn settled(mut runs: Vec<Measurement>) -> Option<Measurement> {
+    let attempts = u32::try_from(runs.len()).unwrap_or(u32::MAX);
+    runs.sort_by(|one, other| one.capacity.unwrap_or(0.0).total_cmp(&other.capacity.unwrap_or(0.0)));
+    let calm: Vec<Measurement> = runs.iter().filter(|run| run.disturbances.is_empty()).cloned().collect();
+    let found: Vec<f64> = calm.iter().filter_map(|run| run.capacity).collect();
+    let chosen = match calm.len() {
+        0 => runs.pop(),
+        // Of an even number the lower one of the middle.
+        count => calm.into_iter().nth((count - 1) / 2),
+    };
+    chosen.map(|chosen| Measurement { attempts, runs: found, ..chosen })
+}
+
+fn causes(run: Option<&Measurement>) -> String {
+    let causes = run.into_iter().flat_map(|run| &run.disturbances).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::{fixed, measured, probe};
+    use crate::report::tests::{fixed, measured};
+    use crate::report::{Attachment, Channel, Disturbance, Durability, Server};
+
+    fn run(capacity: f64, disturbed: bool) -> Measurement {
+        let disturbances = disturbed.then_some(Disturbance::Steal(0.1)).into_iter().collect();
+        Measurement { disturbances, ..measured(Server::Tandem, 1, 64, capacity) }
+    }
 
     #[test]
-    fn cells_are_the_product_of_the_axes_with_kea_beside_and_the_floor_first() {
+    fn a_cell_is_repeated_until_it_is_calm_often_enough_or_disturbed_too_often() {
+        // (disturbed?, repeats, attempts at most), again?
+        let table: [(&[bool], u32, u32, bool); 8] = [
+            (&[false], 1, 2, false),
+            (&[true], 1, 2, true),
+            (&[true, true], 1, 2, false),
+            (&[true, false], 1, 2, false),
+            (&[false], 3, 2, true),
+            (&[false, true, false], 3, 2, true),
+            (&[false, true, true], 3, 2, false),
+            (&[false, false, false], 3, 2, false),
+        ];
+        for (disturbed, repeats, attempts_max, again) in table {
+            let runs: Vec<_> = disturbed.iter().map(|disturbed| run(1.0, *disturbed)).collect();
+            assert_eq!(is_another_needed(&runs, repeats, attempts_max), again, "{disturbed:?} {repeats}");
+        }
+    }
+
+    #[test]
+    fn the_median_of_the_calm_counts_and_without_any_the_best_of_the_disturbed() {
+        // (capacity, disturbed?), what counts, the calm ones
+        type Row = (&'static [(f64, bool)], f64, &'static [f64]);
+        let table: [Row; 5] = [
+            (&[(5.0, false)], 5.0, &[5.0]),
+            (&[(9.0, false), (5.0, false), (7.0, false)], 7.0, &[5.0, 7.0, 9.0]),
+            (&[(9.0, false), (5.0, false)], 5.0, &[5.0, 9.0]),
+            (&[(9.0, true), (5.0, false)], 5.0, &[5.0]),
+            (&[(5.0, true), (9.0, true)], 9.0, &[]),
+        ];
+        for (runs, capacity, calm) in table {
+            let found =
+                settled(runs.iter().map(|(rate, disturbed)| run(*rate, *disturbed)).collect()).unwrap();
+            assert_eq!((found.capacity, found.runs.as_slice()), (Some(capacity), calm), "{runs:?}");
+            assert_eq!(found.attempts as usize, runs.len());
+            assert_eq!(found.disturbances.is_empty(), !calm.is_empty());
+        }
+        assert_eq!(settled(Vec::new()), None);
+    }
+
+    #[test]
+    fn a_search_begins_at_what_the_same_kind_held_last() {
+        let report = fixed();
+        let next = |server, durability| {
+            search(&report, &Cell { durability, ..measured(server, 4, 256, 0.0).cell }).next()
+        };
+        assert_eq!(next(Server::Tandem, Durability::Synced), Some(30_000.0));
+        assert_eq!(next(Server::Tandem, Durability::Written), Some(1_000.0));
+        assert_eq!(next(Server::Kea, Durability::Written), Some(5_000.0));
+    }
+
+    #[test]
+    fn a_resumed_matrix_lacks_what_is_not_measured_and_knows_its_second_part_after_the_first() {
         let axes = Axes {
             threads: vec![1, 2],
             queues: vec![16, 64],
-            durabilities: vec![Durability::Synced, Durability::Written],
+            durabilities: vec![Durability::Synced],
+            attachments: vec![Attachment::Relayed],
+            alone: true,
+            channels: vec![Channel::Tls],
+            ha_threads: vec![(1, 1)],
+            at_best: true,
             floor: true,
-            kea: true,
+            rivals: Vec::new(),
+            remote: None,
         };
-        let found = cells(&axes);
-        let count = |server| found.iter().filter(|cell| cell.server == server).count();
-        assert_eq!((count(Server::Tandem), count(Server::Kea), count(Server::Reflector)), (8, 4, 1));
-        assert_eq!(found[0].server, Server::Reflector);
-        assert_eq!(cells(&Axes { floor: false, kea: false, ..axes }).len(), 8);
-    }
-
-    #[test]
-    fn a_measurement_is_marked_by_steal_and_by_what_the_lowest_miss_was() {
-        let (held, missed, generator) =
-            (probe(10.0, Verdict::Held), probe(20.0, Verdict::Missed), probe(40.0, Verdict::Generator));
-        let cell = measured(Server::Tandem, 1, 1, 1.0).cell;
-        let of = |probes: &[&Probe], steal| {
-            let probes = probes.iter().map(|probe| (*probe).clone()).collect();
-            let found = measurement(cell, Some(10.0), probes, Vec::new(), steal);
-            (found.disturbances.clone(), found.at_least, found.full().map(|probe| probe.rate))
-        };
-        assert_eq!(of(&[&held, &generator, &missed], 0.0), (vec![], false, Some(10.0)));
-        assert_eq!(of(&[&held, &generator], 0.0), (vec![Disturbance::Generator], false, Some(10.0)));
-        let retried = probe(10.0, Verdict::Generator);
-        assert_eq!(
-            of(&[&retried, &held, &missed], 0.0),
-            (vec![], false, Some(10.0)),
-            "held at the second try"
-        );
-        let again = probe(40.0, Verdict::Missed);
-        assert_eq!(of(&[&held, &generator, &again], 0.0), (vec![], false, Some(10.0)), "missed at it");
-        assert_eq!(of(&[&held], 0.5), (vec![Disturbance::Steal(0.5)], true, Some(10.0)));
-    }
-
-    #[test]
-    fn a_search_begins_at_half_of_what_the_same_server_held_last() {
-        let report = fixed();
-        let rate = |server, durability| {
-            first_rate(&report, Cell { durability, ..measured(server, 4, 256, 0.0).cell })
-        };
-        assert_eq!(rate(Server::Tandem, Durability::Synced), 15_000.0);
-        assert_eq!(rate(Server::Tandem, Durability::Written), 1_000.0);
-        assert_eq!(rate(Server::Kea, Durability::Written), 2_500.0);
-    }
-
-    #[test]
-    fn a_second_attempt_must_fit_the_budget_with_all_that_is_still_to_do() {
-        let pace = |budget: Option<u64>| Pace {
-            start: Instant::now(),
-            cells: 10,
-            budget: budget.map(Duration::from_secs),
-        };
-        let after = |seconds| Duration::from_secs(seconds);
-        assert!(pace(None).allows_another(0, after(1000)));
-        // The first of ten took 10 s: it again and nine others are 100 s more.
-        assert!(pace(Some(110)).allows_another(0, after(10)));
-        assert!(!pace(Some(109)).allows_another(0, after(10)));
-        assert!(!pace(Some(110)).allows_another(9, after(105)));
+        let mut report = fixed();
+        report.cells.retain(|found| found.cell.server == Server::Tandem);
+        let names =
+            |report: &Report| -> Vec<String> { missing(&axes, report).iter().map(Cell::name).collect() };
+        let pair = "Tandem, threads 2, queue 64, synced, pair over TLS with 1 listeners and 1 senders";
+        assert_eq!(names(&report), ["bare reflector", pair]);
+        report.cells.truncate(3);
+        assert_eq!(names(&report).first().map(String::as_str), Some("bare reflector"));
+        assert!(names(&report).contains(&"Tandem, threads 2, queue 64, synced".to_owned()));
     }
 }

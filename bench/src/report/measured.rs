@@ -1,5 +1,7 @@
 //! What one cell showed: the search, latencies at chosen loads, and what speaks against the figures.
 
+use std::fmt;
+
 use loadgen::capacity::Verdict;
 use loadgen::report::LatencySummary;
 use serde::{Deserialize, Serialize};
@@ -15,13 +17,13 @@ pub struct Measurement {
     pub capacity: Option<f64>,
     /// Whether the highest rate allowed held, so that the server does more.
     pub at_least: bool,
-    /// Every probe of the search, in order; of the last attempt.
+    /// Every probe of the search, in order.
     pub probes: Vec<Probe>,
     /// Latencies at loads below and at the capacity, rising: half of it for every cell, all of
     /// [`super::Parameters::curve`] for the best of each kind.
     pub curve: Vec<Point>,
     /// Nanoseconds that `write` and `fdatasync` of one row took a plain thread on the disk of the leases, the
-    /// median of some; just before the cell.
+    /// median of some; just before the cell. 0 where the disk is not ours to try.
     pub sync_ns: u64,
     /// States of the pair when the load had ended; `None` for one server alone.
     pub states: Option<States>,
@@ -29,8 +31,12 @@ pub struct Measurement {
     pub duplicates: u64,
     /// What speaks against the figures.
     pub disturbances: Vec<Disturbance>,
-    /// How often the cell was measured; the last time counts.
+    /// What speaks against [`Self::curve`] alone, which is measured later.
+    pub curve_disturbances: Vec<Disturbance>,
+    /// How often the cell was measured, disturbed or not.
     pub attempts: u32,
+    /// The capacities found when it was not disturbed, rising; the one in the middle counts.
+    pub runs: Vec<f64>,
 }
 
 /// One rate, tried.
@@ -139,6 +145,17 @@ impl Load {
         match self {
             Self::Share(share) => share * capacity,
             Self::Rate(rate) => rate,
+        }
+    }
+}
+
+impl fmt::Display for Disturbance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steal(share) => write!(f, "steal time {:.1} %", 100.0 * share),
+            Self::Others(share) => write!(f, "other processes {:.1} %", 100.0 * share),
+            Self::Generator => f.write_str("the generator's limit"),
+            Self::PairLeft => f.write_str("the pair left its normal state"),
         }
     }
 }

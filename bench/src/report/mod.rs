@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 
-pub use cell::{Attachment, Cell, Durability, Kind, Server};
-pub use measured::{Disturbance, Load, Measurement, Point, Probe};
+pub use cell::{Attachment, Cell, Channel, Durability, Ha, Kind, Server};
+pub use measured::{Disturbance, Load, Measurement, Point, Probe, States};
 
 /// Version of [`Report`]; it rises when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
@@ -67,7 +67,9 @@ pub struct Parameters {
     pub to: f64,
     /// Loads at which latencies are looked at, rising.
     pub curve: Vec<Load>,
-    /// How often a disturbed cell is measured at most.
+    /// How often a cell is measured; the median counts.
+    pub repeats: u32,
+    /// How often one of them is tried at most when it is disturbed.
     pub attempts_max: u32,
     /// CPUs of the server.
     pub server_cpus: Vec<usize>,
@@ -86,6 +88,8 @@ pub struct Remote {
     pub server: Ipv4Addr,
     /// Address of its partner, which is sent the same as by a relay with two servers.
     pub partner: Option<Ipv4Addr>,
+    /// What the server said that it is, or what we were told.
+    pub name: String,
     /// URL of the control agent, or of the server's own HTTP control socket.
     pub control: Option<String>,
 }
@@ -188,8 +192,7 @@ pub fn make_folder(path: &Path) -> Result<()> {
 pub mod tests {
     use loadgen::capacity::Verdict;
 
-    use super::cell::{Channel, Ha};
-    use super::measured::{Percentiles, States};
+    use super::measured::Percentiles;
     use super::*;
 
     /// A rate that held, or did not.
@@ -237,7 +240,9 @@ pub mod tests {
             states: None,
             duplicates: 0,
             disturbances: Vec::new(),
+            curve_disturbances: Vec::new(),
             attempts: 1,
+            runs: vec![capacity],
         }
     }
 
@@ -261,6 +266,7 @@ pub mod tests {
             from: 1000.0,
             to: 200_000.0,
             curve: vec![Load::Share(0.5)],
+            repeats: 1,
             attempts_max: 2,
             server_cpus: vec![0],
             partner_cpus: vec![0],
@@ -311,7 +317,12 @@ pub mod tests {
         remote.capacity = None;
         report.cells.extend([pair, remote]);
         let server = Ipv4Addr::new(192, 0, 2, 1);
-        report.parameters.remote = Some(Remote { server, partner: None, control: Some("http://a/".into()) });
+        report.parameters.remote = Some(Remote {
+            server,
+            partner: None,
+            name: "Kea 2.2.0".into(),
+            control: Some("http://a/".into()),
+        });
         report.parameters.curve.push(Load::Rate(1000.0));
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);

@@ -1,0 +1,175 @@
+//! What Tandem and Kea are told: the same document, but for what only one of them knows (pure).
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::layout;
+use crate::report::{Attachment, Cell, Channel, Ha, Server};
+
+/// Which of the servers it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// The one under load.
+    Primary,
+    /// Its partner.
+    Standby,
+}
+
+/// Where its files are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Folder of leases.
+    pub leases: PathBuf,
+    /// Control socket: a short path, as the kernel takes no long ones.
+    pub socket: PathBuf,
+    /// Certificates and keys as `tandem pki` writes them.
+    pub certificates: PathBuf,
+    /// Folder of Kea's hook libraries; Tandem knows them by file name.
+    pub hooks: PathBuf,
+}
+
+impl Role {
+    /// Its name in the pair, and of its certificate.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "server1",
+            Self::Standby => "server2",
+        }
+    }
+}
+
+/// The document of a server of `cell`.
+pub fn document(cell: &Cell, role: Role, places: &Places) -> Value {
+    let interface = match role {
+        Role::Primary => layout::SERVER_INTERFACE,
+        Role::Standby => layout::STANDBY_INTERFACE,
+    };
+    let socket_type = match cell.attachment {
+        Attachment::Direct => "raw",
+        Attachment::Relayed => "udp",
+    };
+    let mut dhcp4 = json!({
+        "interfaces-config": { "interfaces": [interface], "dhcp-socket-type": socket_type },
+        "lease-database": { "type": "memfile", "name": places.leases.join("leases.csv"), "lfc-interval": 0 },
+        "multi-threading": {
+            "enable-multi-threading": true,
+            "thread-pool-size": cell.threads,
+            "packet-queue-size": cell.queue,
+        },
+        "valid-lifetime": 3600,
+        "loggers": [ {
+            "name": "kea-dhcp4", "severity": "WARN", "output_options": [ { "output": "stdout" } ],
+        } ],
+        "subnet4": [ {
+            "id": 1, "subnet": layout::SUBNET, "interface": interface,
+            "pools": [ { "pool": layout::POOL } ],
+        } ],
+    });
+    if cell.server == Server::Tandem {
+        dhcp4["user-context"] = json!({ "tandem": { "durability": cell.durability.name() } });
+    }
+    if let Some(ha) = cell.ha {
+        dhcp4["control-socket"] = json!({ "socket-type": "unix", "socket-name": places.socket });
+        dhcp4["hooks-libraries"] = json!([
+            { "library": places.hooks.join("libdhcp_lease_cmds.so") },
+            { "library": places.hooks.join("libdhcp_ha.so"),
+              "parameters": { "high-availability": [ relationship(ha, role, &places.certificates) ] } },
+        ]);
+    }
+    json!({ "Dhcp4": dhcp4 })
+}
+
+/// The pair: hot-standby with a listener of its own on each side. Delays are long enough that a partner under
+/// load is not taken for dead.
+fn relationship(ha: Ha, role: Role, certificates: &Path) -> Value {
+    let peer = |of: Role, address: &str, part: &str| {
+        // The word is `http` with TLS too: the certificates make the difference.
+        let mut peer = json!({
+            "name": of.name(), "role": part, "url": format!("http://{address}:8005/"),
+        });
+        if ha.channel == Channel::Tls {
+            peer["trust-anchor"] = json!(certificates.join("CA.pem"));
+            peer["cert-file"] = json!(certificates.join(format!("{}_cert.pem", of.name())));
+            peer["key-file"] = json!(certificates.join(format!("{}_key.pem", of.name())));
+        }
+        peer
+    };
+    json!({
+        "this-server-name": role.name(),
+        "mode": "hot-standby",
+        "heartbeat-delay": 1000,
+        "max-response-delay": 20_000,
+        "max-ack-delay": 10_000,
+        "max-unacked-clients": 5,
+        "multi-threading": {
+            "enable-multi-threading": true,
+            "http-dedicated-listener": true,
+            "http-listener-threads": ha.listeners,
+            "http-client-threads": ha.senders,
+        },
+        "peers": [
+            peer(Role::Primary, layout::PRIMARY_HA_ADDRESS, "primary"),
+            peer(Role::Standby, layout::STANDBY_HA_ADDRESS, "standby"),
+        ],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Durability, Server};
+
+    fn cell(server: Server, ha: Option<Ha>) -> Cell {
+        Cell {
+            server,
+            threads: Some(2),
+            queue: Some(64),
+            durability: Durability::Written,
+            ha,
+            attachment: Attachment::Direct,
+        }
+    }
+
+    fn places() -> Places {
+        let path = |text: &str| PathBuf::from(text);
+        Places {
+            leases: path("/leases"),
+            socket: path("/run/s1"),
+            certificates: path("/pki"),
+            hooks: path("/hooks"),
+        }
+    }
+
+    #[test]
+    fn one_server_alone_has_neither_hooks_nor_a_control_socket() {
+        let dhcp4 = document(&cell(Server::Kea, None), Role::Primary, &places())["Dhcp4"].clone();
+        assert_eq!(dhcp4["multi-threading"]["thread-pool-size"], 2);
+        assert_eq!(dhcp4["interfaces-config"]["dhcp-socket-type"], "raw");
+        for key in ["hooks-libraries", "control-socket", "user-context"] {
+            assert!(dhcp4[key].is_null(), "{key}");
+        }
+        let ours = document(&cell(Server::Tandem, None), Role::Primary, &places())["Dhcp4"].clone();
+        assert_eq!(ours["user-context"]["tandem"]["durability"], "written");
+    }
+
+    #[test]
+    fn both_of_a_pair_have_the_same_block_but_for_their_own_name() {
+        let ha = |channel| Some(Ha { channel, listeners: 4, senders: 3 });
+        let block = |role, channel| {
+            let dhcp4 = document(&cell(Server::Kea, ha(channel)), role, &places())["Dhcp4"].clone();
+            dhcp4["hooks-libraries"][1]["parameters"]["high-availability"][0].clone()
+        };
+        let (mut one, other) = (block(Role::Primary, Channel::Tls), block(Role::Standby, Channel::Tls));
+        assert_eq!(one["multi-threading"]["http-listener-threads"], 4);
+        assert_eq!(one["multi-threading"]["http-client-threads"], 3);
+        assert_eq!(one["peers"][1]["cert-file"], "/pki/server2_cert.pem");
+        assert_eq!(
+            (&one["this-server-name"], &other["this-server-name"]),
+            (&"server1".into(), &"server2".into())
+        );
+        one["this-server-name"] = "server2".into();
+        assert_eq!(one, other);
+        assert!(block(Role::Primary, Channel::Plain)["peers"][0]["cert-file"].is_null());
+    }
+}
