@@ -32,6 +32,14 @@ const DROPS_READ_EVERY_NS: u64 = 1_000_000_000;
 /// A set of sockets that cannot be waited for is not asked again for as long as this.
 const AFTER_ERROR: Duration = Duration::from_millis(100);
 
+/// How long a shard that has more to do gathers rows before it hands them over, nanoseconds: as long as two syncs are
+/// apart. Its replies wait for the next sync anyway.
+const GATHER_NS: u64 = 500_000;
+
+/// The same for a shard that takes full batches from its sockets: queries wait there for longer than this, and a sync
+/// costs as much as ten exchanges.
+const GATHER_NS_MAX: u64 = 2_000_000;
+
 /// Iterations without a sleep after which the kernel is asked what else has become readable.
 const ITERATIONS_PER_LOOK: u32 = 8;
 
@@ -195,8 +203,14 @@ where
         let forwarded = self.handle_messages(now, Lane::Datagram, self.limits.receive_batch);
         self.carry_out(now);
         self.read_drops(now);
-        let busy = state || fresh || forwarded;
-        self.journal.hand_over(now.monotonic_ns, busy);
+        let mut busy = state || fresh || forwarded;
+        let gather_ns = if busy { GATHER_NS_MAX } else { GATHER_NS };
+        if !busy && self.journal.has_waiting() {
+            // A batch that was not full does not mean that no more has come meanwhile: to look costs less than to
+            // wake the journal thread. A set that is broken is found by the sleep.
+            busy = self.watched.look(&self.node).unwrap_or(false);
+        }
+        self.journal.hand_over(now.monotonic_ns, if busy { gather_ns } else { 0 });
         // Without a lease file a row is as durable as it gets at once: its reply must not wait for the next event.
         busy || self.journal.persisted() > self.persisted_told
     }

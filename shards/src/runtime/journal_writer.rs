@@ -1,8 +1,8 @@
 //! Appends the shards' rows to the lease file, on one thread for all of them.
 //!
-//! A shard hands over what it has whenever it has nothing else to do, and at the latest after [`HAND_OVER_NS_MAX`]. The
-//! thread takes what all shards have handed over, writes it in one call, syncs once, and tells each shard: so one sync
-//! serves every shard that waits, and no shard ever waits for the disk itself.
+//! A shard hands over what it has whenever it has nothing else to do, and a busy one every now and then. The thread
+//! takes what all shards have handed over, writes it in one call, syncs once, and tells each shard: so one sync serves
+//! every shard that waits, and no shard ever waits for the disk itself.
 //!
 //! A write that fails or is cut short poisons the journal: nothing is written or acknowledged any more, and the
 //! process ends, rather than promise what the disk does not hold.
@@ -24,10 +24,6 @@ use crate::sys::sched;
 
 /// Batches of one shard in flight at most; more rows wait in its buffer.
 const LINK_PLACES: usize = 64;
-
-/// A busy shard gathers rows for so long, nanoseconds. It is four syncs at their closest: a sync costs as much as
-/// ten exchanges, and a reply of a shard that is never idle waits for longer than that anyway.
-const HAND_OVER_NS_MAX: u64 = 2_000_000;
 
 /// Batches that one call writes at most, which is the kernel's limit.
 const WRITE_BATCHES_MAX: usize = 1024;
@@ -359,8 +355,13 @@ impl Journal {
         self.held.set(false);
     }
 
-    /// The end of an iteration: hands over the rows that wait, unless the shard is `busy` and may gather more first.
-    pub(crate) fn hand_over(&self, now_ns: u64, busy: bool) {
+    /// Whether there are rows to hand over.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting_since_ns.get().is_some()
+    }
+
+    /// The end of an iteration: hands over the rows that wait, once the first of them has waited for `gather_ns`.
+    pub(crate) fn hand_over(&self, now_ns: u64, gather_ns: u64) {
         let Some(since_ns) = self.waiting_since_ns.get() else { return };
         let mut file = self.file.borrow_mut();
         let Some((journal, end)) = file.as_mut() else {
@@ -370,7 +371,7 @@ impl Journal {
                 .set(batch.map_or(self.persisted.get(), |batch| self.buffer.borrow_mut().complete(batch)));
             return;
         };
-        let gathers = busy && now_ns.saturating_sub(since_ns) < HAND_OVER_NS_MAX;
+        let gathers = now_ns.saturating_sub(since_ns) < gather_ns;
         let full = self.in_flight.get() >= LINK_PLACES;
         if gathers || full || self.held.get() || self.failure.borrow().is_some() {
             return;

@@ -8,6 +8,11 @@ use std::ptr;
 /// Room for the control messages of one datagram: packet info (28 octets) or auxdata (36), and the time (32), aligned.
 const CONTROL_OCTETS: usize = 128;
 
+/// Buffers lie so many octets more than whole pages apart. At the same place of a page their beginnings, which is
+/// all that a datagram usually fills, would share a few sets of the processor's caches and drive each other out.
+const APART_OCTETS: usize = 512;
+const PAGE_OCTETS: usize = 4096;
+
 /// A UDP datagram of the last batch.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpDatagram<'batch> {
@@ -34,7 +39,8 @@ pub struct Frame<'batch> {
 
 /// Buffers for one `recvmmsg`.
 pub struct ReceiveBatch {
-    octets: usize,
+    /// Distance between the beginnings of two buffers.
+    stride: usize,
     buffers: Box<[u8]>,
     names: Box<[libc::sockaddr_in]>,
     controls: Box<[Control]>,
@@ -57,11 +63,12 @@ impl ReceiveBatch {
     pub fn new(datagrams: usize, octets: usize) -> Self {
         // SAFETY: all-zero is valid for these plain C structs.
         let (name, header): (libc::sockaddr_in, libc::mmsghdr) = unsafe { std::mem::zeroed() };
-        let mut buffers = vec![0; datagrams * octets].into_boxed_slice();
+        let stride = octets.next_multiple_of(PAGE_OCTETS) + APART_OCTETS;
+        let mut buffers = vec![0; datagrams * stride].into_boxed_slice();
         let mut names = vec![name; datagrams].into_boxed_slice();
         let mut controls = vec![Control([0; CONTROL_OCTETS]); datagrams].into_boxed_slice();
         let mut iovecs: Box<[libc::iovec]> = buffers
-            .chunks_mut(octets)
+            .chunks_mut(stride)
             .map(|buffer| libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: octets })
             .collect();
         let mut headers = vec![header; datagrams].into_boxed_slice();
@@ -71,7 +78,7 @@ impl ReceiveBatch {
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_control = controls[index].0.as_mut_ptr().cast();
         }
-        Self { octets, buffers, names, controls, _iovecs: iovecs, headers, received: 0 }
+        Self { stride, buffers, names, controls, _iovecs: iovecs, headers, received: 0 }
     }
 
     /// Takes at most `max` datagrams that are there, without waiting; how many there were.
@@ -150,7 +157,7 @@ impl ReceiveBatch {
         if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
             return None;
         }
-        let start = index * self.octets;
+        let start = index * self.stride;
         self.buffers.get(start..start + header.msg_len as usize)
     }
 
