@@ -25,7 +25,8 @@ use crate::settings::{DropLimit, Event, Settings};
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = "Exit codes: 0 everything completed and every check held · 1 general error · 2 error in the command \
-                  line · 3 exchanges were lost or refused, or a check did not hold (any duplicate address is a failure)"
+                  line · 3 exchanges were lost or refused, or a check did not hold (any duplicate address is a failure)\n\nLetters are perfdhcp's where it has the same thing; its other letters are \
+                  refused with what to use instead. Its delays count from sending: compare them with `from sending` here."
 )]
 pub struct Cli {
     /// Print the version.
@@ -148,7 +149,7 @@ pub struct RunArgs {
     /// Write the result as a page with plots.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Servers; relays send to each.
+    /// Servers; relays send to each, a renewal to the server of its lease.
     #[arg(value_name = "SERVER")]
     servers: Vec<String>,
 }
@@ -207,8 +208,8 @@ impl RunArgs {
         let count = if single && !together { Some(self.count.unwrap_or(1)) } else { self.count };
         let length_s = match (self.period, count) {
             (Some(period), _) => period,
+            (None, _) if together => 120.0,
             (None, Some(count)) => count as f64 / rate,
-            (None, None) if together => 120.0,
             (None, None) => 10.0,
         };
         let clients = self.clients.unwrap_or(if single && !together { 1 } else { 10_000 });

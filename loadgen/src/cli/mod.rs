@@ -1,13 +1,16 @@
 //! The command line: letters, what they ask for, and the exit codes.
 
 mod args;
+mod refused;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::capacity::{self, Objective, Search};
 use crate::reflector;
@@ -17,6 +20,19 @@ use crate::run;
 use crate::settings::Settings;
 
 pub use args::{CapacityArgs, Cli, Command, ReflectorArgs, RunArgs};
+
+impl Cli {
+    /// Reads a command line, the name of the program first.
+    ///
+    /// # Errors
+    /// What clap has to say: help, the version, or what is wrong.
+    pub fn read(
+        arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let command = refused::add_to(Self::command()).mut_subcommand("capacity", refused::add_to);
+        Self::from_arg_matches(&command.try_get_matches_from(arguments)?)
+    }
+}
 
 /// How the program ends; the codes are perfdhcp's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
