@@ -27,6 +27,10 @@ pub fn render(summary: &Summary) -> Result<String> {
     ];
     let key: String = key.iter().map(|(name, value)| format!("<div>{name}<b>{value}</b></div>")).collect();
     let verdict = match summary.failure() {
+        None if summary.generator_limited => {
+            "<p class=bad>Every exchange completed, but the figures tell of the generator, not of the server.</p>"
+                .to_owned()
+        }
         None => "<p>Every exchange completed and every check held.</p>".to_owned(),
         Some(failure) => format!("<p class=bad>Not a complete success: {}.</p>", escape(&failure)),
     };

@@ -78,9 +78,9 @@ pub(super) fn percentiles(summary: &Summary, from_plan: bool) -> Result<String, 
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::LowerRight)
             .label_font(FONT)
-            .background_style(WHITE)
+            .background_style(WHITE.mix(0.8))
             .draw()?;
         area.present()?;
     }
