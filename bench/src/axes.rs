@@ -3,6 +3,7 @@
 //! First every size of every server alone; what depends on the best of them, such as pairs in a quick matrix,
 //! comes after. Which cells are missing follows from the report alone, so that a measurement can go on.
 
+use crate::recommend::shown;
 use crate::report::{Attachment, Cell, Channel, Durability, Ha, Kind, Load, Report, Server};
 
 /// What is varied.
@@ -136,13 +137,13 @@ impl Axes {
         ours.chain(kea).collect()
     }
 
-    /// The best sizes of Tandem, for each durability, and of Kea, as far as they are known.
+    /// The sizes to recommend of Tandem, for each durability, and the best of Kea, as far as they are known.
     fn best(&self, report: &Report) -> Vec<Cell> {
         let attachment = self.attachments.first().copied().unwrap_or(Attachment::Relayed);
         let kind = |server, durability| Kind { attachment, ..Kind::single(server, durability) };
         let ours = self.durabilities.iter().map(|&durability| kind(Server::Tandem, durability));
         let kea = self.rivals.contains(&Server::Kea).then(|| kind(Server::Kea, Durability::Written));
-        ours.chain(kea).filter_map(|kind| report.best(kind).map(|found| found.cell)).collect()
+        ours.chain(kea).filter_map(|kind| shown(report, kind).map(|found| found.cell)).collect()
     }
 
     fn is_first_durability(&self, cell: &Cell) -> bool {
@@ -155,10 +156,10 @@ fn given<T: Copy>(values: &[T], known: Option<T>) -> Vec<Option<T>> {
     if values.is_empty() { vec![known] } else { values.iter().copied().map(Some).collect() }
 }
 
-/// The cells whose latencies are to be looked at more closely: the best of each kind, as far as the loads of
+/// The cells whose latencies are to be looked at more closely: what stands for each kind, as far as the loads of
 /// `curve` that they can bear are not there yet.
 pub fn curves(report: &Report) -> Vec<Cell> {
-    let best = report.kinds().into_iter().filter_map(|kind| report.best(kind));
+    let best = report.kinds().into_iter().filter_map(|kind| shown(report, kind));
     let lacks = |found: &&crate::report::Measurement| {
         loads(&report.parameters.curve, found.capacity.unwrap_or(0.0))
             .iter()

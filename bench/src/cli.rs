@@ -18,6 +18,7 @@ use crate::outputs;
 use crate::remote;
 use crate::report::{self, Attachment, Durability, Report};
 use crate::site::{Programs, namespaces};
+use crate::write;
 
 /// What `--quick` may take, seconds, with room for the pages and a slow last cell.
 const QUICK_BUDGET_S: u64 = 570;
@@ -223,6 +224,10 @@ pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
 impl Cli {
     /// Does what needs no measurement, given the report in `path`; whether that was all.
     fn renders(&self, path: &Path) -> Result<bool> {
+        if let Some(file) = &self.write {
+            // A file that cannot be edited is told before anything is measured.
+            write::facts(file)?;
+        }
         if self.pages {
             outputs::write_pages(&Report::load(path)?, &self.out)?;
         }

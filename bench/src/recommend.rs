@@ -75,6 +75,14 @@ pub fn advise(report: &Report, durability: Option<Durability>) -> Advice<'_> {
     Advice { server: first(None), pair }
 }
 
+/// The cell that stands for its kind: the one to recommend where we recommend, the best of others.
+pub fn shown(report: &Report, kind: Kind) -> Option<&Measurement> {
+    match kind.server {
+        Server::Remote | Server::Tandem => choose(report, kind).map(|choice| choice.measured),
+        Server::Dhcpd | Server::Dnsmasq | Server::Kea | Server::Reflector => report.best(kind),
+    }
+}
+
 /// The knee among the cells of `kind`: fewest threads, then the shortest queue, then fewest HA threads.
 ///
 /// `None` when none of them held any rate.

@@ -182,7 +182,8 @@ fn waits(report: &Report) -> Result<String, Failure> {
     let mut figures = String::new();
     for found in cells {
         if let Some(drawn) = curves::panel(found, &frame)? {
-            figures.push_str(&figure(&super::name(&found.cell), &drawn));
+            let mark = if found.curve_disturbances.is_empty() { "" } else { " *" };
+            figures.push_str(&figure(&format!("{}{mark}", super::name(&found.cell)), &drawn));
         }
     }
     let legend: String = curves::LEGEND

@@ -9,7 +9,7 @@ pub mod markdown;
 pub mod perf;
 mod sizing;
 
-use crate::recommend::{Choice, choose};
+use crate::recommend::{Choice, shown};
 use crate::report::cell::Ha;
 use crate::report::{Attachment, Cell, Disturbance, Durability, Kind, Measurement, Probe, Report, Server};
 use crate::words::{count, ms, several};
@@ -44,12 +44,8 @@ fn contenders(report: &Report) -> Vec<Contender<'_>> {
         Server::Dhcpd | Server::Dnsmasq | Server::Remote => 2,
         Server::Reflector => 3,
     });
-    let shown = |kind: Kind| match kind.server {
-        Server::Remote | Server::Tandem => choose(report, kind).map(|choice| choice.measured),
-        _ => report.best(kind),
-    };
     let rate = |kind: Kind| report.best(kind).and_then(|found| found.capacity);
-    let found = kinds.into_iter().filter_map(shown);
+    let found = kinds.into_iter().filter_map(|kind| shown(report, kind));
     found
         .filter_map(|found| {
             let kea = Kind { server: Server::Kea, durability: Durability::Written, ..found.cell.kind() };
@@ -138,6 +134,9 @@ fn dash() -> String {
 /// The rate that a cell held, with what is to be said of it.
 fn held(found: &Measurement) -> String {
     let mark = if found.disturbances.is_empty() { "" } else { " *" };
+    if let ([lowest, .., highest], Some(rate)) = (found.runs.as_slice(), found.capacity) {
+        return format!("{}{mark} ({}–{})", count(rate), count(*lowest), count(*highest));
+    }
     match found.capacity {
         Some(rate) if found.at_least => format!("at least {}{mark}", count(rate)),
         Some(rate) => format!("{}{mark}", count(rate)),
@@ -271,7 +270,8 @@ fn circumstances(report: &Report) -> Vec<String> {
             parameters.probes_max
         ),
         format!("{place}; latencies count from the planned start."),
-        "A star marks a measurement that was disturbed. \"At half\" is at half of the rate that was held.".to_owned(),
+        "A star marks a measurement that was disturbed. \"At half\" is at half of the rate that was held. Where a cell \
+         was measured more than once, the run in the middle counts and the lowest and the highest stand behind it.".to_owned(),
         "An ACK of Tandem waits for stable storage (synced) or for the kernel (written); Kea syncs nothing, dnsmasq and \
          dhcpd sync every lease."
             .to_owned(),
