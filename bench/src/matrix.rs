@@ -276,7 +276,7 @@ mod tests {
         report.cells.retain(|found| found.cell.server == Server::Tandem);
         let names =
             |report: &Report| -> Vec<String> { missing(&axes, report).iter().map(Cell::name).collect() };
-        let pair = "Tandem, threads 2, queue 64, synced, pair over TLS with 1 listeners and 1 senders";
+        let pair = "Tandem, threads 1, queue 64, synced, pair over TLS with 1 listeners and 1 senders";
         assert_eq!(names(&report), ["bare reflector", pair]);
         report.cells.truncate(3);
         assert_eq!(names(&report).first().map(String::as_str), Some("bare reflector"));

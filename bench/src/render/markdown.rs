@@ -102,6 +102,13 @@ mod tests {
     }
 
     #[test]
+    fn the_run_in_the_middle_has_the_others_behind_it() {
+        let mut report = fixed();
+        report.cells[1].runs = vec![28_000.0, 29_500.0, 31_000.0];
+        assert!(render(&report).contains("| 29,500 (28,000–31,000) |"));
+    }
+
+    #[test]
     fn a_pair_has_its_block_and_its_table() {
         let text = render(&full());
         for part in [

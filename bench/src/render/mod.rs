@@ -131,12 +131,17 @@ fn dash() -> String {
     "–".to_owned()
 }
 
-/// The rate that a cell held, with what is to be said of it.
+/// The rate that a cell held, with the range of its runs if there were several.
 fn held(found: &Measurement) -> String {
-    let mark = if found.disturbances.is_empty() { "" } else { " *" };
-    if let ([lowest, .., highest], Some(rate)) = (found.runs.as_slice(), found.capacity) {
-        return format!("{}{mark} ({}–{})", count(rate), count(*lowest), count(*highest));
+    match found.runs.as_slice() {
+        [lowest, .., highest] => format!("{} ({}–{})", held_alone(found), count(*lowest), count(*highest)),
+        _ => held_alone(found),
     }
+}
+
+/// The rate that a cell held, with a star if it was disturbed.
+fn held_alone(found: &Measurement) -> String {
+    let mark = if found.disturbances.is_empty() { "" } else { " *" };
     match found.capacity {
         Some(rate) if found.at_least => format!("at least {}{mark}", count(rate)),
         Some(rate) => format!("{}{mark}", count(rate)),

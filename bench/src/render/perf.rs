@@ -7,7 +7,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::markdown::table;
-use super::{circumstances, contenders, cpu_us, dash, held, kind_name};
+use super::{circumstances, contenders, cpu_us, dash, held, held_alone, kind_name};
 use crate::report::{Cell, Durability, Kind, Load, Measurement, Probe, Report, Server};
 use crate::words::ms;
 
@@ -108,7 +108,7 @@ fn matrix(report: &Report) -> String {
             let at = |queue: &u32| {
                 let size = (Some(*threads), Some(*queue));
                 let cell = cells.iter().find(|found| (found.cell.threads, found.cell.queue) == size);
-                cell.map_or_else(dash, |found| held(found))
+                cell.map_or_else(dash, |found| held_alone(found))
             };
             std::iter::once(format!("threads {threads}")).chain(queues.iter().map(at)).collect()
         });
