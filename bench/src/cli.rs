@@ -101,7 +101,7 @@ pub struct Cli {
     #[arg(long, value_name = "RATE", default_value = "8000", value_parser = positive)]
     from: f64,
     /// Highest rate that is tried.
-    #[arg(long, value_name = "RATE", default_value = "200000", value_parser = positive)]
+    #[arg(long, value_name = "RATE", default_value = "1000000", value_parser = positive)]
     to: f64,
     /// CPUs of the server; all but the last. Of a pair the primary has those that its partner does not have.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

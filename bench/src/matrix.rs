@@ -49,11 +49,13 @@ impl Bench<'_> {
         let budget = self.budget.map(|budget| budget.saturating_sub(reserve));
         let mut progress = Progress::begin(remaining(axes, report), measure::guess(&parameters), budget);
         report.planned = planned(axes, report);
+        let mut end = End::Complete;
         // What the second part consists of may follow from the first, so it is asked for after every cell.
         while let Some(cell) = missing(axes, report).first().copied() {
             progress.set_remaining(remaining(axes, report));
             if !progress.allows_a_cell() {
-                return Ok(End::OutOfTime);
+                end = End::OutOfTime;
+                break;
             }
             progress.cell("", &cell);
             let Some(measured) = self.cell(cell, report, &progress)? else { return Ok(End::Interrupted) };
@@ -77,7 +79,7 @@ impl Bench<'_> {
             progress.done(&report.cells[index]);
             self.save(report)?;
         }
-        Ok(End::Complete)
+        Ok(end)
     }
 
     fn save(&self, report: &Report) -> Result<()> {

@@ -66,7 +66,11 @@ impl Subjects<'_> {
         let Some(mut subject) = self.subject(&cell, parameters)? else { return Ok(None) };
         let mut probes: Vec<Probe> = Vec::new();
         let mut whole = true;
-        while let Some(rate) = search.next().filter(|_| probes.len() < parameters.probes_max) {
+        // A search that has found nothing yet is on its way down and is given as many probes again.
+        let is_enough = |search: &Search, probes: usize| {
+            probes >= parameters.probes_max * if search.best().is_none() { 2 } else { 1 }
+        };
+        while let Some(rate) = search.next().filter(|_| !is_enough(&search, probes.len())) {
             let Some(mut probe) = subject.probe(rate, parameters, self.stop)? else { return Ok(None) };
             let normal = subject.states().is_none_or(|states| states.are_normal());
             if !normal && probe.verdict == Verdict::Held {
