@@ -1,6 +1,6 @@
 //! The seam between a shard's logic and whatever drives it: inputs and `now` in, actions out, no async.
 //!
-//! The glommio executor and the simulator are two drivers of the same [`Engine`]. A driver feeds a batch of
+//! The shard's executor and the simulator are two drivers of the same [`Engine`]. A driver feeds a batch of
 //! inputs, then carries out the [`Actions`], in this order: mesh messages, journal rows, transmissions.
 
 use std::net::Ipv4Addr;

@@ -2,8 +2,9 @@
 //!
 //! A consumer that finds nothing sets its `parked` flag, looks once more, and sleeps on its eventfd; a
 //! producer that finds the flag set clears it and writes to the eventfd. So a busy mesh makes no system
-//! calls; nor does waking a node for what it finds elsewhere (the disk, its letter box). The rings are made once for the life of the process; a lane that the topology does not have does
-//! not exist, and using one is a bug that panics.
+//! calls; nor does waking a busy node for what it finds elsewhere (the disk, its letter box). The rings are
+//! made once for the life of the process; a lane that the topology does not have does not exist, and using one
+//! is a bug that panics.
 //!
 //! Invariant: messages of one lane arrive in the order they were sent. There is no order between lanes.
 
@@ -39,8 +40,9 @@ pub struct NodeEnds<M> {
     wakeups: Arc<[Wakeup]>,
     /// A second descriptor of this node's eventfd, to wait for.
     event: OwnedFd,
-    /// Where the next round of receiving starts, so that no sender is always served last.
-    next_sender: Cell<usize>,
+    /// Where the next round of receiving starts, on each lane, so that no sender is always served last.
+    next_datagram: Cell<usize>,
+    next_state: Cell<usize>,
 }
 
 /// A node in its executor: its ends, and a way to wait. Shared there by `Rc`.
@@ -91,7 +93,8 @@ pub fn build<M: Send>(topology: Topology, sizes: LaneSizes) -> io::Result<Vec<No
                 incoming: Lanes::none(nodes),
                 wakeups: wakeups.clone(),
                 event: wakeups[index].event.try_clone()?,
-                next_sender: Cell::new(0),
+                next_datagram: Cell::new(0),
+                next_state: Cell::new(0),
             })
         })
         .collect::<io::Result<Vec<NodeEnds<M>>>>()?;
@@ -151,8 +154,11 @@ impl<M> NodeEnds<M> {
     /// were. `handle` may use this node again, sending included.
     pub fn receive(&self, lane: Lane, max: usize, mut handle: impl FnMut(NodeId, M)) -> usize {
         let rings = self.incoming.lane(lane);
-        let start = self.next_sender.get();
-        self.next_sender.set((start + 1) % rings.len());
+        let next = match lane {
+            Lane::Datagram => &self.next_datagram,
+            Lane::State => &self.next_state,
+        };
+        let start = next.get();
         let mut taken = 0;
         for step in 0..rings.len() {
             let sender = (start + step) % rings.len();
@@ -160,6 +166,9 @@ impl<M> NodeEnds<M> {
             while taken < max {
                 // The ring is not borrowed while the message is handled.
                 let Ok(message) = ring.borrow_mut().pop() else { break };
+                if taken == 0 {
+                    next.set((sender + 1) % rings.len());
+                }
                 taken += 1;
                 handle(node(sender), message);
             }
@@ -335,6 +344,22 @@ mod tests {
         assert_eq!(seen, (0..5).map(|number| (NodeId(0), number)).collect::<Vec<_>>());
         assert_eq!(nodes[0].credit(NodeId(1), Lane::State), 5);
         assert!(nodes[1].has_messages());
+    }
+
+    /// As the loop of a shard receives: from both lanes in each turn, and no more than so many messages.
+    #[test]
+    fn senders_that_fill_their_lanes_have_equal_shares() {
+        let nodes = build::<u32>(Topology { shards: 3, listeners: 0, senders: 0 }, SIZES).unwrap();
+        let mut shares = [0; 4];
+        for _ in 0..20 {
+            for sender in [1, 2] {
+                while nodes[sender].try_send(NodeId(0), Lane::State, 0).is_ok() {}
+                while nodes[sender].try_send(NodeId(0), Lane::Datagram, 0).is_ok() {}
+            }
+            nodes[0].receive(Lane::State, 4, |_, _| {});
+            nodes[0].receive(Lane::Datagram, 4, |from, _| shares[usize::from(from.0)] += 1);
+        }
+        assert_eq!(shares, [0, 40, 40, 0]);
     }
 
     #[test]

@@ -89,7 +89,10 @@ impl Watched {
         self.remove(number);
         let watched = if self.stopped { 0 } else { KERNEL_SOCKETS_MAX };
         for (which, inlet) in socket.inlets().iter().enumerate().take(watched) {
-            self.set.add(&inlet.socket, token(number, which))?;
+            if let Err(error) = self.set.add(&inlet.socket, token(number, which)) {
+                unwatch(&self.set, &socket);
+                return Err(error);
+            }
         }
         if self.sockets.len() <= number {
             self.sockets.resize_with(number + 1, || None);
@@ -100,10 +103,10 @@ impl Watched {
         Ok(())
     }
 
-    /// Closes the socket with this number, which also ends its being watched.
+    /// Closes the socket with this number.
     pub(crate) fn remove(&mut self, number: usize) {
-        if let Some(place) = self.sockets.get_mut(number) {
-            *place = None;
+        if let Some(served) = self.sockets.get_mut(number).and_then(Option::take) {
+            unwatch(&self.set, &served.socket);
         }
     }
 
@@ -112,10 +115,7 @@ impl Watched {
         self.stopped = true;
         self.resume_ns = None;
         for served in self.sockets.iter_mut().flatten() {
-            for inlet in served.socket.inlets() {
-                // One that was left alone is not in the set.
-                let _ = self.set.remove(&inlet.socket);
-            }
+            unwatch(&self.set, &served.socket);
             served.states = [State::Drained; KERNEL_SOCKETS_MAX];
         }
     }
@@ -366,6 +366,15 @@ impl Served {
     }
 }
 
+/// Takes what is behind `socket` out of `set`. To close it is not enough: the shards of a group keep one of their
+/// sockets open until the last of them is done with the group, and until then the set would tell of it.
+fn unwatch(set: &ReadySet, socket: &ShardSocket) {
+    for inlet in socket.inlets() {
+        // One that was left alone is not in the set.
+        let _ = set.remove(&inlet.socket);
+    }
+}
+
 /// The earlier of two times, where there is one.
 fn earlier(one_ns: Option<u64>, other_ns: Option<u64>) -> Option<u64> {
     one_ns.into_iter().chain(other_ns).min()
@@ -380,4 +389,37 @@ fn place(token: u64) -> (usize, usize) {
     // Made by `token` from a socket number, which is small.
     let token = token as usize;
     (token / KERNEL_SOCKETS_MAX, token % KERNEL_SOCKETS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+    use crate::Topology;
+    use crate::runtime::mesh::{LaneSizes, build};
+    use crate::runtime::socket::open_udp;
+    use crate::steer::SteerHash;
+    use crate::sys::interface;
+
+    #[test]
+    fn a_socket_that_was_removed_wakes_nobody_while_another_shard_has_its_group() {
+        let loopback = interface::list().unwrap().into_iter().find(|interface| interface.loopback).unwrap();
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        // Another port of those that are given out now.
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let opened = open_udp(&loopback, Ipv4Addr::LOCALHOST, port, &SteerHash::new(1, 2), 2).unwrap();
+        let mut sockets = opened.sockets.into_iter();
+        let topology = Topology { shards: 2, listeners: 0, senders: 0 };
+        let node = build::<u32>(topology, LaneSizes { datagram: 1, state: 1 }).unwrap().remove(0);
+        let mut watched = Watched::new(&node).unwrap();
+        watched.add(0, sockets.next().unwrap()).unwrap();
+        let others = sockets.next().unwrap();
+        // What is too short to be steered waits at the first shard.
+        client.send_to(b"x", (Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(watched.look(&node).unwrap());
+        watched.remove(0);
+        assert!(!watched.look(&node).unwrap());
+        drop(others);
+    }
 }

@@ -6,18 +6,12 @@
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use glommio::io::BufferedFile;
-use glommio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use glommio::net::{TcpListener, TcpStream, UnixStream};
 
 /// A file, pipe or eventfd. It must be in blocking mode: io_uring itself waits for it.
 pub fn buffered_file(fd: OwnedFd) -> BufferedFile {
     // SAFETY: ownership of an open descriptor is moved in.
     unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }
-}
-
-/// A bound UDP socket.
-pub fn udp_socket(fd: OwnedFd) -> UdpSocket {
-    // SAFETY: ownership of an open descriptor is moved in.
-    unsafe { UdpSocket::from_raw_fd(fd.into_raw_fd()) }
 }
 
 /// A listening TCP socket.
@@ -26,7 +20,7 @@ pub fn tcp_listener(fd: OwnedFd) -> TcpListener {
     unsafe { TcpListener::from_raw_fd(fd.into_raw_fd()) }
 }
 
-/// A connected stream; also any socket whose readiness is all that is wanted (an AF_PACKET socket).
+/// A connected TCP stream.
 pub fn tcp_stream(fd: OwnedFd) -> TcpStream {
     // SAFETY: ownership of an open descriptor is moved in.
     unsafe { TcpStream::from_raw_fd(fd.into_raw_fd()) }

@@ -1,4 +1,4 @@
-//! eventfd: how one thread wakes another that sleeps in io_uring.
+//! eventfd: how one thread wakes another that sleeps in epoll or io_uring.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
