@@ -88,6 +88,22 @@ impl Axes {
         direct + servers * self.channels.len() * self.ha_threads.len()
     }
 
+    /// How many cells will be of pairs.
+    pub fn pair_cells(&self) -> usize {
+        let kea = usize::from(self.rivals.contains(&Server::Kea));
+        let sizes = match self.at_best && self.alone {
+            true => 1 + kea,
+            false => self.threads.len() * self.queues.len() * (self.durabilities.len() + kea),
+        };
+        if self.remote.is_some() { 0 } else { sizes * self.channels.len() * self.ha_threads.len() }
+    }
+
+    /// How many kinds of pairs there will be.
+    pub fn pair_kinds(&self) -> usize {
+        let pairs = self.channels.len() * (1 + usize::from(self.rivals.contains(&Server::Kea)));
+        if self.remote.is_some() { 0 } else { pairs }
+    }
+
     /// The servers that are started here.
     pub fn servers(&self) -> Vec<Server> {
         let ours = self.remote.is_none().then_some(Server::Tandem);
@@ -97,8 +113,7 @@ impl Axes {
     /// How many kinds of cells there will be, for the time left.
     pub fn kinds(&self) -> usize {
         let servers = self.durabilities.len() + self.rivals.len() + usize::from(self.floor);
-        let pairs = self.channels.len() * (1 + usize::from(self.rivals.contains(&Server::Kea)));
-        if self.remote.is_some() { 1 } else { self.attachments.len() * servers + pairs }
+        if self.remote.is_some() { 1 } else { self.attachments.len() * servers + self.pair_kinds() }
     }
 
     /// Servers whose threads and queue cannot be chosen: a cell each.

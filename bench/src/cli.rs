@@ -54,7 +54,7 @@ pub struct Cli {
     /// Values of thread-pool-size; 1, 2, 4 … up to the number of CPUs, with --quick the two ends.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Vec<u16>,
-    /// Values of packet-queue-size; 16, 64, 256 and, without --quick, 1024.
+    /// Values of packet-queue-size; 16, 64, 256, 1024, with --quick 16 and 256.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65_535))]
     queue: Vec<u32>,
     /// What an ACK waits for.

@@ -44,9 +44,9 @@ impl Bench<'_> {
     pub fn run(&self, axes: &Axes, report: &mut Report) -> Result<End> {
         let parameters = report.parameters.clone();
         let start = Instant::now();
-        let kinds = u32::try_from(axes.kinds()).unwrap_or(u32::MAX);
-        let reserve = measure::guess_of_curve(&parameters) * kinds;
-        let budget = self.budget.map(|budget| budget.saturating_sub(reserve));
+        let beside = measure::guess_beside(axes, &parameters);
+        // However much there is beside them, some cells are measured in every run.
+        let budget = self.budget.map(|budget| budget - beside.min(budget / 2));
         let mut progress = Progress::begin(remaining(axes, report), measure::guess(&parameters), budget);
         report.planned = planned(axes, report);
         let mut end = End::Complete;
@@ -156,12 +156,14 @@ fn planned(axes: &Axes, report: &Report) -> Vec<Cell> {
     cells
 }
 
-/// Where to begin: near what the same kind of server held last, which saves the way up from the bottom.
+/// Where to begin: near what the same kind of server held last, if possible with the same queue, which saves the
+/// way up from the bottom.
 fn search(report: &Report, cell: &Cell) -> Search {
     let parameters = &report.parameters;
     let of_kind = |found: &&Measurement| found.cell.kind() == cell.kind();
-    let last = report.cells.iter().rev().find(of_kind).and_then(|found| found.capacity);
-    match last {
+    let held = || report.cells.iter().rev().filter(of_kind).filter(|found| found.capacity.is_some());
+    let alike = held().find(|found| found.cell.queue == cell.queue).or_else(|| held().next());
+    match alike.and_then(|found| found.capacity) {
         Some(rate) => Search::near(rate, parameters.to, parameters.precision),
         None => {
             Search::blind(measure::first_rate(cell, parameters.from), parameters.to, parameters.precision)
@@ -251,12 +253,13 @@ mod tests {
     #[test]
     fn a_search_begins_at_what_the_same_kind_held_last() {
         let report = fixed();
-        let next = |server, durability| {
-            search(&report, &Cell { durability, ..measured(server, 4, 256, 0.0).cell }).next()
+        let next = |server, queue, durability| {
+            search(&report, &Cell { durability, ..measured(server, 4, queue, 0.0).cell }).next()
         };
-        assert_eq!(next(Server::Tandem, Durability::Synced), Some(30_000.0));
-        assert_eq!(next(Server::Tandem, Durability::Written), Some(1_000.0));
-        assert_eq!(next(Server::Kea, Durability::Written), Some(5_000.0));
+        assert_eq!(next(Server::Tandem, 256, Durability::Synced), Some(30_000.0));
+        assert_eq!(next(Server::Tandem, 16, Durability::Synced), Some(21_000.0), "the same queue");
+        assert_eq!(next(Server::Tandem, 256, Durability::Written), Some(1_000.0));
+        assert_eq!(next(Server::Kea, 256, Durability::Written), Some(5_000.0));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use anyhow::Result;
 use loadgen::capacity::Verdict;
 use loadgen::report::Summary;
 
+use crate::axes::Axes;
 use crate::host;
 use crate::progress::Progress;
 use crate::remote::Host;
@@ -22,14 +23,17 @@ const STEAL_MAX: f64 = 0.02;
 /// The same for other processes. A desktop or a monitoring agent stays below.
 const OTHERS_MAX: f64 = 0.05;
 
-/// Seconds that a probe takes beside what is measured: lost answers are waited for.
-const AROUND_PROBE_S: f64 = 0.8;
+/// Seconds that a probe takes beside what is measured: the generator starts, and lost answers are waited for.
+const AROUND_PROBE_S: f64 = 0.2;
 
 /// Seconds that a server takes to start, and to be removed.
 const AROUND_CELL_S: f64 = 1.5;
 
-/// Probes of a search that begins near its end.
-const PROBES_USUAL: f64 = 6.0;
+/// Seconds more that a pair takes until it is whole.
+const AROUND_PAIR_S: f64 = 5.0;
+
+/// Probes of a search: from nothing it takes more, near its end fewer.
+const PROBES_USUAL: f64 = 8.0;
 
 /// What makes servers to measure.
 pub struct Subjects<'a> {
@@ -254,15 +258,23 @@ pub fn guess_of_curve(parameters: &Parameters) -> Duration {
     Duration::from_secs_f64(parameters.curve.len() as f64 * probe_s(parameters) + AROUND_CELL_S)
 }
 
+/// What comes beside the cells: latencies of each kind, and the starts of pairs.
+pub fn guess_beside(axes: &Axes, parameters: &Parameters) -> Duration {
+    let curves = guess_of_curve(parameters).mul_f64(axes.kinds() as f64);
+    let pairs = axes.pair_cells() * parameters.repeats as usize + axes.pair_kinds();
+    curves + Duration::from_secs_f64(AROUND_PAIR_S * pairs as f64)
+}
+
 fn probe_s(parameters: &Parameters) -> f64 {
     parameters.probe_s + parameters.warm_up_s + AROUND_PROBE_S
 }
 
-/// First rate for a server of which nothing is known: those that sync every lease alone are slow.
+/// First rate for a server of which nothing is known: those that sync every lease alone are slow, and Kea and
+/// pairs are slower than one Tandem.
 pub fn first_rate(cell: &Cell, from: f64) -> f64 {
     match (cell.server, cell.ha) {
         (Server::Dnsmasq | Server::Dhcpd, _) => from / 8.0,
-        (_, Some(_)) => from / 4.0,
+        (Server::Kea, _) | (_, Some(_)) => from / 4.0,
         _ => from,
     }
 }
@@ -326,6 +338,7 @@ mod tests {
     #[test]
     fn slow_servers_are_begun_with_slowly() {
         let rate = |server| first_rate(&measured(server, 1, 1, 1.0).cell, 8_000.0);
-        assert_eq!((rate(Server::Tandem), rate(Server::Dhcpd)), (8_000.0, 1_000.0));
+        let rates = [Server::Tandem, Server::Kea, Server::Dhcpd].map(rate);
+        assert_eq!(rates, [8_000.0, 2_000.0, 1_000.0]);
     }
 }

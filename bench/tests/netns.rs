@@ -133,25 +133,33 @@ fn an_interrupted_and_a_killed_run_go_on_where_they_were_and_leave_nothing() {
     let cells = || report(folder.path()).map_or(0, |report| report["cells"].as_array().map_or(0, Vec::len));
 
     let mut first = start();
-    wait_until("a cell is measured", || cells() == 1);
+    wait_until("a cell is measured", || cells() >= 1);
     wait_until("the next one is under way", || !namespaces(first.id()).is_empty());
     signal(&first, "TERM");
     assert_eq!(first.wait().expect("its end").code(), Some(130));
-    assert_eq!((cells(), namespaces(first.id())), (1, Vec::<String>::new()));
+    assert_eq!(namespaces(first.id()), Vec::<String>::new());
     let kept = report(folder.path()).expect("a report")["cells"][0].clone();
 
     let mut second = start();
-    wait_until("a server is there", || namespaces(second.id()).len() == 2);
+    wait_until("it stands still with a server there", || {
+        signal(&second, "STOP");
+        let there = namespaces(second.id()).len() == 2;
+        if !there {
+            signal(&second, "CONT");
+        }
+        there
+    });
     signal(&second, "KILL");
     second.wait().expect("its end");
     assert_eq!(namespaces(second.id()).len(), 2, "nobody could remove them");
+    let left = 3 - cells();
 
     let last = command(folder.path(), &three).output().expect("the program");
     let text = said(&last);
     assert_eq!(last.status.code(), Some(0), "{text}");
     assert!(text.contains(&format!("removed the namespace tandem-bench-{}-", second.id())), "{text}");
     assert_eq!(namespaces(second.id()), Vec::<String>::new());
-    assert!(text.contains("[1/2] Tandem, threads 1"), "two were left: {text}");
+    assert!(text.contains(&format!("[1/{left}] Tandem, threads 1")), "{left} were left: {text}");
     let report = report(folder.path()).expect("a report");
     assert_eq!((cells(), &report["cells"][0]["probes"]), (3, &kept["probes"]));
     let left: Vec<_> = fs::read_dir(folder.path()).expect("the folder").flatten().collect();

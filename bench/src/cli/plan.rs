@@ -71,7 +71,7 @@ impl Cli {
             threads.truncate(1);
         }
         threads.push(most);
-        let queues = if self.quick { vec![16, 64, 256] } else { vec![16, 64, 256, 1024] };
+        let queues = if self.quick { vec![16, 256] } else { vec![16, 64, 256, 1024] };
         let modes = if self.quick {
             vec![HaMode::Off, HaMode::Tls]
         } else {
@@ -221,11 +221,12 @@ mod tests {
         let (axes, parameters) = (cli.axes(2, None), cli.parameters(2, None));
         let cells = axes.first().len() + axes.second_expected();
         let cells_s = measure::guess(&parameters).as_secs_f64() * cells as f64;
-        let curves_s = measure::guess_of_curve(&parameters).as_secs_f64() * axes.kinds() as f64;
-        assert!(
-            cells_s + curves_s < super::super::QUICK_BUDGET_S as f64,
-            "{cells} cells: {cells_s} + {curves_s} s"
-        );
+        let beside_s = measure::guess_beside(&axes, &parameters).as_secs_f64();
+        // Some are disturbed and measured twice, on a machine that is not busy one in four.
+        let whole_s = 1.25 * (cells_s + beside_s);
+        let limit_s = super::super::QUICK_BUDGET_S as f64 - 50.0;
+        assert_eq!((cells, axes.kinds(), axes.pair_cells(), axes.pair_kinds()), (17, 6, 4, 2));
+        assert!(whole_s < limit_s, "{cells} cells: {cells_s} s, and {beside_s} s beside, make {whole_s} s");
     }
 
     #[test]
