@@ -87,6 +87,10 @@ pub const INDEX_ENTRIES_MAX: usize = 16 * 1024 * 1024;
 /// Expired leases reclaimed, or reclaimed rows purged, between two batches of datagrams.
 pub const RECLAIM_SLICE: usize = 32;
 
+/// Leases that a list looks at between two batches of datagrams; a search through all of them is asked for in as many
+/// steps as it takes. A few ten microseconds.
+pub const LEASES_LOOKED_AT: usize = 4096;
+
 /// Boxes kept for use again, of each kind.
 pub const SPARE_BOXES_MAX: usize = 1024;
 

@@ -9,7 +9,8 @@ prints numbers, each the median of RUNS runs, and fails only when a server does 
 
 Environment: RUNS (3), SHARDS ("1 4"), LEASES (1000000), EXTRA (500000 rows that renew leases of the file again), ORDER
 (`sorted`: as a clean-up leaves it, renewals behind; `shuffled`: all rows in any order), COLD=1 (the file is not in the page
-cache), BIN (folder of the programs), KEEP=1 (keeps the folder).
+cache), RATE (2000 renewals a second), BIN (folder of the programs), KEEP=1 (keeps the folder). Where there are several CPUs the
+server has the first ones and this program the last one.
 """
 
 import ctypes
@@ -35,6 +36,9 @@ RUNS = int(os.environ.get("RUNS", 3))
 SHARDS = [int(word) for word in os.environ.get("SHARDS", "1 4").split()]
 LEASES = int(os.environ.get("LEASES", 1_000_000))
 EXTRA = int(os.environ.get("EXTRA", LEASES // 2))
+CPUS = sorted(os.sched_getaffinity(0))
+SERVER_CPUS = CPUS[:-1] or CPUS
+RATE = int(os.environ.get("RATE", 2000))
 FIRST = 0x0A010000
 VALID_S = 86_400
 
@@ -130,7 +134,7 @@ class Site:
 class Server:
     """A server of a site, from its first instant."""
 
-    def __init__(self, site):
+    def __init__(self, site, cpus=None):
         self.site = site
         if os.path.exists(site.path("log")):
             os.remove(site.path("log"))
@@ -139,7 +143,8 @@ class Server:
         self.started = time.monotonic()
         self.process = subprocess.Popen(
             [os.path.join(BIN, "tandem-dhcp4"), "-c", site.path("kea-dhcp4.conf")],
-            env=environment, stdout=self.output, stderr=self.output)
+            env=environment, stdout=self.output, stderr=self.output,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus or CPUS))
 
     def __enter__(self):
         return self
@@ -272,7 +277,175 @@ def measure_start(site):
     print("\n" + "\n".join(notes))
 
 
-MEASURES = {"start": measure_start}
+class Renewals:
+    """Clients of the file that ask for their leases again, one every `1 / rate` seconds, each a REQUEST in INIT-REBOOT;
+    how long the ACK took, by the time the REQUEST was due."""
+
+    def __init__(self, site, rate, seed=3):
+        self.socket, self.rate, self.drawn = site.socket, rate, random.Random(seed)
+        self.socket.setblocking(False)
+        os.sched_setaffinity(0, CPUS[-1:])
+        self.due = {}
+        self.delays = []
+        self.lost = 0
+        self.xid = 0
+
+    def run(self, seconds, until=None):
+        """For `seconds`, or until `until` says so."""
+        frames = {}
+        start, sent = time.monotonic(), 0
+        while (now := time.monotonic()) < start + seconds and not (until and until()):
+            due = start + sent / self.rate
+            if now >= due:
+                number = self.drawn.randrange(LEASES)
+                self.xid += 1
+                self.due[self.xid] = due
+                self.socket.send(init_reboot(hwaddr_of(number), address_of(number), number, self.xid))
+                sent += 1
+            self.receive()
+        end = time.monotonic() + 1
+        while self.due and time.monotonic() < end:
+            self.receive()
+        self.lost += len(self.due)
+        self.due.clear()
+
+    def receive(self):
+        try:
+            while True:
+                answer = self.socket.recv(2048)
+                if message_type(answer) == 5:
+                    xid = struct.unpack("!I", answer[46:50])[0]
+                    if due := self.due.pop(xid, None):
+                        self.delays.append((time.monotonic() - due) * 1000)
+        except BlockingIOError:
+            pass
+
+    def row(self, what):
+        """Number of ACKs, and delays in milliseconds."""
+        delays = sorted(self.delays) or [0]
+        at = lambda share: f"{delays[min(len(delays) - 1, int(len(delays) * share))]:.2f}"
+        row(what, len(self.delays), self.lost, at(0.5), at(0.99), at(0.999), f"{delays[-1]:.2f}")
+        self.delays, self.lost = [], 0
+
+
+DELAYS = ("while", "ACKs", "lost", "p50 ms", "p99 ms", "p99.9 ms", "worst ms")
+
+
+def heading(text, cells):
+    print(f"\n## {text}\n")
+    row(*cells)
+    row(*["---"] * len(cells))
+
+
+def measure_clean_up(site):
+    """The lease file is cleaned up while clients renew."""
+    heading(f"Clean-up of {LEASES + EXTRA} rows under {RATE} renewals a second", DELAYS)
+    notes = []
+    for shards in SHARDS:
+        for what, interval in ((f"{shards} shards, no clean-up", 0), (f"{shards} shards, clean-up", 1)):
+            renewals = Renewals(site, RATE)
+            for _ in range(RUNS):
+                site.configure(shards, database={"lfc-interval": interval})
+                write_leases(site.path("leases.csv"))
+                settle(site.path("leases.csv"))
+                with Server(site, SERVER_CPUS) as server:
+                    server.wait_until_served(LEASES // 2)
+                    site.socket.setblocking(False)
+                    done = lambda: interval and "LFC_EXECUTE" in open(site.path("log")).read()
+                    begun = time.monotonic()
+                    renewals.run(20 if interval else 4, done)
+                    if interval:
+                        notes.append(f"{shards} shards: cleaned up {time.monotonic() - begun:.1f} s after the start, "
+                                     f"{os.path.getsize(site.path('leases.csv')) >> 20} MiB left, "
+                                     f"resident {server.kib('VmRSS') >> 10} MiB, peak {server.kib('VmHWM') >> 10} MiB")
+            renewals.row(what)
+    print("\n" + "\n".join(notes))
+
+
+def measure_commands(site):
+    """Lists and searches over a million leases while clients renew."""
+    heading(f"Commands over {LEASES} leases under {RATE} renewals a second", DELAYS)
+    commands = [
+        ("statistic-get-all", {}),
+        ("lease4-get-page", {"from": "start", "limit": 1000}),
+        ("lease4-get-by-hw-address", {"hw-address": hwaddr_of(LEASES // 2).hex(":")}),
+        ("lease4-get-all", {}),
+    ]
+    took = []
+    for shards in SHARDS:
+        site.configure(shards)
+        write_leases(site.path("leases.csv"), extra=0)
+        with Server(site, SERVER_CPUS) as server:
+            server.wait_until_served(LEASES // 2)
+            renewals = Renewals(site, RATE)
+            renewals.run(2)
+            renewals.row(f"{shards} shards, no command")
+            for command, arguments in commands:
+                code = ("import json,socket,sys,time\nb=time.monotonic();s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1])\n"
+                        "s.sendall(sys.argv[2].encode());n=0\nwhile p:=s.recv(1<<20): n+=len(p)\nprint(n,time.monotonic()-b)")
+                text = json.dumps({"command": command} | ({"arguments": arguments} if arguments else {}))
+                with subprocess.Popen([sys.executable, "-c", code, site.path("socket"), text], stdout=subprocess.PIPE) as asking:
+                    renewals.run(30, lambda: asking.poll() is not None)
+                    octets, seconds = asking.stdout.read().split()
+                took.append(f"{shards} shards: {command}: {int(octets)} octets in {float(seconds) * 1000:.0f} ms")
+                renewals.row(f"{shards} shards, {command}")
+    print("\n" + "\n".join(took))
+
+
+def measure_expiry(site):
+    """All leases run out within a minute that is over, and are reclaimed while clients come for new ones."""
+    heading(f"{LEASES} leases that ran out in the same minute, under {RATE} returning clients a second", DELAYS)
+    for shards in SHARDS:
+        reclaim = {"reclaim-timer-wait-time": 1, "max-reclaim-leases": 0, "max-reclaim-time": 0, "hold-reclaimed-time": 3600}
+        site.configure(shards, **{"expired-leases-processing": reclaim})
+        write_leases(site.path("leases.csv"), extra=0, expires_in=(-60, -1))
+        settle(site.path("leases.csv"))
+        with Server(site, SERVER_CPUS) as server:
+            server.wait_until_served(LEASES // 2)
+            renewals = Renewals(site, RATE)
+            reclaimed = 0
+            begun = time.monotonic()
+            while reclaimed < LEASES * 0.98 and time.monotonic() < begun + 40:
+                renewals.run(2)
+                totals = server.ask("statistic-get", name="reclaimed-leases")["arguments"]["reclaimed-leases"]
+                reclaimed = totals[0][0]
+            renewals.row(f"{shards} shards, {reclaimed} reclaimed in {time.monotonic() - begun:.0f} s")
+
+
+def measure_slash8(site):
+    """A pool of all of 10.0.0.0/8."""
+    heading("A pool of 16 million addresses, 10.0.0.0/8", ("shards", "-t", "to the first answer", "small pool", "config-reload", "resident", "small pool"))
+    for shards in SHARDS:
+        cells = []
+        for pool in ("10.0.1.0-10.255.255.250", "10.0.1.0-10.0.1.250"):
+            checks, answers, sets, resident = [], [], [], []
+            for _ in range(RUNS):
+                write_leases(site.path("leases.csv"), 0, 0)
+                site.configure(shards, pool)
+                begun = time.monotonic()
+                run(os.path.join(BIN, "tandem-dhcp4"), "-t", site.path("kea-dhcp4.conf"))
+                checks.append(time.monotonic() - begun)
+                with Server(site) as server:
+                    answers.append(server.wait_until_served())
+                    time.sleep(0.3)
+                    begun = time.monotonic()
+                    answer = server.ask("config-reload")
+                    sets.append(time.monotonic() - begun)
+                    assert answer["result"] == 0, answer
+                    resident.append(server.kib("VmRSS"))
+            cells.append([median(values) for values in (checks, answers, sets, resident)])
+        (check, answer, change, resident), (_, small_answer, _, small_resident) = cells
+        row(shards, f"{check * 1000:.0f} ms", f"{answer * 1000:.0f} ms", f"{small_answer * 1000:.0f} ms", f"{change * 1000:.0f} ms",
+            f"{resident / 1024:.1f} MiB", f"{small_resident / 1024:.1f} MiB")
+
+
+MEASURES = {
+    "start": measure_start,
+    "clean-up": measure_clean_up,
+    "commands": measure_commands,
+    "expiry": measure_expiry,
+    "slash8": measure_slash8,
+}
 
 
 def main():
@@ -281,6 +454,7 @@ def main():
         sys.exit(f"{__doc__}\nunknown: {', '.join(unknown)}")
     with Site() as site:
         for name in asked:
+            os.sched_setaffinity(0, CPUS)
             MEASURES[name](site)
 
 

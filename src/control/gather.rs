@@ -43,6 +43,8 @@ enum Kind {
         by_client_id: bool,
         identity: shards::SmallBytes,
         subnet_id: Option<u32>,
+        /// How far each shard has looked.
+        after: Vec<Option<Ipv4Addr>>,
         leases: Vec<Lease>,
         writer: LeaseWriter,
     },
@@ -101,8 +103,8 @@ impl Gather {
         subnet_id: Option<u32>,
         writer: LeaseWriter,
     ) -> Self {
-        let leases = Vec::new();
-        Self::of_all(shards, Kind::Identity { by_client_id, identity, subnet_id, leases, writer })
+        let (after, leases) = (vec![None; usize::from(shards)], Vec::new());
+        Self::of_all(shards, Kind::Identity { by_client_id, identity, subnet_id, after, leases, writer })
     }
 
     /// The lease of `address`, from the shard that owns it.
@@ -126,9 +128,11 @@ impl Gather {
         let shard = self.to_ask.pop_front()?;
         self.awaited[usize::from(shard)] = true;
         let body = match &self.kind {
-            Kind::Identity { by_client_id, identity, .. } => {
-                ShardCommandBody::GetByIdentity { by_client_id: *by_client_id, identity: identity.clone() }
-            }
+            Kind::Identity { by_client_id, identity, after, .. } => ShardCommandBody::GetByIdentity {
+                by_client_id: *by_client_id,
+                identity: identity.clone(),
+                after: after[usize::from(shard)],
+            },
             Kind::Leases(merge) => merge.command(shard),
             Kind::One { address, .. } => ShardCommandBody::Get(*address),
             Kind::Statistics { .. } => ShardCommandBody::Statistics,
@@ -150,20 +154,35 @@ impl Gather {
         }
         match (&mut self.kind, body) {
             (Kind::Identity { leases, .. }, ShardReplyBody::Leases(found)) => leases.extend(found),
+            (Kind::Identity { leases, after, .. }, ShardReplyBody::LeasesUpTo(found, upto)) => {
+                leases.extend(found);
+                after[usize::from(shard)] = Some(upto);
+                self.to_ask.push_back(shard);
+            }
             (Kind::One { lease, .. }, ShardReplyBody::Leases(found)) => *lease = found.into_iter().next(),
             (Kind::Statistics { shards, .. }, ShardReplyBody::Statistics(counters)) => {
                 shards.push((shard, *counters));
             }
             (Kind::Leases(merge), ShardReplyBody::Leases(chunk)) => {
-                merge.take(shard, chunk);
-                for shard in merge.advance() {
-                    if !self.awaited[usize::from(shard)] && !self.to_ask.contains(&shard) {
-                        self.to_ask.push_back(shard);
-                    }
-                }
+                merge.take(shard, chunk, None);
+                self.ask_further();
+            }
+            (Kind::Leases(merge), ShardReplyBody::LeasesUpTo(chunk, upto)) => {
+                merge.take(shard, chunk, Some(upto));
+                self.ask_further();
             }
             // The shard cannot answer (its journal is poisoned, say).
             _ => self.failed = true,
+        }
+    }
+
+    /// Merges as far as it goes, and asks the shards that have to say more before it goes on.
+    fn ask_further(&mut self) {
+        let Kind::Leases(merge) = &mut self.kind else { return };
+        for shard in merge.advance() {
+            if !self.awaited[usize::from(shard)] && !self.to_ask.contains(&shard) {
+                self.to_ask.push_back(shard);
+            }
         }
     }
 
@@ -242,10 +261,11 @@ impl Merge {
         }
     }
 
-    fn take(&mut self, shard: u8, chunk: Vec<Lease>) {
+    /// A shard's next leases; `upto` is where it stopped looking, `None` at the end of what was asked for.
+    fn take(&mut self, shard: u8, chunk: Vec<Lease>, upto: Option<Ipv4Addr>) {
         let stream = &mut self.streams[usize::from(shard)];
-        match chunk.last() {
-            Some(lease) => stream.last = Some(lease.address),
+        match upto.or_else(|| chunk.last().map(|lease| lease.address)) {
+            Some(last) => stream.last = Some(last),
             None => stream.ended = true,
         }
         stream.queue.extend(chunk);
@@ -312,14 +332,25 @@ mod tests {
                     .filter(|address| mine(*address))
                     .map(|address| lease(address, address % 3));
                 let wanted = |lease: &Lease| subnets.is_empty() || subnets.contains(&lease.subnet_id);
-                ShardReplyBody::Leases(leases.filter(wanted).take(*limit).collect())
+                // No more than five are looked at.
+                let looked: Vec<Lease> = leases.take(5).collect();
+                let upto = looked.last().filter(|_| looked.len() == 5).map(|lease| lease.address);
+                let found: Vec<Lease> = looked.into_iter().filter(wanted).take(*limit).collect();
+                match upto {
+                    Some(upto) if found.len() < *limit => ShardReplyBody::LeasesUpTo(found, upto),
+                    _ => ShardReplyBody::Leases(found),
+                }
             }
             ShardCommandBody::Get(address) => {
                 assert!(mine(u32::from(*address)), "asked of the owner alone");
                 let there = u32::from(*address) < count;
                 ShardReplyBody::Leases(there.then(|| lease(u32::from(*address), 1)).into_iter().collect())
             }
-            ShardCommandBody::GetByIdentity { .. } => {
+            ShardCommandBody::GetByIdentity { after: None, .. } => {
+                ShardReplyBody::LeasesUpTo(Vec::new(), Ipv4Addr::from(50))
+            }
+            ShardCommandBody::GetByIdentity { after, .. } => {
+                assert_eq!(*after, Some(Ipv4Addr::from(50)), "it is asked where it stopped");
                 ShardReplyBody::Leases(vec![lease(100 - u32::from(shard), u32::from(shard))])
             }
             other => panic!("not asked here: {other:?}"),

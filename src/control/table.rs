@@ -407,7 +407,7 @@ mod tests {
         ),
         (
             r#"{"command":"lease4-get-by-hw-address","arguments":{"hw-address":"2:0:0A:00:00:01"}}"#,
-            "shards 0: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01 }; 1: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01 }; ",
+            "shards 0: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01, after: None }; 1: GetByIdentity { by_client_id: false, identity: 02:00:0a:00:00:01, after: None }; ",
         ),
         (
             r#"{"command":"lease4-get-by-client-id","arguments":{"client-id":"0g"}}"#,

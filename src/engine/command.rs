@@ -6,34 +6,31 @@
 
 use std::net::Ipv4Addr;
 
+use shards::partition::Wanted;
 use shards::{Lease, LeaseState, NodeId};
 
 use crate::engine::commit::{Change, Commit, Reply};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
 use crate::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody};
 use crate::engine::shard::{Shard, Turn};
+use crate::limits;
 
 impl Shard {
     pub fn handle_command(&mut self, turn: &mut Turn, from: NodeId, command: ShardCommand) {
         let ShardCommand { request, body } = command;
         let answer = match body {
             ShardCommandBody::Page { after, limit, subnets } => {
-                let mut leases = Vec::new();
-                self.partition.page(after, limit, &subnets, |lease| leases.push(lease));
-                ShardReplyBody::Leases(leases)
+                self.list(after, limit, Wanted::Subnets(&subnets))
             }
             ShardCommandBody::Get(address) => {
                 let lease = if self.partition.owns(address) { self.partition.get(address) } else { None };
                 ShardReplyBody::Leases(lease.into_iter().collect())
             }
-            ShardCommandBody::GetByIdentity { by_client_id, identity } => {
-                let mut leases = Vec::new();
-                self.partition.for_each(|lease| {
-                    if identity == *(if by_client_id { &lease.client_id } else { &lease.hwaddr }) {
-                        leases.push(lease);
-                    }
-                });
-                ShardReplyBody::Leases(leases)
+            ShardCommandBody::GetByIdentity { by_client_id: true, identity, after } => {
+                self.list(after, usize::MAX, Wanted::ClientId(&identity))
+            }
+            ShardCommandBody::GetByIdentity { by_client_id: false, identity, after } => {
+                self.list(after, usize::MAX, Wanted::HardwareAddress(&identity))
             }
             ShardCommandBody::PartnerUpdate { lease, force_create } => {
                 return self.partner_update(turn, from, request, *lease, force_create);
@@ -52,6 +49,17 @@ impl Shard {
             }
         };
         self.answer(turn, from, request, answer);
+    }
+
+    /// Leases that are wanted, as far as one turn goes.
+    fn list(&self, after: Option<Ipv4Addr>, limit: usize, wanted: Wanted) -> ShardReplyBody {
+        let mut leases = Vec::new();
+        let upto =
+            self.partition.page(after, limit, limits::LEASES_LOOKED_AT, wanted, |lease| leases.push(lease));
+        match upto {
+            None => ShardReplyBody::Leases(leases),
+            Some(upto) => ShardReplyBody::LeasesUpTo(leases, upto),
+        }
     }
 
     fn answer(&mut self, turn: &mut Turn, to: NodeId, request: u64, body: ShardReplyBody) {

@@ -249,6 +249,8 @@ pub enum ShardCommandBody {
         by_client_id: bool,
         /// The identity.
         identity: shards::SmallBytes,
+        /// Exclusive lower bound of the addresses; `None` starts at the beginning.
+        after: Option<Ipv4Addr>,
     },
     /// The partner's `lease4-update`: overwrite without comparing (ha-protocol 0.3 rule 8). Durable before the reply.
     PartnerUpdate {
@@ -285,6 +287,8 @@ pub struct ShardReply {
 pub enum ShardReplyBody {
     /// Leases, ascending by address.
     Leases(Vec<Lease>),
+    /// The same, but there may be more than the shard could look through at once: it is to be asked again.
+    LeasesUpTo(Vec<Lease>, Ipv4Addr),
     /// Whether the update created a lease (else it changed one).
     Updated {
         /// True when the lease was not there before.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use config::paths::Folders;
 use config::{ConfigError, Diagnostic};
 use shards::runtime::{Executor, Request, ShardEnd};
+use shards::sys::memory;
 
 use super::boot_pid::PidFile;
 use super::boot_start::{self, Running};
@@ -288,6 +289,7 @@ impl CleanUp {
                     log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LFC_SPAWN_FAIL lease file clean-up failed: {error}");
                 }
             }
+            memory::give_back();
             under_way.store(false, Ordering::Release);
         };
         if let Err(error) = std::thread::Builder::new().name("lfc".into()).spawn(work) {

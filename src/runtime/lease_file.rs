@@ -16,7 +16,7 @@ use std::time::Duration;
 use shards::journal::{Columns, Compaction, Deletions, FileRole, Recovery, ReplayError, Step, compact, row};
 use shards::partition::{LoadedLeases, RowOrder};
 use shards::runtime::{Request, ShardPort};
-use shards::sys::lock;
+use shards::sys::{lock, process};
 
 use super::lease_load::{self, Pace};
 use super::parallel;
@@ -26,6 +26,9 @@ const HOLD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Octets copied at a time.
 const COPY_OCTETS: u64 = 1 << 20;
+
+/// Octets of a clean-up that may wait for the disk while clients are served: a fraction of a millisecond of writing.
+const SLICE_OCTETS: usize = 256 * 1024;
 
 /// A lease database that is open.
 #[derive(Debug)]
@@ -150,6 +153,7 @@ impl LeaseFile {
             planner: Compaction::new(leftovers),
             written: None,
             replacement: None,
+            replaced: None,
             renamed: false,
         };
         let result = self.clean_up_steps(ports, leftovers, &mut work);
@@ -175,7 +179,9 @@ impl LeaseFile {
             let length = fs::metadata(&self.path).map_err(failed("looking at", &self.path))?.len();
             match work.planner.next_step(length) {
                 Step::WriteOutput { until } => {
-                    let (file, consumed) = self.write_output(&work.output, until, leftovers)?;
+                    let write = |served| self.write_output(&work.output, until, leftovers, served);
+                    let (file, consumed) =
+                        if ports.is_empty() { write(false)? } else { beside_shards(|| write(true))? };
                     work.written = Some(file);
                     work.planner.output_written(consumed);
                 }
@@ -194,11 +200,16 @@ impl LeaseFile {
                     // The descriptor first: once renamed, nothing may keep the shards from the new file.
                     let file = OpenOptions::new().append(true).open(&work.output);
                     work.replacement = Some(Arc::new(file.map_err(failed("opening", &work.output))?));
+                    let replaced = File::open(&self.path).map_err(failed("opening", &self.path))?;
+                    work.replaced = Some(replaced);
                     fs::rename(&work.output, &self.path).map_err(failed("renaming", &work.output))?;
                     work.renamed = true;
                 }
                 Step::SyncFolder => sync_folder(&self.path)?,
-                Step::ResumeCommits => resume(ports, work.replacement.take().as_ref()),
+                Step::ResumeCommits => {
+                    resume(ports, work.replacement.take().as_ref());
+                    work.replaced = None;
+                }
                 Step::Remove(role) => remove(&role_path(&self.path, role))?,
                 Step::Done => return Ok(length),
             }
@@ -210,6 +221,7 @@ impl LeaseFile {
         output: &Path,
         until: u64,
         leftovers: &[FileRole],
+        served: bool,
     ) -> Result<(File, u64), LeaseFileError> {
         let deletions = if leftovers.is_empty() { Deletions::Drop } else { Deletions::Keep };
         let read = lease_load::read(&self.path, self.max_row_errors, until, Pace::Gentle)?;
@@ -219,7 +231,7 @@ impl LeaseFile {
         row::write_header(&mut bytes, self.columns);
         for part in 0..order.parts() {
             compact::write_part(&mut bytes, &order.gather(&read.rows, part), self.columns);
-            file.write_all(&bytes).map_err(failed("writing", output))?;
+            write_slices(&mut file, &bytes, served).map_err(failed("writing", output))?;
             bytes.clear();
         }
         // The header of a file without leases.
@@ -274,7 +286,41 @@ struct Work {
     written: Option<File>,
     /// A descriptor of the new file for the shards.
     replacement: Option<Arc<File>>,
+    /// The file that was replaced. Whoever closes it last frees its space, which takes many milliseconds, so that must not
+    /// be a shard.
+    replaced: Option<File>,
     renamed: bool,
+}
+
+/// Runs `work` on a thread of its own that lets the shards come first. Only work for which nobody waits: with writes held
+/// it would make everybody wait for the last in line.
+fn beside_shards<T: Send>(
+    work: impl FnOnce() -> Result<T, LeaseFileError> + Send,
+) -> Result<T, LeaseFileError> {
+    std::thread::scope(|scope| {
+        let work = || {
+            process::give_way_to_others();
+            work()
+        };
+        let thread = std::thread::Builder::new().name("lfc-rows".into()).spawn_scoped(scope, work);
+        match thread.map_err(failed("starting a thread for", Path::new("clean-up")))?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Writes `octets`; while clients are `served`, in slices that are on the disk before the next one comes. Rows of ACKs
+/// are synced beside them, and a file system may put what waits of one file before what is synced of another.
+fn write_slices(file: &mut File, octets: &[u8], served: bool) -> io::Result<()> {
+    if !served {
+        return file.write_all(octets);
+    }
+    for slice in octets.chunks(SLICE_OCTETS) {
+        file.write_all(slice)?;
+        file.sync_data()?;
+    }
+    Ok(())
 }
 
 /// Locks `X.tandem` and reads the installation's secret from it, or writes `seed` there.
@@ -318,9 +364,10 @@ fn hold(ports: &[ShardPort], path: &Path) -> Result<(), LeaseFileError> {
 
 /// Lets the shards write again: to `file`, or to the one they have where there is none.
 fn resume(ports: &[ShardPort], file: Option<&Arc<File>>) {
-    for port in ports {
+    let posted: Vec<_> = ports.iter().map(|port| port.post(Request::ResumeJournal(file.cloned()))).collect();
+    for done in posted {
         // A shard that has ended writes no more.
-        let _ = port.post(Request::ResumeJournal(file.cloned()));
+        let _ = done.recv_timeout(HOLD_WITHIN);
     }
 }
 

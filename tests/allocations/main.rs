@@ -5,6 +5,7 @@
 //! while as leases move through them. A forwarded query travels in a box that stays where it arrives, to be used for
 //! the next one that leaves; a shard that sends more than it receives makes the difference anew.
 
+mod memory;
 mod sys;
 
 use std::collections::VecDeque;

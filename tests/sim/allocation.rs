@@ -474,7 +474,8 @@ fn leases_are_listed_in_pages_and_found_by_identity() {
         for lease in mine {
             for (by_client_id, identity) in [(true, &lease.client_id), (false, &lease.hwaddr)] {
                 let identity = identity.clone();
-                let found = world.command(shard, ShardCommandBody::GetByIdentity { by_client_id, identity });
+                let found = world
+                    .command(shard, ShardCommandBody::GetByIdentity { by_client_id, identity, after: None });
                 assert!(matches!(found, Some(ShardReplyBody::Leases(found)) if found == [lease.clone()]));
             }
         }

@@ -53,6 +53,27 @@ pub enum Pick {
     Next,
 }
 
+/// Leases that a list is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wanted<'a> {
+    /// With this client identifier.
+    ClientId(&'a [u8]),
+    /// With this hardware address.
+    HardwareAddress(&'a [u8]),
+    /// Of these subnets; of all where there is none.
+    Subnets(&'a [u32]),
+}
+
+impl Wanted<'_> {
+    fn takes(self, row: &LeaseRow) -> bool {
+        match self {
+            Self::ClientId(client_id) => row.client_id() == client_id,
+            Self::HardwareAddress(hwaddr) => row.hwaddr() == hwaddr,
+            Self::Subnets(subnets) => subnets.is_empty() || subnets.contains(&row.subnet_id()),
+        }
+    }
+}
+
 /// Bytes a partition keeps, by part.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct PartitionMemory {
@@ -362,21 +383,41 @@ impl Partition {
         self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].capacity())
     }
 
-    /// Hands up to `limit` leases with an address above `after`, ascending, to `each`; only those of
-    /// `subnets` unless it is empty. Costs what it passes over, at most every lease of the shard.
-    pub fn page(&self, after: Option<Ipv4Addr>, limit: usize, subnets: &[u32], each: impl FnMut(Lease)) {
+    /// Hands up to `limit` leases with an address above `after` that are `wanted`, ascending, to `each`. Looks at no
+    /// more than `looks_max` leases (at least 1): the answer is then the address up to which it has looked, to go on
+    /// from, and else `None`.
+    pub fn page(
+        &self,
+        after: Option<Ipv4Addr>,
+        limit: usize,
+        looks_max: usize,
+        wanted: Wanted<'_>,
+        mut each: impl FnMut(Lease),
+    ) -> Option<Ipv4Addr> {
         let from = match after {
-            None => Some(0),
-            Some(after) => u32::from(after).checked_add(1),
+            None => 0,
+            Some(after) => u32::from(after).checked_add(1)?,
         };
-        let Some(from) = from else { return };
-        let wanted = |row: &LeaseRow| subnets.is_empty() || subnets.contains(&row.subnet_id());
-        self.table.leases_from(from, wanted).take(limit).for_each(each);
+        let (mut found, mut looks) = (0, 0);
+        for (address, row) in self.table.rows_from(from) {
+            if found == limit {
+                return None;
+            }
+            if wanted.takes(row) {
+                each(row.lease(address));
+                found += 1;
+            }
+            looks += 1;
+            if looks == looks_max {
+                return Some(address.into());
+            }
+        }
+        None
     }
 
     /// Hands every lease, ascending by address, to `each`.
     pub fn for_each(&self, each: impl FnMut(Lease)) {
-        self.table.leases_from(0, |_| true).for_each(each);
+        self.table.rows_from(0).map(|(address, row)| row.lease(address)).for_each(each);
     }
 
     /// Addresses of leases outside every subnet, one per 64-address block: what [`OwnerTable::rebuild`] asks

@@ -24,7 +24,7 @@ mod packed;
 pub mod table;
 
 pub use counts::{FreeCounts, LeaseCounts};
-pub use facade::{Partition, PartitionLimits, PartitionMemory, Pick};
+pub use facade::{Partition, PartitionLimits, PartitionMemory, Pick, Wanted};
 pub use index::{Identities, IdentityHasher, IdentityIndex, IndexEntry};
 pub use lease::{Lease, LeaseState};
 pub use loaded::{Deletions, LEASES_PER_PART, LoadedLease, LoadedLeases, LoadedRows, RowOrder};

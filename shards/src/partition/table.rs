@@ -103,8 +103,19 @@ impl LeaseRow {
         Counted { subnet_id: self.packed.subnet_id, pool_id: self.packed.pool_id, state: self.state() }
     }
 
-    fn lease(&self, address: u32) -> Lease {
+    /// The lease, which is that of `address`.
+    pub fn lease(&self, address: u32) -> Lease {
         self.packed.lease(address, &self.strings)
+    }
+
+    /// Hardware address.
+    pub fn hwaddr(&self) -> &[u8] {
+        self.packed.lengths.split(&self.strings)[0]
+    }
+
+    /// Client identifier.
+    pub fn client_id(&self) -> &[u8] {
+        self.packed.lengths.split(&self.strings)[1]
     }
 
     /// State column.
@@ -233,15 +244,6 @@ impl LeaseTable {
             // Only rows of the first page can lie below.
             move |&(address, _)| address < from,
         )
-    }
-
-    /// Leases with an address of at least `from`, ascending, for which `wanted` holds.
-    pub fn leases_from<'a>(
-        &'a self,
-        from: u32,
-        wanted: impl Fn(&LeaseRow) -> bool + 'a,
-    ) -> impl Iterator<Item = Lease> + 'a {
-        self.rows_from(from).filter(move |(_, row)| wanted(row)).map(|(address, row)| row.lease(address))
     }
 
     /// Bytes kept, near enough: rows, strings on the heap, and the tree at two thirds full.

@@ -314,10 +314,19 @@ fn check(
 ) -> Result<(), TestCaseError> {
     let now = at(seconds);
     let mut page = Vec::new();
-    partition.page(None, 1000, &[], |lease| page.push(lease));
+    let mut after = None;
+    loop {
+        // No more than seven are looked at.
+        after = partition.page(after, 1000, 7, Wanted::Subnets(&[]), |lease| page.push(lease));
+        if after.is_none() {
+            break;
+        }
+    }
     prop_assert_eq!(&page, &model.leases.values().cloned().collect::<Vec<_>>());
     let mut above = Vec::new();
-    partition.page(Some(address(12)), 3, &[1], |lease| above.push(lease.address));
+    let upto =
+        partition.page(Some(address(12)), 3, 1000, Wanted::Subnets(&[1]), |lease| above.push(lease.address));
+    prop_assert_eq!(upto, None);
     let expected = model.leases.values().filter(|lease| lease.address > address(12) && lease.subnet_id == 1);
     prop_assert_eq!(above, expected.take(3).map(|lease| lease.address).collect::<Vec<_>>());
 
