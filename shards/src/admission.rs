@@ -16,8 +16,8 @@
 //!   quiet ────────────────────────────> watched ─────────────────────┐
 //!     ^                                  │    ^                      │ drops, all waited long: smaller queue
 //!     └──────────────────────────────────┘    └──────────────────────┘ drops, none waited long: larger queue
-//!        a window without drops in which                               otherwise: as it is
-//!        nobody had to wait
+//!        windows without drops in which                                otherwise: as it is
+//!        nobody had to wait: one, or QUIET_WINDOWS in a row where the queue was pressed
 //! ```
 
 /// A queue in which everybody has waited longer is too long, milliseconds: a quarter of the second after which
@@ -38,6 +38,10 @@ pub const WAIT_MS_MAX_OVERLOADED: u64 = 2 * WAIT_MS_TARGET;
 /// How long a queue is watched before its size changes, nanoseconds: above the periods of control groups (100 ms) and
 /// the stalls of disks.
 pub const WINDOW_NS: u64 = 250_000_000;
+
+/// How many windows in a row have to be quiet before a queue is not pressed any more: two seconds. To divide the queues
+/// and to join them again makes the kernel work, so a load that comes in waves does it once.
+const QUIET_WINDOWS: u32 = 8;
 
 /// Smallest queue, octets as the kernel counts them: some tens of datagrams.
 pub const OCTETS_MIN: u32 = 16 * 1024;
@@ -66,6 +70,8 @@ pub struct Admission {
     octets: u32,
     octets_max: u32,
     pressed: bool,
+    /// Quiet windows in a row, while pressed.
+    quiet_windows: u32,
     window: Option<Window>,
 }
 
@@ -84,7 +90,7 @@ struct Window {
 impl Admission {
     /// A queue of `octets_max`, as the kernel counts them.
     pub fn new(octets_max: u32) -> Self {
-        Self { octets: octets_max, octets_max, pressed: false, window: None }
+        Self { octets: octets_max, octets_max, pressed: false, quiet_windows: 0, window: None }
     }
 
     /// How large the queue is, octets.
@@ -144,8 +150,9 @@ impl Admission {
             _ => {}
         }
         let quiet = window.dropped == 0 && window.waited_ms_max <= WAIT_MS_PRESSED;
-        self.pressed &= !quiet;
-        self.window = (!quiet).then(|| Window::new(now_ns, self.octets < before));
+        self.quiet_windows = if quiet && self.pressed { self.quiet_windows + 1 } else { 0 };
+        self.pressed &= self.quiet_windows < QUIET_WINDOWS;
+        self.window = (self.pressed || !quiet).then(|| Window::new(now_ns, self.octets < before));
         (self.octets != before).then_some(self.octets)
     }
 }
@@ -258,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_has_a_floor_and_a_quiet_window_ends_the_watch() {
+    fn the_size_has_a_floor_and_quiet_windows_end_the_watch() {
         let mut rows: Vec<Row> = Vec::new();
         let mut expected = MAX;
         for _ in 0..10 {
@@ -267,24 +274,29 @@ mod tests {
             rows.push(("settles", &[(400, true)], 1, expected));
         }
         assert_eq!(play(&rows).octets(), OCTETS_MIN);
-        rows.push(("the load is gone", &[], 0, MAX));
+        rows.extend([("the load is gone", [].as_slice(), 0, MAX); QUIET_WINDOWS as usize]);
         assert_eq!(play(&rows).next_timeout(), None);
     }
 
     #[test]
-    fn a_queue_is_pressed_from_the_first_wait_until_a_window_in_which_nobody_waited() {
+    fn a_queue_is_pressed_from_the_first_wait_until_nobody_has_waited_for_some_windows() {
+        const WAIT: Row = ("a wait", &[(11, true)], 0, MAX);
+        const QUIET: Row = ("nobody waits", &[(10, true)], 0, MAX);
+        const SILENCE: Row = ("silence", &[], 0, MAX);
         let table: &[(&str, &[Row], bool)] = &[
             ("a batch that waited long and was the last", &[("", &[(0, true), (900, false)], 0, MAX)], false),
             ("full batches at once", &[("", &[(3, true), (9, true)], 0, MAX)], false),
-            ("a wait", &[("", &[(11, true)], 0, MAX)], true),
+            ("a wait", &[WAIT], true),
+            ("a wait, then another window with one", &[WAIT, ("", &[(12, false)], 0, MAX)], true),
+            ("drops alone", &[WAIT, ("", &[(1, true)], 4, MAX)], true),
+            ("not over yet", &[WAIT, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET], true),
+            ("over", &[WAIT, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET], false),
+            ("waves", &[WAIT, QUIET, QUIET, QUIET, WAIT, QUIET, QUIET, QUIET, QUIET, QUIET, QUIET], true),
             (
-                "a wait, then another window with one",
-                &[("", &[(11, true)], 0, MAX), ("", &[(12, false)], 0, MAX)],
-                true,
+                "silence",
+                &[WAIT, SILENCE, SILENCE, SILENCE, SILENCE, SILENCE, SILENCE, SILENCE, SILENCE],
+                false,
             ),
-            ("drops alone", &[("", &[(11, true)], 0, MAX), ("", &[(1, true)], 4, MAX)], true),
-            ("over", &[("", &[(11, true)], 0, MAX), ("", &[(10, true)], 0, MAX)], false),
-            ("silence", &[("", &[(11, true)], 0, MAX), ("", &[], 0, MAX)], false),
         ];
         for (name, rows, expected) in table {
             assert_eq!(play(rows).is_pressed(), *expected, "{name}");

@@ -4,6 +4,7 @@
 
 pub mod executor;
 pub mod frame;
+mod group;
 pub mod journal_writer;
 mod local;
 pub mod mesh;

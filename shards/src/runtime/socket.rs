@@ -15,11 +15,12 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::frame::{self, Envelope};
+use super::group::Group;
 use crate::steer::program::{self, FrameStart, Instruction};
 use crate::steer::{Queue, SteerHash};
 use crate::sys::interface::HostInterface;
@@ -54,26 +55,8 @@ pub struct ShardSocket {
     port: u16,
 }
 
-/// The kernel's group that the main queues of all shards belong to. Its lock is taken when a shard begins or ceases to
-/// have too much to do, and never for a datagram.
-#[derive(Debug)]
-struct Group {
-    mode: Mode,
-    hash: SteerHash,
-    /// A member, to speak to the group by.
-    member: Socket,
-    state: Mutex<Division>,
-}
-
-#[derive(Debug, Default)]
-struct Division {
-    /// Shards that want the queues divided.
-    wanted: usize,
-    divided: bool,
-}
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Mode {
+pub(super) enum Mode {
     Raw,
     Udp,
 }
@@ -388,33 +371,6 @@ fn bind(socket: &Socket, interface: &HostInterface, address: Ipv4Addr, port: u16
         }
         SocketError::new("binding a socket", interface, source)
     })
-}
-
-impl Group {
-    /// The group of `sockets`; `None` without sockets.
-    fn new(mode: Mode, hash: &SteerHash, sockets: &[Socket]) -> io::Result<Option<Arc<Self>>> {
-        let Some(first) = sockets.first() else { return Ok(None) };
-        let (member, state) = (first.try_clone()?, Mutex::default());
-        Ok(Some(Arc::new(Self { mode, hash: *hash, member, state })))
-    }
-
-    /// One shard more, or one less, wants the queues divided.
-    fn divide(&self, wanted: bool) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.wanted = if wanted { state.wanted + 1 } else { state.wanted.saturating_sub(1) };
-        let divided = state.wanted > 0;
-        if divided == state.divided {
-            return Ok(());
-        }
-        match self.mode {
-            Mode::Raw => options::set_fanout_program(&self.member, &program::fanout(&self.hash, divided))?,
-            Mode::Udp => {
-                options::attach_reuseport_program(&self.member, &program::reuseport(&self.hash, divided))?;
-            }
-        }
-        state.divided = divided;
-        Ok(())
-    }
 }
 
 impl Inlet {

@@ -105,8 +105,10 @@ impl Watched {
 
     /// Closes the socket with this number.
     pub(crate) fn remove(&mut self, number: usize) {
-        if let Some(served) = self.sockets.get_mut(number).and_then(Option::take) {
+        if let Some(mut served) = self.sockets.get_mut(number).and_then(Option::take) {
             unwatch(&self.set, &served.socket);
+            // What this shard wanted of the group must not outlive its part in it.
+            served.divide(false);
         }
     }
 
@@ -208,7 +210,7 @@ impl Watched {
                 }
                 self.admission_ns = earlier(self.admission_ns, served.admissions[which].next_timeout());
             }
-            served.divide();
+            served.divide_if_pressed();
         }
     }
 
@@ -333,21 +335,25 @@ impl Served {
         count(&counters.unreadable, unreadable);
         count(&counters.stale_dropped, stale);
         if more {
-            self.divide();
+            self.divide_if_pressed();
         }
         self.admissions[which].next_timeout()
     }
 
     /// Has DISCOVERs divided from all else while a queue is pressed.
-    fn divide(&mut self) {
+    fn divide_if_pressed(&mut self) {
         let pressed = self.admissions.iter().any(Admission::is_pressed);
-        if pressed == self.divided {
+        self.divide(pressed);
+    }
+
+    fn divide(&mut self, wanted: bool) {
+        if wanted == self.divided {
             return;
         }
-        self.divided = pressed;
-        if let Err(error) = self.socket.divide(pressed) {
+        self.divided = wanted;
+        if let Err(error) = self.socket.divide(wanted) {
             // All wait in the queue they waited in, and are served in order.
-            log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_QUEUES_NOT_DIVIDED the kernel keeps its program: {error}");
+            log::warn!(target: "kea-dhcp4.dhcpsrv", "TANDEM_QUEUES_NOT_DIVIDED no thread for it: {error}");
         }
     }
 
