@@ -186,6 +186,14 @@ pub fn find(
 }
 
 impl Capacity {
+    /// The probe that shows the server's limit: the lowest rate above the best that the generator offered in full
+    /// and the server did not hold. `None` if nothing failed, or if the generator was the limit.
+    pub fn limit(&self) -> Option<&Probe> {
+        let missed = self.probes.iter().filter(|probe| probe.verdict == Verdict::Missed);
+        let above = missed.filter(|probe| !self.generator_limited && probe.rate > self.rate.unwrap_or(0.0));
+        above.min_by(|one, other| one.rate.total_cmp(&other.rate))
+    }
+
     /// The result for people.
     pub fn render(&self) -> String {
         let bound = self.objective.p99_ms_max.map_or_else(String::new, |ms| format!(", p99 at most {ms} ms"));
@@ -194,6 +202,14 @@ impl Capacity {
             Some(rate) => format!("capacity      {rate:.0} exchanges/s ({objective})\n"),
             None => format!("capacity      none of the rates tried held ({objective})\n"),
         };
+        if let Some(probe) = self.limit() {
+            let Probe { rate, completed_rate, drop_share, p99_ms, .. } = probe;
+            text.push_str(&format!(
+                "limit         the server, not the generator: at {rate:.0}/s, all of them started in time, it \
+                 completed {completed_rate:.0}/s, lost {:.3} %, p99 {p99_ms:.3} ms\n",
+                100.0 * drop_share
+            ));
+        }
         if self.generator_limited {
             text.push_str("warning: the generator, not the server, was the limit; the server may do more\n");
             let advice = self.probes.iter().rev().find(|probe| !probe.advice.is_empty());
@@ -296,9 +312,46 @@ mod tests {
         let none = found(1e6, |_, _| summary(1000, 0));
         assert_eq!((none.rate, none.generator_limited), (None, false));
         assert!(none.render().contains("none of the rates tried held"));
+        assert_eq!(capacity.limit(), None, "nothing is known of the server above what the generator can do");
         let all = found(4_000.0, |_, _| summary(0, 1));
         assert_eq!(all.rate, Some(4_000.0));
         assert!(all.render().contains("raise --to"));
+    }
+
+    #[test]
+    fn a_limit_of_the_server_is_said_with_the_probe_that_shows_it() {
+        type Answer = fn(usize, f64) -> Summary;
+        let cases: [(&str, Answer, Option<(f64, f64)>); 5] = [
+            ("lost", |_, rate| summary(u64::from(rate > 5_432.0) * 10, 1), Some((5_432.0, 5_541.0))),
+            ("late", |_, rate| summary(0, if rate > 5_432.0 { 51 } else { 49 }), Some((5_432.0, 5_541.0))),
+            (
+                "the generator fails only far above",
+                |_, rate| {
+                    if rate > 9_000.0 {
+                        limited(summary(10, 1))
+                    } else {
+                        summary(u64::from(rate > 5_432.0) * 10, 1)
+                    }
+                },
+                Some((5_432.0, 5_541.0)),
+            ),
+            (
+                "the generator fails first",
+                |_, rate| if rate > 5_432.0 { limited(summary(10, 1)) } else { summary(0, 1) },
+                None,
+            ),
+            ("nothing fails", |_, _| summary(0, 1), None),
+        ];
+        for (case, answers, expected) in cases {
+            let capacity = found(64_000.0, answers);
+            let rate = capacity.limit().map(|probe| probe.rate);
+            let within = rate.zip(expected).map(|(rate, (from, to))| rate > from && rate <= to);
+            assert_eq!(within, expected.map(|_| true), "{case} {rate:?}");
+            let text = capacity.render();
+            assert_eq!(text.contains("limit         the server"), expected.is_some(), "{case}: {text}");
+            let blamed = text.contains("the generator, not the server");
+            assert_eq!(blamed, case == "the generator fails first", "{case}: {text}");
+        }
     }
 
     #[test]

@@ -73,6 +73,43 @@ impl Plan {
     }
 }
 
+/// How far a measured part came, each in seconds after measuring began.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Course {
+    /// What the plan takes.
+    pub planned_s: f64,
+    /// When the last exchange was started.
+    pub last_started_s: f64,
+    /// When the last exchange was completed.
+    pub last_completed_s: f64,
+    /// When the last sender ended.
+    pub ended_s: f64,
+    /// Whether it was ended before its time.
+    pub cut: bool,
+    /// Whether all of it began at once.
+    pub together: bool,
+    /// Whether every exchange started was completed.
+    pub whole: bool,
+}
+
+impl Course {
+    /// Seconds that were measured, which every rate is a rate over.
+    ///
+    /// A sender that is late goes on starting after the plan's end: what it did counts over the time it took,
+    /// not over the time it should have taken. The wait for the last replies is no part of it, because the wait
+    /// for the first ones made up for it.
+    pub fn measured_s(&self) -> f64 {
+        let by_plan_s = if self.together && self.whole {
+            self.last_completed_s
+        } else if self.cut || self.together {
+            self.ended_s.min(self.planned_s)
+        } else {
+            self.planned_s
+        };
+        by_plan_s.max(self.last_started_s)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +162,26 @@ mod tests {
         let n = 70_001 * 86_400;
         let at = plan.start(n).map(|start| start.at_ns - plan.start_ns).unwrap_or(0);
         assert!(at.abs_diff(86_400 * 1_000_000_000) <= 20, "{at}");
+    }
+
+    #[test]
+    fn rates_are_over_the_time_really_taken() {
+        let usual =
+            Course { planned_s: 4.0, last_started_s: 3.999, ended_s: 5.0, whole: true, ..Course::default() };
+        let avalanche = Course { together: true, last_started_s: 0.2, last_completed_s: 1.5, ..usual };
+        let cases = [
+            ("as planned", usual, 4.0),
+            ("replies were lost", Course { whole: false, ..usual }, 4.0),
+            ("the sender was late", Course { last_started_s: 5.9, ended_s: 6.0, ..usual }, 5.9),
+            ("cut", Course { cut: true, last_started_s: 1.5, ended_s: 1.6, ..usual }, 1.6),
+            ("late, then cut", Course { cut: true, last_started_s: 4.5, ended_s: 4.6, ..usual }, 4.5),
+            ("avalanche", avalanche, 1.5),
+            ("avalanche not over", Course { whole: false, ..avalanche }, 4.0),
+            ("avalanche that outlasts the plan", Course { last_completed_s: 9.0, ..avalanche }, 9.0),
+            ("nothing", Course::default(), 0.0),
+        ];
+        for (case, course, expected) in cases {
+            assert_eq!(course.measured_s(), expected, "{case}");
+        }
     }
 }

@@ -66,7 +66,7 @@ counters! {
     retransmissions,
     /// RELEASEs sent.
     releases,
-    /// Planned exchanges not started because too many were under way.
+    /// Planned exchanges not started: too many were under way, or the sender was too late.
     not_started,
     /// Exchanges started for a client that had one under way.
     overlaps,
@@ -267,6 +267,8 @@ pub struct Recorder {
     reported: Counters,
     /// Longest time between two completed exchanges.
     pub gap: Stretch,
+    /// When the last exchange was started, monotonic nanoseconds; 0 before the first.
+    pub last_started_ns: u64,
     /// When the last exchange completed, monotonic nanoseconds.
     pub last_completed_ns: Option<u64>,
 }
@@ -301,8 +303,16 @@ impl Recorder {
             },
             reported: Counters::default(),
             gap: Stretch::default(),
+            last_started_ns: 0,
             last_completed_ns: None,
         }
+    }
+
+    /// An exchange that was due at `planned_ns` started at `now_ns`.
+    pub fn started(&mut self, planned_ns: u64, now_ns: u64) {
+        self.counters.started += 1;
+        self.latencies.lateness.record(now_ns.saturating_sub(planned_ns));
+        self.last_started_ns = now_ns;
     }
 
     /// An exchange ended well at `now_ns`.

@@ -15,7 +15,7 @@ use crate::attach::{Attachment, Link, raw::RawLink, udp};
 use crate::check::Claims;
 use crate::identity::Identity;
 use crate::machine::{Machine, Parts, Phase};
-use crate::plan::{Pace, Plan};
+use crate::plan::{Course, Pace, Plan};
 use crate::recorder::{Counters, Interval, Latencies, Recorder, Stretch};
 use crate::report::{IntervalReport, Measured, Summary};
 use crate::scenario::Scenario;
@@ -295,29 +295,35 @@ impl Shared<'_> {
         }
     }
 
-    fn measured(&self, results: &[Outcome], started_at: u64, watch: Watch<'_>) -> Measured {
+    fn course(&self, results: &[Outcome], counters: &Counters, cut: bool) -> Course {
         let settings = self.settings;
+        let latest_s = |of: fn(&Outcome) -> u64| {
+            let after_ns = |result| of(result).saturating_sub(result.measure_from_ns);
+            results.iter().map(after_ns).max().unwrap_or(0) as f64 / 1e9
+        };
+        Course {
+            planned_s: match settings.count {
+                Some(count) => settings.length_s.min(count as f64 / settings.rate),
+                None => settings.length_s,
+            },
+            last_started_s: latest_s(|result| result.recorder.last_started_ns),
+            last_completed_s: latest_s(|result| result.recorder.last_completed_ns.unwrap_or(0)),
+            ended_s: latest_s(|result| result.ended_ns),
+            cut,
+            together: settings.scenario.definition().together,
+            whole: counters.completed == counters.started,
+        }
+    }
+
+    fn measured(&self, results: &[Outcome], started_at: u64, watch: Watch<'_>) -> Measured {
         let mut latencies = Latencies::new();
         for result in results {
             latencies.add(&result.recorder.latencies);
         }
         let counters =
             results.iter().fold(Counters::default(), |sum, result| sum.plus(&result.recorder.counters));
-        let span_s = |result: &Outcome, to_ns: u64| to_ns.saturating_sub(result.measure_from_ns) as f64 / 1e9;
-        let longest = |of: &dyn Fn(&Outcome) -> f64| results.iter().map(of).fold(0.0, f64::max);
-        let planned_s = match settings.count {
-            Some(count) => settings.length_s.min(count as f64 / settings.rate),
-            None => settings.length_s,
-        };
         let aborted = self.stop.load(Ordering::Relaxed);
-        let together = settings.scenario.definition().together;
-        let seconds = if together && counters.completed == counters.started {
-            longest(&|result| span_s(result, result.recorder.last_completed_ns.unwrap_or(0)))
-        } else if aborted || together {
-            longest(&|result| span_s(result, result.ended_ns)).min(planned_s)
-        } else {
-            planned_s
-        };
+        let seconds = self.course(results, &counters, aborted).measured_s();
         Measured {
             started_at,
             prepared: self.prepared.load(Ordering::Acquire),

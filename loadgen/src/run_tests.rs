@@ -17,6 +17,8 @@ struct FakeLink {
     now_ns: u64,
     delay_ns: u64,
     silence_ns: std::ops::Range<u64>,
+    /// What it costs to send a message.
+    cost_ns: u64,
     /// Whether all clients are given the same address.
     duplicates: bool,
     replies: VecDeque<(u64, [u8; 300])>,
@@ -24,7 +26,8 @@ struct FakeLink {
 
 impl FakeLink {
     fn new(delay_ns: u64) -> Self {
-        Self { now_ns: 0, delay_ns, silence_ns: 0..0, duplicates: false, replies: VecDeque::new() }
+        let replies = VecDeque::new();
+        Self { now_ns: 0, delay_ns, silence_ns: 0..0, cost_ns: 0, duplicates: false, replies }
     }
 }
 
@@ -57,6 +60,7 @@ impl Link for FakeLink {
         let mut sent = 0;
         for (bytes, _) in outbox.messages() {
             sent += 1;
+            self.now_ns += self.cost_ns;
             let mut reply = reflector::blank(Ipv4Addr::new(192, 0, 2, 1));
             if !self.silence_ns.contains(&self.now_ns) && reflector::answer(bytes, &mut reply).is_some() {
                 if self.duplicates {
@@ -94,6 +98,26 @@ fn a_run_starts_what_was_planned_and_measures_the_delay_of_the_server() {
     assert!((4..=5).contains(&intervals), "{intervals}");
     assert_eq!(summary.intervals.iter().map(|interval| interval.counters.completed).sum::<u64>(), 1000);
     assert!(!summary.generator_limited);
+}
+
+#[test]
+fn a_late_sender_is_the_limit_and_its_rate_is_the_real_one() {
+    // Planned are 1000 exchanges in 1 s, possible (at two messages each) so many a second.
+    // The wait for the last replies is 1.1 s: the slowest cannot do all by then.
+    for (cost_us, possible, all) in [(600, 833.0, true), (1_000, 500.0, true), (1_500, 333.0, false)] {
+        let mut link = FakeLink::new(100_000);
+        link.cost_ns = cost_us * 1_000;
+        let (summary, _) = carry_out(&small(), link);
+        let case = format!("{cost_us} us: {:?} in {} s", summary.counters, summary.measured_s);
+        let counters = summary.counters;
+        assert_eq!(counters.not_started == 0, all, "{case}");
+        assert_eq!(counters.started + counters.not_started, 1000, "{case}");
+        // The last batch leaves after the last start, which is some of so short a run.
+        assert!((summary.completed_rate / possible - 1.0).abs() < 0.08, "{case} {}", summary.completed_rate);
+        assert!(summary.generator_limited, "{case}");
+        let judged = crate::capacity::ISC.judge(&summary);
+        assert_eq!(judged, crate::capacity::Verdict::Generator, "{case}");
+    }
 }
 
 #[test]

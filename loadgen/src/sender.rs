@@ -90,6 +90,11 @@ pub fn run(
             }
         }
     }
+    if !stop.load(Ordering::Relaxed) {
+        // A sender that was too late to the end has not done what was planned.
+        let left = (number..).map_while(|number| plan.start(number)).filter(|start| start.measured);
+        machine.recorder.counters.not_started += left.count() as u64;
+    }
     machine.give_up_all();
     machine.recorder.counters.receive_drops += link.take_drops();
     let to_ns = link.now_ns().clamp(interval_from_ns, interval_end_ns);

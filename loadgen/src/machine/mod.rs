@@ -109,11 +109,9 @@ impl Machine {
         }
         let (client, exchange) = self.phase.chooser.next(&self.clients[..self.phase.clients]);
         let of = &mut self.clients[client];
-        let counters = &mut self.recorder.counters;
         if start.measured {
-            counters.started += 1;
-            counters.overlaps += u64::from(of.busy > 0);
-            self.recorder.latencies.lateness.record(now_ns.saturating_sub(start.at_ns));
+            self.recorder.started(start.at_ns, now_ns);
+            self.recorder.counters.overlaps += u64::from(of.busy > 0);
         }
         of.busy = of.busy.saturating_add(1);
         self.under_way += 1;

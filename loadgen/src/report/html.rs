@@ -8,7 +8,7 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:940px;mar
     h1{font-size:1.5em}h2{font-size:1.1em;margin-top:2em}svg{width:100%;height:auto}\
     .key{display:flex;flex-wrap:wrap;gap:1em}.key div{border:1px solid #ccc;border-radius:6px;padding:.5em 1em}\
     .key b{display:block;font-size:1.4em}.bad{color:#b53030}.warning{border-left:4px solid #d9a400;padding-left:1em}\
-    pre{background:#f5f5f5;padding:1em;overflow-x:auto;font-size:.85em}";
+    pre{background:#f5f5f5;padding:1em;overflow-x:auto;white-space:pre-wrap;font-size:.85em}";
 
 /// The page.
 ///

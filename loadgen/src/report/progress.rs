@@ -22,6 +22,9 @@ pub enum Style {
     },
 }
 
+/// Empties a terminal's line.
+const RENEW: &str = "\r\x1b[K";
+
 /// A line of JSON; `type` says which.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case", tag = "type")]
@@ -49,14 +52,20 @@ impl Style {
                 if lines {
                     println!("{line}");
                 } else if live {
-                    // A terminal that has gone takes nothing from the run.
-                    let _ = write!(stderr(), "\r\x1b[K{line}");
+                    // A line that wraps could not renew itself: a narrow terminal cuts it. One that has gone takes
+                    // nothing from the run.
+                    let _ = write!(stderr(), "{RENEW}\x1b[?7l{line}\x1b[?7h");
                 }
             }
             (Self::Text { live: true, .. }, Update::Prepared(clients)) if *clients > 0 => {
                 eprintln!("{clients} clients hold leases; measuring begins");
             }
-            (Self::Text { .. }, Update::Event(command)) => println!("event: {command}"),
+            (Self::Text { live, lines }, Update::Event(command)) => {
+                if live && !lines {
+                    let _ = write!(stderr(), "{RENEW}");
+                }
+                println!("event: {command}");
+            }
             (Self::Text { .. }, Update::Prepared(_) | Update::Tail(_)) => {}
         }
     }
@@ -83,10 +92,10 @@ fn print(line: &impl Serialize) {
     }
 }
 
-/// One interval for people.
+/// One interval for people, in 79 columns unless a figure is huge.
 pub fn line(report: &IntervalReport) -> String {
     format!(
-        "{:>6.1} s  {:>8.0}/s started  {:>8.0}/s completed  {:>6} drops  p50 {:>8.3} ms  p99 {:>8.3} ms",
+        "{:>5.1} s {:>6.0}/s started {:>6.0}/s completed {:>5} drops  p50/p99 {:.2}/{:.2} ms",
         report.at_s,
         report.per_second(report.counters.started),
         report.per_second(report.counters.completed),
@@ -94,4 +103,32 @@ pub fn line(report: &IntervalReport) -> String {
         report.p50_us / 1e3,
         report.p99_us / 1e3
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::recorder::Counters;
+    use crate::report::VERSION;
+
+    #[test]
+    fn a_line_fits_an_old_terminal() {
+        let counters =
+            Counters { started: 280_000, completed: 279_000, acks_missing: 12_345, ..Counters::default() };
+        let report = IntervalReport {
+            version: VERSION,
+            at_s: 119.0,
+            length_s: 2.0,
+            counters,
+            p50_us: 1_234.0,
+            p99_us: 98_765.0,
+            max_us: 1e6,
+            servers: BTreeMap::new(),
+        };
+        let expected = "119.0 s 140000/s started 139500/s completed 12345 drops  p50/p99 1.23/98.77 ms";
+        assert_eq!(line(&report), expected);
+        assert!(expected.len() < 80);
+    }
 }

@@ -112,8 +112,8 @@ impl fmt::Display for Warning {
             ),
             Self::NotStarted { count } => write!(
                 f,
-                "{count} planned exchanges were not started because too many were under way: shorten -d, or add \
-                 sender threads (--senders)"
+                "{count} planned exchanges were not started because too many were under way or the sender was too \
+                 late: shorten -d, or add sender threads (--senders)"
             ),
             Self::RepliesDropped { count } => write!(
                 f,

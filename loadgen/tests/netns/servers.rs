@@ -28,17 +28,19 @@ fn every_scenario(kind: Kind, attachment: &[&str]) {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let counters = summary.counters;
         let case = format!("{kind:?} {arguments:?}\n{text}");
-        // dnsmasq holds no address for an OFFER: of clients that come at once two may be offered one, and the
-        // second is refused and begins anew.
-        let refused = kind == Kind::Dnsmasq && scenario == "avalanche" && counters.naks > 0;
+        // dnsmasq holds no address for an OFFER: two clients that come at once, or that a slow machine brings
+        // together, may be offered the same one, and the second is refused. In an avalanche it begins anew.
+        let crowded = ["avalanche", "near-full"].contains(&scenario);
+        let refused = kind == Kind::Dnsmasq && crowded && counters.naks > 0;
+        let ended = if scenario == "avalanche" { 0 } else { counters.naks };
         assert_eq!(output.status.code(), Some(if refused { 3 } else { 0 }), "{case}");
-        assert_eq!(counters.started, counters.completed, "{case}");
+        assert_eq!(counters.started, counters.completed + ended, "{case}");
         assert_eq!((summary.prepared, counters.duplicates), (prepared, 0), "{case}");
         assert!(refused || counters.naks == 0, "{case}");
         // Which of its clients a mixture meets depends on when the answers come.
         let close = |one: u64, other: u64| one.abs_diff(other) <= if scenario == "mixed" { 3 } else { 0 };
-        assert!((refused || close(counters.offers, offers)) && close(counters.acks, acks), "{case}");
-        assert!(close(counters.releases, releases), "{case}");
+        assert!((refused || close(counters.offers, offers)) && close(counters.acks + ended, acks), "{case}");
+        assert!(close(counters.releases + ended, releases), "{case}");
         let servers: Vec<String> = summary.servers.iter().map(|share| share.server.to_string()).collect();
         assert_eq!(servers, [SERVERS[0]], "{case}");
     }
