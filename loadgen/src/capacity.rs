@@ -205,8 +205,8 @@ impl Capacity {
         if let Some(probe) = self.limit() {
             let Probe { rate, completed_rate, drop_share, p99_ms, .. } = probe;
             text.push_str(&format!(
-                "limit         the server, not the generator: at {rate:.0}/s, all of them started in time, it \
-                 completed {completed_rate:.0}/s, lost {:.3} %, p99 {p99_ms:.3} ms\n",
+                "limit         the server, not the generator: of {rate:.0}/s, offered in full, it completed \
+                 {completed_rate:.0}/s, lost {:.3} %, p99 {p99_ms:.3} ms\n",
                 100.0 * drop_share
             ));
         }
