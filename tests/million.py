@@ -3,8 +3,8 @@
 
     tests/million.py [WHAT...]
 
-WHAT is any of `start`, `clean-up`, `commands`, `expiry`, `slash8` (all of them where none is named). Needs root, iproute2 and
-`cargo build --release --bins`; makes and removes its own network namespaces. Nothing here passes or fails by the clock: it
+WHAT is any of `start`, `clean-up`, `commands`, `expiry`, `slash8`, `rate` (all of them where none is named). Needs root, iproute2
+and `cargo build --release --bins`; makes and removes its own network namespaces. Nothing here passes or fails by the clock: it
 prints numbers, each the median of RUNS runs, and fails only when a server does not answer.
 
 Environment: RUNS (3), SHARDS ("1 4"), LEASES (1000000), EXTRA (500000 rows that renew leases of the file again), ORDER
@@ -439,12 +439,91 @@ def measure_slash8(site):
             f"{resident / 1024:.1f} MiB", f"{small_resident / 1024:.1f} MiB")
 
 
+def cpu_seconds(pid):
+    """What all threads of a process have run, in seconds."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as file:
+            total += int(file.read().split()[0])
+    return total / 1e9
+
+
+def exchange(site, server, numbers, window, renew):
+    """The clients `numbers` renew, or come as new ones (DISCOVER, REQUEST), `window` of them at a time; seconds of wall clock
+    and of the server's CPU for one exchange, and exchanges done."""
+    numbers, open_exchanges, done = enumerate(numbers, 1), {}, 0
+    site.socket.settimeout(1)
+
+    def begin():
+        xid, number = next(numbers, (0, 0))
+        if xid == 0:
+            return
+        open_exchanges[xid] = number
+        hwaddr = hwaddr_of(number)
+        site.socket.send(init_reboot(hwaddr, address_of(number), number, xid) if renew else discover(hwaddr, xid))
+
+    cpu, wall = cpu_seconds(server.process.pid), time.monotonic()
+    for _ in range(window):
+        begin()
+    while open_exchanges:
+        try:
+            answer = site.socket.recv(2048)
+        except TimeoutError:
+            break
+        kind, xid = message_type(answer), struct.unpack("!I", answer[46:50])[0]
+        if xid not in open_exchanges:
+            continue
+        if kind == 2:
+            options = option(53, b"\x03") + option(50, answer[58:62]) + option(54, socket.inet_aton("10.0.0.1"))
+            site.socket.send(frame(hwaddr_of(open_exchanges[xid]), options, xid))
+        elif kind == 5:
+            del open_exchanges[xid]
+            done += 1
+            begin()
+    wall = time.monotonic() - wall
+    return wall / max(done, 1), (cpu_seconds(server.process.pid) - cpu) / max(done, 1), done
+
+
+def measure_rate(site):
+    """What an exchange costs among few leases and among many, in an empty pool and in a full one. Exchanges a second are the
+    server's limit only where its CPU is used up: this program is one thread."""
+    heading(f"Exchanges by the size of the table, {RUNS} runs taking turns, 32 clients at a time",
+            ("shards", "while", "exchanges", "CPU for each", "of runs", "served a second"))
+    full = f"10.1.0.0-{address_of(LEASES - 1)}"
+    cases = [
+        ("renewal among 1000 leases", 1000, True),
+        (f"renewal among {LEASES} leases", LEASES, True),
+        (f"new client, {LEASES} addresses, all free", 0, False),
+        (f"new client, {LEASES} addresses, one in a thousand free", LEASES - LEASES // 1000, False),
+    ]
+    for shards in SHARDS:
+        results = [[] for _ in cases]
+        for _ in range(RUNS):
+            for result, (_, leases, renew) in zip(results, cases):
+                site.configure(shards, full)
+                write_leases(site.path("leases.csv"), leases, 0)
+                settle(site.path("leases.csv"))
+                if renew:
+                    numbers = [number * 7919 % leases for number in range(60_000)]
+                else:
+                    numbers = [LEASES + 10 + number for number in range(LEASES // 1250)]
+                with Server(site, SERVER_CPUS) as server:
+                    server.wait_until_served(leases // 2 if leases else None)
+                    os.sched_setaffinity(0, CPUS[-1:])
+                    time.sleep(0.5)
+                    result.append(exchange(site, server, numbers, 32, renew))
+        for result, (what, *_) in zip(results, cases):
+            row(shards, what, min(run[2] for run in result), f"{median([run[1] for run in result]) * 1e6:.1f} us",
+                " ".join(f"{run[1] * 1e6:.1f}" for run in result), f"{1 / median([run[0] for run in result]):.0f}")
+
+
 MEASURES = {
     "start": measure_start,
     "clean-up": measure_clean_up,
     "commands": measure_commands,
     "expiry": measure_expiry,
     "slash8": measure_slash8,
+    "rate": measure_rate,
 }
 
 
