@@ -118,11 +118,6 @@ impl Diagnostics {
         }
     }
 
-    /// Whether an error was reported.
-    pub fn has_errors(&self) -> bool {
-        !self.errors.is_empty() || !self.syntax_errors.is_empty()
-    }
-
     /// The warnings, or the error if there was any.
     pub fn finish(self) -> Result<Vec<Diagnostic>, ConfigError> {
         let syntax = !self.syntax_errors.is_empty();

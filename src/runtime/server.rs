@@ -193,11 +193,6 @@ impl Server {
         lock(&self.sockets).errors().to_vec()
     }
 
-    /// How many sockets are open.
-    pub fn sockets_open(&self) -> usize {
-        lock(&self.sockets).open()
-    }
-
     /// How queries find their shard, for `status-get`.
     pub fn steering_text(&self) -> String {
         match lock(&self.sockets).user_space_steering() {

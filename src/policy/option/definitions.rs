@@ -200,11 +200,6 @@ impl Definitions {
         custom.chain(standard(space).iter().copied()).find(wanted)
     }
 
-    /// Whether any definition, or the protocol itself, gives `space` a meaning.
-    pub fn knows_space(&self, space: &str) -> bool {
-        self.custom.contains_key(space) || !standard(space).is_empty() || enterprise_of(space).is_some()
-    }
-
     /// Takes a custom definition.
     ///
     /// # Errors
