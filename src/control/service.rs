@@ -7,7 +7,7 @@ use shards::Now;
 
 use crate::ha::command::{HaCommand, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID};
 use crate::ha::locks::{Holder, Locks};
-use crate::ha::view::{HaView, UpdateMode};
+use crate::ha::view::{HaView, Scopes, UpdateMode};
 
 /// The longest `max-period`, seconds; the deadline of a longer one is beyond the monotonic clock.
 const MAX_PERIOD_S_MAX: u64 = 10 * 365 * 24 * 3600;
@@ -26,7 +26,7 @@ impl ServiceSwitch {
             epoch: self.epoch,
             service_on: self.locks.service_on(),
             configured: false,
-            serves_primary_scope: true,
+            scopes: Scopes::PRIMARY,
             updates: UpdateMode::Off,
             ..HaView::default()
         }

@@ -381,7 +381,11 @@ impl Shard {
             }
             None => Box::new(update),
         };
-        turn.actions.send(node, Lane::State, Message::Update(message));
+        let message = match replication {
+            Replication::Queue => Message::Backlog(message),
+            Replication::None | Replication::Send => Message::Update(message),
+        };
+        turn.actions.send(node, Lane::State, message);
     }
 
     /// Where updates of `address` go: always the same sender, so that they stay in order (ha-protocol 5.5).

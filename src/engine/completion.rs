@@ -37,6 +37,7 @@ impl Shard {
             | Message::Stop
             | Message::Unanswered(_)
             | Message::UnsentUpdates { .. }
+            | Message::Backlog(_)
             | Message::Update(_)
             | Message::UpdatesSettled { .. } => self.statistics.bump_own(OwnCounter::UnexpectedMessage),
         }

@@ -38,10 +38,12 @@ pub enum Message {
         /// Whether the deletion is as durable and replicated as it has to be.
         done: bool,
     },
-    /// Shard to HA sender: one lease update for the partner. Shard to control while the view says queue: one for
-    /// the backlog.
+    /// Shard to control, while the view says queue: one lease update for the backlog. Nothing is parked for it, and
+    /// the box does not come back.
+    Backlog(Box<PartnerUpdate>),
+    /// Shard to HA sender: one lease update for the partner.
     Update(Box<PartnerUpdate>),
-    /// HA sender or control to shard: the box comes back with its outcome set, to be used again.
+    /// HA sender to shard: the box comes back with its outcome set, to be used again.
     UpdateDone(Box<PartnerUpdate>),
     /// Listener or control to shard.
     Command(Box<ShardCommand>),
@@ -315,6 +317,8 @@ pub enum ShardReplyBody {
 pub struct PartnerCall {
     /// Chosen by the asker.
     pub request: u64,
+    /// Peer index of the server it goes to; of no meaning in one that came from a partner.
+    pub peer: u8,
     /// Node that asked, where the answer goes.
     pub asker: Option<NodeId>,
     /// JSON body of the command or, in an answer, of the reply.

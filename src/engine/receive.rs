@@ -74,7 +74,7 @@ impl Shard {
     fn is_out_of_scope(&self, query: &Query) -> bool {
         use MessageType::{Decline, Discover, Inform, Release, Request};
         let subject = matches!(query.message_type(), Some(Decline | Discover | Inform | Release | Request));
-        self.view.configured && subject && !self.view.serves_primary_scope
+        self.view.configured && subject && !self.view.scopes.primary
     }
 
     fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel) {

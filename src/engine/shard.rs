@@ -260,7 +260,7 @@ impl Shard {
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let before = std::mem::replace(&mut self.view, view.clone());
         if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
-            if before.serves_primary_scope {
+            if before.scopes.primary {
                 // Alone until now: the partner has just copied everything there is.
                 self.unacknowledged.clear();
             } else {

@@ -12,7 +12,7 @@ use super::command::{HaCommand, Reply};
 use super::log::LogEvent;
 use super::relationship::Relationship;
 use super::view::HaView;
-use crate::engine::message::UpdateOutcome;
+use crate::engine::message::{UpdateKind, UpdateOutcome};
 
 /// Number of a call to the partner or of a page to apply; unique for the life of the machine.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -39,6 +39,13 @@ pub enum CommandSource {
 /// Something that has happened.
 #[derive(Debug)]
 pub enum Event {
+    /// A lease update for the backlog, from a shard whose view says [`super::view::UpdateMode::Queue`].
+    Backlog {
+        /// Command that would have been sent.
+        kind: UpdateKind,
+        /// The lease as committed.
+        lease: Box<Lease>,
+    },
     /// A call has ended: the body of the HTTP response, whatever its status, or why there is none.
     CallDone {
         /// Which call.
@@ -90,11 +97,13 @@ pub enum Event {
     },
 }
 
-/// One command to the partner.
+/// One command to another server of the relationship.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Call {
     /// Comes back in [`Event::CallDone`].
     pub id: CallId,
+    /// Peer index of the server it goes to; 0 is the active partner where there is one.
+    pub peer: u8,
     /// Body of the HTTP request.
     pub body: Vec<u8>,
     /// How long the answer may take, milliseconds; 0 is for ever (`sync-timeout` 0).
@@ -133,8 +142,11 @@ pub enum Action {
     },
     /// Send a command to the partner.
     Call(Call),
-    /// The private connection is not needed any longer once the calls already handed over have ended.
-    ClosePrivate,
+    /// The private connection to a peer is not needed any longer once the calls already handed over have ended.
+    ClosePrivate {
+        /// Peer index.
+        peer: u8,
+    },
     /// Write to the log.
     Log(LogEvent),
     /// Hand this view to every shard (and to listeners and senders, who read the partner's generation in it).

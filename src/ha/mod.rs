@@ -33,6 +33,6 @@ pub mod view;
 
 pub use event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
 pub use machine::Machine;
-pub use relationship::Relationship;
-pub use state::{OwnState, PartnerState, Role};
-pub use view::{HaView, UpdateMode};
+pub use relationship::{Pause, PeerName, Relationship};
+pub use state::{Mode, OwnState, PartnerState, Role};
+pub use view::{BackupPeers, BackupUpdates, HaView, Scopes, UpdateMode};

@@ -1,26 +1,61 @@
-//! What the HA machine needs of the configuration, defaults applied.
+//! What the HA machine needs of the configuration, defaults applied: modes, roles, peers, limits, pauses.
+//!
+//! The document has refused what contradicts itself (ha-protocol 1.8), so nothing here can fail.
 
-use super::state::Role;
+use super::state::{Mode, OwnState, PartnerState, Role};
+use super::view::BackupPeers;
 
-/// One hot-standby relationship as seen by this server.
+/// Whether the machine pauses when it enters a state (ha-protocol 1.7).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Pause {
+    /// Every time.
+    Always,
+    /// Never.
+    #[default]
+    Never,
+    /// The first time.
+    Once,
+}
+
+/// Another server of the relationship.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerName {
+    /// `name`.
+    pub name: String,
+    /// `url`, for the log.
+    pub url: String,
+    /// `role`.
+    pub role: Role,
+}
+
+/// One relationship as seen by this server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Relationship {
+    /// Its place in the list of relationships; local locks have the id 1000 plus it (ha-protocol 3.2).
+    pub index: u8,
+    /// `mode`.
+    pub mode: Mode,
     /// `this-server-name`.
     pub this_server_name: String,
-    /// Name of the partner.
-    pub partner_name: String,
-    /// URL of the partner, for the log.
-    pub partner_url: String,
     /// Own role.
     pub role: Role,
+    /// Every other peer: the other active server first where this one is active and the mode has one, then the
+    /// rest in the order of the file. The index in this list is the *peer index* wherever one is spoken of.
+    pub others: Vec<PeerName>,
+    /// `auto-failover` of the own entry: false serves the own scopes only, even alone.
+    pub auto_failover: bool,
     /// `send-lease-updates`.
     pub send_lease_updates: bool,
+    /// `wait-backup-ack` (passive-backup only).
+    pub wait_backup_ack: bool,
     /// `sync-leases`.
     pub sync_leases: bool,
     /// `sync-timeout`, milliseconds; 0 is no timeout.
     pub sync_timeout_ms: u32,
     /// `sync-page-limit`, at least 1.
     pub sync_page_limit: u32,
+    /// `delayed-updates-limit`, updates; 0 does without communication-recovery.
+    pub delayed_updates_limit: u32,
     /// `heartbeat-delay`, milliseconds; 0 turns heartbeats off, and the server never leaves `waiting`.
     pub heartbeat_delay_ms: u32,
     /// `max-response-delay`, milliseconds.
@@ -31,42 +66,88 @@ pub struct Relationship {
     pub max_unacked_clients: u32,
     /// `max-rejected-lease-updates`; 0 is never.
     pub max_rejected_lease_updates: u32,
+    /// `state-machine.states`: states with a pause. `unavailable` may be among them and is never entered.
+    pub pauses: Vec<(PartnerState, Pause)>,
 }
 
 impl From<&config::ha::Relationship> for Relationship {
-    /// The document has refused every mode and role that is not built, so there is nothing left to fail here.
     fn from(document: &config::ha::Relationship) -> Self {
-        let role = match *document.own.role {
-            config::ha::Role::Primary => Role::Primary,
-            config::ha::Role::Backup | config::ha::Role::Secondary | config::ha::Role::Standby => {
-                Role::Standby
-            }
-        };
+        let partner = &document.partner;
         Self {
+            index: 0,
+            mode: match *document.mode {
+                config::ha::Mode::HotStandby => Mode::HotStandby,
+                config::ha::Mode::LoadBalancing => Mode::LoadBalancing,
+                config::ha::Mode::PassiveBackup => Mode::PassiveBackup,
+            },
             this_server_name: document.own.name.to_string(),
-            partner_name: document.partner.name.to_string(),
-            partner_url: document.partner.url.text.clone(),
-            role,
+            role: role(*document.own.role),
+            others: vec![PeerName {
+                name: partner.name.to_string(),
+                url: partner.url.text.clone(),
+                role: role(*partner.role),
+            }],
+            auto_failover: *document.own.auto_failover,
             send_lease_updates: *document.send_lease_updates,
+            wait_backup_ack: false,
             sync_leases: *document.sync_leases,
             sync_timeout_ms: *document.sync_timeout_ms,
             sync_page_limit: *document.sync_page_limit,
+            delayed_updates_limit: 0,
             heartbeat_delay_ms: *document.heartbeat_delay_ms,
             max_response_delay_ms: *document.max_response_delay_ms,
             max_ack_delay_ms: *document.max_ack_delay_ms,
             max_unacked_clients: *document.max_unacked_clients,
             max_rejected_lease_updates: *document.max_rejected_lease_updates,
+            pauses: Vec::new(),
         }
     }
 }
 
+fn role(document: config::ha::Role) -> Role {
+    match document {
+        config::ha::Role::Backup => Role::Backup,
+        config::ha::Role::Primary => Role::Primary,
+        config::ha::Role::Secondary => Role::Secondary,
+        config::ha::Role::Standby => Role::Standby,
+    }
+}
+
 impl Relationship {
-    /// Name of the primary: the scope of a hot-standby pair.
-    pub fn primary_name(&self) -> &str {
-        match self.role {
-            Role::Primary => &self.this_server_name,
-            Role::Standby => &self.partner_name,
+    /// Whether there is an active partner; it is then `others[0]`.
+    pub fn has_partner(&self) -> bool {
+        self.role != Role::Backup && self.others.first().is_some_and(|peer| peer.role != Role::Backup)
+    }
+
+    /// The active partner, if there is one.
+    pub fn partner(&self) -> Option<&PeerName> {
+        self.others.first().filter(|_| self.has_partner())
+    }
+
+    /// Peer indices of the backup servers, as an active server sees them.
+    pub fn backup_peers(&self) -> BackupPeers {
+        let first = u8::from(self.has_partner());
+        let count = self.others.iter().filter(|peer| peer.role == Role::Backup).count();
+        BackupPeers { first, count: u8::try_from(count).unwrap_or(u8::MAX) }
+    }
+
+    /// Name of the peer with this role, this server included: the name of its scope.
+    pub fn name_of(&self, role: Role) -> Option<&str> {
+        if self.role == role {
+            return Some(&self.this_server_name);
         }
+        self.others.iter().find(|peer| peer.role == role).map(|peer| peer.name.as_str())
+    }
+
+    /// Whether `name` is a peer's, this server included.
+    pub fn knows(&self, name: &str) -> bool {
+        name == self.this_server_name || self.others.iter().any(|peer| peer.name == name)
+    }
+
+    /// Whether and when the machine pauses on entering `state`.
+    pub fn pause(&self, state: OwnState) -> Pause {
+        let state = state.as_seen_by_partner();
+        self.pauses.iter().find(|(named, _)| *named == state).map_or(Pause::Never, |(_, pause)| *pause)
     }
 
     /// `max-period` of `dhcp-disable`, seconds (ha-protocol 1.4).

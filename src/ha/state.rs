@@ -154,12 +154,16 @@ impl fmt::Display for OwnState {
     }
 }
 
-/// Role of an active server of a hot-standby pair (ha-protocol 1.8).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Role of a server in its relationship (ha-protocol 1.8).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Role {
-    /// Serves while both are there.
+    /// Receives every update and serves nobody by itself.
+    Backup,
+    /// Serves while both are there; in load-balancing its half.
     Primary,
-    /// Takes over.
+    /// The other half (load-balancing).
+    Secondary,
+    /// Takes over (hot-standby).
     Standby,
 }
 
@@ -167,16 +171,32 @@ impl Role {
     /// The name in the configuration and in `status-get`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Backup => "backup",
             Self::Primary => "primary",
+            Self::Secondary => "secondary",
             Self::Standby => "standby",
         }
     }
+}
 
-    /// The role of the other server.
-    pub fn other(self) -> Self {
+/// Mode of a relationship (ha-protocol 1.4).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Mode {
+    /// One serves, the other waits.
+    HotStandby,
+    /// Each serves half of the clients.
+    LoadBalancing,
+    /// One serves, and others are told.
+    PassiveBackup,
+}
+
+impl Mode {
+    /// The name in the configuration and in `status-get`.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Primary => Self::Standby,
-            Self::Standby => Self::Primary,
+            Self::HotStandby => "hot-standby",
+            Self::LoadBalancing => "load-balancing",
+            Self::PassiveBackup => "passive-backup",
         }
     }
 }

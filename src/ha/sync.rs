@@ -252,7 +252,7 @@ impl Synchronisation {
     /// Gives the copy up half-way, and the source its service back; the answer is not awaited.
     pub fn abort(self, ids: &mut CallIds, actions: &mut Vec<Action>) {
         let _ = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
-        actions.push(Action::ClosePrivate);
+        actions.push(Action::ClosePrivate { peer: 0 });
     }
 
     fn handle_page(
@@ -299,7 +299,7 @@ impl Synchronisation {
 
     fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
         let id = ids.next_id();
-        actions.push(Action::Call(Call { id, body, timeout_ms, private: true }));
+        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: true }));
         id
     }
 }

@@ -1,4 +1,4 @@
-//! What shards must know of the HA machine, and nothing more.
+//! What shards, listeners and senders must know of the HA machine, and nothing more.
 
 /// What happens to lease updates for the active partner (ha-protocol 5.2).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -8,10 +8,63 @@ pub enum UpdateMode {
     None,
     /// Not applicable: no partner, or `send-lease-updates` is false. Nothing is counted.
     Off,
-    /// Put into the backlog (communication-recovery).
+    /// Put into the backlog (communication-recovery); nothing waits for it and nothing is counted.
     Queue,
     /// Sent, and the reply waits for the answer.
     Send,
+}
+
+/// What happens to lease updates for backup servers, in every state alike (ha-protocol 4.1, 5.2).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BackupUpdates {
+    /// There is no backup server, or `send-lease-updates` is false.
+    #[default]
+    None,
+    /// Sent, and nobody waits for the answer.
+    Send,
+    /// Sent, and the reply waits for the answer (`wait-backup-ack`, passive-backup only).
+    SendAndWait,
+}
+
+/// Peer indices of the backup servers: they follow one another in the relationship's list of other peers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BackupPeers {
+    /// Index of the first one.
+    pub first: u8,
+    /// How many there are.
+    pub count: u8,
+}
+
+impl BackupPeers {
+    /// The indices, ascending.
+    pub fn indices(self) -> std::ops::Range<u8> {
+        self.first..self.first.saturating_add(self.count)
+    }
+}
+
+/// Scopes a server answers for (ha-protocol 4.1, 5.9).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Scopes {
+    /// The primary's: every query where the load is not balanced.
+    pub primary: bool,
+    /// The secondary's (load-balancing only).
+    pub secondary: bool,
+}
+
+impl Scopes {
+    /// Nobody's.
+    pub const NONE: Self = Self { primary: false, secondary: false };
+    /// The primary's alone.
+    pub const PRIMARY: Self = Self { primary: true, secondary: false };
+    /// The secondary's alone.
+    pub const SECONDARY: Self = Self { primary: false, secondary: true };
+    /// Both.
+    pub const BOTH: Self = Self { primary: true, secondary: true };
+
+    /// Whether any scope is served.
+    pub fn any(self) -> bool {
+        self.primary || self.secondary
+    }
 }
 
 /// The HA machine's word, posted to every shard under a rising epoch.
@@ -23,10 +76,20 @@ pub struct HaView {
     pub service_on: bool,
     /// Whether HA is configured.
     pub configured: bool,
-    /// Whether the primary's scope is served here (hot-standby: all queries are in it).
-    pub serves_primary_scope: bool,
-    /// What to do with lease updates.
+    /// Scopes served here.
+    pub scopes: Scopes,
+    /// Load-balancing: the bucket of RFC 3074 names the scope of a query. Otherwise every query is in the
+    /// primary's scope.
+    pub balancing: bool,
+    /// What to do with lease updates for the active partner.
     pub updates: UpdateMode,
+    /// The backlog has overflowed: both servers copy all leases, so shards need not hand over any more updates
+    /// while [`UpdateMode::Queue`] lasts (ha-protocol 5.6).
+    pub backlog_overflowed: bool,
+    /// What to do with lease updates for backup servers.
+    pub backups: BackupUpdates,
+    /// Which peers those are.
+    pub backup_peers: BackupPeers,
     /// Partner silent: report queries outside our scopes.
     pub interrupted: bool,
     /// `max-ack-delay`, milliseconds.

@@ -33,7 +33,7 @@ use crate::engine::message::Message;
 use crate::engine::rules::{self, Clients, Rules, ShardLeases, Steering};
 use crate::engine::{Engine, EngineStart};
 use crate::fatal::Fatal;
-use crate::ha::view::HaView;
+use crate::ha::view::{HaView, Scopes};
 use crate::limits;
 use crate::policy::Snapshot;
 
@@ -366,7 +366,7 @@ fn start_shards(
     let view = Arc::new(HaView {
         service_on: !configured,
         configured,
-        serves_primary_scope: !configured,
+        scopes: Scopes { primary: !configured, ..Scopes::NONE },
         updates: crate::ha::view::UpdateMode::Off,
         ..HaView::default()
     });

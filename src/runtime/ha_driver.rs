@@ -149,6 +149,9 @@ impl HaDriver {
                 let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
                 self.feed(Event::Unanswered { client, secs });
             }
+            Message::Backlog(update) => {
+                self.feed(Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
+            }
             Message::UnsentUpdates { total } => self.feed(Event::UnsentUpdates { shard: from.0, total }),
             Message::UpdatesSettled { outcome, client } => {
                 self.feed(Event::UpdatesSettled { outcome, client: *client });
@@ -205,8 +208,9 @@ impl HaDriver {
                     .detach();
                 }
                 Action::Call(call) => self.call(call),
-                Action::ClosePrivate => self.send_call(PartnerCall {
+                Action::ClosePrivate { peer } => self.send_call(PartnerCall {
                     request: 0,
+                    peer,
                     asker: Some(self.control.node().id()),
                     body: Vec::new(),
                     timeout_ms: 0,
@@ -224,6 +228,7 @@ impl HaDriver {
     fn call(self: &Rc<Self>, call: Call) {
         self.send_call(PartnerCall {
             request: call.id.0,
+            peer: call.peer,
             asker: Some(self.control.node().id()),
             body: call.body,
             timeout_ms: call.timeout_ms,

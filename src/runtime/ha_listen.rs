@@ -279,6 +279,7 @@ impl Listener {
         let timeout_ms = u64::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(u64::MAX);
         let call = PartnerCall {
             request: question.number(),
+            peer: 0,
             asker: Some(self.node.id()),
             body,
             timeout_ms,

@@ -164,6 +164,7 @@ impl Bench {
     fn call(&self, body: &str) -> Result<String, String> {
         let call = PartnerCall {
             request: 9,
+            peer: 0,
             asker: Some(self.control.id()),
             body: body.into(),
             timeout_ms: 5_000,

@@ -6,7 +6,7 @@ use shards::{Lease, LeaseState};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
 use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
-use tandem::ha::view::{HaView, UpdateMode};
+use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -153,8 +153,11 @@ fn a_server_that_joins_by_copying_replicates_before_the_cache_answers() {
         let address = address_of(&world.join(plain(1)));
         world.pass_s(2);
         let view = world.replicating_view();
-        let before =
-            HaView { updates: UpdateMode::None, serves_primary_scope: alone, ..world.replicating_view() };
+        let before = HaView {
+            updates: UpdateMode::None,
+            scopes: Scopes { primary: alone, ..Scopes::NONE },
+            ..world.replicating_view()
+        };
         world.set_view(before);
         world.set_view(HaView { epoch: view.epoch + 1, ..view });
         assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
@@ -277,7 +280,7 @@ fn in_communication_recovery_updates_go_to_the_backlog_and_nobody_waits() {
     world.set_view(view);
     assert_eq!(world.join(plain(1)).state(), ClientState::Bound);
     assert!(world.updates.is_empty());
-    let queued = world.control.iter().filter(|message| matches!(message, Message::Update(_))).count();
+    let queued = world.control.iter().filter(|message| matches!(message, Message::Backlog(_))).count();
     assert_eq!(queued, 1);
     assert_eq!(world.own(OwnCounter::UnsentUpdates), 0);
 }
@@ -287,7 +290,7 @@ fn a_standby_serves_nobody_and_reports_clients_only_while_interrupted() {
     let mut world = World::new(9, 2, snapshot(POOL, ""), Vec::new());
     for (interrupted, reports) in [(false, 0), (true, 1)] {
         let view = HaView {
-            serves_primary_scope: false,
+            scopes: Scopes::NONE,
             interrupted,
             epoch: 1 + u64::from(interrupted),
             ..world.replicating_view()

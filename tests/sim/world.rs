@@ -20,7 +20,7 @@ use tandem::engine::message::{
 };
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
-use tandem::ha::view::{HaView, UpdateMode};
+use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
 use super::mesh::Mesh;
@@ -171,7 +171,7 @@ impl World {
             epoch: self.view.epoch + 1,
             service_on: true,
             configured: true,
-            serves_primary_scope: true,
+            scopes: Scopes::PRIMARY,
             updates: UpdateMode::Send,
             max_ack_delay_ms: 10_000,
             partner_knows_released: true,

@@ -4,7 +4,7 @@ use serde_json::json;
 use shards::Now;
 
 use super::super::command::{HaCommand, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID, result};
-use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose};
+use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose, Role};
 use crate::http::rfc1123_date;
 use crate::limits::HA_BATCH_UPDATES_MAX;
 
@@ -62,8 +62,8 @@ impl Machine {
     /// A name that is no peer's is refused (ha-protocol 1.9).
     fn check_server_name(&self, server_name: Option<&str>) -> Option<Reply> {
         let name = server_name?;
-        let known = name == self.relationship.this_server_name || name == self.relationship.partner_name;
-        (!known).then(|| Reply::error(format!("{name} matches no configured 'server-name'")))
+        (!self.relationship.knows(name))
+            .then(|| Reply::error(format!("{name} matches no configured 'server-name'")))
     }
 
     fn heartbeat_reply(&self, now: Now) -> Reply {
@@ -79,7 +79,9 @@ impl Machine {
 
     /// Names of the peers whose scope is served, ascending.
     pub(super) fn scopes(&self) -> Vec<&str> {
-        if self.serves_primary_scope() { vec![self.relationship.primary_name()] } else { Vec::new() }
+        let served = self.served_scopes();
+        let primary = self.relationship.name_of(Role::Primary).filter(|_| served.primary);
+        primary.into_iter().collect()
     }
 
     fn unsent_total(&self) -> u64 {
@@ -175,7 +177,7 @@ impl Machine {
         if server_name == self.relationship.this_server_name {
             return Some(Reply::error(format!("server {server_name} cannot synchronize with itself")));
         }
-        if server_name != self.relationship.partner_name {
+        if self.relationship.partner().is_none_or(|partner| partner.name != server_name) {
             return Some(Reply::error(format!("{server_name} matches no configured 'server-name'")));
         }
         self.synchronisation

@@ -34,7 +34,7 @@ use super::relationship::Relationship;
 use super::state::{OwnState, PartnerState, Role};
 use super::sync::{CallIds, Progress, Purpose, Synchronisation};
 use super::transition::{Conditions, Step, transition};
-use super::view::{HaView, UpdateMode};
+use super::view::{BackupUpdates, HaView, Scopes, UpdateMode};
 use crate::engine::message::UpdateOutcome;
 
 /// Polling interval while the pair comes together.
@@ -163,6 +163,8 @@ impl Machine {
         let first = actions.len();
         self.locks.expire(now.monotonic_ns);
         match event {
+            // Nothing is put off in hot-standby.
+            Event::Backlog { .. } => {}
             Event::CallDone { id, result } => self.handle_call(now, id, result, actions),
             Event::Command { token, source, command } => {
                 self.handle_command(now, token, source, command, actions)
@@ -607,7 +609,7 @@ impl Machine {
             }
             Progress::Finished => {
                 let Some(finished) = self.synchronisation.take() else { return };
-                actions.push(Action::ClosePrivate);
+                actions.push(Action::ClosePrivate { peer: 0 });
                 self.communication.poke(now.monotonic_ns);
                 self.communication.acknowledge_unsent();
                 let duration_ms = now.monotonic_ns.saturating_sub(finished.started_ns) / NS_PER_MS;
@@ -625,7 +627,7 @@ impl Machine {
             }
             Progress::Failed(failure) => {
                 let Some(failed) = self.synchronisation.take() else { return };
-                actions.push(Action::ClosePrivate);
+                actions.push(Action::ClosePrivate { peer: 0 });
                 self.log_sync_failure(&failure, actions);
                 self.answer_administrator(&failed, Reply::error(failure.to_string()), actions);
                 self.partner_failed();
@@ -695,8 +697,12 @@ impl Machine {
             epoch: 0,
             service_on: self.locks.service_on(),
             configured: true,
-            serves_primary_scope: self.serves_primary_scope(),
+            scopes: self.served_scopes(),
+            balancing: false,
             updates,
+            backlog_overflowed: false,
+            backups: BackupUpdates::None,
+            backup_peers: self.relationship.backup_peers(),
             interrupted: self.is_interrupted(now),
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.rejected(now.monotonic_ns) > 0,
@@ -706,11 +712,13 @@ impl Machine {
     }
 
     /// Default scopes in the normal state and when terminated, all of them when alone (ha-protocol 4.1).
-    fn serves_primary_scope(&self) -> bool {
+    fn served_scopes(&self) -> Scopes {
         match self.state {
-            OwnState::HotStandby | OwnState::Terminated => self.relationship.role == Role::Primary,
-            OwnState::PartnerDown => true,
-            OwnState::Ready | OwnState::Syncing | OwnState::Waiting => false,
+            OwnState::HotStandby | OwnState::Terminated => {
+                Scopes { primary: self.relationship.role == Role::Primary, ..Scopes::NONE }
+            }
+            OwnState::PartnerDown => Scopes::PRIMARY,
+            OwnState::Ready | OwnState::Syncing | OwnState::Waiting => Scopes::NONE,
         }
     }
 
@@ -731,12 +739,14 @@ impl Machine {
 
     fn call(&mut self, body: Vec<u8>, timeout_ms: u64, actions: &mut Vec<Action>) -> CallId {
         let id = self.ids.next_id();
-        actions.push(Action::Call(Call { id, body, timeout_ms, private: false }));
+        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: false }));
         id
     }
 
     fn partner(&self) -> String {
-        format!("{} ({})", self.relationship.partner_name, self.relationship.partner_url)
+        self.relationship
+            .partner()
+            .map_or_else(String::new, |partner| format!("{} ({})", partner.name, partner.url))
     }
 
     fn log(&self, message: Message, actions: &mut Vec<Action>) {

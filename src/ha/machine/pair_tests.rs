@@ -99,7 +99,8 @@ impl Pair {
                     self.flight
                         .push((self.now_ns + LATENCY_NS, Delivery::Request { from: index, restarts, call }));
                 }
-                Action::Answer { .. } | Action::ClosePrivate | Action::Log(_) | Action::Publish(_) => {}
+                Action::Answer { .. } | Action::ClosePrivate { .. } | Action::Log(_) | Action::Publish(_) => {
+                }
             }
         }
     }
@@ -198,7 +199,7 @@ impl Pair {
         let serves = |index: usize| {
             let server: &Server = &self.servers[index];
             let view = server.rig.machine.view();
-            server.alive && view.is_some_and(|view| view.service_on && view.serves_primary_scope)
+            server.alive && view.is_some_and(|view| view.service_on && view.scopes.primary)
         };
         let normal = self.states() == [Some(OwnState::HotStandby); 2];
         assert!(!(normal && serves(0) && serves(1)), "two servers serve at {} s", self.seconds());
@@ -229,7 +230,7 @@ impl Pair {
             user_context: None,
         };
         let view = self.servers[index].rig.machine.view().unwrap();
-        assert!(view.service_on && view.serves_primary_scope, "only a server that serves grants");
+        assert!(view.service_on && view.scopes.primary, "only a server that serves grants");
         match view.updates {
             UpdateMode::Send => {
                 self.servers[1 - index].leases.insert(address, lease.clone());
@@ -284,8 +285,8 @@ fn a_cold_start_converges_within_seconds() {
         pair.run_until(6.0);
         assert_eq!(pair.states(), NORMAL, "{dialects:?}");
         let view = |index: usize| pair.servers[index].rig.machine.view().unwrap();
-        assert!(view(0).serves_primary_scope && view(0).service_on);
-        assert!(!view(1).serves_primary_scope && view(1).service_on);
+        assert!(view(0).scopes.primary && view(0).service_on);
+        assert!(!view(1).scopes.primary && view(1).service_on);
     }
 }
 

@@ -57,12 +57,12 @@ proptest! {
                         prop_assert_eq!(view.epoch, epoch + 1);
                         epoch += 1;
                     }
-                    Action::Answer { .. } | Action::ClosePrivate | Action::Log(_) => {}
+                    Action::Answer { .. } | Action::ClosePrivate { .. } | Action::Log(_) => {}
                 }
             }
             let view = rig.machine.view().expect("published at start");
             prop_assert_eq!(view.service_on, rig.machine.locks.service_on());
-            prop_assert_eq!(view.serves_primary_scope, rig.machine.serves_primary_scope());
+            prop_assert_eq!(view.scopes, rig.machine.served_scopes());
             prop_assert!(view.updates != UpdateMode::Send || rig.machine.state() == OwnState::HotStandby);
             prop_assert!(rig.machine.state().serves_dhcp() || !view.service_on);
             actions = match turn {

@@ -5,6 +5,8 @@ use shards::SmallBytes;
 
 use super::super::command::{HaCommand, Origin, result};
 use super::super::json as dialect;
+use super::super::relationship::PeerName;
+use super::super::state::Mode;
 use super::*;
 use crate::http::rfc1123_date;
 
@@ -12,16 +14,20 @@ use crate::http::rfc1123_date;
 const WALL_S: u64 = 1_795_334_400;
 
 pub(super) fn relationship(role: Role) -> Relationship {
-    let (this, partner) = match role {
-        Role::Primary => ("server1", "server2"),
-        Role::Standby => ("server2", "server1"),
+    let (this, partner, partner_role) = match role {
+        Role::Primary => ("server1", "server2", Role::Standby),
+        _ => ("server2", "server1", Role::Primary),
     };
+    let url = "http://10.99.0.2:8005/".into();
     Relationship {
+        index: 0,
+        mode: Mode::HotStandby,
         this_server_name: this.into(),
-        partner_name: partner.into(),
-        partner_url: "http://10.99.0.2:8005/".into(),
         role,
+        others: vec![PeerName { name: partner.into(), url, role: partner_role }],
+        auto_failover: true,
         send_lease_updates: true,
+        wait_backup_ack: false,
         sync_leases: true,
         sync_timeout_ms: 60_000,
         sync_page_limit: 10,
@@ -30,6 +36,8 @@ pub(super) fn relationship(role: Role) -> Relationship {
         max_ack_delay_ms: 10_000,
         max_unacked_clients: 2,
         max_rejected_lease_updates: 2,
+        delayed_updates_limit: 0,
+        pauses: Vec::new(),
     }
 }
 
@@ -232,7 +240,7 @@ pub(super) fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
         Kind::Reset => command(HaCommand::Reset { server_name: None }),
         Kind::Start => Event::Start,
         Kind::SyncByAdministrator => {
-            let partner = rig.machine.relationship.partner_name.clone();
+            let partner = rig.machine.relationship.others[0].name.clone();
             command(HaCommand::Sync { server_name: partner, max_period_s: None })
         }
         Kind::SyncComplete => command(HaCommand::SyncCompleteNotify { origin_id: None, server_name: None }),
@@ -359,7 +367,7 @@ fn service_scope_and_updates_follow_the_state() {
     ] {
         let mut rig = Rig::in_state(role, state, PartnerState::Unknown);
         let view = Arc::clone(rig.machine.view().unwrap());
-        let seen = (view.service_on, view.serves_primary_scope, view.updates);
+        let seen = (view.service_on, view.scopes.primary, view.updates);
         assert_eq!(seen, (service, scope, updates), "{role:?} {state}");
         let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
         let arguments = reply.arguments.unwrap();

@@ -58,6 +58,9 @@ impl Simulation {
                 let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
                 self.feed(server, Event::Unanswered { client, secs });
             }
+            Message::Backlog(update) => {
+                self.feed(server, Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
+            }
             Message::UnsentUpdates { total } => {
                 self.feed(server, Event::UnsentUpdates { shard: from.0, total });
             }
@@ -136,7 +139,7 @@ impl Simulation {
                 Action::Call(call) => {
                     self.send_call(server, call.id.0, call.body, call.timeout_ms, call.private);
                 }
-                Action::ClosePrivate => self.send_call(server, 0, Vec::new(), 0, true),
+                Action::ClosePrivate { .. } => self.send_call(server, 0, Vec::new(), 0, true),
                 Action::Log(event) => self.trace(|| format!("{event}")),
                 Action::Publish(view) => {
                     let Some(process) = &self.servers[server].process else { return };
@@ -152,7 +155,8 @@ impl Simulation {
     fn send_call(&mut self, server: usize, request: u64, body: Vec<u8>, timeout_ms: u64, private: bool) {
         let Some(process) = &self.servers[server].process else { return };
         let (from, to) = (process.topology.control(), process.topology.sender(0));
-        let call = PartnerCall { request, asker: Some(from), body, timeout_ms, private, failure: None };
+        let asker = Some(from);
+        let call = PartnerCall { request, peer: 0, asker, body, timeout_ms, private, failure: None };
         self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
     }
 

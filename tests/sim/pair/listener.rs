@@ -125,6 +125,7 @@ impl Simulation {
         let (from, to) = (process.topology.listener(0), process.topology.control());
         let call = PartnerCall {
             request,
+            peer: 0,
             asker: Some(from),
             body,
             timeout_ms: ANSWER_WITHIN_NS / 1_000_000,

@@ -11,7 +11,7 @@ use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
-use tandem::ha::{Machine, OwnState, Relationship, Role};
+use tandem::ha::{Machine, Mode, OwnState, PeerName, Relationship, Role};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
 use super::control::Control;
@@ -209,12 +209,20 @@ fn snapshot(plan: &Plan, index: usize) -> Snapshot {
 
 fn relationship(plan: &Plan, index: usize) -> Relationship {
     let name = |index: usize| format!("server{}", index + 1);
+    let role = |index| if index == PRIMARY { Role::Primary } else { Role::Standby };
     Relationship {
+        index: 0,
+        mode: Mode::HotStandby,
         this_server_name: name(index),
-        partner_name: name(1 - index),
-        partner_url: format!("http://{}:8000/", ADDRESSES[1 - index]),
-        role: if index == PRIMARY { Role::Primary } else { Role::Standby },
+        role: role(index),
+        others: vec![PeerName {
+            name: name(1 - index),
+            url: format!("http://{}:8000/", ADDRESSES[1 - index]),
+            role: role(1 - index),
+        }],
+        auto_failover: true,
         send_lease_updates: true,
+        wait_backup_ack: false,
         sync_leases: true,
         sync_timeout_ms: 10_000,
         // Small, so that a copy takes several pages.
@@ -224,5 +232,7 @@ fn relationship(plan: &Plan, index: usize) -> Relationship {
         max_ack_delay_ms: 1_000,
         max_unacked_clients: plan.max_unacked_clients,
         max_rejected_lease_updates: 10,
+        delayed_updates_limit: 0,
+        pauses: Vec::new(),
     }
 }
