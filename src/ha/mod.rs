@@ -9,6 +9,7 @@
 //! | [`communication`] | contact with the partner, traffic analysis, clock skew, rejected clients |
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
+//! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
 //! | [`relationship`] | the configuration of the pair |
 //! | [`state`], [`view`] | names of states; what shards must know |
 //! | [`log`] | what is logged, under Kea's message ids |
@@ -25,6 +26,7 @@ pub mod lease_json;
 pub mod locks;
 pub mod log;
 pub mod machine;
+pub mod outbox;
 pub mod relationship;
 pub mod state;
 pub mod sync;

@@ -7,14 +7,10 @@
 //! connection before the first octet of an answer is sent once more on a new one (ha-protocol 8 no. 4).
 //!
 //! Waiting updates are bounded by the replies parked for them; beyond [`SENDER_WAITING_MAX`] one comes back as
-//! failed, its reply is dropped, and its client retransmits. An update has 10 s from its coming in, waiting included.
-//! A partner that is a Tandem server gets everything that waits in one request.
-//!
-//! Updates that wait while a view comes by that asks for none are overtaken: the partner copies all leases when it
-//! is back, and an old update sent after that copy would put an older lease in the place of a newer one. They are
-//! never sent, and come back as failed.
+//! failed, its reply is dropped, and its client retransmits. Which of them go into the next request, and which must
+//! not be sent any more, is the [`Outbox`]'s to say.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,16 +24,11 @@ use super::clock;
 use super::link::{Link, LinkError};
 use super::local::Inbox;
 use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
-use crate::ha::batch;
-use crate::ha::command::lease_update_outcome;
 use crate::ha::event::exchange_limit_ms;
 use crate::ha::log::TARGET;
-use crate::ha::view::{HaView, UpdateMode};
+use crate::ha::outbox::{self, Outbox, Taken, Waiting};
 use crate::http::client::{ClientConnection, ClientError, Target};
-use crate::limits::{HA_BATCH_OCTETS_MAX, SENDER_WAITING_MAX};
-
-/// How long the partner has for a lease update, connecting included (ha-protocol 9).
-const UPDATE_TIMEOUT_MS: u64 = 10_000;
+use crate::limits::SENDER_WAITING_MAX;
 
 /// How long connecting and the handshake may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -67,35 +58,24 @@ const TROUBLE_LOGGED_EVERY_NS: u64 = 10 * 1_000_000_000;
 /// # Errors
 /// The executor's eventfd is broken: nothing can reach it any more.
 pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<(), String> {
-    let updates = Inbox::<Waiting>::default();
+    let updates = Rc::new(Updates::default());
     let calls = Inbox::<Box<PartnerCall>>::default();
     let private = Inbox::<Box<PartnerCall>>::default();
-    let batch_max = Rc::new(Cell::new(1));
-    // Updates committed under an epoch before this one are overtaken.
-    let overtaken = Rc::new(Cell::new(0));
-    let outbox =
-        Outbox { waiting: updates.clone(), batch_max: batch_max.clone(), overtaken: overtaken.clone() };
     let workers = [
-        glommio::spawn_local(send_updates(node.clone(), context.clone(), outbox)),
+        glommio::spawn_local(send_updates(node.clone(), context.clone(), updates.clone())),
         glommio::spawn_local(make_calls(node.clone(), context.clone(), calls.clone())),
         glommio::spawn_local(make_calls(node.clone(), context, private.clone())),
     ];
     let mut stopping = false;
-    let mut failed = Vec::new();
+    let (mut failed, mut overtaken) = (Vec::new(), Vec::new());
     while !stopping {
         node.receive(Lane::State, RECEIVE_MAX, |_, message| match message {
-            Message::Update(update) if updates.len() < SENDER_WAITING_MAX => {
-                updates.push(Waiting::from(update))
-            }
-            Message::Update(update) => failed.push(Waiting::from(update)),
+            Message::Update(update) => failed.extend(updates.push(update).err()),
             Message::Partner(call) if call.private => private.push(call),
             Message::Partner(call) => calls.push(call),
             Message::HaView(view) => {
-                batch_max.set(usize::from(view.partner_batch_max.max(1)));
-                if view.updates != UpdateMode::Send {
-                    overtaken.set(view.epoch);
-                    failed.extend(take_overtaken(&view, &updates));
-                }
+                updates.outbox.borrow_mut().set_view(&view, &mut overtaken);
+                failed.extend(overtaken.drain(..).map(|waiting| waiting.update));
             }
             // Rules are for shards and listeners.
             Message::Snapshot(_) => {}
@@ -104,8 +84,8 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
                 log::error!(target: TARGET, "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}");
             }
         });
-        for waiting in failed.drain(..) {
-            return_update(&node, waiting.update, UpdateOutcome::Failed).await;
+        for update in failed.drain(..) {
+            return_update(&node, update, UpdateOutcome::Failed).await;
         }
         if !stopping {
             node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
@@ -117,63 +97,52 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     Ok(())
 }
 
-/// An update and the end of its time.
-struct Waiting {
-    update: Box<PartnerUpdate>,
-    until_ns: u64,
+/// What the task that takes messages and the task that sends updates share.
+struct Updates {
+    outbox: RefCell<Outbox>,
+    /// Wakes the task that sends.
+    signal: Inbox<()>,
 }
 
-impl From<Box<PartnerUpdate>> for Waiting {
-    fn from(update: Box<PartnerUpdate>) -> Self {
-        Self { update, until_ns: clock::monotonic_ns() + UPDATE_TIMEOUT_MS * 1_000_000 }
+impl Default for Updates {
+    fn default() -> Self {
+        Self { outbox: RefCell::new(Outbox::new(SENDER_WAITING_MAX)), signal: Inbox::default() }
     }
 }
 
-/// What a task that sends updates shares with the task that takes messages.
-struct Outbox {
-    waiting: Inbox<Waiting>,
-    /// Most updates in one request.
-    batch_max: Rc<Cell<usize>>,
-    /// Updates of epochs before this one are not sent.
-    overtaken: Rc<Cell<u64>>,
-}
-
-/// Takes out what `view` has overtaken; what was committed under a newer one stays.
-fn take_overtaken(view: &HaView, updates: &Inbox<Waiting>) -> Vec<Waiting> {
-    let all: Vec<Waiting> = std::iter::from_fn(|| updates.try_pop()).collect();
-    let (stay, overtaken): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|waiting| waiting.update.epoch >= view.epoch);
-    for waiting in stay {
-        updates.push(waiting);
+impl Updates {
+    fn push(&self, update: Box<PartnerUpdate>) -> Result<(), Box<PartnerUpdate>> {
+        self.outbox.borrow_mut().push(clock::monotonic_ns(), update)?;
+        if self.signal.is_empty() {
+            self.signal.push(());
+        }
+        Ok(())
     }
-    overtaken
 }
 
-async fn send_updates(node: Rc<NodeHandle<Message>>, context: SendContext, outbox: Outbox) {
+async fn send_updates(node: Rc<NodeHandle<Message>>, context: SendContext, updates: Rc<Updates>) {
     let mut connection = Connection::new(context);
     let (mut refusals, mut trouble) = (TroubleLog::default(), TroubleLog::default());
     let mut body = Vec::new();
     let mut taken: Vec<Waiting> = Vec::new();
     loop {
-        let first = connection.next(&outbox.waiting).await;
-        let left_ms = first.until_ns.saturating_sub(clock::monotonic_ns()) / 1_000_000;
-        if left_ms == 0 {
-            return_update(&node, first.update, UpdateOutcome::Failed).await;
-            continue;
-        }
-        taken.push(first);
-        let mut octets = 0;
-        while taken.len() < outbox.batch_max.get() && octets < HA_BATCH_OCTETS_MAX {
-            let Some(next) = outbox.waiting.try_pop() else { break };
-            octets += next.update.lease.user_context.as_ref().map_or(0, |context| context.len());
-            taken.push(next);
-        }
+        let next = updates.outbox.borrow_mut().take(clock::monotonic_ns(), &mut taken);
+        let left_ms = match next {
+            Taken::Batch(left_ms) => left_ms,
+            Taken::Late => {
+                for waiting in taken.drain(..) {
+                    return_update(&node, waiting.update, UpdateOutcome::Failed).await;
+                }
+                continue;
+            }
+            Taken::Nothing => {
+                connection.next(&updates.signal).await;
+                continue;
+            }
+        };
         body.clear();
-        batch::write_request(
-            taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease)),
-            &mut body,
-        );
-        let is_wanted = || taken.iter().all(|waiting| waiting.update.epoch >= outbox.overtaken.get());
+        outbox::write_request(&taken, &mut body);
+        let is_wanted = || updates.outbox.borrow().is_wanted(&taken);
         let answer = connection.exchange(&body, left_ms, left_ms, is_wanted).await;
         let outcomes = answer.and_then(|answer| outcomes(&answer, &taken, &mut refusals));
         if let Err(reason) = outcomes.as_ref()
@@ -198,13 +167,7 @@ fn outcomes(
     sent: &[Waiting],
     refusals: &mut TroubleLog,
 ) -> Result<Vec<UpdateOutcome>, String> {
-    let (outcomes, text) = match sent {
-        [_] => {
-            let (outcome, reply) = lease_update_outcome(answer).map_err(|error| error.to_string())?;
-            (vec![outcome], reply.text)
-        }
-        _ => batch::outcomes(answer, sent.len()).map_err(|error| error.to_string())?,
-    };
+    let (outcomes, text) = outbox::outcomes(answer, sent.len()).map_err(|error| error.to_string())?;
     let is_refused = |outcome: &UpdateOutcome| *outcome != UpdateOutcome::Acked;
     if let Some(first) = outcomes.iter().position(is_refused) {
         let count = outcomes.iter().filter(|outcome| is_refused(outcome)).count();

@@ -31,6 +31,8 @@ pub struct Tally {
     /// Lease updates the partner acknowledged, and those that failed.
     pub updates_acked: u64,
     pub updates_failed: u64,
+    /// Requests that carried several updates.
+    pub batches: u64,
     /// Two holders of one address that the fault model allows.
     pub excused: u64,
 }
@@ -64,6 +66,7 @@ impl Tally {
             ("synchronisations", self.syncs),
             ("cut links", self.cuts),
             ("reset streams", self.resets),
+            ("batches", self.batches),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
@@ -88,6 +91,7 @@ impl Tally {
             ("reset streams", &mut self.resets),
             ("updates acknowledged", &mut self.updates_acked),
             ("updates failed", &mut self.updates_failed),
+            ("batches", &mut self.batches),
             ("excused double holders", &mut self.excused),
         ]
     }

@@ -12,6 +12,7 @@ use tandem::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use tandem::engine::rules::Rules;
+use tandem::ha::batch;
 use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
 use tandem::http::server::{Request, ServerConnection};
@@ -27,6 +28,8 @@ pub struct Listener {
     connections: BTreeMap<StreamId, ServerConnection>,
     /// What was asked of shards and control, by number.
     pending: BTreeMap<u64, Pending>,
+    /// Which of them waits for the answer of a shard about a change.
+    changes: BTreeMap<u64, u64>,
     asked: u64,
     as_stored: bool,
 }
@@ -34,13 +37,41 @@ pub struct Listener {
 struct Pending {
     stream: StreamId,
     until_ns: u64,
-    gather: Option<Gather>,
+    what: Question,
+}
+
+/// What was asked.
+enum Question {
+    /// The control node, for the answer as it is.
+    Control,
+    /// All shards, for a list of leases.
+    List(Gather),
+    /// The owners of leases, to change them.
+    Changes(Changes),
+}
+
+/// Changes of one request, in their order, with the answer to each that has one by now.
+struct Changes {
+    replies: Vec<Option<Reply>>,
+    /// Numbers of the shards' answers that are still out, and which change each is about.
+    asked: BTreeMap<u64, usize>,
+    is_batch: bool,
+}
+
+impl Changes {
+    fn to_http_body(&self) -> Vec<u8> {
+        let replies: Vec<Reply> = self.replies.iter().flatten().cloned().collect();
+        match &replies[..] {
+            [only] if !self.is_batch => only.to_http_body(),
+            _ => batch::reply(&replies).to_http_body(),
+        }
+    }
 }
 
 impl Listener {
     pub fn new(rules: Arc<Rules>) -> Self {
         let (connections, pending) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, connections, pending, asked: 0, as_stored: false }
+        Self { rules, connections, pending, changes: BTreeMap::new(), asked: 0, as_stored: false }
     }
 
     pub fn accept(&mut self, now_ns: u64, stream: StreamId) {
@@ -80,35 +111,50 @@ impl Simulation {
     }
 
     fn handle_request(&mut self, server: usize, stream: StreamId, request: &Request) {
-        let now = self.clock_of(server);
         let envelope = match Envelope::parse(&request.body) {
             Ok(envelope) => envelope,
             Err(error) => panic!("the partner's command cannot be read: {error}"),
         };
+        match envelope.command.as_str() {
+            "lease4-del" | "lease4-update" => self.change(server, stream, &[envelope], false),
+            batch::COMMAND => match batch::parse(envelope) {
+                Ok(commands) => self.change(server, stream, &commands, true),
+                Err(reply) => self.respond(server, stream, &reply.to_http_body()),
+            },
+            "lease4-get-page" => match PageRequest::parse(&envelope) {
+                Ok(page) => self.list(server, stream, page),
+                Err(reply) => self.respond(server, stream, &reply.to_http_body()),
+            },
+            _ => self.ask_control(server, stream, request.body.clone()),
+        }
+    }
+
+    /// Hands changes of leases to their owners, in their order, and answers when all are durable.
+    fn change(&mut self, server: usize, stream: StreamId, commands: &[Envelope], is_batch: bool) {
+        let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let listener = &mut process.listener;
         let rules = listener.rules.clone();
-        let (shard, body) = match envelope.command.as_str() {
-            "lease4-update" => match LeaseUpdate::parse(&envelope, now.wall_s(), rules.snapshot.as_ref()) {
-                Ok(update) => {
-                    let owner = rules.owners.owner_of(update.lease.address);
-                    let (lease, force_create) = (Box::new(update.lease), update.force_create);
-                    (owner, ShardCommandBody::PartnerUpdate { lease, force_create })
-                }
-                Err(reply) => return self.respond(server, stream, &reply.to_http_body()),
-            },
-            "lease4-del" => match parse_delete(&envelope) {
-                Ok(address) => (rules.owners.owner_of(address), ShardCommandBody::PartnerDelete(address)),
-                Err(reply) => return self.respond(server, stream, &reply.to_http_body()),
-            },
-            "lease4-get-page" => match PageRequest::parse(&envelope) {
-                Ok(page) => return self.list(server, stream, page),
-                Err(reply) => return self.respond(server, stream, &reply.to_http_body()),
-            },
-            _ => return self.ask_control(server, stream, request.body.clone()),
-        };
-        let number = listener.ask(stream, now.monotonic_ns, None);
-        self.ask_shard(server, shard, number, body);
+        let mut changes = Changes { replies: Vec::new(), asked: BTreeMap::new(), is_batch };
+        let mut to_ask = Vec::new();
+        for (place, command) in commands.iter().enumerate() {
+            let asked = shard_command(&rules, now.wall_s(), command);
+            changes.replies.push(asked.as_ref().err().cloned());
+            if let Ok((owner, body)) = asked {
+                listener.asked += 1;
+                changes.asked.insert(listener.asked, place);
+                to_ask.push((owner, listener.asked, body));
+            }
+        }
+        if to_ask.is_empty() {
+            return self.respond(server, stream, &changes.to_http_body());
+        }
+        let asked: Vec<u64> = changes.asked.keys().copied().collect();
+        let number = listener.ask(stream, now.monotonic_ns, Question::Changes(changes));
+        listener.changes.extend(asked.into_iter().map(|asked| (asked, number)));
+        for (owner, asked, body) in to_ask {
+            self.ask_shard(server, owner, asked, body);
+        }
     }
 
     fn ask_shard(&mut self, server: usize, shard: u8, request: u64, body: ShardCommandBody) {
@@ -121,7 +167,7 @@ impl Simulation {
     fn ask_control(&mut self, server: usize, stream: StreamId, body: Vec<u8>) {
         let now_ns = self.clock_of(server).monotonic_ns;
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let request = process.listener.ask(stream, now_ns, None);
+        let request = process.listener.ask(stream, now_ns, Question::Control);
         let (from, to) = (process.topology.listener(0), process.topology.control());
         let call = PartnerCall {
             request,
@@ -145,7 +191,7 @@ impl Simulation {
         let request =
             ListRequest { after: page.after, limit: Some(page.limit as usize), subnets: Vec::new() };
         let gather = Gather::leases(process.topology.shards, request, writer);
-        let number = process.listener.ask(stream, now_ns, Some(gather));
+        let number = process.listener.ask(stream, now_ns, Question::List(gather));
         self.gather_on(server, number);
     }
 
@@ -153,14 +199,18 @@ impl Simulation {
     fn gather_on(&mut self, server: usize, number: u64) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let Some(pending) = process.listener.pending.get_mut(&number) else { return };
-        let Some(gather) = &mut pending.gather else { return };
+        let Question::List(gather) = &mut pending.what else { return };
         let next = if gather.is_complete() { None } else { gather.poll_request() };
         if let Some((shard, body)) = next {
             return self.ask_shard(server, shard, number, body);
         }
-        let Some(pending) = process.listener.pending.remove(&number) else { return };
-        let body = pending.gather.map(|gather| gather.finish().render_list());
-        self.respond(server, pending.stream, &body.unwrap_or_default());
+        let Some(Pending { stream, what: Question::List(gather), .. }) =
+            process.listener.pending.remove(&number)
+        else {
+            return;
+        };
+        let body = gather.finish().render_list();
+        self.respond(server, stream, &body);
     }
 
     /// A message has come to the listen executor.
@@ -183,21 +233,25 @@ impl Simulation {
 
     fn shard_replied(&mut self, server: usize, reply: ShardReply) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let Some(pending) = process.listener.pending.get_mut(&reply.request) else { return };
-        if let Some(gather) = &mut pending.gather {
-            gather.handle_reply(reply.shard, reply.body);
-            return self.gather_on(server, reply.request);
+        let listener = &mut process.listener;
+        let number = listener.changes.remove(&reply.request).unwrap_or(reply.request);
+        let Some(pending) = listener.pending.get_mut(&number) else { return };
+        match &mut pending.what {
+            Question::Control => {}
+            Question::List(gather) => {
+                gather.handle_reply(reply.shard, reply.body);
+                self.gather_on(server, number);
+            }
+            Question::Changes(changes) => {
+                let Some(place) = changes.asked.remove(&reply.request) else { return };
+                changes.replies[place] = Some(change_reply(&reply.body));
+                if changes.asked.is_empty() {
+                    let (stream, body) = (pending.stream, changes.to_http_body());
+                    listener.pending.remove(&number);
+                    self.respond(server, stream, &body);
+                }
+            }
         }
-        let answer = match reply.body {
-            ShardReplyBody::Updated { .. } => Reply::success("IPv4 lease updated."),
-            ShardReplyBody::Missing => Reply::new(result::CONFLICT, "no such lease"),
-            ShardReplyBody::Deleted(true) => Reply::success("IPv4 lease deleted."),
-            ShardReplyBody::Deleted(false) => Reply::new(result::EMPTY, "IPv4 lease not found."),
-            _ => Reply::error("the lease cannot be stored"),
-        };
-        let stream = pending.stream;
-        process.listener.pending.remove(&reply.request);
-        self.respond(server, stream, &answer.to_http_body());
     }
 
     fn respond(&mut self, server: usize, stream: StreamId, body: &[u8]) {
@@ -254,10 +308,32 @@ impl Simulation {
 }
 
 impl Listener {
-    fn ask(&mut self, stream: StreamId, now_ns: u64, gather: Option<Gather>) -> u64 {
+    fn ask(&mut self, stream: StreamId, now_ns: u64, what: Question) -> u64 {
         self.asked += 1;
         let until_ns = now_ns + ANSWER_WITHIN_NS;
-        self.pending.insert(self.asked, Pending { stream, until_ns, gather });
+        self.pending.insert(self.asked, Pending { stream, until_ns, what });
         self.asked
+    }
+}
+
+/// What `lease4-update` or `lease4-del` asks of which shard.
+fn shard_command(rules: &Rules, now_s: u64, envelope: &Envelope) -> Result<(u8, ShardCommandBody), Reply> {
+    if envelope.command == "lease4-del" {
+        let address = parse_delete(envelope)?;
+        return Ok((rules.owners.owner_of(address), ShardCommandBody::PartnerDelete(address)));
+    }
+    let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
+    let owner = rules.owners.owner_of(update.lease.address);
+    let (lease, force_create) = (Box::new(update.lease), update.force_create);
+    Ok((owner, ShardCommandBody::PartnerUpdate { lease, force_create }))
+}
+
+fn change_reply(answer: &ShardReplyBody) -> Reply {
+    match answer {
+        ShardReplyBody::Updated { .. } => Reply::success("IPv4 lease updated."),
+        ShardReplyBody::Missing => Reply::new(result::CONFLICT, "no such lease"),
+        ShardReplyBody::Deleted(true) => Reply::success("IPv4 lease deleted."),
+        ShardReplyBody::Deleted(false) => Reply::new(result::EMPTY, "IPv4 lease not found."),
+        _ => Reply::error("the lease cannot be stored"),
     }
 }

@@ -1,111 +1,146 @@
 //! The sending end of the HA link: one request in flight on each connection, through the real HTTP client.
 //!
-//! It does what the send executors do: updates of one address stay in order, a request that meets a connection
-//! closed while idle is sent once more, everything is answered, be it with a failure.
+//! It does what the send executors do: updates wait in the real outbox, as many as the partner takes go in one
+//! request, a request that meets a connection closed while idle is sent once more, everything is answered, be it with a
+//! failure.
 
 use std::collections::VecDeque;
 
 use shards::{Lane, NodeId};
 use tandem::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
-use tandem::ha::UpdateMode;
-use tandem::ha::command::lease_update_outcome;
-use tandem::ha::lease_json::write_update_request;
+use tandem::ha::event::exchange_limit_ms;
+use tandem::ha::outbox::{self, Outbox, Taken, Waiting};
 use tandem::http::client::{ClientConnection, ClientError, Response, Target};
+use tandem::limits::SENDER_WAITING_MAX;
 
 use super::plan::Plant;
 use super::simulation::Simulation;
 use super::stream::{Piece, StreamId, Way};
 
-const UPDATE_TIMEOUT_MS: u64 = 10_000;
 const CONNECT_WITHIN_MS: u64 = 10_000;
 const NS_PER_MS: u64 = 1_000_000;
 
-/// One connection and what waits for it.
-#[derive(Default)]
+/// One connection and what waits for it: updates or calls.
 pub struct Worker {
-    queue: VecDeque<Item>,
+    outbox: Outbox,
+    calls: VecDeque<Box<PartnerCall>>,
     active: Option<Active>,
     open: Option<(StreamId, ClientConnection)>,
     /// The stream being opened, and when patience ends.
     connecting: Option<(StreamId, u64)>,
-    /// Updates committed under an epoch before this one are overtaken.
-    overtaken: u64,
 }
 
-enum Item {
+/// What a request carries.
+enum Load {
     Call(Box<PartnerCall>),
-    Update(Box<PartnerUpdate>),
+    Updates(Vec<Waiting>),
 }
 
 struct Active {
-    item: Item,
+    load: Load,
     body: Vec<u8>,
     timeout_ms: u64,
+    /// When it is given up however its answer trickles, on the monotonic clock.
+    until_ns: u64,
     retried: bool,
     /// Set when the answer was made up by a planted fault.
     answered: bool,
 }
 
+impl Active {
+    fn new(now_ns: u64, load: Load, body: Vec<u8>, timeout_ms: u64, limit_ms: u64) -> Self {
+        let until_ns = now_ns + limit_ms * NS_PER_MS;
+        Self { load, body, timeout_ms, until_ns, retried: false, answered: false }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        let outbox = Outbox::new(SENDER_WAITING_MAX);
+        Self { outbox, calls: VecDeque::new(), active: None, open: None, connecting: None }
+    }
+}
+
 impl Worker {
-    /// Whether the active item is an update that must not be sent any more.
+    /// Whether what the active request carries must not be sent any more.
     fn is_overtaken(&self) -> bool {
-        matches!(&self.active, Some(Active { item: Item::Update(update), .. }) if update.epoch < self.overtaken)
+        match &self.active {
+            Some(Active { load: Load::Updates(taken), .. }) => !self.outbox.is_wanted(taken),
+            _ => false,
+        }
     }
 
     /// When this worker wants to be looked at, on the monotonic clock.
     pub fn next_timeout(&self) -> Option<u64> {
         let connecting = self.connecting.as_ref().map(|(_, until_ns)| *until_ns);
         let open = self.open.as_ref().and_then(|(_, http)| http.next_timeout());
-        connecting.into_iter().chain(open).min()
+        let active = self.active.as_ref().map(|active| active.until_ns);
+        connecting.into_iter().chain(open).chain(active).min()
     }
 }
 
 impl Simulation {
     /// A message has come to an HA send executor.
     pub fn sender_message(&mut self, server: usize, node: NodeId, message: Message) {
+        let now_ns = self.clock_of(server).monotonic_ns;
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let (worker, item) = match message {
+        let own = usize::from(node.0 - process.topology.sender(0).0);
+        let mut failed = Vec::new();
+        let worker = match message {
             Message::Update(update) => {
-                (usize::from(node.0 - process.topology.sender(0).0), Item::Update(update))
+                failed.extend(process.workers[own].outbox.push(now_ns, update).err());
+                own
             }
-            Message::Partner(call) => (process.call_worker(call.private), Item::Call(call)),
+            Message::Partner(call) => {
+                let worker = process.call_worker(call.private);
+                process.workers[worker].calls.push_back(call);
+                worker
+            }
             Message::HaView(view) => {
-                let worker = usize::from(node.0 - process.topology.sender(0).0);
-                if view.updates != UpdateMode::Send {
-                    process.workers[worker].overtaken = view.epoch;
-                }
-                return;
+                let mut overtaken = Vec::new();
+                process.workers[own].outbox.set_view(&view, &mut overtaken);
+                failed.extend(overtaken.into_iter().map(|waiting| waiting.update));
+                own
             }
             other => panic!("a sender does not take {other:?}"),
         };
-        process.workers[worker].queue.push_back(item);
+        for update in failed {
+            self.return_update(server, update, UpdateOutcome::Failed);
+        }
         self.work(server, worker);
     }
 
-    /// Takes up the next item of an idle worker.
+    /// Takes up what an idle worker does next.
     fn work(&mut self, server: usize, worker: usize) {
+        let now_ns = self.clock_of(server).monotonic_ns;
         loop {
             let Some(state) = self.worker(server, worker) else { return };
             if state.active.is_some() {
                 return;
             }
-            let Some(item) = state.queue.pop_front() else { return };
-            let mut body = Vec::new();
-            let timeout_ms = match &item {
-                Item::Call(call) => {
-                    body.extend_from_slice(&call.body);
-                    call.timeout_ms
+            let mut taken = Vec::new();
+            let active = match state.outbox.take(now_ns, &mut taken) {
+                Taken::Batch(timeout_ms) => {
+                    let mut body = Vec::new();
+                    outbox::write_request(&taken, &mut body);
+                    Active::new(now_ns, Load::Updates(taken), body, timeout_ms, timeout_ms)
                 }
-                Item::Update(update) => {
-                    write_update_request(update.kind, &update.lease, &mut body);
-                    UPDATE_TIMEOUT_MS
+                Taken::Late => {
+                    for waiting in taken {
+                        self.return_update(server, waiting.update, UpdateOutcome::Failed);
+                    }
+                    continue;
+                }
+                Taken::Nothing => {
+                    let Some(call) = state.calls.pop_front() else { return };
+                    if call.body.is_empty() {
+                        self.close_connection(server, worker);
+                        continue;
+                    }
+                    let (body, timeout_ms) = (call.body.clone(), call.timeout_ms);
+                    Active::new(now_ns, Load::Call(call), body, timeout_ms, exchange_limit_ms(timeout_ms))
                 }
             };
-            if body.is_empty() {
-                self.close_connection(server, worker);
-                continue;
-            }
-            let active = Active { item, body, timeout_ms, retried: false, answered: false };
             state.active = Some(active);
             self.attempt(server, worker);
         }
@@ -146,21 +181,20 @@ impl Simulation {
         let mut output = Vec::new();
         http.send(now_ns, &active.body, active.timeout_ms, &mut output);
         let stream = *stream;
-        let made_up = match &active.item {
-            Item::Update(update) if lies && !active.answered => {
-                active.answered = true;
-                let update = PartnerUpdate {
-                    lease: update.lease.clone(),
-                    outcome: Some(UpdateOutcome::Acked),
-                    ..**update
-                };
-                Some(update)
-            }
-            _ => None,
-        };
+        let mut made_up = Vec::new();
+        if let Load::Updates(taken) = &active.load
+            && lies
+            && !active.answered
+        {
+            active.answered = true;
+            let answer = |waiting: &Waiting| {
+                Box::new(PartnerUpdate { lease: waiting.update.lease.clone(), ..*waiting.update })
+            };
+            made_up.extend(taken.iter().map(answer));
+        }
         self.write_stream(stream, Way::ToListener, &output);
-        if let Some(update) = made_up {
-            self.return_update(server, Box::new(update));
+        for update in made_up {
+            self.return_update(server, update, UpdateOutcome::Acked);
         }
     }
 
@@ -259,6 +293,13 @@ impl Simulation {
         {
             return self.refused(server, worker, stream);
         }
+        if state.active.as_ref().is_some_and(|active| active.until_ns <= now_ns) {
+            if let Some((stream, _)) = state.connecting.take() {
+                self.streams.remove(stream);
+            }
+            self.close_connection(server, worker);
+            return self.finish(server, worker, Err(ClientError::TimedOut.to_string()));
+        }
         let Some((_, http)) = &mut state.open else { return };
         if http.next_timeout().is_none_or(|at_ns| now_ns < at_ns) {
             return;
@@ -281,16 +322,19 @@ impl Simulation {
     /// The exchange is over, one way or the other.
     fn finish(&mut self, server: usize, worker: usize, result: Result<Vec<u8>, String>) {
         let Some(active) = self.worker(server, worker).and_then(|state| state.active.take()) else { return };
-        match active.item {
-            Item::Update(mut update) if !active.answered => {
-                let outcome = result.ok().and_then(|body| lease_update_outcome(&body).ok());
-                let outcome = outcome.map_or(UpdateOutcome::Failed, |(outcome, _)| outcome);
-                self.tally.count_update(outcome);
-                update.outcome = Some(outcome);
-                self.return_update(server, update);
+        match active.load {
+            Load::Updates(_) if active.answered => {}
+            Load::Updates(taken) => {
+                let outcomes = result.ok().and_then(|body| outbox::outcomes(&body, taken.len()).ok());
+                let mut outcomes = outcomes.into_iter().flat_map(|(outcomes, _)| outcomes);
+                self.tally.batches += u64::from(taken.len() > 1);
+                for waiting in taken {
+                    let outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
+                    self.tally.count_update(outcome);
+                    self.return_update(server, waiting.update, outcome);
+                }
             }
-            Item::Update(_) => {}
-            Item::Call(mut call) => {
+            Load::Call(mut call) => {
                 match result {
                     Ok(body) => call.body = body,
                     Err(failure) => {
@@ -306,8 +350,9 @@ impl Simulation {
         self.work(server, worker);
     }
 
-    fn return_update(&mut self, server: usize, update: Box<PartnerUpdate>) {
+    fn return_update(&mut self, server: usize, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
         let Some(process) = &self.servers[server].process else { return };
+        update.outcome = Some(outcome);
         let (from, to) = (process.topology.sender(0), process.topology.shard(update.park.shard));
         self.post(server, from, to, Lane::State, Message::UpdateDone(update));
     }

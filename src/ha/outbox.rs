@@ -1,0 +1,256 @@
+//! Lease updates that wait for one connection to a peer: which go into the next request, which have waited too
+//! long, which must not be sent any more.
+//!
+//! Updates leave in the order in which they came, and several go in one request to a peer that takes several
+//! ([`super::batch`]). An update has [`UPDATE_TIMEOUT_MS`] from its coming in, waiting included. It never sends,
+//! sleeps or logs itself; the send executor and the simulation drive it.
+//!
+//! Updates that wait while a view comes by that asks for none are overtaken: the partner copies all leases when it is
+//! back, and an old update sent after that copy would put an older lease in the place of a newer one. They are never
+//! sent, and come back as failed.
+//!
+//! Invariant: whatever is pushed comes out exactly once, of `push`, `set_view` or `take`.
+
+use std::collections::VecDeque;
+
+use super::batch;
+use super::command::{ReplyError, lease_update_outcome};
+use super::view::{HaView, UpdateMode};
+use crate::engine::message::{PartnerUpdate, UpdateOutcome};
+use crate::limits::HA_BATCH_OCTETS_MAX;
+
+/// How long the peer has for a lease update, waiting and connecting included (ha-protocol 9).
+pub const UPDATE_TIMEOUT_MS: u64 = 10_000;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// An update and the end of its time.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The update.
+    pub update: Box<PartnerUpdate>,
+    /// When it is given up, on the monotonic clock in nanoseconds.
+    pub until_ns: u64,
+}
+
+/// What [`Outbox::take`] found.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Taken {
+    /// Updates for one request, and how long it may take, milliseconds, at least 1.
+    Batch(u64),
+    /// The first update has waited too long; it alone was taken, and comes back as failed.
+    Late,
+    /// Nothing waits.
+    Nothing,
+}
+
+/// What waits for one connection.
+#[derive(Debug)]
+pub struct Outbox {
+    waiting: VecDeque<Waiting>,
+    waiting_max: usize,
+    /// Most updates in one request, at least 1.
+    batch_max: usize,
+    /// Updates of epochs before this one are not sent.
+    overtaken: u64,
+}
+
+impl Outbox {
+    /// An empty one for at most `waiting_max` updates.
+    pub fn new(waiting_max: usize) -> Self {
+        Self { waiting: VecDeque::new(), waiting_max, batch_max: 1, overtaken: 0 }
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Puts an update at the end.
+    ///
+    /// # Errors
+    /// The update, where there is no room for it: it comes back as failed.
+    pub fn push(&mut self, now_ns: u64, update: Box<PartnerUpdate>) -> Result<(), Box<PartnerUpdate>> {
+        if self.waiting.len() >= self.waiting_max {
+            return Err(update);
+        }
+        let until_ns = now_ns.saturating_add(UPDATE_TIMEOUT_MS * NS_PER_MS);
+        self.waiting.push_back(Waiting { update, until_ns });
+        Ok(())
+    }
+
+    /// Takes over what the HA machine says of the active partner. What `view` has overtaken is appended to
+    /// `overtaken`, in its order; what was committed under a newer one stays.
+    pub fn set_view(&mut self, view: &HaView, overtaken: &mut Vec<Waiting>) {
+        self.batch_max = usize::from(view.partner_batch_max.max(1));
+        if view.updates == UpdateMode::Send {
+            return;
+        }
+        self.overtaken = view.epoch;
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.update.epoch < view.epoch {
+                overtaken.push(waiting);
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+    }
+
+    /// Appends to `taken`, which is empty, what the next request carries.
+    pub fn take(&mut self, now_ns: u64, taken: &mut Vec<Waiting>) -> Taken {
+        let Some(first) = self.waiting.pop_front() else { return Taken::Nothing };
+        let left_ms = first.until_ns.saturating_sub(now_ns) / NS_PER_MS;
+        taken.push(first);
+        if left_ms == 0 {
+            return Taken::Late;
+        }
+        let mut octets = 0;
+        while taken.len() < self.batch_max && octets < HA_BATCH_OCTETS_MAX {
+            let Some(next) = self.waiting.pop_front() else { break };
+            octets += next.update.lease.user_context.as_ref().map_or(0, |context| context.len());
+            taken.push(next);
+        }
+        Taken::Batch(left_ms)
+    }
+
+    /// Whether all of `taken` may still be sent.
+    pub fn is_wanted(&self, taken: &[Waiting]) -> bool {
+        taken.iter().all(|waiting| waiting.update.epoch >= self.overtaken)
+    }
+}
+
+/// Writes the body of the request that carries `taken`.
+pub fn write_request(taken: &[Waiting], output: &mut Vec<u8>) {
+    batch::write_request(taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease)), output);
+}
+
+/// How each of `sent` updates ended by the answer to their request, and its text.
+///
+/// # Errors
+/// The answer says nothing of them.
+pub fn outcomes(answer: &[u8], sent: usize) -> Result<(Vec<UpdateOutcome>, Option<String>), ReplyError> {
+    if sent == 1 {
+        return lease_update_outcome(answer).map(|(outcome, reply)| (vec![outcome], reply.text));
+    }
+    batch::outcomes(answer, sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use shards::{Lease, LeaseState, SmallBytes};
+
+    use super::*;
+    use crate::engine::message::{ParkId, UpdateKind};
+
+    fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
+        let lease = Lease {
+            address: Ipv4Addr::new(10, 0, 0, number),
+            subnet_id: 1,
+            pool_id: 0,
+            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
+            client_id: SmallBytes::empty(),
+            valid_lifetime: 600,
+            cltt: 1_795_334_543,
+            state: LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: SmallBytes::empty(),
+            user_context: None,
+        };
+        Box::new(PartnerUpdate {
+            park: ParkId::nobody(0),
+            kind: UpdateKind::Update,
+            lease,
+            epoch,
+            outcome: None,
+        })
+    }
+
+    fn view(epoch: u64, updates: UpdateMode, partner_batch_max: u16) -> HaView {
+        HaView { epoch, updates, partner_batch_max, ..HaView::default() }
+    }
+
+    fn numbers(list: &[Waiting]) -> Vec<u8> {
+        list.iter().map(|waiting| waiting.update.lease.address.octets()[3]).collect()
+    }
+
+    fn filled(count: u8, batch_max: u16) -> Outbox {
+        let mut outbox = Outbox::new(usize::from(count));
+        outbox.set_view(&view(1, UpdateMode::Send, batch_max), &mut Vec::new());
+        for number in 0..count {
+            outbox.push(u64::from(number), update(number, 1)).unwrap();
+        }
+        outbox
+    }
+
+    #[test]
+    fn a_request_carries_as_many_as_the_peer_takes_in_their_order() {
+        for (batch_max, expected) in
+            [(0, vec![0]), (1, vec![0]), (3, vec![0, 1, 2]), (9, vec![0, 1, 2, 3, 4])]
+        {
+            let mut outbox = filled(5, batch_max);
+            let mut taken = Vec::new();
+            assert_eq!(outbox.take(5, &mut taken), Taken::Batch(UPDATE_TIMEOUT_MS - 1), "{batch_max}");
+            assert_eq!(
+                (numbers(&taken), outbox.len()),
+                (expected.clone(), 5 - expected.len()),
+                "{batch_max}"
+            );
+        }
+        assert_eq!(filled(0, 1).take(0, &mut Vec::new()), Taken::Nothing);
+    }
+
+    #[test]
+    fn large_contexts_end_a_request_early() {
+        let mut outbox = filled(1, 9);
+        outbox.waiting_max = 9;
+        for number in 1..4 {
+            let mut update = update(number, 1);
+            update.lease.user_context = Some(vec![b' '; HA_BATCH_OCTETS_MAX / 2].into());
+            outbox.push(0, update).unwrap();
+        }
+        let mut taken = Vec::new();
+        outbox.take(0, &mut taken);
+        assert_eq!(numbers(&taken), [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_update_that_waited_too_long_is_taken_alone() {
+        let mut outbox = filled(2, 9);
+        let mut taken = Vec::new();
+        assert_eq!(outbox.take(UPDATE_TIMEOUT_MS * NS_PER_MS, &mut taken), Taken::Late);
+        assert_eq!((numbers(&taken), outbox.len()), (vec![0], 1));
+    }
+
+    #[test]
+    fn beyond_the_limit_an_update_comes_back() {
+        let mut outbox = filled(2, 1);
+        assert_eq!(outbox.push(0, update(7, 1)).unwrap_err().lease.address, Ipv4Addr::new(10, 0, 0, 7));
+        outbox.take(0, &mut Vec::new());
+        assert!(outbox.push(0, update(7, 1)).is_ok());
+    }
+
+    #[test]
+    fn a_view_that_asks_for_nothing_overtakes_what_was_committed_before_it() {
+        let mut outbox = Outbox::new(9);
+        let mut taken = Vec::new();
+        for (number, epoch) in [(0, 1), (1, 5), (2, 2)] {
+            outbox.push(0, update(number, epoch)).unwrap();
+        }
+        outbox.set_view(&view(4, UpdateMode::Send, 9), &mut taken);
+        assert_eq!(numbers(&taken), [0; 0]);
+        outbox.set_view(&view(4, UpdateMode::None, 9), &mut taken);
+        assert_eq!(numbers(&taken), [0, 2]);
+        assert!(!outbox.is_wanted(&taken), "what was taken before the view came");
+        taken.clear();
+        outbox.take(0, &mut taken);
+        assert_eq!((numbers(&taken), outbox.is_wanted(&taken)), (vec![1], true));
+    }
+}
