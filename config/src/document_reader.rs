@@ -8,12 +8,14 @@ use crate::document::{
     Compatibility, Dialect, Document, ExpiredLeases, Hooks, InterfaceEntry, InterfacesConfig, LeaseDatabase,
     MultiThreading, SocketType,
 };
+use crate::ha::Relationship;
+use crate::ha_reader::Surroundings;
 use crate::logger::Logger;
 use crate::option::{OptionData, OptionDefinition};
 use crate::reader::{Reader, quoted};
 use crate::schema::common::CONNECTION;
 use crate::scope::Scope;
-use crate::socket::ControlSocket;
+use crate::socket::{ControlSocket, HttpSocket};
 use crate::subnet::Subnet;
 use crate::tandem::Tandem;
 use crate::value::{Kind, Located, Value};
@@ -30,11 +32,14 @@ impl Document {
         let scope = Scope::read(&mut reader);
         scope.check(&scope, &mut reader);
         check_reservation_mode(&mut reader);
+        let dialect = dialect_of(tree);
+        let multi_threading = read_multi_threading(&mut reader);
+        let around = Surroundings::new(dialect, &multi_threading);
         let document = Document {
-            dialect: dialect_of(tree),
+            dialect,
             interfaces: read_interfaces(&mut reader),
             lease_database: read_lease_database(&mut reader),
-            multi_threading: read_multi_threading(&mut reader),
+            multi_threading,
             expired_leases: read_expired_leases(&mut reader),
             option_definitions: OptionDefinition::read_all(&mut reader),
             options: OptionData::read_all(&mut reader),
@@ -45,7 +50,7 @@ impl Document {
             parked_packet_limit: reader.number("parked-packet-limit", 256),
             compatibility: read_compatibility(&mut reader),
             control_sockets: ControlSocket::read_all(&mut reader, &tandem),
-            hooks: Hooks::read(&mut reader),
+            hooks: Hooks::read(&mut reader, around),
             loggers: Logger::read_all(&mut reader, "kea-dhcp4"),
             tandem,
             tree: Arc::clone(tree),
@@ -57,18 +62,48 @@ impl Document {
     /// Checks what concerns several parts of the file.
     fn check(&self, reader: &mut Reader<'_, '_>) {
         let Some(relationship) = &self.hooks.high_availability else { return };
-        for socket in &self.control_sockets {
-            let ControlSocket::Http(http) = socket else { continue };
-            let own = &relationship.own.url;
-            if (*http.address, *http.port) == (own.address.ip(), own.address.port()) {
-                let message = format!(
-                    "the control socket and the HA url {} of this server have the same address and port: \
-                     partners are served by a listener of their own",
-                    quoted(&own.text)
-                );
-                reader.error(&http.position, "socket-port", message);
-            }
+        if relationship.multi_threading.has_dedicated_listener() {
+            self.check_listeners_apart(relationship, reader);
+        } else {
+            self.check_partners_can_come(relationship, reader);
         }
+    }
+
+    /// The dedicated listener and an http control socket cannot share a port (ha-protocol 8 no. 24).
+    fn check_listeners_apart(&self, relationship: &Relationship, reader: &mut Reader<'_, '_>) {
+        let own = &relationship.own.url;
+        for http in self.http_sockets().filter(|http| http.is_reached_at(own.address)) {
+            let message = format!(
+                "the control socket and the HA url {} of this server have the same address and port: partners \
+                 are served by a listener of their own. Choose another port, or set \
+                 \"http-dedicated-listener\": false to serve partners by the control socket",
+                quoted(&own.text)
+            );
+            reader.error(&http.position, "socket-port", message);
+        }
+    }
+
+    /// Without a dedicated listener something else must take the partners' commands at the own URL: the http
+    /// control socket, or a control agent in front of a unix socket, which this file does not show.
+    fn check_partners_can_come(&self, relationship: &Relationship, reader: &mut Reader<'_, '_>) {
+        let own = &relationship.own.url;
+        let unix = self.control_sockets.iter().any(|socket| matches!(socket, ControlSocket::Unix(_)));
+        if unix || self.http_sockets().any(|http| http.is_reached_at(own.address)) {
+            return;
+        }
+        let message = format!(
+            "nothing serves partners at {}: there is no dedicated listener, no http control socket there, and \
+             no unix control socket for a control agent",
+            quoted(&own.text)
+        );
+        reader.warn(&own.position, "url", message);
+    }
+
+    fn http_sockets(&self) -> impl Iterator<Item = &HttpSocket> {
+        self.control_sockets.iter().filter_map(|socket| match socket {
+            ControlSocket::Http(http) => Some(&**http),
+            ControlSocket::Unix(_) => None,
+        })
     }
 }
 

@@ -1,19 +1,24 @@
 //! The `high-availability` block of `libdhcp_ha.so` (ha-protocol section 1).
 //!
 //! Whose identity is whose: the entry of *another* peer describes the client side towards it (the certificate
-//! shown to it, the CA its certificate is checked against); the own entry describes the own listener. Use
-//! `own` and `partner` of [`Relationship`] and take the TLS files from there, nowhere else.
+//! shown to it, the CA its certificate is checked against, the credentials sent to it); the own entry describes
+//! the own listener, with the credentials it demands. Use `own` and `others` of [`Relationship`] and take TLS
+//! files and credentials from there, nowhere else.
+//!
+//! Some defaults follow the release whose dialect the file speaks, as a server of that release would have acted
+//! on the same file: see [`HaMultiThreading`] and [`Relationship::restrict_commands`].
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use crate::socket::TlsFiles;
 use crate::value::{Located, Position};
 
-/// One relationship: two active servers in hot-standby.
+/// One relationship: this server, the other active one where there is one, and any number of backups.
 ///
-/// Invariants: `mode` is hot-standby; one of `own` and `partner` is the primary, the other the standby, and
-/// there is nobody else; `delayed-updates-limit` is 0 and `wait-backup-ack` false. `this-server-name` is the
-/// name of `own`.
+/// Invariants: there is one primary; load-balancing has one secondary and hot-standby one standby beside it, and
+/// nobody else but backups; names and addresses are distinct. `delayed-updates-limit` is 0 but in
+/// load-balancing, `wait-backup-ack` false but in passive-backup. `this-server-name` is the name of `own`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Relationship {
     /// Where the block starts.
@@ -28,6 +33,9 @@ pub struct Relationship {
     pub sync_timeout_ms: Located<u32>,
     /// `sync-page-limit`, leases, at least 1, 10000 by default.
     pub sync_page_limit: Located<u32>,
+    /// `delayed-updates-limit`, lease updates kept while the partner is away: 100 by default in load-balancing;
+    /// 0 in the other modes, and then there is no communication-recovery.
+    pub delayed_updates_limit: Located<u32>,
     /// `heartbeat-delay`, milliseconds, 10000 by default; 0 turns heartbeats off.
     pub heartbeat_delay_ms: Located<u32>,
     /// `max-response-delay`, milliseconds, 60000 by default.
@@ -38,23 +46,42 @@ pub struct Relationship {
     pub max_unacked_clients: Located<u32>,
     /// `max-rejected-lease-updates`, 10 by default; 0 is never.
     pub max_rejected_lease_updates: Located<u32>,
+    /// `wait-backup-ack`: whether a reply waits for the backups, of passive-backup only; false by default.
+    pub wait_backup_ack: Located<bool>,
     /// `require-client-certs`: whether the own listener demands a client certificate; true by default.
     pub require_client_certs: Located<bool>,
-    /// `restrict-commands`: whether the own listener answers only what partners need; true by default.
+    /// `restrict-commands`: whether the own listener answers only what partners need; by default true in the
+    /// dialect of 3.x and false in that of 2.2.
     pub restrict_commands: Located<bool>,
     /// `multi-threading`.
     pub multi_threading: HaMultiThreading,
+    /// `state-machine`: the states with a `pause` that is not `never`, each once.
+    pub pauses: Vec<StatePause>,
     /// The entry of this server: it describes the own listener.
     pub own: Peer,
-    /// The entry of the partner: it describes the client side towards it.
-    pub partner: Peer,
+    /// All other servers: the other active one first where [`Relationship::partner`] is one, then the rest in
+    /// the order of the file. The place in this list is the peer index that the server uses everywhere.
+    pub others: Vec<Peer>,
+}
+
+impl Relationship {
+    /// The other active server, which is the first of `others`; `None` for a backup, and in passive-backup.
+    pub fn partner(&self) -> Option<&Peer> {
+        let active = *self.own.role != Role::Backup && *self.mode != Mode::PassiveBackup;
+        self.others.first().filter(|_| active)
+    }
 }
 
 /// `multi-threading` of the block (ha-protocol 1.5).
 #[derive(Clone, Debug, PartialEq)]
 pub struct HaMultiThreading {
-    /// `enable-multi-threading`, true by default. False is one connection and one listener executor.
+    /// `enable-multi-threading`: by default true in the dialect of 3.x and false in that of 2.2; false also
+    /// where the server's own `multi-threading` is off. False is one connection per peer and no dedicated
+    /// listener.
     pub enabled: Located<bool>,
+    /// `http-dedicated-listener`, whose default is that of `enabled`; see
+    /// [`HaMultiThreading::has_dedicated_listener`].
+    pub dedicated_listener: Located<bool>,
     /// `http-listener-threads`; 0 is as many as DHCP threads.
     pub listener_threads: Located<u32>,
     /// `http-client-threads`, also the connections per peer; 0 is as many as DHCP threads.
@@ -62,9 +89,18 @@ pub struct HaMultiThreading {
 }
 
 impl HaMultiThreading {
+    /// Whether the own URL is listened on by the server itself. If not, partners come through the control agent
+    /// or the server's http control socket.
+    pub fn has_dedicated_listener(&self) -> bool {
+        *self.enabled && *self.dedicated_listener
+    }
+
     /// Listener executors for a server with `shards` shards.
     pub fn listeners(&self, shards: u32) -> u32 {
-        threads(*self.enabled, *self.listener_threads, shards)
+        match self.has_dedicated_listener() {
+            true => threads(true, *self.listener_threads, shards),
+            false => 0,
+        }
     }
 
     /// Sender executors for a server with `shards` shards.
@@ -81,6 +117,24 @@ fn threads(enabled: bool, configured: u32, shards: u32) -> u32 {
     }
 }
 
+/// A state that the machine stops in on entering it (ha-protocol 1.7).
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatePause {
+    /// Kea's name of the state.
+    pub state: &'static str,
+    /// How often.
+    pub pause: Located<Pause>,
+}
+
+/// How often the machine pauses in a state; `never` is the default, and not kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pause {
+    /// `always`.
+    Always,
+    /// `once`.
+    Once,
+}
+
 /// One server of the relationship.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Peer {
@@ -92,10 +146,41 @@ pub struct Peer {
     pub url: Located<PeerUrl>,
     /// `role`.
     pub role: Located<Role>,
-    /// `auto-failover`, true by default; false is refused for the own entry and means nothing elsewhere.
+    /// `auto-failover`, true by default; false of the own entry: partner-down keeps the own scopes only. It means
+    /// nothing elsewhere.
     pub auto_failover: Located<bool>,
     /// TLS files, those of the relationship filled in; `None` is plain TCP, whatever the URL's scheme says.
     pub tls: Option<TlsFiles>,
+    /// Credentials: those the own listener demands, or those sent to another peer; `None` is without.
+    pub basic_auth: Option<BasicAuth>,
+}
+
+/// `basic-auth-user` and its companions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BasicAuth {
+    /// `basic-auth-user` or `basic-auth-user-file`; a text is not empty and has no colon.
+    pub user: Secret,
+    /// `basic-auth-password` or `basic-auth-password-file`; an empty text where there is neither.
+    pub password: Secret,
+}
+
+/// One half of the credentials.
+#[derive(Clone, PartialEq)]
+pub enum Secret {
+    /// The first line of a file, by its path as written.
+    File(Located<String>),
+    /// The text itself.
+    Text(Located<String>),
+}
+
+impl fmt::Debug for Secret {
+    /// Never shows a text: what has this inside gets logged.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(out, "File({})", path.value),
+            Self::Text(_) => out.write_str("Text(…)"),
+        }
+    }
 }
 
 /// A peer's URL: requests always go to `/` there.
@@ -112,22 +197,22 @@ pub struct PeerUrl {
 pub enum Mode {
     /// `hot-standby`.
     HotStandby,
-    /// `load-balancing`; refused for now.
+    /// `load-balancing`.
     LoadBalancing,
-    /// `passive-backup`; refused for now.
+    /// `passive-backup`.
     PassiveBackup,
 }
 
 /// Roles by Kea's names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
-    /// `backup`; refused for now.
+    /// `backup`.
     Backup,
     /// `primary`.
     Primary,
-    /// `secondary`, of load-balancing; refused for now.
+    /// `secondary`, of load-balancing.
     Secondary,
-    /// `standby`.
+    /// `standby`, of hot-standby.
     Standby,
 }
 

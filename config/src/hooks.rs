@@ -2,6 +2,7 @@
 
 use crate::document::Hooks;
 use crate::ha::Relationship;
+use crate::ha_reader::Surroundings;
 use crate::reader::{Reader, quoted};
 use crate::value::Value;
 
@@ -36,8 +37,8 @@ const NOT_BUILT_IN: &[&str] = &[
 ];
 
 impl Hooks {
-    /// Reads the list.
-    pub(crate) fn read(reader: &mut Reader<'_, '_>) -> Hooks {
+    /// Reads the list; `around` decides defaults of the HA library.
+    pub(crate) fn read(reader: &mut Reader<'_, '_>, around: Surroundings) -> Hooks {
         let mut hooks = Hooks::default();
         let mut seen: Vec<String> = Vec::new();
         for entry in reader.items("hooks-libraries") {
@@ -49,7 +50,7 @@ impl Hooks {
                 continue;
             }
             match name.as_str() {
-                HIGH_AVAILABILITY => hooks.high_availability = read_high_availability(&mut inside),
+                HIGH_AVAILABILITY => hooks.high_availability = read_high_availability(&mut inside, around),
                 LEASE_COMMANDS => {
                     hooks.lease_commands = true;
                     warn_parameters(&mut inside, &name, &[]);
@@ -88,7 +89,7 @@ fn warn_parameters(reader: &mut Reader<'_, '_>, name: &str, known: &[&str]) {
     }
 }
 
-fn read_high_availability(reader: &mut Reader<'_, '_>) -> Option<Relationship> {
+fn read_high_availability(reader: &mut Reader<'_, '_>, around: Surroundings) -> Option<Relationship> {
     warn_parameters(reader, HIGH_AVAILABILITY, &["high-availability"]);
     let list = reader.get("parameters").and_then(|parameters| parameters.get("high-availability"));
     let Some(list) = list else {
@@ -97,7 +98,7 @@ fn read_high_availability(reader: &mut Reader<'_, '_>) -> Option<Relationship> {
         return None;
     };
     match list.items() {
-        [block] => Relationship::read(&mut reader.inside(block)),
+        [block] => Relationship::read(&mut reader.inside(block), around),
         [] => {
             let message = "'high-availability' must be a list with exactly one relationship";
             reader.error(&list.position, "high-availability", message);

@@ -15,7 +15,9 @@
 //! accepted without effect has a warning.
 
 mod document_reader;
+mod ha_peer;
 mod ha_reader;
+mod ha_roles;
 mod hooks;
 mod json;
 mod load;

@@ -1,6 +1,6 @@
 //! Control channels and the files of a TLS end.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::reader::{Reader, quoted};
 use crate::tandem::Tandem;
@@ -125,6 +125,12 @@ impl ControlSocket {
 }
 
 impl HttpSocket {
+    /// Whether a connection to `address` arrives at this socket.
+    pub(crate) fn is_reached_at(&self, address: SocketAddr) -> bool {
+        let host = *self.address == address.ip() || self.address.is_unspecified();
+        host && *self.port == address.port()
+    }
+
     /// A plain HTTP channel lets everyone who can reach it command the server.
     fn check_plain(&self, reader: &mut Reader<'_, '_>, allowed: bool) {
         if self.address.is_loopback() || allowed {

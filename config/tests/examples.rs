@@ -49,9 +49,9 @@ fn hot_standby_pair_agrees_but_for_the_point_of_view() {
     let primary = server("hot-standby-primary.conf");
     let standby = server("hot-standby-standby.conf");
     let (one, other) = (primary.hooks.high_availability.unwrap(), standby.hooks.high_availability.unwrap());
-    assert_eq!((*one.own.role, *one.partner.role), (Role::Primary, Role::Standby));
-    assert_eq!((*other.own.role, *other.partner.role), (Role::Standby, Role::Primary));
-    for (left, right) in [(&one.own, &other.partner), (&one.partner, &other.own)] {
+    assert_eq!((*one.own.role, *one.others[0].role), (Role::Primary, Role::Standby));
+    assert_eq!((*other.own.role, *other.others[0].role), (Role::Standby, Role::Primary));
+    for (left, right) in [(&one.own, &other.others[0]), (&one.others[0], &other.own)] {
         assert_eq!(left.name.value, right.name.value);
         assert_eq!(left.url.value, right.url.value);
         let files = |peer: &config::ha::Peer| {

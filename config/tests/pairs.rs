@@ -42,7 +42,11 @@ fn defaults_and_inherited_files() {
     assert_eq!((*relationship.require_client_certs, *relationship.restrict_commands), (true, true));
     let threads = &relationship.multi_threading;
     assert_eq!((threads.listeners(4), threads.senders(3)), (4, 3));
-    let (own, partner) = (&relationship.own, &relationship.partner);
+    assert_eq!((*relationship.delayed_updates_limit, *relationship.wait_backup_ack), (0, false));
+    assert_eq!(relationship.pauses, []);
+    let (own, partner) = (&relationship.own, relationship.partner().unwrap());
+    assert_eq!(relationship.others.len(), 1);
+    assert_eq!((&own.basic_auth, *own.auto_failover), (&None, true));
     assert_eq!((own.name.as_str(), *own.role), ("server1", Role::Primary));
     assert_eq!((partner.name.as_str(), *partner.role), ("server2", Role::Standby));
     assert_eq!(partner.url.address, "192.0.2.2:8005".parse().unwrap());
@@ -60,14 +64,14 @@ fn defaults_and_inherited_files() {
 fn the_point_of_view_follows_this_server_name() {
     let (relationship, _) =
         with(&BLOCK.replace(r#""this-server-name": "server1""#, r#""this-server-name": " server2 ""#));
-    assert_eq!((*relationship.own.role, *relationship.partner.role), (Role::Standby, Role::Primary));
+    assert_eq!((*relationship.own.role, *relationship.others[0].role), (Role::Standby, Role::Primary));
 }
 
 #[test]
 fn an_empty_file_name_turns_tls_off_for_a_peer() {
     let off = r#""cert-file": "", "key-file": "", "trust-anchor": """#;
     let (relationship, warnings) = with(&BLOCK.replace(r#""cert-file": "two""#, off));
-    assert!(relationship.own.tls.is_some() && relationship.partner.tls.is_none());
+    assert!(relationship.own.tls.is_some() && relationship.others[0].tls.is_none());
     assert_eq!(warnings, ["one server of the pair has TLS files and the other has none"]);
 }
 
@@ -93,7 +97,7 @@ fn addresses_of_urls() {
         match expected {
             Ok(address) => {
                 let relationship = result.unwrap().document.hooks.high_availability.unwrap();
-                assert_eq!(relationship.partner.url.address.to_string(), address);
+                assert_eq!(relationship.others[0].url.address.to_string(), address);
             }
             Err(why) => {
                 let message = result.unwrap_err().first().message.clone();
@@ -117,16 +121,16 @@ fn assert_refused(rows: &[Refusal<'_>]) {
 
 #[test]
 fn refusals_of_modes_and_roles_use_keas_words() {
-    let rows: [Refusal<'_>; 13] = [
+    let rows: [Refusal<'_>; 14] = [
         (
             "hot-standby",
             "load-balancing".into(),
-            "HA mode load-balancing is not built yet, only hot-standby is",
+            "secondary server required in the load-balancing configuration",
         ),
         (
             "hot-standby",
             "passive-backup".into(),
-            "HA mode passive-backup is not built yet, only hot-standby is",
+            "standby servers not allowed in the passive-backup configuration",
         ),
         ("hot-standby", "cold".into(), "unsupported value 'cold' for mode parameter"),
         (
@@ -155,12 +159,17 @@ fn refusals_of_modes_and_roles_use_keas_words() {
         (
             r#""role": "standby""#,
             r#""role": "secondary""#.into(),
+            "secondary servers not allowed in the hot-standby configuration",
+        ),
+        (
+            r#""role": "standby""#,
+            r#""role": "backup""#.into(),
             "standby server required in the hot-standby configuration",
         ),
         (
             r#"    ]"#,
-            r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "backup"} ]"#.into(),
-            "backup servers are not built yet: 'b'",
+            r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "standby"} ]"#.into(),
+            "multiple standby servers specified",
         ),
         (
             r#"    ]"#,
@@ -173,8 +182,7 @@ fn refusals_of_modes_and_roles_use_keas_words() {
 
 #[test]
 fn refusals_of_parameters_use_keas_words() {
-    let peer = |extra: &str| format!(r#""role": "standby", {extra}, "cert-file": "two""#);
-    let rows: [Refusal<'_>; 14] = [
+    let rows: [Refusal<'_>; 12] = [
         (
             r#""peers""#,
             r#""wait-backup-ack": true, "peers""#.into(),
@@ -221,17 +229,7 @@ fn refusals_of_parameters_use_keas_words() {
             r#""state-machine": {"states": [{"state": "ready", "pause": "x"}]}, "peers""#.into(),
             "unsupported value 'x' of 'pause' parameter",
         ),
-        (
-            r#""role": "standby", "cert-file": "two""#,
-            peer(r#""basic-auth-user": "a""#),
-            r#""basic-auth-user" in the peers map needs what is not built yet: basic authentication between partners"#,
-        ),
-        (
-            r#""role": "primary""#,
-            r#""role": "primary", "auto-failover": false"#.into(),
-            r#""auto-failover": false of this server is not built yet"#,
-        ),
-        ("192.0.2.2", "192.0.2.1".into(), "both servers have the same url"),
+        ("192.0.2.2", "192.0.2.1".into(), "servers server1 and server2 have the same url"),
         (
             r#""trust-anchor": "ca", "cert-file": "cert", "key-file": "key","#,
             "".into(),
@@ -262,12 +260,12 @@ fn unknown_parameters_and_ignored_ones_are_warnings_with_their_place() {
             "unknown parameter \"heartbeat-dela\" in the high-availability map has no effect. Did you mean \"heartbeat-delay\"?",
         ),
         (
-            r#""state-machine": {"states": [{"state": "syncing", "pause": "once"}]}"#,
-            "\"pause\" in the states map has no effect: the state machine does not pause",
+            r#""heartbeat-delay": 0"#,
+            "'heartbeat-delay' 0 turns heartbeats off: this server never leaves the waiting state",
         ),
         (
             r#""multi-threading": {"http-dedicated-listener": false}"#,
-            "\"http-dedicated-listener\" in the multi-threading map has no effect: partners are always served by a listener of their own at this server's url",
+            "nothing serves partners at 'http://192.0.2.1:8005/': there is no dedicated listener, no http control socket there, and no unix control socket for a control agent",
         ),
     ];
     for (parameter, expected) in rows {
@@ -293,7 +291,8 @@ fn threads_follow_the_setting() {
     };
     assert_eq!(threads(r#"{"enable-multi-threading": true}"#), (4, 4));
     assert_eq!(threads(r#"{"http-listener-threads": 2, "http-client-threads": 8}"#), (2, 8));
-    assert_eq!(threads(r#"{"enable-multi-threading": false, "http-client-threads": 8}"#), (1, 1));
+    assert_eq!(threads(r#"{"enable-multi-threading": false, "http-client-threads": 8}"#), (0, 1));
+    assert_eq!(threads(r#"{"http-dedicated-listener": false, "http-client-threads": 8}"#), (0, 8));
 }
 
 #[test]

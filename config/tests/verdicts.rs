@@ -50,7 +50,7 @@ const SHARED: &[Verdict] = &[
     ("dhcpv4-over-dhcpv6.json", &[], &["4o6-interface", "4o6-subnet", "dhcp4o6-port"]),
     (
         "ha-load-balancing-server1-mt-with-tls.json",
-        &["test", "client-classes", "mode"],
+        &["test", "client-classes"],
         &["client-classes", "require-client-certs", "debuglevel"],
     ),
     ("hooks-rbac.json", &["library"], &[]),
@@ -141,7 +141,7 @@ const DEBIAN: &[Verdict] = &[
     ("kea4/config-backend.json", &["config-control", "library"], &["server-tag"]),
     ("kea4/dhcpv4-over-dhcpv6.json", &[], &["4o6-interface", "4o6-subnet", "dhcp4o6-port", "id"]),
     ("kea4/global-reservations.json", &["reservations"], &["id"]),
-    ("kea4/ha-load-balancing-primary.json", &["test", "client-class", "mode"], &["client-classes", "id"]),
+    ("kea4/ha-load-balancing-primary.json", &["test", "client-class"], &["client-classes", "id"]),
     ("kea4/hooks-radius.json", &["client-class", "library"], &["client-classes"]),
     ("kea4/hooks.json", &["library"], &["id"]),
     ("kea4/leases-expiration.json", &[], &["id"]),

@@ -72,7 +72,6 @@ pub struct Relationship {
 
 impl From<&config::ha::Relationship> for Relationship {
     fn from(document: &config::ha::Relationship) -> Self {
-        let partner = &document.partner;
         Self {
             index: 0,
             mode: match *document.mode {
@@ -82,26 +81,35 @@ impl From<&config::ha::Relationship> for Relationship {
             },
             this_server_name: document.own.name.to_string(),
             role: role(*document.own.role),
-            others: vec![PeerName {
-                name: partner.name.to_string(),
-                url: partner.url.text.clone(),
-                role: role(*partner.role),
-            }],
+            others: document.others.iter().map(peer_name).collect(),
             auto_failover: *document.own.auto_failover,
             send_lease_updates: *document.send_lease_updates,
-            wait_backup_ack: false,
+            wait_backup_ack: *document.wait_backup_ack,
             sync_leases: *document.sync_leases,
             sync_timeout_ms: *document.sync_timeout_ms,
             sync_page_limit: *document.sync_page_limit,
-            delayed_updates_limit: 0,
+            delayed_updates_limit: *document.delayed_updates_limit,
             heartbeat_delay_ms: *document.heartbeat_delay_ms,
             max_response_delay_ms: *document.max_response_delay_ms,
             max_ack_delay_ms: *document.max_ack_delay_ms,
             max_unacked_clients: *document.max_unacked_clients,
             max_rejected_lease_updates: *document.max_rejected_lease_updates,
-            pauses: Vec::new(),
+            pauses: document.pauses.iter().filter_map(pause).collect(),
         }
     }
+}
+
+fn peer_name(document: &config::ha::Peer) -> PeerName {
+    PeerName { name: document.name.to_string(), url: document.url.text.clone(), role: role(*document.role) }
+}
+
+/// The document knows the names of all states, so none is lost.
+fn pause(document: &config::ha::StatePause) -> Option<(PartnerState, Pause)> {
+    let pause = match *document.pause {
+        config::ha::Pause::Always => Pause::Always,
+        config::ha::Pause::Once => Pause::Once,
+    };
+    PartnerState::from_name(document.state).map(|state| (state, pause))
 }
 
 fn role(document: config::ha::Role) -> Role {

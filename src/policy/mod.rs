@@ -4,6 +4,7 @@
 
 pub mod compile;
 pub mod effective;
+mod high_availability;
 pub mod interfaces;
 pub mod option;
 pub mod option_set;

@@ -55,9 +55,13 @@ pub fn restart_required(old: &Document, new: &Document) -> Vec<RestartNeed> {
         let mut compare = |key, show: &dyn Fn(&Relationship) -> String| {
             compare(key, &|document| document.hooks.high_availability.as_ref().map(show).unwrap_or_default());
         };
+        compare("high-availability.mode", &|block| block.mode.name().to_owned());
         compare("high-availability.peers", &peers);
         compare("high-availability.require-client-certs", &|block| block.require_client_certs.to_string());
         compare("high-availability.restrict-commands", &|block| block.restrict_commands.to_string());
+        compare("high-availability.multi-threading.http-dedicated-listener", &|block| {
+            block.multi_threading.has_dedicated_listener().to_string()
+        });
         compare("high-availability.multi-threading.http-listener-threads", &|block| {
             let threads = &block.multi_threading;
             executors(*threads.enabled, *threads.listener_threads).to_string()
@@ -99,7 +103,7 @@ fn peers(block: &Relationship) -> String {
         let (name, url, role) = (&peer.name.value, &peer.url.text, peer.role.name());
         format!("{name} {url} {role} {}", tls_files(peer.tls.as_ref()))
     };
-    list([&block.own, &block.partner].into_iter().map(show))
+    list(std::iter::once(&block.own).chain(&block.others).map(show))
 }
 
 fn tls_files(files: Option<&TlsFiles>) -> String {

@@ -40,7 +40,7 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
         let required = *relationship.require_client_certs;
         check_end(written, report, |files| tls::server_config(files, required).map(drop));
     }
-    if let Some(written) = &relationship.partner.tls {
+    for written in relationship.others.iter().filter_map(|peer| peer.tls.as_ref()) {
         let names = *document.tandem.check_partner_name;
         check_end(written, report, |files| tls::client_config(files, names).map(drop));
     }
@@ -60,7 +60,7 @@ pub fn check_agent(agent: &ControlAgent, report: &mut Diagnostics) {
 pub fn load_ha(relationship: &config::ha::Relationship, check_partner_name: bool) -> Result<HaTls, TlsError> {
     let required = *relationship.require_client_certs;
     let listen = relationship.own.tls.as_ref().map(|files| tls::server_config(&tls_files(files), required));
-    let send = relationship.partner.tls.as_ref();
+    let send = relationship.partner().and_then(|peer| peer.tls.as_ref());
     let send = send.map(|files| tls::client_config(&tls_files(files), check_partner_name));
     Ok(HaTls { listen: listen.transpose()?, send: send.transpose()? })
 }

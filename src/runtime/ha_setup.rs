@@ -62,19 +62,20 @@ pub fn prepare(
     })?;
     let (producers, consumers) = acceptor::queues(usize::from(topology.listeners));
     let refusals = Refusals::default();
+    // The policy refuses every mode without a partner.
+    let partner = relationship.partner().unwrap_or(&relationship.own).url.address;
     let listen = consumers
         .into_iter()
         .map(|accepted| ListenContext {
             accepted,
             tls: tls.listen.clone(),
-            partner: relationship.partner.url.address.ip(),
+            partner: partner.ip(),
             auth: None,
             restrict_commands: *relationship.restrict_commands,
             rules: rules.clone(),
             refusals: refusals.clone(),
         })
         .collect();
-    let partner = relationship.partner.url.address;
     let target = Target { host: partner.ip().to_string(), auth: None };
     Ok(HaSetup { listen, send: SendContext { partner, tls: tls.send, target }, listener, producers })
 }

@@ -1,11 +1,11 @@
 //! The `high-availability` block (ha-protocol 1.4 to 1.7).
 //!
+//! Defaults are those of 3.x; where 2.2 has another one, the reader knows.
+//!
 //! Kea accepts any unknown key here, so an unknown key is a warning.
 
 use super::common::TLS;
-use super::{Default, Table, Type, U32, built, idle, refused, warned};
-
-const BASIC: &str = "basic authentication between partners";
+use super::{Default, Table, Type, U32, built, warned};
 
 /// One relationship.
 pub static RELATIONSHIP: Table = Table {
@@ -42,12 +42,7 @@ static MULTI_THREADING: Table = Table {
     name: "multi-threading",
     groups: &[&[
         built("enable-multi-threading", Type::Bool, Default::Bool(true)),
-        warned(
-            "http-dedicated-listener",
-            Type::Bool,
-            Default::Bool(true),
-            "partners are always served by a listener of their own at this server's url",
-        ),
+        built("http-dedicated-listener", Type::Bool, Default::Bool(true)),
         built("http-listener-threads", U32, Default::Integer(0)),
         built("http-client-threads", U32, Default::Integer(0)),
     ]],
@@ -64,10 +59,10 @@ static PEER: Table = Table {
             built("url", Type::Text, Default::None),
             built("role", Type::Text, Default::None),
             built("auto-failover", Type::Bool, Default::Bool(true)),
-            refused("basic-auth-user", Type::Text, Default::Empty, BASIC),
-            refused("basic-auth-user-file", Type::Text, Default::None, BASIC),
-            idle("basic-auth-password", Type::Text, "it needs a user"),
-            idle("basic-auth-password-file", Type::Text, "it needs a user"),
+            built("basic-auth-user", Type::Text, Default::Empty),
+            built("basic-auth-user-file", Type::Text, Default::None),
+            built("basic-auth-password", Type::Text, Default::Empty),
+            built("basic-auth-password-file", Type::Text, Default::None),
             // The published template writes it here, where Kea does not look.
             warned(
                 "require-client-certs",
@@ -79,7 +74,7 @@ static PEER: Table = Table {
         TLS,
     ],
     required: &["name", "url", "role"],
-    exclusive: &[("basic-auth-password", "basic-auth-password-file")],
+    exclusive: &[],
     nonempty: true,
 };
 
@@ -95,7 +90,7 @@ static STATE: Table = Table {
     name: "states",
     groups: &[&[
         built("state", Type::Text, Default::None),
-        warned("pause", Type::Text, Default::Text("never"), "the state machine does not pause"),
+        built("pause", Type::Text, Default::Text("never")),
     ]],
     required: &["state"],
     exclusive: &[],

@@ -96,7 +96,7 @@ mod tests {
         for (index, document) in documents.iter().enumerate() {
             let pair = document.hooks.high_availability.as_ref().unwrap();
             assert_eq!(pair.own.name.value, NAMES[index]);
-            assert_eq!(pair.partner.name.value, NAMES[1 - index]);
+            assert_eq!(pair.others[0].name.value, NAMES[1 - index]);
             assert_eq!(document.multi_threading.shards(), Some(4));
             let relays: Vec<_> = document.subnets[0].relays.iter().map(|relay| **relay).collect();
             assert_eq!(relays, [ADDRESS]);
