@@ -16,18 +16,19 @@ use shards::runtime::{
 };
 use shards::sys::{clock, memory};
 
-use super::acceptor::Acceptor;
 use super::boot_loggers::Logged;
 use super::boot_pid::PidFile;
 use super::boot_places::{self, Places};
 use super::control_node::ControlNode;
 use super::control_plane::ControlPlane;
-use super::ha_setup::{self, HaSetup};
+use super::ha::acceptor::Acceptor;
+use super::ha::setup::HaSetup;
+use super::ha::{listen, send, setup};
 use super::lease_file::LeaseFile;
 use super::log_thread::{EventSink, LogThread};
 use super::parallel;
 use super::server::{self, Active, Notice, Parts, Prepared, Server};
-use super::{boot_loggers, ha_listen, ha_send, signals};
+use super::{boot_loggers, signals};
 use crate::cli::Run;
 use crate::engine::message::Message;
 use crate::engine::rules::{self, Clients, Rules, ShardLeases, Steering};
@@ -428,7 +429,7 @@ fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, F
 /// What high availability starts with, where it is configured: certificates read, listener bound.
 fn prepare_ha(document: &Document, topology: Topology, rules: &Arc<Rules>) -> Result<Option<HaSetup>, Fatal> {
     let Some(relationship) = &document.hooks.high_availability else { return Ok(None) };
-    ha_setup::prepare(relationship, *document.tandem.check_partner_name, topology, rules)
+    setup::prepare(relationship, *document.tandem.check_partner_name, topology, rules)
         .map(Some)
         .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
 }
@@ -453,12 +454,12 @@ fn start_ha(ends: Vec<NodeEnds<Message>>, setup: HaSetup, places: &Places) -> Re
         starting.push(match contexts.next() {
             Some(context) => {
                 wakers.push(ends.waker());
-                let body = move |node| ha_listen::run(node, context);
+                let body = move |node| listen::run(node, context);
                 runtime::spawn(&format!("ha-listen-{index}"), place, ends, body).map_err(failed)?
             }
             None => {
                 let context = setup.send.clone();
-                let body = move |node| ha_send::run(node, context);
+                let body = move |node| send::run(node, context);
                 runtime::spawn(&format!("ha-send-{}", index - listeners), place, ends, body)
                     .map_err(failed)?
             }

@@ -11,8 +11,8 @@ use glommio::net::TcpListener;
 use rustls::ServerConfig;
 use serde_json::Value;
 
-use super::acceptor;
 use super::control_socket::CommandHandler;
+use super::ha::acceptor;
 use super::http_serve::{Response, serve};
 use super::refusals::Refusals;
 use crate::control::Answer;

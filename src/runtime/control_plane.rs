@@ -19,7 +19,7 @@ use super::clock;
 use super::control_http::{HttpControlSocket, ServerCommands};
 use super::control_node::ControlNode;
 use super::control_socket::{CommandHandler, ControlSocket};
-use super::ha_driver::HaDriver;
+use super::ha::driver::HaDriver;
 use super::tls;
 use crate::control::gather::GATHER_MS;
 use crate::control::json::without_comments;

@@ -1,6 +1,5 @@
 //! Everything of the server that touches a kernel: executors, sockets, TLS, files, threads.
 
-pub mod acceptor;
 pub mod boot;
 mod boot_loggers;
 mod boot_pid;
@@ -16,12 +15,7 @@ pub mod control_plane;
 pub mod control_socket;
 pub mod ctrl_agent;
 pub mod demo;
-pub mod ha_driver;
-pub mod ha_listen;
-pub mod ha_send;
-pub mod ha_setup;
-#[cfg(test)]
-mod ha_tests;
+pub mod ha;
 pub mod http_serve;
 pub mod lease_file;
 mod lease_load;

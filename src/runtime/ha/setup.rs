@@ -8,13 +8,13 @@ use shards::Topology;
 use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
-use super::certificates;
-use super::ha_listen::ListenContext;
-use super::ha_send::SendContext;
-use super::refusals::Refusals;
-use super::tls::TlsError;
+use super::listen::ListenContext;
+use super::send::SendContext;
 use crate::engine::rules::Rules;
 use crate::http::client::Target;
+use crate::runtime::certificates;
+use crate::runtime::refusals::Refusals;
+use crate::runtime::tls::TlsError;
 
 /// Why HA cannot start. Every text names the file or the address.
 #[derive(Debug, thiserror::Error)]

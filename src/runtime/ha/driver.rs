@@ -12,9 +12,6 @@ use config::Document;
 use serde_json::Value;
 use shards::{Lane, Lease, NodeId};
 
-use super::clock;
-use super::control_node::ControlNode;
-use super::local::{Answers, Inbox};
 use crate::control::service::ServiceSwitch;
 use crate::engine::message::{Message, PartnerCall, ShardCommandBody, ShardReplyBody};
 use crate::ha::command::{HaCommand, Reply};
@@ -23,6 +20,9 @@ use crate::ha::machine::Machine;
 use crate::ha::relationship::Relationship;
 use crate::ha::view::HaView;
 use crate::limits;
+use crate::runtime::clock;
+use crate::runtime::control_node::ControlNode;
+use crate::runtime::local::{Answers, Inbox};
 
 /// How long the answer to `dhcp-disable` waits for queries in flight (ha-protocol 5.11).
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);

@@ -20,15 +20,15 @@ use rustls::ClientConfig;
 use shards::runtime::NodeHandle;
 use shards::{Lane, NodeId};
 
-use super::clock;
-use super::link::{Link, LinkError};
-use super::local::Inbox;
 use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
 use crate::ha::event::exchange_limit_ms;
 use crate::ha::log::TARGET;
 use crate::ha::outbox::{self, Outbox, Taken, Waiting};
 use crate::http::client::{ClientConnection, ClientError, Target};
 use crate::limits::SENDER_WAITING_MAX;
+use crate::runtime::clock;
+use crate::runtime::link::{Link, LinkError};
+use crate::runtime::local::Inbox;
 
 /// How long connecting and the handshake may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);

@@ -16,10 +16,6 @@ use shards::runtime::NodeHandle;
 use shards::{Lane, NodeId};
 
 use super::acceptor::AcceptedQueue;
-use super::clock;
-use super::http_serve::{Response, serve};
-use super::local::Answers;
-use super::refusals::Refusals;
 use crate::control::Answer;
 use crate::control::gather::{GATHER_MS, Gather, ListRequest};
 use crate::engine::message::{
@@ -33,6 +29,10 @@ use crate::ha::view::HaView;
 use crate::http::auth::BasicAuth;
 use crate::http::server::Request;
 use crate::limits::{HA_CONNECTIONS_MAX, HA_FOREIGN_CONNECTIONS_MAX};
+use crate::runtime::clock;
+use crate::runtime::http_serve::{Response, serve};
+use crate::runtime::local::Answers;
+use crate::runtime::refusals::Refusals;
 
 /// How long a shard has for one lease, and the control node for a command. Below the partner's 10 s, so that it
 /// hears what went wrong instead of nothing.

@@ -8,11 +8,8 @@ use shards::runtime::{Executor, LaneSizes, NodeEnds, Placement, mesh, spawn};
 use shards::{Lane, Lease, LeaseState, NodeId, SmallBytes, Topology};
 
 use super::acceptor::{self, Acceptor};
-use super::ha_listen::{self, ListenContext};
-use super::ha_send::{self, SendContext};
-use super::pki::{self, Host};
-use super::refusals::Refusals;
-use super::tls::{TlsFiles, client_config, server_config};
+use super::listen::{self, ListenContext};
+use super::send::{self, SendContext};
 use crate::engine::message::{
     Message, ParkId, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReply, ShardReplyBody, UpdateKind,
     UpdateOutcome,
@@ -20,6 +17,9 @@ use crate::engine::message::{
 use crate::engine::rules::{Rules, Steering};
 use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
+use crate::runtime::pki::{self, Host};
+use crate::runtime::refusals::Refusals;
+use crate::runtime::tls::{TlsFiles, client_config, server_config};
 
 const TOPOLOGY: Topology = Topology { shards: 1, listeners: 1, senders: 1 };
 const SHARD: NodeId = NodeId(0);
@@ -74,8 +74,8 @@ impl Bench {
         let tls = Some(client_config(&files, true).unwrap());
         let send = SendContext { partner: address, tls, target };
         let executors = vec![
-            spawn("listen", Placement::Unpinned, listening, |node| ha_listen::run(node, context)).unwrap(),
-            spawn("send", Placement::Unpinned, sender, |node| ha_send::run(node, send)).unwrap(),
+            spawn("listen", Placement::Unpinned, listening, |node| listen::run(node, context)).unwrap(),
+            spawn("send", Placement::Unpinned, sender, |node| send::run(node, send)).unwrap(),
         ];
         let executors = executors.into_iter().map(|executor| executor.wait_ready().unwrap()).collect();
         let acceptor = Acceptor::spawn(listener, producers.into_iter().zip(wakers).collect()).unwrap();
