@@ -10,6 +10,7 @@
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
 //! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
+//! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
 //! | [`relationship`] | the configuration of the pair |
 //! | [`state`], [`view`] | names of states; what shards must know |
 //! | [`log`] | what is logged, under Kea's message ids |
@@ -23,6 +24,7 @@ pub mod communication;
 pub mod event;
 pub mod json;
 pub mod lease_json;
+pub mod lease_rows;
 pub mod locks;
 pub mod log;
 pub mod machine;
