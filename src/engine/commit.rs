@@ -372,8 +372,14 @@ impl Shard {
         };
         let Some(node) = self.update_node(lease.address, replication) else { return };
         let park = if replication == Replication::Send { park } else { ParkId::nobody(self.number) };
-        let update =
-            PartnerUpdate { park, kind, lease: lease.clone(), epoch: self.view.epoch, outcome: None };
+        let update = PartnerUpdate {
+            peer: 0,
+            park,
+            kind,
+            lease: lease.clone(),
+            epoch: self.view.epoch,
+            outcome: None,
+        };
         let message = match self.update_boxes.pop() {
             Some(mut spare) => {
                 *spare = update;

@@ -201,6 +201,8 @@ pub enum UpdateOutcome {
 /// One lease update on its way to the partner and back.
 #[derive(Debug)]
 pub struct PartnerUpdate {
+    /// Peer index of the server it goes to.
+    pub peer: u8,
     /// Parked query that waits for it.
     pub park: ParkId,
     /// Command to send.

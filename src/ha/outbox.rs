@@ -165,6 +165,7 @@ mod tests {
             user_context: None,
         };
         Box::new(PartnerUpdate {
+            peer: 0,
             park: ParkId::nobody(0),
             kind: UpdateKind::Update,
             lease,

@@ -97,7 +97,7 @@ impl Bench {
     /// Sends an update; `answer` is what the partner's shard says, if it is asked at all.
     fn update(&self, address: [u8; 4], kind: UpdateKind, answer: Option<ShardReplyBody>) -> UpdateOutcome {
         let park = ParkId { shard: 0, slot: 7, generation: 3 };
-        let update = PartnerUpdate { park, kind, lease: lease(address), epoch: 1, outcome: None };
+        let update = PartnerUpdate { peer: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
@@ -125,7 +125,8 @@ impl Bench {
     fn send(&self, number: u8) {
         let park = ParkId { shard: 0, slot: u32::from(number), generation: 0 };
         let lease = lease([10, 0, 0, number]);
-        let update = PartnerUpdate { park, epoch: 1, kind: UpdateKind::Update, lease, outcome: None };
+        let update =
+            PartnerUpdate { peer: 0, park, epoch: 1, kind: UpdateKind::Update, lease, outcome: None };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
     }
 
