@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use shards::partition::Wanted;
 use shards::{Lease, LeaseState, NodeId};
 
-use crate::engine::commit::{Change, Commit, Reply};
+use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
 use crate::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody};
 use crate::engine::shard::{Shard, Turn};
@@ -85,7 +85,7 @@ impl Shard {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
         }
         self.changes.clear();
-        self.changes.push(Change::Put(lease));
+        self.changes.push(Change::Put(storable(lease)));
         self.commit_command(turn, from, request, address, ShardReplyBody::Updated { created });
     }
 
@@ -110,7 +110,7 @@ impl Shard {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
         self.changes.clear();
-        for lease in leases {
+        for lease in leases.into_iter().map(storable) {
             if self.partition.get(lease.address).is_none_or(|mine| is_newer(&lease, &mine)) {
                 self.changes.push(Change::Put(lease));
             }

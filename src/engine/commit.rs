@@ -31,6 +31,18 @@ pub(super) enum Change {
     Put(Lease),
 }
 
+/// The lease as the lease file can hold it. A row with lifetime 0 deletes, unless it says released (PST-5, PST-6), so a
+/// lease without a lifetime (a released one that was reclaimed, or one of a partner that is told of no released ones)
+/// becomes one of a second that ends when it did.
+pub(super) fn storable(lease: Lease) -> Lease {
+    match lease.valid_lifetime {
+        0 if lease.state != LeaseState::Released => {
+            Lease { cltt: lease.cltt.saturating_sub(1), valid_lifetime: 1, ..lease }
+        }
+        _ => lease,
+    }
+}
+
 /// What one change does to the indexes, found out when room is reserved for it.
 #[derive(Debug)]
 pub(super) struct Plan {

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 
 use shards::{Lease, LeaseState, Now, SmallBytes};
 
-use crate::engine::commit::{Change, Commit, Reply};
+use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::OwnCounter;
 use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
@@ -215,11 +215,48 @@ fn clock_offset_ms(now: Now) -> i64 {
 
 /// A reclaimed row: the name is gone, the identity stays for affinity.
 fn reclaimed(lease: Lease) -> Lease {
-    Lease {
+    let lease = Lease {
         state: LeaseState::ExpiredReclaimed,
         hostname: SmallBytes::empty(),
         fqdn_fwd: false,
         fqdn_rev: false,
         ..lease
+    };
+    storable(lease)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use shards::journal::row::{Layout, parse_row, write_lease};
+    use shards::journal::{Columns, Row};
+
+    use super::*;
+
+    #[test]
+    fn a_reclaimed_lease_is_still_there_when_its_row_is_read_back() {
+        for (state, valid_lifetime) in [(LeaseState::Default, 60), (LeaseState::Released, 0)] {
+            let lease = Lease {
+                address: Ipv4Addr::new(192, 0, 2, 1),
+                subnet_id: 1,
+                pool_id: 0,
+                hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]),
+                client_id: SmallBytes::empty(),
+                valid_lifetime,
+                cltt: 1_700_000_000,
+                state,
+                fqdn_fwd: true,
+                fqdn_rev: false,
+                hostname: SmallBytes::new(b"name"),
+                user_context: None,
+            };
+            let (expire, reclaimed) = (lease.expire(), reclaimed(lease));
+            assert_eq!((reclaimed.expire(), reclaimed.state), (expire, LeaseState::ExpiredReclaimed));
+            let mut row = Vec::new();
+            write_lease(&mut row, &reclaimed, Columns::Twelve);
+            let read = parse_row(row.trim_ascii_end(), Layout { known: 12, unknown: 0 });
+            assert_eq!(read, Ok(Row { lease: reclaimed, deleted: false }), "{state:?}");
+        }
     }
 }
