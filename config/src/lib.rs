@@ -26,7 +26,6 @@ mod reader;
 pub mod agent;
 pub mod diagnostics;
 pub mod document;
-pub mod guard;
 pub mod ha;
 pub mod logger;
 pub mod option;

@@ -27,10 +27,13 @@ mod shard;
 use std::sync::Arc;
 
 use shards::journal::Columns;
+use shards::partition::Partition;
 use shards::{Actions, DatagramMeta, NodeId, Now, Topology};
 
+use crate::engine::counters::ShardStatistics;
 use crate::engine::event::Event;
 use crate::engine::message::Message;
+use crate::engine::parking::ParkingLot;
 use crate::engine::rules::{Rules, ShardLeases, Steering};
 use crate::engine::shard::{Shard, Turn};
 use crate::ha::view::HaView;
@@ -62,11 +65,30 @@ pub struct Engine {
     shard: Shard,
 }
 
+/// What a shard holds: for those who check it. Nothing that serves clients reads it.
+#[derive(Clone, Copy, Debug)]
+pub struct Inspection<'a> {
+    /// Leases, indexes and who owns what.
+    pub partition: &'a Partition,
+    /// Replies that wait.
+    pub parking: &'a ParkingLot,
+    /// Counters.
+    pub statistics: &'a ShardStatistics,
+    /// Messages kept back until there is room in their lane.
+    pub kept: usize,
+}
+
 impl Engine {
     /// An engine that holds the leases it starts with.
     pub fn new(now: Now, start: EngineStart) -> Self {
         let rules = Arc::clone(&start.rules);
         Self { rules, shard: Shard::new(now, start) }
+    }
+
+    /// What the shard holds, to be looked at from outside.
+    pub fn inspect(&self) -> Inspection<'_> {
+        let Shard { partition, parking, statistics, outbox, .. } = &self.shard;
+        Inspection { partition, parking, statistics, kept: outbox.len() }
     }
 }
 

@@ -166,6 +166,11 @@ impl ParkingLot {
         self.awaiting_others_max = awaiting_others_max;
     }
 
+    /// How many entries may wait for others.
+    pub fn limit(&self) -> usize {
+        self.awaiting_others_max
+    }
+
     /// Whether one more entry may wait for others.
     pub fn has_room(&self) -> bool {
         self.awaiting_others < self.awaiting_others_max

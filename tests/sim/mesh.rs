@@ -16,6 +16,8 @@ pub struct Mesh {
     pub state_lane: usize,
     topology: Topology,
     lanes: Vec<LaneQueue>,
+    /// Messages on their way from shard to shard.
+    between_shards: usize,
 }
 
 struct LaneQueue {
@@ -41,7 +43,8 @@ impl Mesh {
                 }
             }
         }
-        Self { datagram_lane: limits::DATAGRAM_LANE, state_lane: limits::STATE_LANE, topology, lanes }
+        let (datagram_lane, state_lane) = (limits::DATAGRAM_LANE, limits::STATE_LANE);
+        Self { datagram_lane, state_lane, topology, lanes, between_shards: 0 }
     }
 
     /// Tells `actions` how much room there is on the lanes of `from`.
@@ -65,6 +68,7 @@ impl Mesh {
         let places = self.places(lane);
         let queue = &mut self.lanes[place];
         queue.messages.push_back(message);
+        self.between_shards += usize::from(self.topology.is_shard(from) && self.topology.is_shard(to));
         let reserved = queue.messages.len() <= places || !self.topology.is_shard(from);
         assert!(reserved, "credit was not reserved for {from:?} {to:?} {lane:?}");
         place
@@ -74,7 +78,14 @@ impl Mesh {
     pub fn pop(&mut self, lane: usize) -> Option<(NodeId, NodeId, Message)> {
         let queue = &mut self.lanes[lane];
         let message = queue.messages.pop_front()?;
-        Some((queue.from, queue.to, message))
+        let (from, to) = (queue.from, queue.to);
+        self.between_shards -= usize::from(self.topology.is_shard(from) && self.topology.is_shard(to));
+        Some((from, to, message))
+    }
+
+    /// How many messages are on their way from shard to shard.
+    pub fn between_shards(&self) -> usize {
+        self.between_shards
     }
 
     /// Lanes in which something waits.

@@ -12,7 +12,6 @@ mod limits;
 mod mesh;
 mod pair;
 mod partner;
-mod scopes;
 mod smoke;
 mod tally;
 mod world;

@@ -26,6 +26,17 @@ pub struct Tally {
     pub syncs: u64,
     /// Times the link was cut.
     pub cuts: u64,
+    /// Of them, one way only.
+    pub cuts_one_way: u64,
+    /// Processes stopped for a while.
+    pub pauses: u64,
+    /// Wall clocks set.
+    pub steps: u64,
+    /// Crashes at a step of the disk, and because a sync failed.
+    pub doomed: u64,
+    pub failed_syncs: u64,
+    /// Terminated servers that an operator had to reset.
+    pub resets_by_hand: u64,
     /// Streams reset.
     pub resets: u64,
     /// Lease updates the partner acknowledged, and those that failed.
@@ -65,6 +76,11 @@ impl Tally {
             ("disks without space", self.no_space),
             ("synchronisations", self.syncs),
             ("cut links", self.cuts),
+            ("one-way cuts", self.cuts_one_way),
+            ("stopped processes", self.pauses),
+            ("clocks set", self.steps),
+            ("crashes at a write", self.doomed),
+            ("failed syncs", self.failed_syncs),
             ("reset streams", self.resets),
             ("batches", self.batches),
         ];
@@ -88,6 +104,12 @@ impl Tally {
             ("take-overs", &mut self.take_overs),
             ("synchronisations", &mut self.syncs),
             ("cut links", &mut self.cuts),
+            ("one-way cuts", &mut self.cuts_one_way),
+            ("stopped processes", &mut self.pauses),
+            ("clocks set", &mut self.steps),
+            ("crashes at a write", &mut self.doomed),
+            ("failed syncs", &mut self.failed_syncs),
+            ("resets by hand", &mut self.resets_by_hand),
             ("reset streams", &mut self.resets),
             ("updates acknowledged", &mut self.updates_acked),
             ("updates failed", &mut self.updates_failed),

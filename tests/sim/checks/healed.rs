@@ -14,18 +14,24 @@ use crate::sim::pair::simulation::Simulation;
 /// A lease that ends this soon may have ended on one of the two clocks, seconds.
 const ENDS_SOON_S: u64 = 5;
 
+/// Compares the leases of two servers.
+pub fn compare(ours: &Leases, theirs: &Leases) -> Result<(), String> {
+    let addresses: BTreeSet<_> = ours.keys().chain(theirs.keys()).collect();
+    match addresses.into_iter().find(|address| ours.get(address) != theirs.get(address)) {
+        None => Ok(()),
+        Some(address) => Err(format!(
+            "invariant 6: of {address} one holds {:?} and the other {:?}",
+            ours.get(address),
+            theirs.get(address)
+        )),
+    }
+}
+
 impl Simulation {
     pub fn check_healed(&mut self) {
         let [ours, theirs] = [0, 1].map(|server| self.leases_in_force(server));
-        let addresses: BTreeSet<_> = ours.keys().chain(theirs.keys()).copied().collect();
-        for address in addresses {
-            if ours.get(&address) != theirs.get(&address) {
-                self.checks.fail(format!(
-                    "invariant 6: of {address} the primary holds {:?} and the standby {:?}",
-                    ours.get(&address),
-                    theirs.get(&address)
-                ));
-            }
+        if let Err(what) = compare(&ours, &theirs) {
+            self.checks.fail(what);
         }
         for (number, member) in self.population.iter().enumerate() {
             let Some((address, until_ns)) = member.holds() else { continue };
@@ -38,15 +44,33 @@ impl Simulation {
             });
             if !is_its {
                 let row = ours.get(&address);
-                self.checks.fail(format!("client {number} holds {address}, but its row is {row:?}"));
+                self.checks
+                    .fail(format!("invariant 6: client {number} holds {address}, but its row is {row:?}"));
             }
         }
     }
 
-    fn leases_in_force(&mut self, server: usize) -> Leases {
+    fn leases_in_force(&self, server: usize) -> Leases {
         let soon_s = self.clock_of(server).wall_s() + ENDS_SOON_S;
-        let leases = self.tables(server).into_iter().flatten();
+        let tables = self.servers[server].process.as_ref().map(|process| process.tables());
+        let leases = tables.into_iter().flatten().flatten();
         let in_force = leases.filter(|lease| lease.state == LeaseState::Default && lease.expire() > soon_s);
         in_force.map(|lease| (lease.address, lease)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::checks::tests::lease;
+
+    #[test]
+    fn a_lease_that_only_one_holds_or_holds_differently_is_seen() {
+        let ours = Leases::from([(lease(1, 9).address, lease(1, 9))]);
+        assert_eq!(compare(&ours, &ours), Ok(()));
+        for theirs in [Leases::new(), Leases::from([(lease(1, 9).address, lease(1, 8))])] {
+            assert!(compare(&ours, &theirs).unwrap_err().starts_with("invariant 6"));
+            assert!(compare(&theirs, &ours).unwrap_err().starts_with("invariant 6"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Invariant 1: no address is held by two clients, each by its own clock.
 //!
-//! The fault model allows it in two cases, which are counted as excused. The first: a server that served alone gave
+//! The fault model allows it in three cases, which are counted as excused. The first: a server that served alone gave
 //! (or renewed) the lease, its partner did not learn of it by a copy or by the pair being whole again, and that
 //! partner serves clients all the same. That takes two failures at once (the server that served alone is gone when
 //! its partner comes back) or a cut or stalled link with both servers alive. High availability with two servers
@@ -8,6 +8,9 @@
 //!
 //! The second: a REQUEST of an exchange that its client has given up, delivered late, moves the client to another
 //! address. No server can tell it from a new one.
+//!
+//! The third: a wall clock was set by more than a moment, so that leases end on it at another time than for their
+//! clients, and until it is right again.
 //!
 //! Clocks: a server's wall clock is up to 0.3 s wrong, so a lease may end on its partner's clock up to 0.6 s before
 //! it ends for its client, and clocks drift; two holders that overlap for less than [`ALLOWANCE_NS`] are none.
@@ -33,6 +36,8 @@ pub struct Holders {
     /// When the copy under way began, and up to when each server knows its partner's leases by a copy.
     copy_began_ns: [u64; 2],
     copied_through_ns: [u64; 2],
+    /// A clock is wrong by more than the allowance.
+    crooked: bool,
     pub excused: u64,
     violation: Option<String>,
 }
@@ -50,7 +55,13 @@ impl Holders {
     /// An ACK is on the wire; its number. `other_serves`: the partner gives leases too.
     pub fn sent(&mut self, ack: &Ack, other_serves: bool) -> usize {
         let Ack { at_ns, server, address, alone, .. } = *ack;
-        self.acks.push(Sent { at_ns, server, address, alone, exposed: alone && other_serves });
+        self.acks.push(Sent {
+            at_ns,
+            server,
+            address,
+            alone,
+            exposed: alone && other_serves || self.crooked,
+        });
         self.acks.len() - 1
     }
 
@@ -66,6 +77,15 @@ impl Holders {
             }
             OwnState::HotStandby | OwnState::Terminated | OwnState::Waiting => {}
         }
+    }
+
+    /// A server's wall clock was set. `far`: by more than the allowance, so that what was given until now ends at
+    /// another time; `wrong`: a clock is wrong from now on.
+    pub fn clocks_set(&mut self, far: bool, wrong: bool) {
+        if far {
+            self.acks.iter_mut().for_each(|ack| ack.exposed = true);
+        }
+        self.crooked = wrong;
     }
 
     /// Both servers are in the normal state.
@@ -112,5 +132,57 @@ impl Holders {
 
     pub fn take_violation(&mut self) -> Option<String> {
         self.violation.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::checks::tests::lease;
+
+    fn ack(at_ns: u64, server: usize, alone: bool) -> Ack {
+        Ack {
+            at_ns,
+            server,
+            address: lease(1, 9).address,
+            lifetime_s: 60,
+            xid: 7,
+            hardware: [2, 0, 0, 0, 0, 9],
+            client_id: Vec::new(),
+            wall_s: 1000,
+            alone,
+        }
+    }
+
+    /// Client 0 takes the lease of `first`, then client 1 that of server 1, while `held_ns` is left of the first.
+    fn two_holders(first: &Ack, held_ns: u64, between: impl Fn(&mut Holders)) -> (bool, u64) {
+        let mut holders = Holders::default();
+        let given = holders.sent(first, false);
+        let held = Some((first.address, first.at_ns + held_ns));
+        holders.granted(first.at_ns, 0, given, &[held, None]);
+        between(&mut holders);
+        let second = ack(first.at_ns + 1, 1, false);
+        let again = holders.sent(&second, false);
+        holders.granted(second.at_ns, 1, again, &[held, Some((second.address, u64::MAX))]);
+        (holders.take_violation().is_some_and(|what| what.starts_with("invariant 1")), holders.excused)
+    }
+
+    #[test]
+    fn two_holders_at_a_time_are_seen_unless_the_fault_model_allows_them() {
+        let partnered = ack(5, 0, false);
+        let alone = ack(5, 0, true);
+        let takes_over = |holders: &mut Holders| holders.state_changed(6, 1, OwnState::PartnerDown);
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |_| ()), (true, 0));
+        assert_eq!(
+            two_holders(&partnered, ALLOWANCE_NS / 2, |_| ()),
+            (false, 0),
+            "the first lease has ended"
+        );
+        assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, |_| ()), (true, 0), "the other one does not serve");
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, takes_over), (true, 0), "it was told");
+        assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, takes_over), (false, 1));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.disturbed(6, 0)), (false, 1));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(true, false)), (false, 1));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(false, false)), (true, 0));
     }
 }

@@ -1,57 +1,43 @@
-//! Invariant 3: a lease lies with the owner of its address, and with nobody else.
+//! Invariant 3: every address has exactly one owner, and a lease lies with the owner of its address and with nobody
+//! else.
 
-use shards::{Actions, Engine as _, Lane, Lease};
-use tandem::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReplyBody};
+use std::net::Ipv4Addr;
 
-use crate::sim::pair::simulation::Simulation;
+use shards::Lease;
 
-/// Number of a question of the checks, which no asker of the server uses.
-const QUESTION: u64 = u64::MAX;
-
-impl Simulation {
-    pub fn check_owners(&mut self, server: usize, tables: &[Vec<Lease>]) {
-        let Some(process) = &self.servers[server].process else { return };
-        let owners = process.rules.owners.clone();
-        for (shard, leases) in (0u8..).zip(tables) {
-            if let Some(lease) = leases.iter().find(|lease| owners.owner_of(lease.address) != shard) {
-                let what = format!("invariant 3: shard {shard} of server{} holds {lease:?}", server + 1);
-                self.checks.fail(what);
-            }
-        }
+/// Who says of `address` that it is its own, in a server of `shards` shards; anything but one of them is a violation.
+pub fn one_owner(address: Ipv4Addr, shards: u8, owns: impl Fn(u8, Ipv4Addr) -> bool) -> Result<u8, String> {
+    let owners: Vec<u8> = (0..shards).filter(|shard| owns(*shard, address)).collect();
+    match owners[..] {
+        [owner] => Ok(owner),
+        _ => Err(format!("invariant 3: {address} is owned by shards {owners:?}")),
     }
+}
 
-    /// The leases of every shard.
-    pub fn tables(&mut self, server: usize) -> Vec<Vec<Lease>> {
-        let page = || ShardCommandBody::Page { after: None, limit: usize::MAX, subnets: Vec::new() };
-        let leases = |body| match body {
-            ShardReplyBody::Leases(leases) => leases,
-            other => panic!("no page but {other:?}"),
-        };
-        self.ask_shards(server, page).into_iter().map(leases).collect()
+/// A lease in the table of a shard that is not the owner of its address.
+pub fn misplaced<'a>(
+    shard: u8,
+    leases: impl IntoIterator<Item = &'a Lease>,
+    owner_of: impl Fn(Ipv4Addr) -> u8,
+) -> Result<(), String> {
+    match leases.into_iter().find(|lease| owner_of(lease.address) != shard) {
+        None => Ok(()),
+        Some(lease) => Err(format!("invariant 3: shard {shard} holds {lease:?}")),
     }
+}
 
-    /// Asks every shard at once and beside the mesh; what else they have to say goes its ordinary way.
-    pub fn ask_shards(&mut self, server: usize, body: impl Fn() -> ShardCommandBody) -> Vec<ShardReplyBody> {
-        let now = self.clock_of(server);
-        let mut answers = Vec::new();
-        let Some(process) = self.servers[server].process.as_mut() else { return answers };
-        let topology = process.topology;
-        for shard in 0..topology.shards {
-            let Some(process) = self.servers[server].process.as_mut() else { return answers };
-            let node = topology.shard(shard);
-            let mut actions = Actions::new(topology.nodes());
-            process.mesh.grant_credit(node, &mut actions);
-            let command = Message::Command(Box::new(ShardCommand { request: QUESTION, body: body() }));
-            let engine = &mut process.engines[usize::from(shard)];
-            engine.handle_message(now, topology.control(), command, &mut actions);
-            for (to, lane, message) in actions.messages {
-                match message {
-                    Message::Reply(reply) if reply.request == QUESTION => answers.push(reply.body),
-                    other => self.post(server, node, to, lane, other),
-                }
-            }
-        }
-        assert_eq!(answers.len(), usize::from(topology.shards), "{:?} lanes are full", Lane::State);
-        answers
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::checks::tests::lease;
+
+    #[test]
+    fn an_address_of_two_owners_or_of_none_and_a_lease_elsewhere_are_seen() {
+        let address = lease(7, 1).address;
+        assert_eq!(one_owner(address, 3, |shard, _| shard == 2), Ok(2));
+        assert!(one_owner(address, 3, |_, _| false).is_err());
+        assert!(one_owner(address, 3, |shard, _| shard != 0).is_err());
+        assert_eq!(misplaced(1, &[lease(7, 1)], |_| 1), Ok(()));
+        assert!(misplaced(1, &[lease(7, 1)], |_| 0).is_err());
     }
 }

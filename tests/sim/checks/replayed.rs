@@ -10,8 +10,6 @@ use shards::Lease;
 
 use super::Checks;
 use crate::sim::pair::disk::Leases;
-use crate::sim::pair::server::Journal;
-use crate::sim::pair::simulation::Simulation;
 
 impl Checks {
     /// A server has recovered `leases`, where `possible` is what a crash may have made of each address.
@@ -36,31 +34,50 @@ impl Checks {
     }
 }
 
-impl Simulation {
-    /// Compares the tables of a server with its file, and looks at what else must hold of them. Does nothing while
-    /// a row is on its way.
-    pub fn check_tables(&mut self, server: usize) {
-        let Some(process) = &self.servers[server].process else { return };
-        if !process.journals.iter().all(Journal::is_idle) {
-            return;
+/// Compares the tables of a server with its file, while no row is on its way.
+pub fn compare(table: &Leases, file: &Leases) -> Result<(), String> {
+    let differs = |address: &&Ipv4Addr| table.get(address) != file.get(address);
+    match table.keys().chain(file.keys()).find(differs) {
+        None => Ok(()),
+        Some(address) => Err(format!(
+            "invariant 5: the table holds {:?} of {address}, and the file says {:?}",
+            table.get(address),
+            file.get(address),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::checks::tests::lease;
+
+    fn leases(list: &[Lease]) -> Leases {
+        list.iter().map(|lease| (lease.address, lease.clone())).collect()
+    }
+
+    #[test]
+    fn a_table_that_lacks_a_row_has_one_too_many_or_another_one_is_seen() {
+        let file = leases(&[lease(1, 9), lease(2, 9)]);
+        assert_eq!(compare(&file, &file), Ok(()));
+        for table in [leases(&[lease(1, 9)]), leases(&[lease(1, 9), lease(2, 8)])] {
+            assert!(compare(&table, &file).unwrap_err().starts_with("invariant 5"));
+            assert!(compare(&file, &table).unwrap_err().starts_with("invariant 5"));
         }
-        let tables = self.tables(server);
-        self.check_owners(server, &tables);
-        self.check_limits(server);
-        let table: Leases = tables.into_iter().flatten().map(|lease| (lease.address, lease)).collect();
-        let file = match self.servers[server].disk.replay() {
-            Ok(file) => file,
-            Err(error) => return self.checks.fail(format!("invariant 5: {error}")),
-        };
-        for address in table.keys().chain(file.keys()) {
-            if table.get(address) != file.get(address) {
-                self.checks.fail(format!(
-                    "invariant 5: server{} holds {:?} of {address}, and its file says {:?}",
-                    server + 1,
-                    table.get(address),
-                    file.get(address),
-                ));
-            }
+    }
+
+    #[test]
+    fn what_is_recovered_is_the_last_durable_state_or_a_later_one() {
+        let possible = BTreeMap::from([(lease(1, 9).address, vec![Some(lease(1, 9)), None])]);
+        for (recovered, is_possible) in [
+            (leases(&[lease(1, 9)]), true),
+            (leases(&[]), true),
+            (leases(&[lease(1, 8)]), false),
+            (leases(&[lease(2, 9)]), false),
+        ] {
+            let mut checks = Checks::new();
+            checks.replayed_is_possible(0, &possible, &recovered);
+            assert_eq!(checks.verdict().is_ok(), is_possible, "{recovered:?}");
         }
     }
 }

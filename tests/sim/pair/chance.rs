@@ -1,9 +1,15 @@
 //! What goes wrong and when; and the end of a run, when nothing does.
 
+use tandem::ha::command::HaCommand;
+use tandem::ha::{CommandSource, Event as HaEvent, OwnState};
+
+use super::links::{Cut, Links};
 use super::server::LIFETIME_S;
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
 use super::stream::Way;
 
+/// Clocks may be this far from the true time without harm, milliseconds.
+const ALLOWED_SKEW_MS: i64 = 300;
 /// A pair whose link and hosts are well is whole within this time.
 const WHOLE_WITHIN_NS: u64 = 90 * NS_PER_S;
 
@@ -15,35 +21,109 @@ impl Simulation {
         }
         match self.draw(100) {
             0..8 => self.strike(),
-            8..10 if self.plan.cuts => {
-                self.linked = !self.linked;
-                self.tally.cuts += u64::from(!self.linked);
-                self.trace(|| format!("linked: {}", self.linked));
-            }
-            10..16 => self.reset_a_stream(),
-            16..18 => {
-                let server = self.draw(2) as usize;
+            8..12 if self.plan.cuts => self.cut(),
+            12..17 => self.reset_a_stream(),
+            17..19 => {
+                let server = self.draw_server();
                 self.servers[server].disk.full = true;
             }
+            19..21 => {
+                let server = self.draw_server();
+                self.servers[server].disk.failing = true;
+            }
+            21..25 => self.doom(),
+            25..27 if self.plan.pauses => self.pause(),
+            27..29 if self.plan.steps_ms > 0 => self.step_a_clock(),
             _ => {
                 let member = self.draw(u64::from(self.plan.clients)) as usize;
                 let what = self.draw(14);
                 self.act(member, what);
             }
         }
-        if !self.linked && self.chance(250) {
-            self.linked = true;
-            self.trace(|| "linked again".to_owned());
-        }
         let pause_ns = 20 * NS_PER_MS + self.draw(900 * NS_PER_MS);
         self.schedule(pause_ns, Event::Chance);
     }
 
+    fn draw_server(&mut self) -> usize {
+        self.draw(self.servers.len() as u64) as usize
+    }
+
+    /// Something is cut for a while: between two servers or between a server and its clients, both ways or one.
+    fn cut(&mut self) {
+        let server = self.draw_server();
+        let other = self.plan.peers(server)[0];
+        let both = if self.chance(300) {
+            [Cut::ToClients(server), Cut::FromClients(server)]
+        } else {
+            [Cut::Between(server, other), Cut::Between(other, server)]
+        };
+        let ways = match self.draw(4) {
+            0 => vec![both[0]],
+            1 => vec![both[1]],
+            _ => both.to_vec(),
+        };
+        for way in &ways {
+            self.links.cut(*way);
+        }
+        self.tally.cuts += 1;
+        self.tally.cuts_one_way += u64::from(ways.len() == 1);
+        self.trace(|| format!("cut: {ways:?}"));
+        let while_ns = 200 * NS_PER_MS + self.draw(12 * NS_PER_S);
+        self.schedule(while_ns, Event::Mend { ways });
+    }
+
+    /// What was cut is whole again.
+    pub fn mend(&mut self, ways: &[Cut]) {
+        self.trace(|| format!("mended: {ways:?}"));
+        for way in ways {
+            self.links.mend(*way);
+        }
+    }
+
+    /// A server will go down at one of the next steps of its disk.
+    fn doom(&mut self) {
+        let server = self.draw_server();
+        if self.may_strike() {
+            self.servers[server].doom = Some(self.draw(8) as u32);
+        }
+    }
+
+    /// The process of a server is stopped for a while.
+    fn pause(&mut self) {
+        let server = self.draw_server();
+        let until_ns = self.now_ns + 100 * NS_PER_MS + self.draw(15 * NS_PER_S);
+        self.servers[server].paused_until_ns = until_ns;
+        self.tally.pauses += 1;
+        self.trace(|| format!("server{} is stopped until {} ms", server + 1, until_ns / NS_PER_MS));
+    }
+
+    /// A wall clock is set.
+    fn step_a_clock(&mut self) {
+        let server = self.draw_server();
+        let reach_ms = self.plan.steps_ms;
+        let skew_ms = self.draw(2 * reach_ms as u64 + 1) as i64 - reach_ms;
+        self.set_clock(server, skew_ms);
+    }
+
+    /// The wall clock of a server is set to be wrong by `skew_ms`.
+    fn set_clock(&mut self, server: usize, skew_ms: i64) {
+        let by_ms = self.servers[server].clock.set(skew_ms);
+        self.tally.steps += 1;
+        self.trace(|| format!("the clock of server{} is set by {by_ms} ms", server + 1));
+        self.checks.requests.stepped(server, by_ms);
+        let wrong = self.servers.iter().any(|host| host.clock.skew_ms.abs() > ALLOWED_SKEW_MS);
+        self.checks.holders.clocks_set(wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
+    }
+
+    fn may_strike(&self) -> bool {
+        self.plan.double_failures || self.is_whole()
+    }
+
     /// A server is killed or loses power.
     fn strike(&mut self) {
-        let server = self.draw(2) as usize;
+        let server = self.draw_server();
         let power = self.chance(500);
-        if self.plan.double_failures || self.is_whole() {
+        if self.may_strike() {
             self.crash(server, power);
         }
     }
@@ -61,13 +141,32 @@ impl Simulation {
         }
     }
 
+    /// What an operator does once everything works: a terminated server is told to begin again.
+    fn reset_by_hand(&mut self) {
+        for server in 0..self.servers.len() {
+            let Some(process) = &self.servers[server].process else { continue };
+            if process.machine.state() == OwnState::Terminated {
+                self.tally.resets_by_hand += 1;
+                let (source, command) =
+                    (CommandSource::Administrator, HaCommand::Reset { server_name: None });
+                self.feed(server, HaEvent::Command { token: 0, source, command });
+            }
+        }
+    }
+
     /// From now on everything works.
     pub fn heal(&mut self) {
         self.trace(|| "everything is well from here".to_owned());
         self.calm = true;
-        self.linked = true;
-        for server in 0..2 {
+        self.links = Links::default();
+        for server in 0..self.servers.len() {
             self.servers[server].disk.full = false;
+            self.servers[server].disk.failing = false;
+            self.servers[server].doom = None;
+            self.servers[server].paused_until_ns = 0;
+            if self.servers[server].clock.skew_ms.abs() > ALLOWED_SKEW_MS {
+                self.set_clock(server, self.plan.skew_ms[server]);
+            }
             self.schedule(self.now_ns % 7, Event::Start { server });
         }
     }
@@ -85,12 +184,15 @@ impl Simulation {
                 return Err(format!("after all is well the pair is not whole but {}", states.join(" and ")));
             }
             self.run_until(self.now_ns + NS_PER_S)?;
+            self.reset_by_hand();
         }
-        self.run_until(self.now_ns + (u64::from(LIFETIME_S) + 5) * NS_PER_S)?;
+        // Leases written by a clock that was wrong may last longer by as much.
+        let wrong_s = self.plan.steps_ms.unsigned_abs().div_ceil(1000);
+        self.run_until(self.now_ns + (u64::from(LIFETIME_S) + wrong_s + 5) * NS_PER_S)?;
         self.silent = true;
         self.run_until(self.now_ns + 2 * NS_PER_S)?;
-        for server in 0..2 {
-            self.check_tables(server);
+        for server in 0..self.servers.len() {
+            self.check_recovery(server);
         }
         self.check_healed();
         self.checks.verdict()

@@ -137,9 +137,9 @@ impl Simulation {
                 }
                 Action::ApplyPage { id, leases } => self.apply_page(server, id, leases),
                 Action::Call(call) => {
-                    self.send_call(server, call.id.0, call.body, call.timeout_ms, call.private);
+                    self.send_call(server, call.peer, call.id.0, call.body, call.timeout_ms, call.private);
                 }
-                Action::ClosePrivate { .. } => self.send_call(server, 0, Vec::new(), 0, true),
+                Action::ClosePrivate { peer } => self.send_call(server, peer, 0, Vec::new(), 0, true),
                 Action::Log(event) => self.trace(|| format!("{event}")),
                 Action::Publish(view) => {
                     let Some(process) = &self.servers[server].process else { return };
@@ -152,11 +152,19 @@ impl Simulation {
         }
     }
 
-    fn send_call(&mut self, server: usize, request: u64, body: Vec<u8>, timeout_ms: u64, private: bool) {
+    fn send_call(
+        &mut self,
+        server: usize,
+        peer: u8,
+        request: u64,
+        body: Vec<u8>,
+        timeout_ms: u64,
+        private: bool,
+    ) {
         let Some(process) = &self.servers[server].process else { return };
         let (from, to) = (process.topology.control(), process.topology.sender(0));
         let asker = Some(from);
-        let call = PartnerCall { request, peer: 0, asker, body, timeout_ms, private, failure: None };
+        let call = PartnerCall { request, peer, asker, body, timeout_ms, private, failure: None };
         self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
     }
 

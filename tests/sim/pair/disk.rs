@@ -33,7 +33,11 @@ pub struct Disk {
     pub synced: usize,
     /// Writes fail.
     pub full: bool,
+    /// Syncs fail, and what was not synced may be lost.
+    pub failing: bool,
     versions: BTreeMap<Ipv4Addr, Vec<Version>>,
+    /// The leases of the file as it is.
+    written: Leases,
 }
 
 impl Disk {
@@ -45,6 +49,10 @@ impl Disk {
             end += line.len();
             let Ok(row) = parse_row(line.trim_ascii_end(), LAYOUT) else { continue };
             let lease = (!row.deleted).then_some(row.lease.clone());
+            match &lease {
+                Some(lease) => self.written.insert(lease.address, lease.clone()),
+                None => self.written.remove(&row.lease.address),
+            };
             self.versions.entry(row.lease.address).or_default().push(Version { end, lease });
         }
     }
@@ -96,8 +104,13 @@ impl Disk {
             self.file.truncate(recovery.current_octets as usize);
         }
         self.synced = self.file.len();
-        self.full = false;
+        (self.full, self.failing) = (false, false);
         Ok((leases, recovery))
+    }
+
+    /// The leases of the file, as its rows were written one after the other.
+    pub fn written(&self) -> &Leases {
+        &self.written
     }
 
     /// The leases the file holds now, by the server's own recovery.
@@ -119,6 +132,7 @@ impl Disk {
     /// Takes `leases` for what is there, all of it up to here: the server has started with them.
     pub fn begin(&mut self, leases: &Leases) {
         let end = self.file.len();
+        self.written = leases.clone();
         self.versions = leases
             .iter()
             .map(|(address, lease)| (*address, vec![Version { end, lease: Some(lease.clone()) }]))

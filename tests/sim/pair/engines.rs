@@ -28,6 +28,7 @@ impl Simulation {
         let engine = &mut process.engines[shard];
         engine.set_journal_waiting(process.journals[shard].buffer.waiting_bytes());
         run(now, engine, &mut actions);
+        process.watched.touch(shard);
         for (to, lane, message) in std::mem::take(&mut actions.messages) {
             self.post(server, node, to, lane, message);
         }
@@ -112,6 +113,9 @@ impl Simulation {
         }
         let Some(batch) = journal.buffer.take() else { return };
         journal.batch = Some(batch);
+        if self.is_doomed(server) {
+            return;
+        }
         let life = self.servers[server].life;
         let delay_ns = self.disk_delay_ns();
         self.schedule(delay_ns, Event::DiskWrite { server, life, shard });
@@ -136,6 +140,9 @@ impl Simulation {
         host.disk.write(&batch.bytes);
         journal.written_to = Some(host.disk.file.len());
         let (last, life) = (batch.last, host.life);
+        if self.is_doomed(server) {
+            return;
+        }
         if self.plan.plant == Some(Plant::AckBeforeSync) {
             self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
         }
@@ -145,16 +152,44 @@ impl Simulation {
 
     /// What was written when the sync began is on stable storage.
     pub fn finish_sync(&mut self, server: usize, shard: usize) {
+        let cut = self.random_u64();
         let host = &mut self.servers[server];
         let Some(process) = host.process.as_mut() else { return };
         let journal = &mut process.journals[shard];
         let (Some(batch), Some(written_to)) = (journal.batch.take(), journal.written_to.take()) else {
             return;
         };
+        if host.disk.failing {
+            let unsynced = host.disk.file.len() - host.disk.synced;
+            host.disk.lose_power(cut as usize % (unsynced + 1), false);
+            self.tally.failed_syncs += 1;
+            self.trace(|| format!("server{} cannot sync its lease file", server + 1));
+            return self.crash(server, false);
+        }
         host.disk.sync(written_to);
         let last = journal.buffer.complete(batch);
+        if self.is_doomed(server) {
+            return;
+        }
         self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
         self.start_write(server, shard);
+    }
+
+    /// Counts a step of the disk; whether the server goes down at this one, and it has.
+    fn is_doomed(&mut self, server: usize) -> bool {
+        let power = self.chance(500);
+        match &mut self.servers[server].doom {
+            None => false,
+            Some(0) => {
+                self.tally.doomed += 1;
+                self.crash(server, power);
+                true
+            }
+            Some(steps) => {
+                *steps -= 1;
+                false
+            }
+        }
     }
 
     fn disk_delay_ns(&mut self) -> u64 {

@@ -15,17 +15,16 @@ use tandem::engine::rules::Rules;
 use tandem::ha::batch;
 use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
-use tandem::http::server::{Request, ServerConnection};
+use tandem::http::server::Request;
 
 use super::simulation::Simulation;
-use super::stream::{Piece, StreamId, Way};
+use super::stream::StreamId;
 
 /// A shard or the control node answers within this time, or the partner hears that it did not.
 const ANSWER_WITHIN_NS: u64 = 9_000_000_000;
 
 pub struct Listener {
     rules: Arc<Rules>,
-    connections: BTreeMap<StreamId, ServerConnection>,
     /// What was asked of shards and control, by number.
     pending: BTreeMap<u64, Pending>,
     /// Which of them waits for the answer of a shard about a change.
@@ -70,47 +69,17 @@ impl Changes {
 
 impl Listener {
     pub fn new(rules: Arc<Rules>) -> Self {
-        let (connections, pending) = (BTreeMap::new(), BTreeMap::new());
-        Self { rules, connections, pending, changes: BTreeMap::new(), asked: 0, as_stored: false }
-    }
-
-    pub fn accept(&mut self, now_ns: u64, stream: StreamId) {
-        self.connections.insert(stream, ServerConnection::new(now_ns));
-    }
-
-    pub fn forget(&mut self, stream: StreamId) {
-        self.connections.remove(&stream);
+        Self { rules, pending: BTreeMap::new(), changes: BTreeMap::new(), asked: 0, as_stored: false }
     }
 
     pub fn next_timeout(&self) -> Option<u64> {
-        let connections = self.connections.values().filter_map(ServerConnection::next_timeout);
-        connections.chain(self.pending.values().map(|pending| pending.until_ns)).min()
+        self.pending.values().map(|pending| pending.until_ns).min()
     }
 }
 
 impl Simulation {
-    /// Bytes, or the end of the stream, have come from the partner.
-    pub fn listener_input(&mut self, server: usize, stream: StreamId, piece: Piece) {
-        let now = self.clock_of(server);
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let Some(http) = process.listener.connections.get_mut(&stream) else { return };
-        let mut output = Vec::new();
-        let request = match piece {
-            Piece::Bytes(bytes) => http.handle_bytes(now.monotonic_ns, now.wall_s(), &bytes, &mut output),
-            Piece::End => {
-                process.listener.forget(stream);
-                self.write_piece(stream, Way::ToOpener, Piece::End);
-                return;
-            }
-        };
-        self.write_stream(stream, Way::ToOpener, &output);
-        match request {
-            Some(request) => self.handle_request(server, stream, &request),
-            None => self.close_if_closing(server, stream),
-        }
-    }
-
-    fn handle_request(&mut self, server: usize, stream: StreamId, request: &Request) {
+    /// A request has come in whole.
+    pub fn handle_request(&mut self, server: usize, stream: StreamId, request: &Request) {
         let envelope = match Envelope::parse(&request.body) {
             Ok(envelope) => envelope,
             Err(error) => panic!("the partner's command cannot be read: {error}"),
@@ -254,52 +223,17 @@ impl Simulation {
         }
     }
 
-    fn respond(&mut self, server: usize, stream: StreamId, body: &[u8]) {
-        let now = self.clock_of(server);
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let Some(http) = process.listener.connections.get_mut(&stream) else { return };
-        let mut output = Vec::new();
-        http.respond(now.monotonic_ns, now.wall_s(), 200, body, &mut output);
-        let next = http.poll_request(now.wall_s(), &mut output);
-        self.write_stream(stream, Way::ToOpener, &output);
-        match next {
-            Some(request) => self.handle_request(server, stream, &request),
-            None => self.close_if_closing(server, stream),
-        }
-    }
-
-    fn close_if_closing(&mut self, server: usize, stream: StreamId) {
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let closing = process.listener.connections.get(&stream).is_some_and(ServerConnection::is_closing);
-        if closing {
-            process.listener.forget(stream);
-            self.write_piece(stream, Way::ToOpener, Piece::End);
-        }
-    }
-
-    /// Looks at the deadlines of connections and questions.
+    /// Looks at the deadlines of questions.
     pub fn run_listener_timers(&mut self, server: usize) {
         let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let listener = &mut process.listener;
         let overdue = |pending: &Pending| pending.until_ns <= now.monotonic_ns;
-        let late: Vec<Pending> = listener
+        let late: Vec<Pending> = process
+            .listener
             .pending
             .extract_if(.., |_, pending| overdue(pending))
             .map(|(_, pending)| pending)
             .collect();
-        let mut outputs = Vec::new();
-        for (stream, http) in &mut listener.connections {
-            if http.next_timeout().is_some_and(|at_ns| at_ns <= now.monotonic_ns) {
-                let mut output = Vec::new();
-                http.handle_timeout(now.monotonic_ns, now.wall_s(), &mut output);
-                outputs.push((*stream, output));
-            }
-        }
-        for (stream, output) in outputs {
-            self.write_stream(stream, Way::ToOpener, &output);
-            self.close_if_closing(server, stream);
-        }
         for pending in late {
             let reply = Reply::error("the server did not answer in time");
             self.respond(server, pending.stream, &reply.to_http_body());

@@ -6,11 +6,13 @@
 //! | [`simulation`] | virtual time, the events and their order, the life of a run |
 //! | [`chance`] | what goes wrong and when: crashes, cuts, resets, what clients take into their heads |
 //! | [`server`] | one server: its disk, its clock, and its process while it lives |
+//! | [`watch`] | what the checks look at after every event |
 //! | [`engines`] | drives the engines: lanes, timers, journal writes, transmissions |
 //! | [`disk`] | the lease file: written, synced, lost, torn, full |
+//! | [`links`] | which ways are cut |
 //! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
 //! | [`sender`] | the sending end of the HA link over the real HTTP client |
-//! | [`listener`] | the listening end over the real HTTP server |
+//! | [`connections`], [`listener`] | the listening end over the real HTTP server |
 //! | [`control`] | drives the real HA machine |
 //! | [`population`] | the clients, by their real machine, and the network before them |
 //!
@@ -18,9 +20,11 @@
 //! at every moment is in [`super::checks`].
 
 pub mod chance;
+pub mod connections;
 pub mod control;
 pub mod disk;
 pub mod engines;
+pub mod links;
 pub mod listener;
 pub mod plan;
 pub mod population;
@@ -28,3 +32,4 @@ pub mod sender;
 pub mod server;
 pub mod simulation;
 pub mod stream;
+pub mod watch;

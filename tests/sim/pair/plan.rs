@@ -34,8 +34,12 @@ pub struct Plan {
     pub stalled_permille: u32,
     /// Of a thousand journal writes, how many take long.
     pub slow_disk_permille: u32,
-    /// Whether the link between the servers is cut now and then.
+    /// Whether links are cut now and then: between the servers, and between a server and its clients, both ways or one.
     pub cuts: bool,
+    /// Whether processes are stopped for a while, as by SIGSTOP or a host that has no time for its guest.
+    pub pauses: bool,
+    /// How far a wall clock may be set while the server runs, milliseconds; 0 for never.
+    pub steps_ms: i64,
     /// Whether a server may go down while the other one is down or alone.
     pub double_failures: bool,
     pub max_unacked_clients: u32,
@@ -46,6 +50,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// How many servers there are.
+    pub fn servers(&self) -> usize {
+        2
+    }
+
+    /// The other servers of a server's relationship, by peer index.
+    pub fn peers(&self, server: usize) -> Vec<usize> {
+        vec![1 - server]
+    }
+
     pub fn new(seed: u64, plant: Option<Plant>) -> Self {
         let mut random = Pcg32::new(seed, 1);
         let mut draw = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
@@ -65,6 +79,8 @@ impl Plan {
             slow_disk_permille: draw(&[0, 10, 200]),
             cuts: draw(&[0, 0, 1]) == 1,
             double_failures: draw(&[0, 0, 1]) == 1,
+            pauses: draw(&[0, 0, 1]) == 1,
+            steps_ms: i64::from(draw(&[0, 0, 200, 90_000])),
             max_unacked_clients: draw(&[0, 0, 1]),
             cache_threshold: draw(&[0, 0, 250, 500]),
             chaos_ms: 90_000,

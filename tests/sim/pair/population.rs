@@ -7,6 +7,7 @@ use tandem::ha::OwnState;
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
+use super::links::Cut;
 use super::server::{ADDRESSES, Clock, STANDBY, pool};
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
 use crate::sim::checks::Ack;
@@ -107,6 +108,9 @@ impl Simulation {
     fn send_query(&mut self, server: usize, source: Ipv4Addr, unicast: bool, bytes: &[u8]) {
         let kind = Query::decode(bytes).ok().and_then(|query| query.message_type());
         let gives_back = matches!(kind, Some(MessageType::Release | MessageType::Decline));
+        if !self.links.is_open(Cut::FromClients(server)) {
+            return;
+        }
         for delay_ns in self.journeys(gives_back) {
             let bytes = bytes.to_vec();
             self.schedule(delay_ns, Event::ToServer { server, source, unicast, bytes });
@@ -150,6 +154,9 @@ impl Simulation {
             (Some(MessageType::Offer), _) => self.tally.offers += 1,
             _ => {}
         }
+        if !self.links.is_open(Cut::ToClients(server)) {
+            return;
+        }
         for delay_ns in self.journeys(false) {
             self.schedule(delay_ns, Event::ToClient { bytes: bytes.clone(), ack });
         }
@@ -171,6 +178,7 @@ impl Simulation {
         let first = self.checks.requests.first(server, it.hardware(), xid);
         let alone =
             asked_since_ns.is_none_or(|since_ns| first.is_some_and(|first| first.monotonic_ns <= since_ns));
+        let wall_s = self.clock_of(server).wall_s();
         self.tally.acks += 1;
         self.tally.acks_alone += u64::from(alone);
         let ack = Ack {
@@ -181,13 +189,14 @@ impl Simulation {
             xid,
             hardware: it.hardware(),
             client_id: it.client_id().to_vec(),
+            wall_s,
             alone,
         };
         let (first, last) = pool(&self.plan);
         if !(first..=last).contains(&address) {
             self.checks.fail(format!("{address} lies outside the pool"));
         }
-        self.checks.acknowledged(&ack, &self.servers);
+        self.checks.acknowledged(&ack, |server, address| self.servers[server].disk.durable(address));
         let serves_after_failure = server == STANDBY && state == OwnState::PartnerDown;
         let life = self.servers[server].life;
         if serves_after_failure && self.checks.first_in_life(life) {

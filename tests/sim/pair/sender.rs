@@ -14,6 +14,7 @@ use tandem::http::client::{ClientConnection, ClientError, Response, Target};
 use tandem::limits::SENDER_WAITING_MAX;
 
 use super::plan::Plant;
+use super::server::{call_worker, peer_of, update_worker};
 use super::simulation::Simulation;
 use super::stream::{Piece, StreamId, Way};
 
@@ -83,24 +84,28 @@ impl Simulation {
     /// A message has come to an HA send executor.
     pub fn sender_message(&mut self, server: usize, node: NodeId, message: Message) {
         let now_ns = self.clock_of(server).monotonic_ns;
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let own = usize::from(node.0 - process.topology.sender(0).0);
+        let Some(process) = &self.servers[server].process else { return };
+        let topology = process.topology;
+        let host = &mut self.servers[server];
+        let sender = node.0 - topology.sender(0).0;
         let mut failed = Vec::new();
         let worker = match message {
             Message::Update(update) => {
-                failed.extend(process.workers[own].outbox.push(now_ns, update).err());
-                own
+                let worker = update_worker(0, sender);
+                failed.extend(host.workers[worker].outbox.push(now_ns, update).err());
+                worker
             }
             Message::Partner(call) => {
-                let worker = process.call_worker(call.private);
-                process.workers[worker].calls.push_back(call);
+                let worker = call_worker(call.peer, call.private);
+                host.workers[worker].calls.push_back(call);
                 worker
             }
             Message::HaView(view) => {
                 let mut overtaken = Vec::new();
-                process.workers[own].outbox.set_view(&view, &mut overtaken);
+                let worker = update_worker(0, sender);
+                host.workers[worker].outbox.set_view(&view, &mut overtaken);
                 failed.extend(overtaken.into_iter().map(|waiting| waiting.update));
-                own
+                worker
             }
             other => panic!("a sender does not take {other:?}"),
         };
@@ -147,7 +152,7 @@ impl Simulation {
     }
 
     fn worker(&mut self, server: usize, worker: usize) -> Option<&mut Worker> {
-        self.servers[server].process.as_mut().map(|process| &mut process.workers[worker])
+        self.servers[server].workers.get_mut(worker)
     }
 
     /// Sends the active item on the connection there is, or connects.
@@ -162,7 +167,8 @@ impl Simulation {
             return self.send_request(server, worker);
         }
         self.close_connection(server, worker);
-        let stream = self.streams.open(server, worker, life);
+        let listener = self.plan.peers(server)[peer_of(worker)];
+        let stream = self.streams.open(listener, server, worker, life);
         let Some(state) = self.worker(server, worker) else { return };
         let timeout_ms = state.active.as_ref().map_or(0, |active| active.timeout_ms);
         let within_ms = if timeout_ms == 0 { CONNECT_WITHIN_MS } else { CONNECT_WITHIN_MS.min(timeout_ms) };

@@ -1,5 +1,6 @@
 //! One server: a disk and a clock that outlive its process, and the process while it lives.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::ha::{Machine, Mode, OwnState, PeerName, Relationship, Role};
+use tandem::http::server::ServerConnection;
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
 use super::control::Control;
@@ -19,6 +21,8 @@ use super::disk::{Disk, Leases};
 use super::listener::Listener;
 use super::plan::Plan;
 use super::sender::Worker;
+use super::stream::StreamId;
+use super::watch::Watched;
 use crate::sim::mesh::Mesh;
 
 /// Index of the primary and of the standby.
@@ -45,6 +49,13 @@ pub struct Server {
     /// Without power a host does not even refuse a connection.
     pub powered: bool,
     pub process: Option<Process>,
+    /// The connections it has opened, and those it has accepted.
+    pub workers: Vec<Worker>,
+    pub connections: BTreeMap<StreamId, ServerConnection>,
+    /// Stopped until then, true time: its kernel goes on, its process does not.
+    pub paused_until_ns: u64,
+    /// How many steps of its disk from now it goes down at, if it does.
+    pub doom: Option<u32>,
 }
 
 /// A server that runs.
@@ -64,9 +75,9 @@ pub struct Process {
     pub state: OwnState,
     pub control: Control,
     pub listener: Listener,
-    pub workers: Vec<Worker>,
     /// When the process is woken next, true time.
     pub wake_ns: Option<u64>,
+    pub watched: Watched,
 }
 
 /// The journal writer of one shard.
@@ -104,6 +115,11 @@ impl Clock {
         Now { monotonic_ns, wall_ms: wall_ms as u64 }
     }
 
+    /// Sets the wall clock so that it is wrong by `skew_ms`; by how much it was set.
+    pub fn set(&mut self, skew_ms: i64) -> i64 {
+        skew_ms - std::mem::replace(&mut self.skew_ms, skew_ms)
+    }
+
     /// The first true time at which the clock shows `monotonic_ns`.
     pub fn true_ns(self, monotonic_ns: u64) -> u64 {
         let scale = i128::from(1_000_000 + self.drift_ppm);
@@ -115,7 +131,32 @@ impl Clock {
 impl Server {
     pub fn new(plan: &Plan, index: usize) -> Self {
         let clock = Clock { drift_ppm: plan.drift_ppm[index], skew_ms: plan.skew_ms[index] };
-        Self { clock, disk: Disk::default(), life: 0, powered: true, process: None }
+        Self {
+            clock,
+            disk: Disk::default(),
+            life: 0,
+            powered: true,
+            process: None,
+            workers: Vec::new(),
+            connections: BTreeMap::new(),
+            paused_until_ns: 0,
+            doom: None,
+        }
+    }
+
+    /// Whether a process runs here.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The process has ended, and with it every connection.
+    pub fn end(&mut self) {
+        self.process = None;
+        self.workers.clear();
+        self.connections.clear();
+        self.paused_until_ns = 0;
+        self.doom = None;
+        self.life += 1;
     }
 }
 
@@ -137,8 +178,6 @@ impl Process {
         let engines: Vec<Engine> = (0u8..).zip(inputs).map(engine).collect();
         let shards = engines.len();
         let machine = Machine::new(relationship(plan, index), now);
-        // The updates of each sender, then heartbeats, then the private connection.
-        let workers = (0..usize::from(SENDERS) + 2).map(|_| Worker::default()).collect();
         Self {
             topology,
             steering,
@@ -153,8 +192,8 @@ impl Process {
             control: Control::default(),
             listener: Listener::new(rules.clone()),
             rules,
-            workers,
             wake_ns: None,
+            watched: Watched::new(shards),
         }
     }
 
@@ -167,11 +206,24 @@ impl Process {
             UpdateMode::None | UpdateMode::Off | UpdateMode::Queue => *since_ns = None,
         }
     }
+}
 
-    /// Worker that makes calls on the common or on the private connection.
-    pub fn call_worker(&self, private: bool) -> usize {
-        usize::from(self.topology.senders) + usize::from(private)
-    }
+/// Connections to each peer: the updates of each sender, then heartbeats, then the private one.
+pub const WORKERS_PER_PEER: usize = SENDERS as usize + 2;
+
+/// The connection of sender `sender` to a peer.
+pub fn update_worker(peer: u8, sender: u8) -> usize {
+    usize::from(peer) * WORKERS_PER_PEER + usize::from(sender)
+}
+
+/// The connection for calls to a peer, the common or the private one.
+pub fn call_worker(peer: u8, private: bool) -> usize {
+    usize::from(peer) * WORKERS_PER_PEER + usize::from(SENDERS) + usize::from(private)
+}
+
+/// The peer a connection leads to.
+pub fn peer_of(worker: usize) -> usize {
+    worker / WORKERS_PER_PEER
 }
 
 /// First and last address of the pool.

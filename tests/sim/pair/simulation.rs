@@ -12,11 +12,14 @@ use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 use shards::Now;
 use tandem::ha::{Event as HaEvent, OwnState};
+use tandem::http::server::ServerConnection;
 use tandem::wire::Query;
 
+use super::links::{Cut, Links};
 use super::plan::{Plan, Plant};
 use super::population::Member;
-use super::server::{PRIMARY, Process, STANDBY, Server};
+use super::sender::Worker;
+use super::server::{PRIMARY, Process, STANDBY, Server, WORKERS_PER_PEER};
 use super::stream::{Piece, StreamId, Streams, Way};
 use crate::sim::checks::Checks;
 use crate::sim::tally::{EventHash, Tally};
@@ -39,6 +42,7 @@ pub enum Event {
     DiskWrite { server: usize, life: u32, shard: usize },
     Flow { stream: StreamId, way: Way },
     Heal,
+    Mend { ways: Vec<Cut> },
     Knock { stream: StreamId },
     Lane { server: usize, life: u32, lane: usize },
     Refused { stream: StreamId },
@@ -88,10 +92,9 @@ pub struct Simulation {
     pub plan: Plan,
     /// True time.
     pub now_ns: u64,
-    pub servers: [Server; 2],
+    pub servers: Vec<Server>,
     pub streams: Streams,
-    /// Whether the servers can hear each other.
-    pub linked: bool,
+    pub links: Links,
     pub population: Vec<Member>,
     pub checks: Checks,
     pub tally: Tally,
@@ -113,9 +116,9 @@ impl Simulation {
         let mut simulation = Self {
             plan,
             now_ns: NS_PER_S,
-            servers: [Server::new(&plan, PRIMARY), Server::new(&plan, STANDBY)],
+            servers: (0..plan.servers()).map(|server| Server::new(&plan, server)).collect(),
             streams: Streams::default(),
-            linked: true,
+            links: Links::default(),
             population: Vec::new(),
             checks: Checks::new(),
             tally: Tally::default(),
@@ -157,8 +160,10 @@ impl Simulation {
             self.tally.events += 1;
             assert!(self.tally.events < EVENTS_MAX, "the world does not come to rest");
             self.handle(event);
-            self.arm(PRIMARY);
-            self.arm(STANDBY);
+            for server in 0..self.servers.len() {
+                self.arm(server);
+            }
+            self.watch();
             self.checks.verdict()?;
         }
         self.now_ns = self.now_ns.max(until_ns);
@@ -169,6 +174,9 @@ impl Simulation {
         self.hash.add(&self.now_ns.to_be_bytes());
         if self.is_stale(&event) {
             return;
+        }
+        if let Some(until_ns) = self.paused_until(&event) {
+            return self.schedule(until_ns - self.now_ns, event);
         }
         match event {
             Event::Chance => self.take_chance(),
@@ -182,6 +190,7 @@ impl Simulation {
             Event::DiskWrite { server, shard, .. } => self.finish_write(server, shard),
             Event::Flow { stream, way } => self.flow(stream, way),
             Event::Heal => self.heal(),
+            Event::Mend { ways } => self.mend(&ways),
             Event::Knock { stream } => self.knocked(stream),
             Event::Lane { server, lane, .. } => self.step_lane(server, lane),
             Event::Refused { stream } => {
@@ -213,11 +222,28 @@ impl Simulation {
         }
     }
 
+    /// Until when an event waits because the process it is for is stopped.
+    fn paused_until(&self, event: &Event) -> Option<u64> {
+        let server = match event {
+            Event::DiskSync { server, .. }
+            | Event::DiskWrite { server, .. }
+            | Event::Lane { server, .. }
+            | Event::ToServer { server, .. }
+            | Event::Wake { server, .. } => *server,
+            Event::Flow { stream, way } | Event::Reset { stream, way } => {
+                self.streams.get(*stream)?.ends(*way).1
+            }
+            Event::Connected { stream } | Event::Refused { stream } => self.streams.get(*stream)?.opener,
+            _ => return None,
+        };
+        Some(self.servers[server].paused_until_ns).filter(|until_ns| *until_ns > self.now_ns)
+    }
+
     // ---- processes ------------------------------------------------------------------------------------------
 
     /// Starts a server that is down: from its lease file, as the real one.
     fn start(&mut self, server: usize) {
-        if self.servers[server].process.is_some() {
+        if self.servers[server].is_up() {
             return;
         }
         let now = self.clock_of(server);
@@ -231,10 +257,11 @@ impl Simulation {
         host.disk.begin(&leases);
         host.life += 1;
         host.powered = true;
-        let process = Process::new(&self.plan, server, now, &leases);
-        host.process = Some(process);
+        let workers = self.plan.peers(server).len() * WORKERS_PER_PEER;
+        host.workers = (0..workers).map(|_| Worker::default()).collect();
+        host.process = Some(Process::new(&self.plan, server, now, &leases));
         self.trace(|| format!("server{} starts with {} leases", server + 1, leases.len()));
-        self.check_tables(server);
+        self.check_recovery(server);
         self.feed(server, HaEvent::Start);
     }
 
@@ -243,6 +270,7 @@ impl Simulation {
         let (cut, chance) = (self.random_u64(), self.random_u64());
         let host = &mut self.servers[server];
         let Some(process) = host.process.take() else { return };
+        host.end();
         self.tally.crashes += 1;
         let in_flight = process.journals.iter().filter(|journal| journal.written_to.is_none());
         for batch in in_flight.filter_map(|journal| journal.batch.as_ref()) {
@@ -255,7 +283,6 @@ impl Simulation {
             host.disk.lose_power(chance as usize % (unsynced + 1), chance >> 32 & 7 == 0);
         }
         self.tally.torn += u64::from(host.disk.is_torn());
-        host.life += 1;
         host.powered = !power;
         let torn = host.disk.is_torn();
         let what = if power { "loses power" } else { "is killed" };
@@ -287,7 +314,7 @@ impl Simulation {
 
     /// Both serve as a pair.
     pub fn is_whole(&self) -> bool {
-        self.servers.iter().all(|host| {
+        self.servers[..2].iter().all(|host| {
             host.process.as_ref().is_some_and(|process| process.machine.state() == OwnState::HotStandby)
         })
     }
@@ -297,11 +324,15 @@ impl Simulation {
         let now_ns = self.now_ns;
         let host = &mut self.servers[server];
         let Some(process) = host.process.as_mut() else { return };
-        let engines = process.engines.iter().filter_map(shards::Engine::next_timeout);
-        let workers = process.workers.iter().filter_map(super::sender::Worker::next_timeout);
-        let others =
-            [process.machine.next_timeout(), process.control.next_timeout(), process.listener.next_timeout()];
-        let next = engines.chain(workers).chain(others.into_iter().flatten()).min();
+        let workers = host.workers.iter().filter_map(Worker::next_timeout);
+        let connections = host.connections.values().filter_map(ServerConnection::next_timeout);
+        let others = [
+            process.engines_timeout(),
+            process.machine.next_timeout(),
+            process.control.next_timeout(),
+            process.listener.next_timeout(),
+        ];
+        let next = others.into_iter().flatten().chain(workers).chain(connections).min();
         let Some(at_ns) = next.map(|next| host.clock.true_ns(next).max(now_ns + 1)) else { return };
         if process.wake_ns.is_none_or(|armed| at_ns < armed) {
             process.wake_ns = Some(at_ns);
@@ -312,13 +343,14 @@ impl Simulation {
 
     fn wake(&mut self, server: usize) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        if process.wake_ns.take_if(|at_ns| *at_ns == self.now_ns).is_none() {
+        if process.wake_ns.take_if(|at_ns| *at_ns <= self.now_ns).is_none() {
             return;
         }
-        let workers = process.workers.len();
+        let workers = self.servers[server].workers.len();
         self.run_engine_timers(server);
         self.run_control_timers(server);
         self.run_listener_timers(server);
+        self.run_connection_timers(server);
         for worker in 0..workers {
             self.run_worker_timers(server, worker);
         }
@@ -333,17 +365,23 @@ impl Simulation {
     }
 
     fn knocked(&mut self, stream: StreamId) {
-        let Some((opener, _)) = self.opener(stream) else { return };
-        let now_ns = self.clock_of(1 - opener).monotonic_ns;
-        let host = &mut self.servers[1 - opener];
-        if !self.linked || !host.powered {
+        if self.opener(stream).is_none() {
+            return;
+        }
+        let Some((from, to)) = self.streams.get(stream).map(|stream| stream.ends(Way::ToListener)) else {
+            return;
+        };
+        let now_ns = self.clock_of(to).monotonic_ns;
+        let both_ways = [Cut::Between(from, to), Cut::Between(to, from)];
+        let host = &mut self.servers[to];
+        if both_ways.into_iter().any(|way| !self.links.is_open(way)) || !host.powered {
             return self.schedule(KNOCK_AGAIN_NS, Event::Knock { stream });
         }
         let delay_ns = 100_000;
-        let Some(process) = host.process.as_mut() else {
+        if !host.is_up() {
             return self.schedule(delay_ns, Event::Refused { stream });
-        };
-        process.listener.accept(now_ns, stream);
+        }
+        host.connections.insert(stream, ServerConnection::new(now_ns));
         let life = host.life;
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.listener_life = life;
@@ -360,7 +398,7 @@ impl Simulation {
     /// The server at the listening end, if it is still the one that accepted.
     fn acceptor(&self, stream: StreamId) -> Option<usize> {
         let stream = self.streams.get(stream)?;
-        let server = 1 - stream.opener;
+        let server = stream.listener;
         (self.servers[server].life == stream.listener_life).then_some(server)
     }
 
@@ -384,10 +422,8 @@ impl Simulation {
     }
 
     fn flow(&mut self, stream: StreamId, way: Way) {
-        if self.streams.get(stream).is_none() {
-            return;
-        }
-        if !self.linked {
+        let Some((from, to)) = self.streams.get(stream).map(|stream| stream.ends(way)) else { return };
+        if !self.links.is_open(Cut::Between(from, to)) {
             return self.schedule(SEND_AGAIN_NS, Event::Flow { stream, way });
         }
         let Some(piece) = self.streams.pop(stream, way) else { return };
@@ -400,11 +436,7 @@ impl Simulation {
             // The host has come up again and knows nothing of the stream.
             _ => {
                 let back = if way == Way::ToListener { Way::ToOpener } else { Way::ToListener };
-                let receiver = self.streams.get(stream).map(|open| match way {
-                    Way::ToListener => 1 - open.opener,
-                    Way::ToOpener => open.opener,
-                });
-                if receiver.is_some_and(|server| self.servers[server].powered) {
+                if self.servers[to].powered {
                     self.schedule(NS_PER_MS, Event::Reset { stream, way: back });
                 }
             }
@@ -412,7 +444,8 @@ impl Simulation {
     }
 
     fn reset(&mut self, stream: StreamId, way: Way) {
-        if !self.linked {
+        let Some((from, to)) = self.streams.get(stream).map(|stream| stream.ends(way)) else { return };
+        if !self.links.is_open(Cut::Between(from, to)) {
             return self.schedule(SEND_AGAIN_NS, Event::Reset { stream, way });
         }
         match way {
@@ -424,10 +457,8 @@ impl Simulation {
                 }
             }
             Way::ToListener => {
-                if let Some(server) = self.acceptor(stream)
-                    && let Some(process) = self.servers[server].process.as_mut()
-                {
-                    process.listener.forget(stream);
+                if let Some(server) = self.acceptor(stream) {
+                    self.servers[server].connections.remove(&stream);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Byte streams between the servers: TCP as the protocol sees it.
 //!
-//! Bytes come in order, in pieces of any size, late, or not at all once the stream is broken. A cut link holds
-//! everything back, as TCP would by sending it again later.
+//! Bytes come in order, in pieces of any size, late, or not at all once the stream is broken. A link that is cut one
+//! way holds back what goes that way, as TCP would by sending it again later.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -25,7 +25,8 @@ pub enum Piece {
 
 /// One stream, from a worker of one server to the listener of the other.
 pub struct Stream {
-    /// Server that opened it, and which of its workers.
+    /// Server that listens, server that opened it, and which of its workers.
+    pub listener: usize,
     pub opener: usize,
     pub worker: usize,
     /// Lives of the processes at both ends: a later one knows nothing of the stream.
@@ -47,10 +48,21 @@ pub struct Streams {
     opened: u64,
 }
 
+impl Stream {
+    /// Servers that bytes of `way` come from and go to.
+    pub fn ends(&self, way: Way) -> (usize, usize) {
+        match way {
+            Way::ToListener => (self.opener, self.listener),
+            Way::ToOpener => (self.listener, self.opener),
+        }
+    }
+}
+
 impl Streams {
-    pub fn open(&mut self, opener: usize, worker: usize, opener_life: u32) -> StreamId {
+    pub fn open(&mut self, listener: usize, opener: usize, worker: usize, opener_life: u32) -> StreamId {
         self.opened += 1;
-        let stream = Stream { opener, worker, opener_life, listener_life: 0, flows: Default::default() };
+        let stream =
+            Stream { listener, opener, worker, opener_life, listener_life: 0, flows: Default::default() };
         self.open.insert(self.opened, stream);
         self.opened
     }
