@@ -8,6 +8,7 @@ use crate::document::{
     Compatibility, Dialect, Document, ExpiredLeases, Hooks, InterfaceEntry, InterfacesConfig, LeaseDatabase,
     MultiThreading, SocketType,
 };
+use crate::guard;
 use crate::ha::Relationship;
 use crate::ha_reader::Surroundings;
 use crate::logger::Logger;
@@ -61,6 +62,7 @@ impl Document {
 
     /// Checks what concerns several parts of the file.
     fn check(&self, reader: &mut Reader<'_, '_>) {
+        guard::check_all(&self.subnets, &self.hooks, reader);
         let Some(relationship) = &self.hooks.high_availability else { return };
         if relationship.multi_threading.has_dedicated_listener() {
             self.check_listeners_apart(relationship, reader);

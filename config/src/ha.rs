@@ -70,6 +70,11 @@ impl Relationship {
         let active = *self.own.role != Role::Backup && *self.mode != Mode::PassiveBackup;
         self.others.first().filter(|_| active)
     }
+
+    /// All servers, this one first.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        std::iter::once(&self.own).chain(&self.others)
+    }
 }
 
 /// `multi-threading` of the block (ha-protocol 1.5).

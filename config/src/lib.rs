@@ -26,6 +26,7 @@ mod reader;
 pub mod agent;
 pub mod diagnostics;
 pub mod document;
+pub mod guard;
 pub mod ha;
 pub mod logger;
 pub mod option;

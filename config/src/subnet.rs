@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
+use crate::guard::Guard;
 use crate::option::OptionData;
 use crate::reader::Reader;
 use crate::scope::Scope;
@@ -26,6 +27,8 @@ pub struct Subnet {
     pub relays: Vec<Located<Ipv4Addr>>,
     /// `pools` in file order.
     pub pools: Vec<Pool>,
+    /// `client-class` or `client-classes`.
+    pub guard: Guard,
     /// `option-data`.
     pub options: Vec<OptionData>,
     /// What the subnet itself says; `scope.inherit(&document.scope)` gives what applies.
@@ -80,6 +83,8 @@ pub struct Pool {
     pub range: Located<(Ipv4Addr, Ipv4Addr)>,
     /// `pool-id`, 0 by default.
     pub pool_id: Located<u32>,
+    /// `client-class` or `client-classes`.
+    pub guard: Guard,
     /// `option-data`.
     pub options: Vec<OptionData>,
     /// `user-context`.
@@ -141,6 +146,7 @@ impl Subnet {
             interface: reader.nonempty_text("interface"),
             relays: read_relays(reader),
             pools: read_pools(reader),
+            guard: Guard::read(reader),
             options: OptionData::read_all(reader),
             scope,
             user_context: reader.user_context(),
@@ -237,6 +243,7 @@ fn read_pool(reader: &mut Reader<'_, '_>) -> Option<Pool> {
         position: reader.map.position.clone(),
         range,
         pool_id: reader.number("pool-id", 0),
+        guard: Guard::read(reader),
         options: OptionData::read_all(reader),
         user_context: reader.user_context(),
     })

@@ -362,3 +362,39 @@ fn the_control_agent_says_what_is_wrong() {
     assert_eq!((*loaded.document.http_port, loaded.document.tls), (8000, None));
     assert_eq!(loaded.warnings[0].key, "http-host");
 }
+
+#[test]
+fn guards_by_the_class_of_a_peer_are_read_and_others_refused() {
+    let guarded = |subnet: &str, pool: &str| {
+        let subnet = format!(
+            r#"{{"Dhcp4": {{"subnet4": [{{"id": 1, "subnet": "192.0.2.0/24" {subnet},
+                "pools": [{{"pool": "192.0.2.0/28" {pool}}}]}}], "#
+        );
+        let text = file(BLOCK).replacen(r#"{"Dhcp4": {"#, &subnet, 1);
+        config::parse_dhcp4(text.as_bytes(), "f").map(|loaded| loaded.document.subnets[0].clone())
+    };
+    let rows = [
+        ("", &[][..]),
+        (r#", "client-class": """#, &[]),
+        (r#", "client-class": "HA_server1""#, &["HA_server1"]),
+        (r#", "client-classes": ["HA_server2", "HA_server1"]"#, &["HA_server2", "HA_server1"]),
+    ];
+    for (keys, classes) in rows {
+        let names = |guard: &config::guard::Guard| {
+            guard.classes.iter().map(|class| class.value.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&guarded(keys, "").unwrap().guard), classes, "{keys}");
+        assert_eq!(names(&guarded("", keys).unwrap().pools[0].guard), classes, "{keys}");
+    }
+    for class in ["phones", "HA_server3", "HA_", "server1", "ha_server1", ""] {
+        let keys = format!(r#", "client-classes": ["HA_server1", "{class}"]"#);
+        for (map, result) in [("subnet4", guarded(&keys, "")), ("pools", guarded("", &keys))] {
+            let error = result.expect_err(class);
+            let expected = format!(
+                "'{class}' in \"client-classes\" in the {map} map needs what is not built yet: guards by classes \
+                 other than HA_ and the name of an HA peer; everyone would be served here"
+            );
+            assert_eq!((error.first().message.as_str(), error.errors().count()), (expected.as_str(), 1));
+        }
+    }
+}

@@ -29,7 +29,13 @@ fn many_rows_are_read_quickly() {
 #[test]
 fn a_whole_slash_8_is_dealt_quickly() {
     let (first, last) = (Ipv4Addr::new(10, 0, 0, 0), Ipv4Addr::new(10, 255, 255, 255));
-    let subnet = SubnetSpace { id: 1, prefix: first, prefix_len: 8, pools: vec![PoolRange { first, last }] };
+    let subnet = SubnetSpace {
+        id: 1,
+        prefix: first,
+        prefix_len: 8,
+        pools: vec![PoolRange { first, last }],
+        parts: Vec::new(),
+    };
     let started = Instant::now();
     let table = OwnerTable::assign(4, 7, &[subnet], []);
     let elapsed = started.elapsed();

@@ -7,7 +7,7 @@ use crate::dhcp4::names::Names;
 use crate::dhcp4::respond::{self, Grant};
 use crate::dhcp4::select;
 use crate::dhcp4::test_support::{option, snapshot, subnet, unicast};
-use crate::policy::{ConfiguredOption, LifetimeTriplet, OptionSet, Snapshot, Subnet, VendorOptions};
+use crate::policy::{ConfiguredOption, LifetimeTriplet, OptionSet, Scope, Snapshot, Subnet, VendorOptions};
 use crate::wire::codes::MessageType;
 use crate::wire::{Query, ReplyBuffer, WireError};
 
@@ -56,7 +56,7 @@ fn octets(hex: &str) -> Vec<u8> {
 fn answer(query: &Query, from_kea: &Query, snapshot: &Snapshot) -> (Vec<u8>, String) {
     let meta = unicast(if query.giaddr().is_unspecified() { query.ciaddr() } else { RELAY }, 67);
     select::accept(query, &meta, snapshot).expect("Kea accepted it");
-    let subnet = select::subnet(query, &meta, snapshot).expect("Kea had a subnet");
+    let subnet = select::subnet(query, &meta, Scope::Primary, snapshot).expect("Kea had a subnet");
     let lifetime_s = respond::valid_lifetime(query, subnet);
     let grant = Grant { address: from_kea.yiaddr(), lifetime_s };
     let names = Names::decide(query, grant.address);

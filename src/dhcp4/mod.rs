@@ -14,6 +14,7 @@ pub mod names;
 pub mod release;
 pub mod request;
 pub mod respond;
+pub mod scope;
 pub mod select;
 mod vendor;
 

@@ -8,7 +8,7 @@ use shards::partition::lease::INFINITE_LIFETIME;
 use shards::{DatagramMeta, Lease, LeaseState};
 
 use crate::dhcp4::identity::ClientIdentity;
-use crate::policy::Subnet;
+use crate::policy::{Scope, Subnet};
 use crate::wire::{Query, codes};
 
 /// State of the client that a REQUEST shows (RFC 2131 section 4.3.2).
@@ -86,11 +86,33 @@ impl Availability {
     }
 }
 
+/// Where an address lies, as the client sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// In a pool the client may use.
+    Allowed,
+    /// In a pool whose guard keeps the client out.
+    Excluded,
+    /// In no pool.
+    Outside,
+}
+
+impl Place {
+    /// Where `address` lies for a query of `scope`.
+    pub fn of(address: Ipv4Addr, subnet: &Subnet, scope: Scope) -> Self {
+        match subnet.pool_of(address) {
+            Some(pool) if pool.guard.admits(scope) => Self::Allowed,
+            Some(_) => Self::Excluded,
+            None => Self::Outside,
+        }
+    }
+}
+
 /// What is known when a REQUEST is decided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Facts {
-    /// Whether a pool of the subnet holds the address.
-    pub in_pool: bool,
+    /// Where the address lies.
+    pub place: Place,
     /// Whose the address is.
     pub availability: Availability,
     /// Whether the client holds a lease at another address of the subnet.
@@ -118,10 +140,12 @@ pub fn decide(state: RequestState, facts: Facts) -> Verdict {
             (false, false) => Verdict::Silent,
         };
     }
-    if !facts.in_pool {
-        return Verdict::Silent;
+    match facts.place {
+        Place::Allowed if facts.availability.is_available() => Verdict::Grant,
+        // PKT-71, PKT-73: what is there and not for this client sends it back to DISCOVER.
+        Place::Allowed | Place::Excluded => Verdict::Nak,
+        Place::Outside => Verdict::Silent,
     }
-    if facts.availability.is_available() { Verdict::Grant } else { Verdict::Nak }
 }
 
 /// Decides a REQUEST for which there is no subnet (PKT-74); `authoritative` is the global one. What a directly
@@ -207,28 +231,32 @@ mod tests {
     #[test]
     fn requests_are_decided_by_rule() {
         use Availability::{Free, Own, Reusable, Taken};
+        use Place::{Allowed, Excluded, Outside};
         use RequestState::{InitReboot, Rebinding, Renewing, Selecting};
         let rows = [
-            ("PKT-71 free", Selecting, true, Free, false, false, Verdict::Grant),
-            ("PKT-71 own", Selecting, true, Own, false, false, Verdict::Grant),
-            ("ALC-41 over", Selecting, true, Reusable, false, false, Verdict::Grant),
-            ("b.5-3 in use", Selecting, true, Taken, false, false, Verdict::Nak),
-            ("b.5-5 unknown address", Selecting, false, Free, false, true, Verdict::Silent),
-            ("b.5-6 moves", Selecting, true, Free, true, false, Verdict::Grant),
-            ("PKT-72 known, same", InitReboot, true, Own, false, false, Verdict::Grant),
-            ("PKT-72 known, other", InitReboot, true, Free, true, false, Verdict::Nak),
-            ("PKT-72 known, other, auth", InitReboot, true, Taken, true, true, Verdict::Nak),
-            ("PKT-72 unknown", InitReboot, true, Free, false, false, Verdict::Silent),
-            ("PKT-72 unknown, auth", InitReboot, true, Free, false, true, Verdict::Nak),
-            ("PKT-72 foreign lease", InitReboot, true, Taken, false, false, Verdict::Silent),
-            ("PKT-72 out of pool, auth", InitReboot, false, Free, false, true, Verdict::Nak),
-            ("PKT-73 extend", Renewing, true, Own, false, false, Verdict::Grant),
-            ("PKT-73 re-create", Rebinding, true, Free, false, false, Verdict::Grant),
-            ("PKT-73 taken", Rebinding, true, Taken, false, false, Verdict::Nak),
-            ("PKT-73 in no pool", Renewing, false, Own, false, true, Verdict::Silent),
+            ("PKT-71 free", Selecting, Allowed, Free, false, false, Verdict::Grant),
+            ("PKT-71 own", Selecting, Allowed, Own, false, false, Verdict::Grant),
+            ("ALC-41 over", Selecting, Allowed, Reusable, false, false, Verdict::Grant),
+            ("b.5-3 in use", Selecting, Allowed, Taken, false, false, Verdict::Nak),
+            ("b.5-5 unknown address", Selecting, Outside, Free, false, true, Verdict::Silent),
+            ("b.5-6 moves", Selecting, Allowed, Free, true, false, Verdict::Grant),
+            ("PKT-72 known, same", InitReboot, Allowed, Own, false, false, Verdict::Grant),
+            ("PKT-72 known, other", InitReboot, Allowed, Free, true, false, Verdict::Nak),
+            ("PKT-72 known, other, auth", InitReboot, Allowed, Taken, true, true, Verdict::Nak),
+            ("PKT-72 unknown", InitReboot, Allowed, Free, false, false, Verdict::Silent),
+            ("PKT-72 unknown, auth", InitReboot, Allowed, Free, false, true, Verdict::Nak),
+            ("PKT-72 foreign lease", InitReboot, Allowed, Taken, false, false, Verdict::Silent),
+            ("PKT-72 out of pool, auth", InitReboot, Outside, Free, false, true, Verdict::Nak),
+            ("PKT-73 extend", Renewing, Allowed, Own, false, false, Verdict::Grant),
+            ("PKT-73 re-create", Rebinding, Allowed, Free, false, false, Verdict::Grant),
+            ("PKT-73 taken", Rebinding, Allowed, Taken, false, false, Verdict::Nak),
+            ("PKT-73 in no pool", Renewing, Outside, Own, false, true, Verdict::Silent),
+            ("PKT-71 guarded", Selecting, Excluded, Free, false, false, Verdict::Nak),
+            ("PKT-72 guarded", InitReboot, Excluded, Own, false, false, Verdict::Nak),
+            ("PKT-73 guarded", Renewing, Excluded, Own, false, false, Verdict::Nak),
         ];
-        for (rule, state, in_pool, availability, holds_another, authoritative, verdict) in rows {
-            let facts = Facts { in_pool, availability, holds_another, authoritative };
+        for (rule, state, place, availability, holds_another, authoritative, verdict) in rows {
+            let facts = Facts { place, availability, holds_another, authoritative };
             assert_eq!(decide(state, facts), verdict, "{rule}");
         }
     }

@@ -8,7 +8,7 @@ use crate::dhcp4::select;
 use crate::dhcp4::test_support::{
     MAC, NONE, QueryBuilder, SERVER, direct, option, snapshot, subnet, unicast,
 };
-use crate::policy::{ConfiguredOption, LifetimeTriplet, VendorOptions};
+use crate::policy::{ConfiguredOption, LifetimeTriplet, Scope, VendorOptions};
 
 const LEASED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -408,7 +408,7 @@ fn answer_of(client: &mut Client, snapshot: &Snapshot) -> Vec<u8> {
         Route::Unicast(server_id) => DatagramMeta { destination: server_id, ..unicast(outgoing.source, 68) },
     };
     let message_type = select::accept(&query, &meta, snapshot).expect("it is accepted");
-    let subnet = select::subnet(&query, &meta, snapshot).expect("there is a subnet");
+    let subnet = select::subnet(&query, &meta, Scope::Primary, snapshot).expect("there is a subnet");
     let grant = Grant { address: LEASED, lifetime_s: valid_lifetime(&query, subnet) };
     let names = Names::decide(&query, LEASED);
     let mut buffer = ReplyBuffer::new();

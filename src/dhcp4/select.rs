@@ -1,6 +1,6 @@
 //! Whether a query is served, and from which subnet (a.4 and b.1).
 //!
-//! No shared networks and no classes yet: the first subnet in ascending id that fits is the one.
+//! No shared networks yet: the first subnet in ascending id that fits, and lets the query in, is the one.
 
 use std::net::Ipv4Addr;
 
@@ -8,7 +8,7 @@ use shards::DatagramMeta;
 use thiserror::Error;
 
 use crate::dhcp4::identity::ClientIdentity;
-use crate::policy::{OptionSet, Snapshot, Subnet};
+use crate::policy::{OptionSet, Scope, Snapshot, Subnet};
 use crate::wire::Query;
 use crate::wire::codes::{self, MessageType};
 use crate::wire::option::read_address;
@@ -74,15 +74,20 @@ pub fn accept(query: &Query, meta: &DatagramMeta, snapshot: &Snapshot) -> Result
     Ok(message_type)
 }
 
-/// The subnet a DISCOVER, REQUEST or INFORM is served from (ALC-1 to ALC-4).
-pub fn subnet<'s>(query: &Query, meta: &DatagramMeta, snapshot: &'s Snapshot) -> Option<&'s Subnet> {
-    let containing = |address| snapshot.subnets.containing(address);
+/// The subnet a DISCOVER, REQUEST or INFORM of `scope` is served from (ALC-1 to ALC-4).
+pub fn subnet<'s>(
+    query: &Query,
+    meta: &DatagramMeta,
+    scope: Scope,
+    snapshot: &'s Snapshot,
+) -> Option<&'s Subnet> {
+    let containing = |address| snapshot.subnets.containing(address, scope);
     if let Some(selected) = selected_address(query, snapshot) {
         return containing(selected);
     }
     let giaddr = query.giaddr();
     if !giaddr.is_unspecified() {
-        return snapshot.subnets.of_relay(giaddr).or_else(|| containing(giaddr));
+        return snapshot.subnets.of_relay(giaddr, scope).or_else(|| containing(giaddr));
     }
     let unicast = meta.destination != Ipv4Addr::BROADCAST;
     if unicast && !query.ciaddr().is_unspecified() {
@@ -92,7 +97,8 @@ pub fn subnet<'s>(query: &Query, meta: &DatagramMeta, snapshot: &'s Snapshot) ->
         return containing(meta.source);
     }
     let interface = snapshot.interface(meta.ifindex)?;
-    snapshot.subnets.on_interface(&interface.name).or_else(|| containing(*interface.addresses.first()?))
+    let named = snapshot.subnets.on_interface(&interface.name, scope);
+    named.or_else(|| containing(*interface.addresses.first()?))
 }
 
 fn served_type(query: &Query) -> Result<MessageType, DropReason> {
@@ -289,6 +295,6 @@ mod tests {
     }
 
     fn subnet_id(query: &Query, meta: &DatagramMeta, snapshot: &Snapshot) -> Option<u32> {
-        super::subnet(query, meta, snapshot).map(|subnet| subnet.id)
+        super::subnet(query, meta, Scope::Primary, snapshot).map(|subnet| subnet.id)
     }
 }

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use shards::DatagramMeta;
 
 use crate::policy::option_set::ConfiguredOption;
-use crate::policy::{ExpiredLeases, Interface, LifetimeTriplet, OptionSet, Pool, Snapshot, Subnet, Subnets};
+use crate::policy::{
+    ExpiredLeases, Guard, Interface, LifetimeTriplet, OptionSet, Pool, Snapshot, Subnet, Subnets,
+};
 use crate::wire::codes::{self, MessageType};
 use crate::wire::reply::{MessageHeader, MessageWriter};
 
@@ -102,8 +104,11 @@ pub(crate) fn subnet(id: u32, third: u8, options: Vec<ConfiguredOption>) -> Subn
             first: Ipv4Addr::new(192, 0, third, 100),
             last: Ipv4Addr::new(192, 0, third, 199),
             pool_id: 0,
+            guard: Guard::EVERYONE,
             options: options.clone(),
         }],
+        guard: Guard::EVERYONE,
+        has_guarded_pools: false,
         valid_lifetime: LifetimeTriplet { min_s: 600, default_s: 7200, max_s: 86_400 },
         renew_timer_s: None,
         rebind_timer_s: None,

@@ -10,6 +10,7 @@ use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 use crate::engine::rules::Rules;
 use crate::ha::event::ClientIdentity;
 use crate::ha::view::HaView;
+use crate::policy::Scope;
 
 /// Names a parked query: slot and generation, so that a late answer finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -106,6 +107,8 @@ pub struct Forward {
     pub arrival: u8,
     /// Home shard of its client.
     pub home: u8,
+    /// Whose the query is, as it was decided where it arrived: the view may change on its way.
+    pub scope: Scope,
     /// Bit per shard that has already tried to allocate for it.
     pub spilled: u64,
     /// Addresses this client may hold, by the indexes of home and arrival; client-id hits first.

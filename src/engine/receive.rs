@@ -3,12 +3,14 @@
 use shards::{DatagramMeta, Lane, SmallBytes};
 
 use crate::dhcp4::identity::ClientIdentity;
+use crate::dhcp4::scope;
 use crate::dhcp4::select::{self, DropReason};
 use crate::engine::counters::{Counter, OwnCounter};
 use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::message::{Message, UnansweredClient};
 use crate::engine::routing::{Asking, IdentityKeys};
 use crate::engine::shard::{Shard, Turn};
+use crate::policy::Scope;
 use crate::wire::codes::{self, MessageType};
 use crate::wire::{Query, WireError};
 
@@ -27,14 +29,14 @@ impl Shard {
         };
         self.count_received(&query);
         let label = label_of(&query);
-        if self.is_out_of_scope(&query) {
+        let Some(scope) = self.scope_of(&query) else {
             return self.drop_out_of_scope(turn, &query, label);
-        }
+        };
         match select::accept(&query, meta, &turn.rules.snapshot) {
             Ok(kind) => {
                 let identity = ClientIdentity::of(&query);
                 let keys = IdentityKeys::of(&identity, &self.steering.identities);
-                self.route(turn, &Asking { query: &query, meta, identity, keys, kind, label });
+                self.route(turn, &Asking { query: &query, meta, identity, keys, kind, label, scope });
             }
             Err(DropReason::NotForUs) => {
                 self.drop_query(turn, label, Counter::NotForUs, EventKind::DropServerIdentifier);
@@ -70,11 +72,19 @@ impl Shard {
         });
     }
 
-    /// Whether the query is the partner's (ha-protocol 5.9).
-    fn is_out_of_scope(&self, query: &Query) -> bool {
+    /// Whose the query is; `None` where it is none of this server's business (ha-protocol 5.9). Messages that are no
+    /// client's business with its lease are everyone's, in the primary's class.
+    fn scope_of(&self, query: &Query) -> Option<Scope> {
         use MessageType::{Decline, Discover, Inform, Release, Request};
         let subject = matches!(query.message_type(), Some(Decline | Discover | Inform | Release | Request));
-        self.view.configured && subject && !self.view.scopes.primary
+        if !self.view.configured || !subject {
+            return Some(Scope::Primary);
+        }
+        let scope = match self.view.balancing {
+            true => scope::bucket(query.client_id().unwrap_or_default(), query.chaddr())?,
+            false => Scope::Primary,
+        };
+        self.view.scopes.serves(scope).then_some(scope)
     }
 
     fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel) {

@@ -26,7 +26,7 @@ use crate::engine::message::{Forward, ForwardReason, Held, HeldAddresses, Messag
 use crate::engine::receive::label_of;
 use crate::engine::shard::{Shard, Turn};
 use crate::limits;
-use crate::policy::Subnet;
+use crate::policy::{Scope, Subnet};
 use crate::wire::Query;
 use crate::wire::codes::MessageType;
 
@@ -43,6 +43,8 @@ pub(super) struct Asking<'q> {
     pub keys: IdentityKeys,
     pub kind: MessageType,
     pub label: ClientLabel,
+    /// Whose the query is, as it was decided where it arrived.
+    pub scope: Scope,
 }
 
 /// Index keys of a client.
@@ -113,7 +115,8 @@ impl Shard {
         let label = label_of(&query);
         let identity = ClientIdentity::of(&query);
         let keys = IdentityKeys::of(&identity, &self.steering.identities);
-        let asking = Asking { query: &query, meta: &forward.meta, identity, keys, kind, label };
+        let scope = forward.scope;
+        let asking = Asking { query: &query, meta: &forward.meta, identity, keys, kind, label, scope };
         let Forward { hops, arrival, home, spilled, held, .. } = *forward;
         let route = Route { hops, arrival, home, spilled, held };
         match kind {
@@ -125,7 +128,7 @@ impl Shard {
             return self.at_arrival(turn, &asking, route);
         }
         let rules = turn.rules;
-        let Some(subnet) = select::subnet(&query, &forward.meta, &rules.snapshot) else {
+        let Some(subnet) = select::subnet(&query, &forward.meta, scope, &rules.snapshot) else {
             return self.serve_without_subnet(turn, &asking);
         };
         match forward.reason {
@@ -147,7 +150,7 @@ impl Shard {
 
     fn at_arrival(&mut self, turn: &mut Turn, asking: &Asking, mut route: Route) {
         let rules = turn.rules;
-        let Some(subnet) = select::subnet(asking.query, asking.meta, &rules.snapshot) else {
+        let Some(subnet) = select::subnet(asking.query, asking.meta, asking.scope, &rules.snapshot) else {
             return self.serve_without_subnet(turn, asking);
         };
         if !asking.identity.chaddr.is_empty() {
@@ -351,14 +354,14 @@ impl Shard {
         let Route { hops, arrival, home, spilled, held } = route;
         let mut forward = self.forward_boxes.pop().unwrap_or_else(|| {
             let datagram = Vec::new();
-            let meta = *asking.meta;
-            Box::new(Forward { reason, hops, arrival, home, spilled, held, meta, datagram })
+            let (meta, scope) = (*asking.meta, asking.scope);
+            Box::new(Forward { reason, hops, arrival, home, scope, spilled, held, meta, datagram })
         });
         forward.datagram.clear();
         forward.datagram.extend_from_slice(asking.query.bytes());
         let datagram = std::mem::take(&mut forward.datagram);
-        let meta = *asking.meta;
-        *forward = Forward { reason, hops: hops + 1, arrival, home, spilled, held, meta, datagram };
+        let (meta, scope) = (*asking.meta, asking.scope);
+        *forward = Forward { reason, hops: hops + 1, arrival, home, scope, spilled, held, meta, datagram };
         turn.actions.send(node, Lane::Datagram, Message::Forward(forward));
     }
 
@@ -396,9 +399,10 @@ fn add_held(held: &mut HeldAddresses, address: Ipv4Addr, by_client_id: bool) {
     }
 }
 
-/// The address a DISCOVER asks for, where the subnet has it in a pool.
+/// The address a DISCOVER asks for, where the subnet has it in a pool for the client.
 fn asked_in_pool(asking: &Asking, subnet: &Subnet) -> Option<Ipv4Addr> {
-    crate::dhcp4::discover::asked(asking.query).filter(|asked| subnet.pool_of(*asked).is_some())
+    let asked = crate::dhcp4::discover::asked(asking.query);
+    asked.filter(|asked| subnet.pool_for(*asked, asking.scope).is_some())
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use shards::partition::{
-    FreeCounts, IdentityHasher, IndexEntry, LoadedLease, LoadedLeases, OwnerTable, PoolRange, SubnetSpace,
+    FreeCounts, IdentityHasher, IndexEntry, LoadedLease, LoadedLeases, OwnerTable, PoolRange, PoolSet,
+    SubnetSpace,
 };
 use shards::steer::SteerHash;
 use shards::{Lease, LeaseState};
 
 use crate::engine::message::IndexChange;
-use crate::policy::Snapshot;
+use crate::policy::{Pool, Scope, Snapshot, Subnet};
 
 /// One configuration with the tables made from it. Immutable, shared by all shards.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Rules {
     }
 
     fn with(snapshot: Arc<Snapshot>, spaces: Vec<SubnetSpace>, owners: Arc<OwnerTable>) -> Self {
-        let free = Arc::new(FreeCounts::new(owners.shards(), spaces.iter().map(|space| space.id)));
+        let free = Arc::new(FreeCounts::new(owners.shards(), pool_sets(&spaces)));
         Self { snapshot, spaces, owners, free }
     }
 }
@@ -200,13 +201,23 @@ pub fn split(
     inputs
 }
 
+/// What addresses are picked from in `spaces`.
+pub fn pool_sets(spaces: &[SubnetSpace]) -> impl Iterator<Item = PoolSet> {
+    spaces.iter().flat_map(SubnetSpace::pool_sets).map(|(set, _)| set)
+}
+
 /// The subnets of a configuration as the partition sees them.
 pub fn subnet_spaces(snapshot: &Snapshot) -> Vec<SubnetSpace> {
-    let space = |subnet: &crate::policy::Subnet| SubnetSpace {
+    let range = |pool: &Pool| PoolRange { first: pool.first, last: pool.last };
+    let space = |subnet: &Subnet| SubnetSpace {
         id: subnet.id,
         prefix: subnet.prefix,
         prefix_len: subnet.prefix_len,
-        pools: subnet.pools.iter().map(|pool| PoolRange { first: pool.first, last: pool.last }).collect(),
+        pools: subnet.pools.iter().map(range).collect(),
+        parts: match subnet.has_guarded_pools {
+            true => Scope::ALL.map(|scope| subnet.pools_for(scope).map(range).collect()).into(),
+            false => Vec::new(),
+        },
     };
     snapshot.subnets.iter().map(space).collect()
 }

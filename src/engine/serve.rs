@@ -7,7 +7,7 @@ use shards::{Lease, LeaseState, SmallBytes};
 
 use crate::dhcp4::discover::{self, Candidate};
 use crate::dhcp4::names::Names;
-use crate::dhcp4::request::{self, Asked, Availability, Facts, RequestState, Verdict};
+use crate::dhcp4::request::{self, Asked, Availability, Facts, Place, RequestState, Verdict};
 use crate::dhcp4::respond::{self, Built, Grant};
 use crate::dhcp4::{decline, extended_info, inform, release};
 use crate::engine::commit::{Change, Commit, Reply};
@@ -31,7 +31,8 @@ impl Shard {
         address: Ipv4Addr,
     ) -> bool {
         let (availability, lease) = self.availability(turn, asking, subnet, address);
-        let offers = discover::offers_own(subnet.pool_of(address).is_some(), availability);
+        let in_pool = subnet.pool_for(address, asking.scope).is_some();
+        let offers = discover::offers_own(in_pool, availability);
         if offers {
             self.offer(turn, asking, subnet, address, availability, lease);
         }
@@ -50,7 +51,7 @@ impl Shard {
         let client = client_key(asking, subnet);
         let held_for_another =
             availability.is_available() && !self.partition.is_available(turn.now, address, client);
-        let in_pool = subnet.pool_of(address).is_some();
+        let in_pool = subnet.pool_for(address, asking.scope).is_some();
         let offers = discover::offers_asked(Candidate { in_pool, availability, held_for_another });
         if offers {
             self.offer(turn, asking, subnet, address, availability, lease);
@@ -66,27 +67,25 @@ impl Shard {
     /// Picks an address for a client that has none (b.4 step 4), here or at a shard that shows a free one.
     pub fn find_address(&mut self, turn: &mut Turn, asking: &Asking, subnet: &Subnet, mut route: Route) {
         let client = client_key(asking, subnet);
-        if let Some(held) =
-            self.partition.held(turn.now, client).filter(|held| subnet.pool_of(*held).is_some())
-        {
+        let may_use = |held: &Ipv4Addr| subnet.pool_for(*held, asking.scope).is_some();
+        if let Some(held) = self.partition.held(turn.now, client).filter(may_use) {
             return self.give(turn, asking, subnet, &route, held);
         }
         route.spilled |= 1 << self.number;
-        if self.partition.open_count(subnet.id) == 0
-            && let Some(shard) = turn.rules.free.most_free(subnet.id, route.spilled)
-        {
+        let pools = subnet.pool_set(asking.scope);
+        let stolen = self.partition.open_count(pools) == 0;
+        if stolen && let Some(shard) = turn.rules.free.most_free(pools, route.spilled) {
             return self.forward(turn, asking, shard, ForwardReason::Spill, route);
         }
-        let stolen = self.partition.open_count(subnet.id) == 0;
         let accept = crate::alloc::acceptable(&turn.rules.snapshot, subnet);
-        match self.partition.allocate(turn.now, subnet.id, client, Pick::Next, accept) {
+        match self.partition.allocate(turn.now, pools, client, Pick::Next, accept) {
             Some(address) => {
                 if stolen {
                     self.statistics.bump_own(OwnCounter::OfferHoldStolen);
                 }
                 self.give(turn, asking, subnet, &route, address);
             }
-            None => match turn.rules.free.most_free(subnet.id, route.spilled) {
+            None => match turn.rules.free.most_free(pools, route.spilled) {
                 Some(shard) => self.forward(turn, asking, shard, ForwardReason::Spill, route),
                 None => self.fail_allocation(turn, asking, subnet),
             },
@@ -136,8 +135,8 @@ impl Shard {
             held_addresses(&route.held).map(|held| held.address).filter(|held| *held != address);
         let holds_another = state == RequestState::InitReboot
             && elsewhere.any(|held| self.partition.owns(held) && self.is_own(turn, asking, subnet, held));
-        let in_pool = subnet.pool_of(address).is_some();
-        let facts = Facts { in_pool, availability, holds_another, authoritative: subnet.authoritative };
+        let place = Place::of(address, subnet, asking.scope);
+        let facts = Facts { place, availability, holds_another, authoritative: subnet.authoritative };
         match request::decide(state, facts) {
             Verdict::Grant => self.grant(turn, asking, subnet, route, address, availability, lease),
             Verdict::Nak => self.refuse(turn, asking, Some(subnet), address),
@@ -308,7 +307,8 @@ impl Shard {
 
     /// INFORM: answered where it arrives.
     pub fn serve_inform(&mut self, turn: &mut Turn, asking: &Asking) {
-        let built = inform::answer(asking.query, asking.meta, &turn.rules.snapshot, &mut self.reply);
+        let built =
+            inform::answer(asking.query, asking.meta, asking.scope, &turn.rules.snapshot, &mut self.reply);
         if let Some(built) = self.written(turn, asking, built) {
             self.transmit(turn, Answer::Ack, built.destination.transmit(0..0), built.len);
         }
@@ -369,11 +369,12 @@ impl Shard {
     }
 
     fn fail_allocation(&mut self, turn: &mut Turn, asking: &Asking, subnet: &Subnet) {
-        let attempts = u32::try_from(self.partition.capacity(subnet.id)).unwrap_or(u32::MAX);
+        let pools = subnet.pool_set(asking.scope);
+        let attempts = u32::try_from(self.partition.capacity(pools)).unwrap_or(u32::MAX);
         let mut fail = |counter| self.statistics.change_lease(counter, subnet.id, None, 1);
         fail(LeaseCounter::AllocationFailSubnet);
         turn.log(asking.label, EventKind::AllocFailSubnet { subnet_id: subnet.id });
-        if subnet.pools.is_empty() {
+        if attempts == 0 {
             fail(LeaseCounter::AllocationFailNoPools);
             turn.log(asking.label, EventKind::AllocFailNoPools);
         } else {

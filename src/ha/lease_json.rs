@@ -199,7 +199,7 @@ impl SubnetDirectory for Snapshot {
     }
 
     fn subnet_of(&self, address: Ipv4Addr) -> Option<u32> {
-        self.subnets.containing(address).map(|subnet| subnet.id)
+        self.subnets.containing_for_any(address).map(|subnet| subnet.id)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What shards, listeners and senders must know of the HA machine, and nothing more.
 
+use crate::policy::Scope;
+
 /// What happens to lease updates for the active partner (ha-protocol 5.2).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum UpdateMode {
@@ -60,6 +62,14 @@ impl Scopes {
     pub const SECONDARY: Self = Self { primary: false, secondary: true };
     /// Both.
     pub const BOTH: Self = Self { primary: true, secondary: true };
+
+    /// Whether queries of `scope` are answered.
+    pub fn serves(self, scope: Scope) -> bool {
+        match scope {
+            Scope::Primary => self.primary,
+            Scope::Secondary => self.secondary,
+        }
+    }
 
     /// Whether any scope is served.
     pub fn any(self) -> bool {

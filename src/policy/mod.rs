@@ -4,6 +4,7 @@
 
 pub mod compile;
 pub mod effective;
+mod guard;
 mod high_availability;
 pub mod interfaces;
 pub mod option;
@@ -16,7 +17,10 @@ mod tests;
 
 use std::net::Ipv4Addr;
 
+use shards::partition::PoolSet;
+
 pub use compile::{Compiled, Host, compile};
+pub use guard::{Guard, Scope};
 pub use interfaces::HostInterface;
 pub use option_set::{ConfiguredOption, OptionSet, VendorOptions};
 pub use subnets::Subnets;
@@ -100,6 +104,10 @@ pub struct Subnet {
     pub relays: Vec<Ipv4Addr>,
     /// Pools in file order.
     pub pools: Vec<Pool>,
+    /// Who is served from the subnet (ALC-6).
+    pub guard: Guard,
+    /// Whether a pool has a guard, so that what is free depends on who asks.
+    pub has_guarded_pools: bool,
     /// Valid lifetimes.
     pub valid_lifetime: LifetimeTriplet,
     /// `renew-timer`, seconds.
@@ -139,6 +147,8 @@ pub struct Pool {
     pub last: Ipv4Addr,
     /// `pool-id`.
     pub pool_id: u32,
+    /// Who is served from the pool (ALC-6).
+    pub guard: Guard,
     /// Options of pool, subnet and global scope merged (d.3).
     pub options: OptionSet,
 }
@@ -171,6 +181,21 @@ impl Subnet {
     pub fn bounds(&self) -> (u32, u32) {
         let mask = u32::from(self.mask());
         (u32::from(self.prefix) & mask, u32::from(self.prefix) | !mask)
+    }
+
+    /// The pool that holds `address`, where queries of `scope` may use it.
+    pub fn pool_for(&self, address: Ipv4Addr, scope: Scope) -> Option<&Pool> {
+        self.pool_of(address).filter(|pool| pool.guard.admits(scope))
+    }
+
+    /// Pools that queries of `scope` may use, in file order.
+    pub fn pools_for(&self, scope: Scope) -> impl Iterator<Item = &Pool> {
+        self.pools.iter().filter(move |pool| pool.guard.admits(scope))
+    }
+
+    /// What addresses are picked from for queries of `scope`.
+    pub fn pool_set(&self, scope: Scope) -> PoolSet {
+        PoolSet::part(self.id, if self.has_guarded_pools { scope as u8 } else { 0 })
     }
 
     /// The pool that holds `address`.

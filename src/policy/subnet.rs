@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 
 use config::diagnostics::Diagnostics;
 use config::document::Document;
+use config::ha::Role;
 use config::scope::Scope;
 use config::value::Located;
 
 use super::compile::{Host, options};
 use super::option::definitions::Definitions;
 use super::option_set::OptionSet;
-use super::{LifetimeTriplet, Pool, Subnet};
+use super::{Guard, LifetimeTriplet, Pool, Scope as ScopeOfQuery, Subnet};
 
 /// Lifetime where the file says nothing, seconds.
 pub(super) const VALID_LIFETIME_S: u32 = 7200;
@@ -44,9 +45,12 @@ pub(super) fn compile(
         first: pool.range.0,
         last: pool.range.1,
         pool_id: *pool.pool_id,
+        guard: guard(&pool.guard, context, report),
         options: options(&pool.options, context.definitions, report).over(&merged),
     });
-    let pools = pools.collect();
+    let pools: Vec<Pool> = pools.collect();
+    let has_guarded_pools = pools.iter().any(|pool| !pool.guard.is_open());
+    let guard = guard(&entry.guard, context, report);
     let valid_lifetime = lifetimes(&scope, report);
     let (renew_timer_s, rebind_timer_s) = timers(&scope, valid_lifetime, report);
     let (cache_threshold, cache_max_age_s) = cache(&scope);
@@ -57,6 +61,8 @@ pub(super) fn compile(
         interface: entry.interface.as_deref().cloned(),
         relays: entry.relays.iter().map(|relay| relay.value).collect(),
         pools,
+        guard,
+        has_guarded_pools,
         valid_lifetime,
         renew_timer_s,
         rebind_timer_s,
@@ -76,6 +82,27 @@ pub(super) fn compile(
 
 fn value<T: Copy>(setting: &Option<Located<T>>) -> Option<T> {
     setting.as_ref().map(|setting| setting.value)
+}
+
+/// ALC-6 over the classes of ha-protocol 5.10. The reader has refused every other class.
+fn guard(guard: &config::guard::Guard, context: &Context<'_>, report: &mut Diagnostics) -> Guard {
+    if guard.classes.is_empty() {
+        return Guard::EVERYONE;
+    }
+    let relationships = || context.document.hooks.high_availability.iter();
+    let mut scopes = Vec::with_capacity(guard.classes.len());
+    for class in &guard.classes {
+        let role = config::guard::peer_of_class(class, relationships()).map(|(_, peer)| *peer.role);
+        match role {
+            Some(Role::Primary) => scopes.push(ScopeOfQuery::Primary),
+            Some(Role::Secondary) => scopes.push(ScopeOfQuery::Secondary),
+            Some(Role::Backup | Role::Standby) | None => {
+                let message = format!("no query is ever in class {}: that server has no scope", **class);
+                report.warn(&class.position, guard.key, message);
+            }
+        }
+    }
+    Guard::of(scopes)
 }
 
 fn check_interface(entry: &config::subnet::Subnet, context: &Context<'_>, report: &mut Diagnostics) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::effective::{effective, hash_text};
 use super::restart::restart_required;
-use super::{Compiled, Host, HostInterface, Snapshot, Subnet, compile};
+use super::{Compiled, Guard, Host, HostInterface, Scope, Snapshot, Subnet, compile};
 
 fn host() -> Vec<HostInterface> {
     vec![HostInterface {
@@ -394,4 +394,56 @@ fn snapshot_takes_epoch_ports_and_interfaces_from_the_host() {
         compile(&document, &host).expect("sound").snapshot;
     assert_eq!((7, 10067, Some(10068)), (epoch, server_port, forced_client_port));
     assert_eq!((1, vec!["wlan0".to_owned()]), (interfaces.len(), interfaces_missing));
+}
+
+#[test]
+fn guards_become_scopes_and_guarded_pools_parts_of_their_subnet() {
+    let peers = |mode: &str, second: &str| {
+        format!(
+            r#""hooks-libraries": [{{"library": "libdhcp_lease_cmds.so"}}, {{"library": "libdhcp_ha.so", "parameters":
+            {{"high-availability": [{{"this-server-name": "a", "mode": "{mode}", "peers": [
+                {{"name": "a", "url": "http://192.0.2.1:8005/", "role": "primary"}},
+                {{"name": "b", "url": "http://192.0.2.2:8005/", "role": "{second}"}}]}}]}}}}],"#
+        )
+    };
+    let guarded = |ha: &str, keys: &str| {
+        let subnet = r#"{"id": 1, "subnet": "192.0.2.0/24", KEYS, "pools": [
+            {"pool": "192.0.2.0/28", KEYS}, {"pool": "192.0.2.16/28"}]}"#;
+        let text = format!(r#"{{"Dhcp4": {{ {ha} "subnet4": [{}] }} }}"#, subnet.replace("KEYS", keys));
+        compiled(&document(&text))
+    };
+    let standby = peers("hot-standby", "standby");
+    let rows = [
+        (&standby, r#""client-class": "HA_a""#, Guard::of([Scope::Primary]), &[][..]),
+        (
+            &standby,
+            r#""client-classes": ["HA_b"]"#,
+            Guard::NOBODY,
+            &["no query is ever in class HA_b: that server has no scope"],
+        ),
+        (
+            &standby,
+            r#""client-classes": ["HA_b", "HA_a"]"#,
+            Guard::of([Scope::Primary]),
+            &["no query is ever in class HA_b: that server has no scope"],
+        ),
+    ];
+    for (ha, keys, guard, warnings) in rows {
+        let Compiled { snapshot, warnings: found } = guarded(ha, keys);
+        let subnet = &snapshot.subnets[0];
+        assert_eq!((subnet.guard, subnet.pools[0].guard), (guard, guard), "{keys}");
+        assert_eq!((subnet.pools[1].guard, subnet.has_guarded_pools), (Guard::EVERYONE, true), "{keys}");
+        let found = found.iter().filter(|warning| warning.key.starts_with("client-class"));
+        let found: Vec<_> = found.map(|warning| warning.message.as_str()).collect();
+        assert_eq!(found, warnings, "{keys}");
+        for scope in Scope::ALL {
+            let first = Ipv4Addr::new(192, 0, 2, 1);
+            assert_eq!(subnet.pool_for(first, scope).is_some(), guard.admits(scope), "{keys} {scope:?}");
+            let usable = 1 + usize::from(guard.admits(scope));
+            assert_eq!(subnet.pools_for(scope).count(), usable, "{keys} {scope:?}");
+        }
+        assert_ne!(subnet.pool_set(Scope::Primary), subnet.pool_set(Scope::Secondary));
+    }
+    let open = subnet("", "");
+    assert_eq!(open.pool_set(Scope::Primary), open.pool_set(Scope::Secondary));
 }

@@ -45,7 +45,13 @@ fn entries(hasher: IdentityHasher, lease: &Lease) -> [Option<(u64, IndexEntry)>;
 
 fn partition() -> Partition {
     let pool = PoolRange { first: [10, 0, 0, 0].into(), last: Ipv4Addr::from(0x0a00_0000 + LEASES - 1) };
-    let subnet = SubnetSpace { id: 1, prefix: [10, 0, 0, 0].into(), prefix_len: 8, pools: vec![pool] };
+    let subnet = SubnetSpace {
+        id: 1,
+        prefix: [10, 0, 0, 0].into(),
+        prefix_len: 8,
+        pools: vec![pool],
+        parts: Vec::new(),
+    };
     let subnets = [subnet];
     let owners = Arc::new(OwnerTable::assign(1, 1, &subnets, []));
     let limits = PartitionLimits { offer_hold_ms: 10_000, offer_holds_max: 1000, index_entries_max: 1 << 24 };

@@ -12,6 +12,7 @@ mod limits;
 mod mesh;
 mod pair;
 mod partner;
+mod scopes;
 mod smoke;
 mod tally;
 mod world;

@@ -63,6 +63,8 @@ pub enum Support {
     Built,
     /// It cannot have an effect here, in Kea neither; the text says why.
     Idle(&'static str),
+    /// Works for some values, which the reader tells from those it refuses.
+    Partly,
     /// Not built, and decides who gets which address or who may command; the text says what is missing.
     Refused(&'static str),
     /// Not built; the text says what happens instead.
@@ -122,6 +124,10 @@ const fn built(key: &'static str, kind: Type, default: Default) -> Row {
 
 const fn idle(key: &'static str, kind: Type, why: &'static str) -> Row {
     Row { key, kind, default: Default::None, support: Support::Idle(why) }
+}
+
+const fn partly(key: &'static str, kind: Type, default: Default) -> Row {
+    Row { key, kind, default, support: Support::Partly }
 }
 
 const fn refused(key: &'static str, kind: Type, default: Default, why: &'static str) -> Row {

@@ -1,9 +1,8 @@
 //! Keys of networks, subnets, pools, classes and reservations.
 
 use super::common::{CONTEXT, OPTION_DATA_LIST, OPTION_DEF};
-use super::{Default, Row, TEXTS, Table, Type, U32, built, idle, refused, warned};
+use super::{Default, Row, TEXTS, Table, Type, U32, built, idle, partly, refused, warned};
 
-const GUARD: &str = "client classes as guards: everyone would be served here";
 const ADDITIONAL: &str = "no class is evaluated, so there is none to add";
 pub(super) const NO_HOSTS: &str = "there are no reservations to look up";
 pub(super) const NO_DDNS: &str = "no name updates are sent, and host names are handled as by default";
@@ -86,10 +85,10 @@ pub const DDNS: &[Row] = &[
     warned("hostname-char-replacement", Type::Text, Default::Empty, NO_DDNS),
 ];
 
-/// Class guards in both spellings.
+/// Class guards in both spellings. Which names are built is for the reader to say: it knows the HA peers.
 const GUARDS: &[Row] = &[
-    refused("client-class", Type::Text, Default::Empty, GUARD),
-    refused("client-classes", TEXTS, Default::Empty, GUARD),
+    partly("client-class", Type::Text, Default::Empty),
+    partly("client-classes", TEXTS, Default::Empty),
     warned("require-client-classes", TEXTS, Default::Empty, ADDITIONAL),
     warned("evaluate-additional-classes", TEXTS, Default::Empty, ADDITIONAL),
 ];

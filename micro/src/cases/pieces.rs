@@ -9,6 +9,7 @@ use tandem::dhcp4::names::Names;
 use tandem::dhcp4::respond::{self, Grant};
 use tandem::dhcp4::select;
 use tandem::engine::rules::Steering;
+use tandem::policy::Scope;
 use tandem::wire::{Query, ReplyBuffer};
 
 use super::Case;
@@ -59,7 +60,7 @@ pub fn encode() -> Vec<Case> {
         repeated(name, move || {
             // Reading the query is part of it: a few header fields and options, and the name.
             let query = Query::decode(black_box(&bytes)).expect("a message made here is well-formed");
-            let subnet = select::subnet(&query, &meta, &snapshot).expect("a subnet");
+            let subnet = select::subnet(&query, &meta, Scope::Primary, &snapshot).expect("a subnet");
             let names = Names::decide(&query, address);
             let grant = Grant { address, lifetime_s: respond::valid_lifetime(&query, subnet) };
             let built = write(&query, &meta, &snapshot, subnet, &grant, &names, &mut reply);

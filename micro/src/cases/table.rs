@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use shards::Lease;
 use shards::partition::{FreeCounts, OwnerTable, Partition, PartitionLimits};
-use tandem::engine::rules::subnet_spaces;
+use tandem::engine::rules::{pool_sets, subnet_spaces};
 use tandem::limits;
 
 use super::Case;
@@ -59,7 +59,7 @@ fn cases(names: &'static [&'static str], leases: u32) -> Vec<Case> {
 fn partition(leases: u32) -> Partition {
     let spaces = subnet_spaces(&site::snapshot(0));
     let owners = Arc::new(OwnerTable::assign(1, SEED, &spaces, []));
-    let free = Arc::new(FreeCounts::new(1, spaces.iter().map(|space| space.id)));
+    let free = Arc::new(FreeCounts::new(1, pool_sets(&spaces)));
     let limits = PartitionLimits {
         offer_hold_ms: limits::OFFER_HOLD_MS,
         offer_holds_max: limits::OFFER_HOLDS_MAX,

@@ -8,7 +8,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::ownership::{OwnerTable, PoolRange, SubnetSpace};
+use super::ownership::{OwnerTable, PoolRange, PoolSet};
 
 /// A set of positions with a fast "next at or after".
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -138,11 +138,11 @@ struct Span {
     base: u64,
 }
 
-/// One shard's part of one subnet.
+/// One shard's part of one set of pools.
 #[derive(Clone, Debug)]
 pub struct SubnetBlocks {
-    /// Id of the subnet.
-    pub subnet_id: u32,
+    /// Which pools.
+    pub set: PoolSet,
     /// In file order.
     spans: Vec<Span>,
     capacity: u64,
@@ -155,11 +155,11 @@ pub struct SubnetBlocks {
 }
 
 impl SubnetBlocks {
-    /// All of the subnet's pool addresses that `owners` gives to `shard`, open.
-    pub fn new(subnet: &SubnetSpace, owners: &OwnerTable, shard: u8) -> Self {
-        let mut spans = Vec::with_capacity(subnet.pools.len());
+    /// All addresses of `pools` that `owners` gives to `shard`, open.
+    pub fn new(set: PoolSet, pools: &[PoolRange], owners: &OwnerTable, shard: u8) -> Self {
+        let mut spans = Vec::with_capacity(pools.len());
         let mut capacity = 0;
-        for pool in subnet.pools.iter().filter(|pool| pool.first <= pool.last) {
+        for pool in pools.iter().filter(|pool| pool.first <= pool.last) {
             let (first, last) = (u32::from(pool.first), u32::from(pool.last));
             spans.push(Span { first, last, base: capacity });
             capacity += u64::from(last - first) + 1;
@@ -172,7 +172,12 @@ impl SubnetBlocks {
                 open.fill(position, position + u64::from(last - first));
             });
         }
-        Self { subnet_id: subnet.id, spans, capacity, available: open.clone(), open, pointer: 0 }
+        Self { set, spans, capacity, available: open.clone(), open, pointer: 0 }
+    }
+
+    /// Whether a pool of the set holds `address`.
+    pub fn contains(&self, address: u32) -> bool {
+        self.spans.iter().any(|span| (span.first..=span.last).contains(&address))
     }
 
     /// First and last address of every pool, in file order.
@@ -245,16 +250,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::partition::SubnetSpace;
 
     fn blocks(shards: u8, shard: u8, pools: &[(u32, u32)]) -> SubnetBlocks {
         let pools = pools.iter().map(|&(first, last)| PoolRange {
             first: (0x0a00_0000 + first).into(),
             last: (0x0a00_0000 + last).into(),
         });
-        let subnet =
-            SubnetSpace { id: 1, prefix: [10, 0, 0, 0].into(), prefix_len: 8, pools: pools.collect() };
+        let (prefix, parts) = ([10, 0, 0, 0].into(), Vec::new());
+        let subnet = SubnetSpace { id: 1, prefix, prefix_len: 8, pools: pools.collect(), parts };
         let owners = OwnerTable::assign(shards, 3, std::slice::from_ref(&subnet), []);
-        SubnetBlocks::new(&subnet, &owners, shard)
+        SubnetBlocks::new(1.into(), &subnet.pools, &owners, shard)
     }
 
     #[test]

@@ -2,45 +2,46 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::LeaseState;
+use super::{LeaseState, PoolSet};
 
 /// Shards to a row are padded to this many words, so that two shards do not write to one cache line.
 const LINE_WORDS: usize = 16;
 
-/// Available addresses per shard and subnet, written by the shard and read by all. Advisory: a reader may see
+/// Available addresses per shard and set of pools, written by the shard and read by all. Advisory: a reader may see
 /// a count that is about to change, and asks the shard itself before it relies on it.
 #[derive(Debug)]
 pub struct FreeCounts {
-    /// Ids in ascending order; the position is the column.
-    subnet_ids: Vec<u32>,
+    /// In ascending order; the position is the column.
+    sets: Vec<PoolSet>,
     shards: u8,
     stride: usize,
     counts: Vec<AtomicU32>,
 }
 
 impl FreeCounts {
-    /// Zero counts for `subnet_ids` (any order) over `shards` shards.
-    pub fn new(shards: u8, subnet_ids: impl IntoIterator<Item = u32>) -> Self {
-        let mut subnet_ids: Vec<u32> = subnet_ids.into_iter().collect();
-        subnet_ids.sort_unstable();
-        subnet_ids.dedup();
-        let stride = subnet_ids.len().next_multiple_of(LINE_WORDS) + LINE_WORDS;
+    /// Zero counts for `sets` (any order) over `shards` shards.
+    pub fn new(shards: u8, sets: impl IntoIterator<Item = impl Into<PoolSet>>) -> Self {
+        let mut sets: Vec<PoolSet> = sets.into_iter().map(Into::into).collect();
+        sets.sort_unstable();
+        sets.dedup();
+        let stride = sets.len().next_multiple_of(LINE_WORDS) + LINE_WORDS;
         let words = stride * usize::from(shards);
-        Self { subnet_ids, shards, stride, counts: (0..words).map(|_| AtomicU32::new(0)).collect() }
+        Self { sets, shards, stride, counts: (0..words).map(|_| AtomicU32::new(0)).collect() }
     }
 
-    /// Available addresses of the subnet at `shard`; 0 for an unknown subnet or shard.
-    pub fn free(&self, subnet_id: u32, shard: u8) -> u32 {
-        self.cell(subnet_id, shard).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    /// Available addresses of the set at `shard`; 0 for an unknown set or shard.
+    pub fn free(&self, set: impl Into<PoolSet>, shard: u8) -> u32 {
+        self.cell(set.into(), shard).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
-    /// The shard with most available addresses of the subnet, leaving out those whose bit is set in `tried`;
+    /// The shard with most available addresses of the set, leaving out those whose bit is set in `tried`;
     /// `None` when no other shard shows any. The lowest shard wins a tie.
-    pub fn most_free(&self, subnet_id: u32, tried: u64) -> Option<u8> {
+    pub fn most_free(&self, set: impl Into<PoolSet>, tried: u64) -> Option<u8> {
+        let set = set.into();
         let mut best = None;
         let mut most = 0;
         for shard in (0..self.shards).filter(|&shard| tried.checked_shr(shard.into()).unwrap_or(0) & 1 == 0) {
-            let free = self.free(subnet_id, shard);
+            let free = self.free(set, shard);
             if free > most {
                 most = free;
                 best = Some(shard);
@@ -49,15 +50,15 @@ impl FreeCounts {
         best
     }
 
-    /// Says that `shard` has `free` available addresses of the subnet; an unknown subnet is left alone.
-    pub fn publish(&self, subnet_id: u32, shard: u8, free: u32) {
-        if let Some(cell) = self.cell(subnet_id, shard) {
+    /// Says that `shard` has `free` available addresses of the set; an unknown one is left alone.
+    pub fn publish(&self, set: impl Into<PoolSet>, shard: u8, free: u32) {
+        if let Some(cell) = self.cell(set.into(), shard) {
             cell.store(free, Ordering::Relaxed);
         }
     }
 
-    fn cell(&self, subnet_id: u32, shard: u8) -> Option<&AtomicU32> {
-        let column = self.subnet_ids.binary_search(&subnet_id).ok()?;
+    fn cell(&self, set: PoolSet, shard: u8) -> Option<&AtomicU32> {
+        let column = self.sets.binary_search(&set).ok()?;
         (shard < self.shards).then(|| &self.counts[usize::from(shard) * self.stride + column])
     }
 }

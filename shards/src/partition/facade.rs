@@ -19,18 +19,18 @@ use super::hold::{Hold, Holds};
 use super::table::{Counted, LeaseRow, LeaseTable, NOT_FILED};
 use super::{
     FreeCounts, Identities, IdentityIndex, IndexEntry, Lease, LeaseCounts, LeaseState, LoadedLease,
-    OwnerTable, SubnetSpace,
+    OwnerTable, PoolSet, SubnetSpace,
 };
 use crate::Now;
 
 /// Holds that are over and are looked at per allocation: more than one hold is made, so they cannot pile up.
 const HOLDS_ENDED_PER_CALL: usize = 16;
 
-/// Holds of a subnet that are offered to `accept` once nothing else is left.
+/// Holds of a set of pools that are offered to `accept` once nothing else is left.
 const HOLDS_REUSED_PER_CALL: usize = 256;
 
-/// Subnet of a hold on an address outside of every pool; no subnet has this id.
-const NO_SUBNET: u32 = 0;
+/// That of a hold on an address outside of every pool; no subnet has this id.
+const NO_POOLS: PoolSet = PoolSet::part(0, 0);
 
 /// Limits of a partition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,7 +81,7 @@ pub struct PartitionMemory {
     pub table: usize,
     /// Timers.
     pub expiry: usize,
-    /// Free words of all subnets.
+    /// Free words of all sets of pools.
     pub blocks: usize,
     /// Offer holds.
     pub holds: usize,
@@ -96,8 +96,8 @@ pub struct Partition {
     owners: Arc<OwnerTable>,
     free: Arc<FreeCounts>,
     limits: PartitionLimits,
-    /// Ascending by id.
-    subnets: Vec<SubnetBlocks>,
+    /// Ascending by set.
+    sets: Vec<SubnetBlocks>,
     /// Ascending by first address.
     pools: Vec<PoolPlace>,
     table: LeaseTable,
@@ -114,8 +114,8 @@ struct PoolPlace {
     last: u32,
     /// Greatest `last` of this pool and those before it: where looking back may stop.
     reach: u32,
-    /// Position in `subnets`.
-    subnet: usize,
+    /// Position in `sets`.
+    slot: usize,
 }
 
 impl Partition {
@@ -136,7 +136,7 @@ impl Partition {
             owners,
             free,
             limits,
-            subnets: Vec::new(),
+            sets: Vec::new(),
             pools: Vec::new(),
             table: LeaseTable::default(),
             counts: BTreeMap::new(),
@@ -179,7 +179,7 @@ impl Partition {
             }
             if !packed.is_available(now.wall_s()) {
                 for place in places_of(&self.pools, address) {
-                    self.subnets[place.subnet].put(address, false, false);
+                    self.sets[place.slot].put(address, false, false);
                 }
             }
             let row = LeaseRow::loaded(lease, filed);
@@ -190,8 +190,8 @@ impl Partition {
         });
         self.table = LeaseTable::load(rows);
         self.expiry = Expiry::load(waiting, reclaimed);
-        for blocks in &self.subnets {
-            self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+        for blocks in &self.sets {
+            self.free.publish(blocks.set, self.shard, free_of(blocks));
         }
         self.identities.hardware.load(hardware) + self.identities.client_id.load(client_id)
     }
@@ -221,9 +221,9 @@ impl Partition {
         while let Some(hold) = holds.oldest() {
             holds.remove(hold.address);
             if self.owns(hold.address.into()) {
-                let subnet_id = self.subnet_of(hold.address);
+                let set = self.set_of(hold.address);
                 let available = self.has_no_lease(now, hold.address);
-                self.insert_hold(now, Hold { subnet_id, ..hold }, available);
+                self.insert_hold(now, Hold { set, ..hold }, available);
             }
         }
         moved
@@ -284,28 +284,29 @@ impl Partition {
         Some(lease)
     }
 
-    /// Picks an open address of `subnet_id` that `accept` takes, holds it for `client` and returns it. With
+    /// Picks an open address of `set` that `accept` takes, holds it for `client` and returns it. With
     /// none left it is the address the client already holds, or else that of the oldest hold that `accept`
     /// takes. `client` is the keyed hash of the client's identity; its former hold, if any, ends. `None` when
-    /// nothing of the subnet is available here. `accept` is asked at most once per address that is open.
+    /// nothing of the set is available here. `accept` is asked at most once per address that is open.
     pub fn allocate(
         &mut self,
         now: Now,
-        subnet_id: u32,
+        set: impl Into<PoolSet>,
         client: u64,
         pick: Pick,
         mut accept: impl FnMut(Ipv4Addr) -> bool,
     ) -> Option<Ipv4Addr> {
-        let slot = self.slot_of(subnet_id)?;
+        let set = set.into();
+        let slot = self.slot_of(set)?;
         self.end_holds(now, HOLDS_ENDED_PER_CALL);
         let mut at = match pick {
             Pick::At(position) => Some(position),
             Pick::Next => None,
         };
-        for _ in 0..self.subnets[slot].available() {
+        for _ in 0..self.sets[slot].available() {
             let candidate = match at {
-                None => self.subnets[slot].take_next(),
-                Some(from) => self.subnets[slot].find_at(from).map(|(position, address)| {
+                None => self.sets[slot].take_next(),
+                Some(from) => self.sets[slot].find_at(from).map(|(position, address)| {
                     at = Some(position + 1);
                     address
                 }),
@@ -315,18 +316,17 @@ impl Partition {
                 // Pools of two subnets overlap, or the clock was set back.
                 self.refresh(address.into(), now);
             } else if accept(address) {
-                self.insert_hold(now, self.new_hold(now, address, client, subnet_id), true);
+                self.insert_hold(now, self.new_hold(now, address, client, set), true);
                 return Some(address);
             }
         }
-        let own = self.holds.of_client(client).filter(|hold| hold.subnet_id == subnet_id);
-        let oldest = self.holds.of_subnet(subnet_id).take(HOLDS_REUSED_PER_CALL);
-        let reused = own
-            .into_iter()
-            .chain(oldest)
-            .find(|hold| self.has_no_lease(now, hold.address) && accept(hold.address.into()))?;
-        let address = Ipv4Addr::from(reused.address);
-        self.insert_hold(now, self.new_hold(now, address, client, subnet_id), true);
+        let reused = self
+            .holds_to_reuse(slot, client)
+            .take(HOLDS_REUSED_PER_CALL)
+            .find(|hold| self.has_no_lease(now, hold.address) && accept(hold.address.into()))
+            .map(|hold| hold.address);
+        let address = Ipv4Addr::from(reused?);
+        self.insert_hold(now, self.new_hold(now, address, client, set), true);
         Some(address)
     }
 
@@ -346,8 +346,8 @@ impl Partition {
     /// When this shard does not own the address.
     pub fn hold(&mut self, now: Now, address: Ipv4Addr, client: u64) {
         self.assert_owner(address);
-        let subnet_id = self.subnet_of(address.into());
-        let hold = self.new_hold(now, address, client, subnet_id);
+        let set = self.set_of(address.into());
+        let hold = self.new_hold(now, address, client, set);
         // What the client is offered again changes no bit.
         if !self.holds.renew(hold) {
             self.insert_hold(now, hold, self.has_no_lease(now, address.into()));
@@ -367,20 +367,20 @@ impl Partition {
         }
     }
 
-    /// Available addresses of the subnet at this shard, held ones included; 0 for an unknown subnet.
-    pub fn free_count(&self, subnet_id: u32) -> u32 {
-        self.slot_of(subnet_id).map_or(0, |slot| free_of(&self.subnets[slot]))
+    /// Available addresses of the set at this shard, held ones included; 0 for an unknown set.
+    pub fn free_count(&self, set: impl Into<PoolSet>) -> u32 {
+        self.slot_of(set.into()).map_or(0, |slot| free_of(&self.sets[slot]))
     }
 
-    /// Open addresses of the subnet at this shard: available and held for nobody; 0 for an unknown subnet.
+    /// Open addresses of the set at this shard: available and held for nobody; 0 for an unknown set.
     /// While there is one, [`Partition::allocate`] does not reuse a hold.
-    pub fn open_count(&self, subnet_id: u32) -> u64 {
-        self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].open())
+    pub fn open_count(&self, set: impl Into<PoolSet>) -> u64 {
+        self.slot_of(set.into()).map_or(0, |slot| self.sets[slot].open())
     }
 
-    /// Addresses in all pools of the subnet, over all shards; the range of [`Pick::At`].
-    pub fn capacity(&self, subnet_id: u32) -> u64 {
-        self.slot_of(subnet_id).map_or(0, |slot| self.subnets[slot].capacity())
+    /// Addresses in all pools of the set, over all shards; the range of [`Pick::At`].
+    pub fn capacity(&self, set: impl Into<PoolSet>) -> u64 {
+        self.slot_of(set.into()).map_or(0, |slot| self.sets[slot].capacity())
     }
 
     /// Hands up to `limit` leases with an address above `after` that are `wanted`, ascending, to `each`. Looks at no
@@ -517,7 +517,7 @@ impl Partition {
         PartitionMemory {
             table: self.table.memory(),
             expiry: self.expiry.memory(),
-            blocks: self.subnets.iter().map(SubnetBlocks::memory).sum(),
+            blocks: self.sets.iter().map(SubnetBlocks::memory).sum(),
             holds: self.holds.memory(),
             indexes: self.identities.hardware.memory() + self.identities.client_id.memory(),
         }
@@ -530,11 +530,12 @@ impl Partition {
 
     /// Makes the free words of `subnets` as if there were no lease.
     fn lay_out(&mut self, subnets: &[SubnetSpace]) {
-        let blocks = subnets.iter().map(|subnet| SubnetBlocks::new(subnet, &self.owners, self.shard));
-        self.subnets = blocks.collect();
-        self.subnets.sort_by_key(|blocks| blocks.subnet_id);
-        let places = self.subnets.iter().enumerate().flat_map(|(subnet, blocks)| {
-            blocks.ranges().map(move |(first, last)| PoolPlace { first, last, reach: last, subnet })
+        let sets = subnets.iter().flat_map(SubnetSpace::pool_sets);
+        let blocks = sets.map(|(set, pools)| SubnetBlocks::new(set, pools, &self.owners, self.shard));
+        self.sets = blocks.collect();
+        self.sets.sort_by_key(|blocks| blocks.set);
+        let places = self.sets.iter().enumerate().flat_map(|(slot, blocks)| {
+            blocks.ranges().map(move |(first, last)| PoolPlace { first, last, reach: last, slot })
         });
         self.pools = places.collect();
         self.pools.sort_by_key(|place| place.first);
@@ -543,19 +544,33 @@ impl Partition {
             reach = reach.max(place.last);
             place.reach = reach;
         }
-        for blocks in &self.subnets {
-            self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+        for blocks in &self.sets {
+            self.free.publish(blocks.set, self.shard, free_of(blocks));
         }
     }
 
-    fn slot_of(&self, subnet_id: u32) -> Option<usize> {
-        self.subnets.binary_search_by_key(&subnet_id, |blocks| blocks.subnet_id).ok()
+    fn slot_of(&self, set: PoolSet) -> Option<usize> {
+        self.sets.binary_search_by_key(&set, |blocks| blocks.set).ok()
     }
 
-    /// Subnet whose pool holds `address`.
-    fn subnet_of(&self, address: u32) -> u32 {
+    /// Pools that hold `address`.
+    fn set_of(&self, address: u32) -> PoolSet {
         let mut places = places_of(&self.pools, address);
-        places.next().map_or(NO_SUBNET, |place| self.subnets[place.subnet].subnet_id)
+        places.next().map_or(NO_POOLS, |place| self.sets[place.slot].set)
+    }
+
+    /// Holds that may be given to `client` where nothing else is left: its own, and then the oldest ones. A pool may
+    /// be in several parts of its subnet, and what is held of it was picked from any of them.
+    fn holds_to_reuse(&self, slot: usize, client: u64) -> impl Iterator<Item = Hold> + '_ {
+        let blocks = &self.sets[slot];
+        let subnet_id = blocks.set.subnet_id();
+        let first = self.sets.partition_point(|other| other.set < subnet_id.into());
+        let parts = self.sets[first..].iter().take_while(move |other| other.set.subnet_id() == subnet_id);
+        let others = parts.filter(|other| other.set != blocks.set);
+        let own = self.holds.of_client(client).into_iter();
+        let oldest = self.holds.of_set(blocks.set);
+        let of_others = others.flat_map(|other| self.holds.of_set(other.set));
+        own.chain(oldest).chain(of_others).filter(|hold| blocks.contains(hold.address))
     }
 
     /// Sets the bits of `address` by its lease and hold. Only for addresses this shard owns or has just lost.
@@ -573,9 +588,9 @@ impl Partition {
     /// Sets the bits of `address`.
     fn mark(&mut self, address: u32, available: bool, held: bool) {
         for place in places_of(&self.pools, address) {
-            let blocks = &mut self.subnets[place.subnet];
+            let blocks = &mut self.sets[place.slot];
             if blocks.put(address, available, held) {
-                self.free.publish(blocks.subnet_id, self.shard, free_of(blocks));
+                self.free.publish(blocks.set, self.shard, free_of(blocks));
             }
         }
     }
@@ -602,9 +617,9 @@ impl Partition {
         }
     }
 
-    fn new_hold(&self, now: Now, address: Ipv4Addr, client: u64, subnet_id: u32) -> Hold {
+    fn new_hold(&self, now: Now, address: Ipv4Addr, client: u64, set: PoolSet) -> Hold {
         let until_ns = now.monotonic_ns.saturating_add(self.limits.offer_hold_ms.saturating_mul(1_000_000));
-        Hold { address: address.into(), client, subnet_id, until_ns }
+        Hold { address: address.into(), client, set, until_ns }
     }
 
     /// Holds an address of this shard; `available` says whether a lease stands in the way.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::PoolSet;
 use crate::keyed_hash::KeyedState;
 
 /// No node.
@@ -18,8 +19,8 @@ pub struct Hold {
     pub address: u32,
     /// Keyed hash of the client's identity.
     pub client: u64,
-    /// Subnet whose pool the address is in.
-    pub subnet_id: u32,
+    /// Pools that the address was picked from, or is in.
+    pub set: PoolSet,
     /// When it ends, on the monotonic clock, nanoseconds.
     pub until_ns: u64,
 }
@@ -32,7 +33,7 @@ pub struct Holds {
     by_address: HashMap<u32, u32, KeyedState>,
     by_client: HashMap<u64, u32, KeyedState>,
     all: Chain,
-    by_subnet: HashMap<u32, Chain, KeyedState>,
+    by_set: HashMap<PoolSet, Chain, KeyedState>,
     max: usize,
 }
 
@@ -50,7 +51,7 @@ struct Link {
 
 /// Which of a node's links a chain uses.
 const ALL: usize = 0;
-const SUBNET: usize = 1;
+const SET: usize = 1;
 
 /// A doubly linked list through the nodes, oldest first.
 #[derive(Clone, Copy, Debug)]
@@ -93,26 +94,26 @@ impl Holds {
             by_address: HashMap::default(),
             by_client: HashMap::default(),
             all: Chain::EMPTY,
-            by_subnet: HashMap::default(),
+            by_set: HashMap::default(),
             max: max.clamp(1, NONE as usize - 1),
         }
     }
 
-    /// Makes the newest of a hold that is there for the same address, client and subnet. False, changing nothing,
+    /// Makes the newest of a hold that is there for the same address, client and set of pools. False, changing nothing,
     /// when there is none.
     pub fn renew(&mut self, hold: Hold) -> bool {
         let Some(&index) = self.by_address.get(&hold.address) else { return false };
         let known = self.nodes[index as usize].hold;
-        if (known.client, known.subnet_id) != (hold.client, hold.subnet_id) {
+        if (known.client, known.set) != (hold.client, hold.set) {
             return false;
         }
         self.nodes[index as usize].hold = hold;
         if self.all.newest != index {
             self.all.unlink(&mut self.nodes, ALL, index);
             self.all.push(&mut self.nodes, ALL, index);
-            if let Some(chain) = self.by_subnet.get_mut(&hold.subnet_id) {
-                chain.unlink(&mut self.nodes, SUBNET, index);
-                chain.push(&mut self.nodes, SUBNET, index);
+            if let Some(chain) = self.by_set.get_mut(&hold.set) {
+                chain.unlink(&mut self.nodes, SET, index);
+                chain.push(&mut self.nodes, SET, index);
             }
         }
         true
@@ -141,8 +142,8 @@ impl Holds {
             }
         };
         self.all.push(&mut self.nodes, ALL, index);
-        let chain = self.by_subnet.entry(hold.subnet_id).or_insert(Chain::EMPTY);
-        chain.push(&mut self.nodes, SUBNET, index);
+        let chain = self.by_set.entry(hold.set).or_insert(Chain::EMPTY);
+        chain.push(&mut self.nodes, SET, index);
         self.by_address.insert(hold.address, index);
         self.by_client.insert(hold.client, index);
     }
@@ -153,10 +154,10 @@ impl Holds {
         let hold = self.nodes[index as usize].hold;
         self.by_client.remove(&hold.client);
         self.all.unlink(&mut self.nodes, ALL, index);
-        if let Some(chain) = self.by_subnet.get_mut(&hold.subnet_id) {
-            chain.unlink(&mut self.nodes, SUBNET, index);
+        if let Some(chain) = self.by_set.get_mut(&hold.set) {
+            chain.unlink(&mut self.nodes, SET, index);
             if chain.oldest == NONE {
-                self.by_subnet.remove(&hold.subnet_id);
+                self.by_set.remove(&hold.set);
             }
         }
         self.unused.push(index);
@@ -178,12 +179,12 @@ impl Holds {
         self.nodes.get(self.all.oldest as usize).map(|node| node.hold)
     }
 
-    /// Holds of the subnet, oldest first.
-    pub fn of_subnet(&self, subnet_id: u32) -> impl Iterator<Item = Hold> + '_ {
-        let mut at = self.by_subnet.get(&subnet_id).map_or(NONE, |chain| chain.oldest);
+    /// Holds of the set of pools, oldest first.
+    pub fn of_set(&self, set: PoolSet) -> impl Iterator<Item = Hold> + '_ {
+        let mut at = self.by_set.get(&set).map_or(NONE, |chain| chain.oldest);
         std::iter::from_fn(move || {
             let node = self.nodes.get(at as usize)?;
-            at = node.links[SUBNET].newer;
+            at = node.links[SET].newer;
             Some(node.hold)
         })
     }
@@ -216,7 +217,7 @@ mod tests {
     use super::*;
 
     fn hold(address: u32, client: u64, subnet_id: u32) -> Hold {
-        Hold { address, client, subnet_id, until_ns: 0 }
+        Hold { address, client, set: subnet_id.into(), until_ns: 0 }
     }
 
     fn insert(holds: &mut Holds, new: Hold) -> Vec<u32> {
@@ -226,7 +227,7 @@ mod tests {
     }
 
     fn addresses(holds: &Holds, subnet_id: u32) -> Vec<u32> {
-        holds.of_subnet(subnet_id).map(|hold| hold.address).collect()
+        holds.of_set(subnet_id.into()).map(|hold| hold.address).collect()
     }
 
     #[test]

@@ -28,4 +28,4 @@ pub use facade::{Partition, PartitionLimits, PartitionMemory, Pick, Wanted};
 pub use index::{Identities, IdentityHasher, IdentityIndex, IndexEntry};
 pub use lease::{Lease, LeaseState};
 pub use loaded::{Deletions, LEASES_PER_PART, LoadedLease, LoadedLeases, LoadedRows, RowOrder};
-pub use ownership::{OwnerTable, PoolRange, SubnetSpace};
+pub use ownership::{OwnerTable, PoolRange, PoolSet, SubnetSpace};

@@ -25,6 +25,30 @@ pub struct PoolRange {
     pub last: Ipv4Addr,
 }
 
+/// Pools that addresses are picked from: those of a subnet, or a part of them that some clients alone are given
+/// addresses from.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PoolSet(u64);
+
+impl PoolSet {
+    /// Part `part` of the pools of a subnet.
+    pub const fn part(subnet_id: u32, part: u8) -> Self {
+        Self((subnet_id as u64) << 8 | part as u64)
+    }
+
+    /// Id of the subnet.
+    pub const fn subnet_id(self) -> u32 {
+        (self.0 >> 8) as u32
+    }
+}
+
+impl From<u32> for PoolSet {
+    /// All pools of a subnet, which are its part 0 where it has no others.
+    fn from(subnet_id: u32) -> Self {
+        Self::part(subnet_id, 0)
+    }
+}
+
 /// The addresses of one subnet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SubnetSpace {
@@ -36,6 +60,8 @@ pub struct SubnetSpace {
     pub prefix_len: u8,
     /// Pools in file order.
     pub pools: Vec<PoolRange>,
+    /// Parts of the pools, by number; a pool may be in several, and in none. Empty where the pools are one part.
+    pub parts: Vec<Vec<PoolRange>>,
 }
 
 /// The owner of every address.
@@ -366,6 +392,14 @@ impl Build {
 }
 
 impl SubnetSpace {
+    /// What addresses are picked from, each with its pools in file order.
+    pub fn pool_sets(&self) -> impl Iterator<Item = (PoolSet, &[PoolRange])> {
+        let whole = self.parts.is_empty().then_some(self.pools.as_slice());
+        let parts = self.parts.iter().map(Vec::as_slice);
+        let numbered = whole.into_iter().chain(parts).zip(0..);
+        numbered.map(|(pools, part)| (PoolSet::part(self.id, part), pools))
+    }
+
     /// First and last address of the prefix.
     fn bounds(&self) -> (u32, u32) {
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix_len.min(32))).unwrap_or(0);

@@ -19,7 +19,7 @@ fn at(seconds: u64) -> Now {
 fn subnet(id: u32, third: u8, pools: &[(u8, u8)]) -> SubnetSpace {
     let address = |last: u8| Ipv4Addr::new(10, 0, third, last);
     let pools = pools.iter().map(|&(first, last)| PoolRange { first: address(first), last: address(last) });
-    SubnetSpace { id, prefix: address(0), prefix_len: 24, pools: pools.collect() }
+    SubnetSpace { id, prefix: address(0), prefix_len: 24, pools: pools.collect(), parts: Vec::new() }
 }
 
 fn partitions(shards: u8, subnets: &[SubnetSpace]) -> Vec<Partition> {
@@ -99,6 +99,62 @@ fn an_address_that_accept_refuses_is_left_to_others() {
     assert_eq!(chosen, Some(address(3)));
     assert_eq!(next(&mut partition, at(0), 2), Some(1));
     assert_eq!(partition.allocate(at(0), 7, 1, Pick::Next, |_| true), None);
+}
+
+/// Pools .1 to .3 for part 0, .4 to .6 for part 1, .7 for both; part 2 has none.
+#[test]
+fn a_part_of_the_pools_gives_only_its_own_addresses_and_is_full_by_itself() {
+    let ranges = |pools: &[(u8, u8)]| subnet(1, 0, pools).pools;
+    let parts = vec![ranges(&[(1, 3), (7, 7)]), ranges(&[(4, 6), (7, 7)]), Vec::new()];
+    let space = SubnetSpace { parts, ..subnet(1, 0, &[(1, 3), (4, 6), (7, 7)]) };
+    for shards in [1, 2] {
+        let owners = Arc::new(OwnerTable::assign(shards, 1, std::slice::from_ref(&space), []));
+        let free = Arc::new(FreeCounts::new(shards, space.pool_sets().map(|(set, _)| set)));
+        let make = |shard| {
+            let (owners, free) = (Arc::clone(&owners), Arc::clone(&free));
+            Partition::new(shard, owners, free, std::slice::from_ref(&space), LIMITS)
+        };
+        let mut partitions: Vec<Partition> = (0..shards).map(make).collect();
+        let mut given = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
+        for part in [2, 0, 1] {
+            let set = PoolSet::part(1, part);
+            assert_eq!(set.subnet_id(), 1);
+            for partition in &mut partitions {
+                while partition.open_count(set) > 0 {
+                    let client = u64::from(part) << 8 | given[usize::from(part)].len() as u64;
+                    let address = partition.allocate(at(0), set, client, Pick::Next, |_| true).expect("open");
+                    partition.upsert(at(0), &lease(address, START_S, 100));
+                    given[usize::from(part)].insert(address.octets()[3]);
+                }
+            }
+            assert_eq!((0..shards).map(|shard| free.free(set, shard)).sum::<u32>(), 0, "part {part}");
+        }
+        assert_eq!(given, [[1, 2, 3, 7].into(), [4, 5, 6].into(), BTreeSet::new()], "{shards} shards");
+        // Back from its client an address of both is there for both.
+        for partition in partitions.iter_mut().filter(|partition| partition.owns(address(7))) {
+            partition.remove(at(0), address(7));
+            let counts = [0, 1, 2].map(|part| partition.free_count(PoolSet::part(1, part)));
+            assert_eq!(counts, [1, 1, 0]);
+        }
+    }
+}
+
+#[test]
+fn a_hold_is_reused_by_the_part_whose_pool_it_is_in_whichever_part_picked_it() {
+    let ranges = |pools: &[(u8, u8)]| subnet(1, 0, pools).pools;
+    let parts = vec![ranges(&[(1, 1), (3, 3)]), ranges(&[(2, 2), (3, 3)])];
+    let space = SubnetSpace { parts, ..subnet(1, 0, &[(1, 1), (2, 2), (3, 3)]) };
+    let owners = Arc::new(OwnerTable::assign(1, 1, std::slice::from_ref(&space), []));
+    let free = Arc::new(FreeCounts::new(1, space.pool_sets().map(|(set, _)| set)));
+    let mut partition = Partition::new(0, owners, free, std::slice::from_ref(&space), LIMITS);
+    let mut pick = |part, client| {
+        let picked = partition.allocate(at(0), PoolSet::part(1, part), client, Pick::Next, |_| true);
+        picked.map(|address| address.octets()[3])
+    };
+    assert_eq!([pick(0, 1), pick(0, 2), pick(1, 3)], [Some(1), Some(3), Some(2)]);
+    // Nothing is open: number 2 is the oldest of part 1, and then number 3, which part 0 had picked.
+    assert_eq!([pick(1, 4), pick(1, 4), pick(1, 2)], [Some(2), Some(2), Some(3)]);
+    assert_eq!(pick(0, 9), Some(1));
 }
 
 #[test]
@@ -198,6 +254,7 @@ fn a_lease_and_its_index_entries_stay_below_160_bytes() {
         prefix: [10, 0, 0, 0].into(),
         prefix_len: 8,
         pools: vec![PoolRange { first: [10, 0, 0, 0].into(), last: [10, 0, 255, 255].into() }],
+        parts: Vec::new(),
     };
     let limits = PartitionLimits { index_entries_max: 1_000_000, ..LIMITS };
     let owners = Arc::new(OwnerTable::assign(1, 1, std::slice::from_ref(&wide), []));
@@ -243,6 +300,7 @@ fn a_pool_with_one_address_left_gives_it_from_anywhere() {
         prefix: [10, 0, 0, 0].into(),
         prefix_len: 15,
         pools: vec![PoolRange { first: [10, 0, 0, 0].into(), last: [10, 1, 255, 255].into() }],
+        parts: Vec::new(),
     };
     let mut partition = partitions(1, std::slice::from_ref(&space)).remove(0);
     let left = Ipv4Addr::new(10, 1, 9, 9);

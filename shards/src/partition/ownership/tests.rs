@@ -6,7 +6,7 @@ use super::*;
 
 fn space(id: u32, prefix: [u8; 4], prefix_len: u8, pools: &[([u8; 4], [u8; 4])]) -> SubnetSpace {
     let pools = pools.iter().map(|&(first, last)| PoolRange { first: first.into(), last: last.into() });
-    SubnetSpace { id, prefix: prefix.into(), prefix_len, pools: pools.collect() }
+    SubnetSpace { id, prefix: prefix.into(), prefix_len, pools: pools.collect(), parts: Vec::new() }
 }
 
 fn free_per_shard(table: &OwnerTable, subnet: &SubnetSpace) -> Vec<u64> {
@@ -134,7 +134,13 @@ fn any_subnets() -> impl Strategy<Value = Vec<SubnetSpace>> {
                 let (a, b) = (u32::from(a) % size, u32::from(b) % size);
                 PoolRange { first: (first + a.min(b)).into(), last: (first + a.max(b)).into() }
             });
-            SubnetSpace { id: index as u32 + 1, prefix: first.into(), prefix_len, pools: pools.collect() }
+            SubnetSpace {
+                id: index as u32 + 1,
+                prefix: first.into(),
+                prefix_len,
+                pools: pools.collect(),
+                parts: Vec::new(),
+            }
         });
         made.collect()
     })
@@ -178,6 +184,7 @@ proptest! {
             prefix: base.into(),
             prefix_len: 16,
             pools: vec![PoolRange { first: (base + first).into(), last: (base + first + size - 1).into() }],
+            parts: Vec::new(),
         };
         let table = OwnerTable::assign(shards, seed, std::slice::from_ref(&subnet), []);
         let free = free_per_shard(&table, &subnet);
