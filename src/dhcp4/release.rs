@@ -26,7 +26,8 @@ pub fn decide(client: &ClientIdentity, lease: Option<&Lease>, affinity: bool) ->
     if !client.owns(lease, true) {
         return Verdict::WrongClient;
     }
-    if affinity { Verdict::Keep } else { Verdict::Delete }
+    // A lease without end is not kept: nothing would ever reclaim its row (ha-protocol 1.10).
+    if affinity && !lease.is_infinite() { Verdict::Keep } else { Verdict::Delete }
 }
 
 /// The row of a lease kept for affinity: lifetime 0 and state released, everything else as it was.
@@ -39,6 +40,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use shards::SmallBytes;
+    use shards::partition::lease::INFINITE_LIFETIME;
 
     use super::*;
 
@@ -62,9 +64,12 @@ mod tests {
     #[test]
     fn releases_follow_pkt_77() {
         let client = ClientIdentity { htype: 1, chaddr: b"mac", client_id: Some(b"id") };
+        let infinite =
+            Lease { valid_lifetime: INFINITE_LIFETIME, ..lease(LeaseState::Default, b"mac", b"id") };
         let rows = [
             ("own", Some(lease(LeaseState::Default, b"mac", b"id")), false, Verdict::Delete),
             ("own, affinity", Some(lease(LeaseState::Default, b"mac", b"id")), true, Verdict::Keep),
+            ("own, affinity, infinite", Some(infinite.clone()), true, Verdict::Delete),
             (
                 "lease without client id",
                 Some(lease(LeaseState::Default, b"mac", b"")),

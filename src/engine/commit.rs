@@ -12,10 +12,9 @@ use shards::{Lane, Lease, LeaseState, NodeId};
 use crate::dhcp4::respond::Built;
 use crate::engine::counters::{LeaseCounter, OwnCounter};
 use crate::engine::event::ClientLabel;
-use crate::engine::message::{
-    DeleteLeft, IndexChange, Message, ParkId, PartnerUpdate, ShardReply, ShardReplyBody, UpdateKind,
-};
+use crate::engine::message::{DeleteLeft, IndexChange, Message, ParkId, ShardReply, ShardReplyBody};
 use crate::engine::parking::{Answer, Completion, Obligations, Parked};
+use crate::engine::replicate::Replication;
 use crate::engine::routing::Asking;
 use crate::engine::rules::Steering;
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
@@ -102,20 +101,9 @@ pub(super) struct Commit {
     pub address: Ipv4Addr,
     pub client: ClientLabel,
     pub reply: Reply,
-    /// Whether the partner is told (ha-protocol 5.1).
+    /// Whether other servers are told (ha-protocol 5.1).
     pub replicates: bool,
     left: [Option<(u8, Ipv4Addr)>; 8],
-}
-
-/// What a commit owes other nodes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Replication {
-    /// Nothing is sent.
-    None,
-    /// To the backlog; nobody waits.
-    Queue,
-    /// To the partner, which must acknowledge.
-    Send,
 }
 
 impl Commit {
@@ -128,6 +116,12 @@ impl Commit {
     /// A commit that no query asked for.
     pub fn without_query(address: Ipv4Addr, reply: Reply, replicates: bool) -> Self {
         Self { address, client: ClientLabel::new(0, &[], &[], 0), reply, replicates, left: [None; 8] }
+    }
+
+    /// Whether it counts where its updates are not sent: once for each query (ha-protocol 4.8), so not where
+    /// another shard's query asked for it.
+    fn is_counted_as_unsent(&self) -> bool {
+        self.replicates && !matches!(self.reply, Reply::LeftDeleted(..))
     }
 
     /// Adds a lease of the client that the shard `owner` is to delete.
@@ -149,7 +143,7 @@ impl Shard {
     pub fn commit(&mut self, turn: &mut Turn, commit: Commit) -> bool {
         let changes = std::mem::take(&mut self.changes);
         let mut plans = std::mem::take(&mut self.plans);
-        let replication = self.replication(&commit);
+        let replication = self.replication(commit.replicates);
         let reserved = self.reserve(turn, &commit, &changes, &mut plans, replication);
         let done = match reserved {
             Ok(()) => {
@@ -168,14 +162,6 @@ impl Shard {
         done
     }
 
-    fn replication(&self, commit: &Commit) -> Replication {
-        match self.view.updates {
-            UpdateMode::Send if commit.replicates && self.topology.senders > 0 => Replication::Send,
-            UpdateMode::Queue if commit.replicates => Replication::Queue,
-            _ => Replication::None,
-        }
-    }
-
     /// Checks the limits and takes credit for every message.
     fn reserve(
         &mut self,
@@ -188,7 +174,7 @@ impl Shard {
         if self.journal.waiting_bytes > limits::JOURNAL_WAITING_BYTES_MAX {
             return Err(OwnCounter::JournalFull);
         }
-        let awaits_others = replication == Replication::Send || commit.left().next().is_some();
+        let awaits_others = replication.awaited() > 0 || commit.left().next().is_some();
         if awaits_others && !self.parking.has_room() {
             return Err(OwnCounter::ParkingFull);
         }
@@ -202,8 +188,11 @@ impl Shard {
             let plan = Plan::new(&self.steering, self.partition.get(address), new);
             plan.moves.iter().flatten().for_each(|(shard, _)| credit[usize::from(*shard)] += 1);
             plans.push(plan);
-            if let Some(node) = self.update_node(address, replication) {
-                credit[usize::from(node.0)] += 1;
+            if replication.sent() > 0 {
+                credit[usize::from(self.sender_of(address).0)] += replication.sent();
+            }
+            if replication.queues() {
+                credit[usize::from(self.topology.control().0)] += 1;
             }
         }
         // The shard's own index is changed in place.
@@ -227,20 +216,20 @@ impl Shard {
         for (change, plan) in changes.iter().zip(plans) {
             self.apply(turn, change, plan);
         }
-        let partner = match replication {
-            Replication::Send => u8::try_from(changes.len()).unwrap_or(u8::MAX),
-            Replication::None | Replication::Queue => 0,
-        };
-        if commit.replicates && self.view.configured && self.view.updates == UpdateMode::None {
+        let acks = u16::try_from(changes.len()).unwrap_or(u16::MAX).saturating_mul(replication.awaited());
+        let unsent = self.view.configured && self.view.updates == UpdateMode::None;
+        if unsent && commit.is_counted_as_unsent() {
             self.statistics.bump_own(OwnCounter::UnsentUpdates);
         }
         let left: [Option<(u8, Ipv4Addr)>; 8] = commit.left;
         let left_count = left.iter().flatten().count() as u8;
-        let park = self.park(turn, commit, partner, left_count);
-        for change in changes {
-            self.replicate(turn, change, park, replication);
+        let park = self.park(turn, commit, acks, left_count);
+        if replication != Replication::NONE {
+            for change in changes {
+                self.replicate(turn, change, park, replication);
+            }
         }
-        let Some(Change::Put(client)) = changes.last() else { return };
+        let (Some(Change::Put(client)), Some(park)) = (changes.last(), park) else { return };
         for (shard, address) in left.iter().flatten().copied() {
             let message = DeleteLeft { address, client: client.clone(), park };
             let node = self.node(shard);
@@ -313,7 +302,7 @@ impl Shard {
     }
 
     /// Parks what waits for the changes just applied.
-    fn park(&mut self, turn: &Turn, commit: Commit, partner: u8, left: u8) -> ParkId {
+    fn park(&mut self, turn: &Turn, commit: Commit, acks: u16, left: u8) -> Option<ParkId> {
         let mut bytes: &[u8] = &[];
         let mut deduplicate = false;
         let completion = match commit.reply {
@@ -328,13 +317,13 @@ impl Shard {
             }
             Reply::Answer(node, reply) => Completion::Answer(node, reply),
             Reply::LeftDeleted(node, park) => Completion::LeftDeleted(node, park),
-            Reply::Internal | Reply::None if partner == 0 => return ParkId::nobody(self.number),
+            Reply::Internal | Reply::None if acks == 0 => return None,
             Reply::Internal | Reply::None => Completion::Nothing,
         };
         let patience_ms = u64::from(self.view.max_ack_delay_ms) + limits::PARKED_GRACE_MS;
         let parked = Parked {
             completion,
-            obligations: Obligations { written: Some(self.journal.batch), partner, left },
+            obligations: Obligations { written: Some(self.journal.batch), acks, left },
             epoch: self.view.epoch,
             deadline_ns: turn.now.monotonic_ns + patience_ms * NS_PER_MS,
             address: commit.address,
@@ -342,7 +331,7 @@ impl Shard {
             deduplicate,
         };
         self.statistics.bump_own(OwnCounter::Parked);
-        self.parking.park(parked, bytes)
+        Some(self.parking.park(parked, bytes))
     }
 
     /// Sends the ACK in the reply buffer for a lease that is written already, once its row is durable.
@@ -368,55 +357,6 @@ impl Shard {
         };
         self.statistics.bump_own(OwnCounter::Parked);
         self.parking.park(parked, self.reply.message(built.len));
-    }
-
-    /// Sends one update to the partner, or to the backlog.
-    fn replicate(&mut self, turn: &mut Turn, change: &Change, park: ParkId, replication: Replication) {
-        let (kind, lease) = match change {
-            Change::Delete(lease) => (UpdateKind::Delete, lease),
-            // A partner that does not know the state is told of a release as Kea 2.2 does it (ha-protocol 5.1).
-            Change::Put(lease)
-                if lease.state == LeaseState::Released && !self.view.partner_knows_released =>
-            {
-                (UpdateKind::Delete, lease)
-            }
-            Change::Put(lease) => (UpdateKind::Update, lease),
-        };
-        let Some(node) = self.update_node(lease.address, replication) else { return };
-        let park = if replication == Replication::Send { park } else { ParkId::nobody(self.number) };
-        let update = PartnerUpdate {
-            peer: 0,
-            park,
-            kind,
-            lease: lease.clone(),
-            epoch: self.view.epoch,
-            outcome: None,
-        };
-        let message = match self.update_boxes.pop() {
-            Some(mut spare) => {
-                *spare = update;
-                spare
-            }
-            None => Box::new(update),
-        };
-        let message = match replication {
-            Replication::Queue => Message::Backlog(message),
-            Replication::None | Replication::Send => Message::Update(message),
-        };
-        turn.actions.send(node, Lane::State, message);
-    }
-
-    /// Where updates of `address` go: always the same sender, so that they stay in order (ha-protocol 5.5).
-    fn update_node(&self, address: Ipv4Addr, replication: Replication) -> Option<NodeId> {
-        match replication {
-            Replication::None => None,
-            Replication::Queue => Some(self.topology.control()),
-            Replication::Send => {
-                let key = self.steering.identities.key(&address.octets());
-                let sender = key % u64::from(self.topology.senders.max(1));
-                Some(self.topology.sender(sender as u8))
-            }
-        }
     }
 
     /// Nothing was changed: says so to whoever waits.

@@ -8,11 +8,10 @@ use crate::dhcp4::request::Availability;
 use crate::engine::commit::{Change, Commit, Reply};
 use crate::engine::counters::{Counter, OwnCounter};
 use crate::engine::event::{ClientLabel, EventKind};
-use crate::engine::message::{
-    DeleteLeft, Message, ParkId, PartnerUpdate, ShardReply, ShardReplyBody, UpdateOutcome,
-};
+use crate::engine::message::{DeleteLeft, Message, PartnerUpdate, ShardReply, ShardReplyBody, UpdateOutcome};
 use crate::engine::parking::{Completion, Finished, Progress};
 use crate::engine::shard::{Shard, Turn};
+use crate::ha::view::BackupUpdates;
 use crate::limits;
 
 impl Shard {
@@ -100,9 +99,7 @@ impl Shard {
         if self.update_boxes.len() < limits::SPARE_BOXES_MAX {
             self.update_boxes.push(update);
         }
-        if park == ParkId::nobody(self.number) {
-            return;
-        }
+        let Some(park) = park else { return };
         if outcome == UpdateOutcome::Acked {
             self.unacknowledged.remove(address);
         } else {
@@ -144,6 +141,8 @@ impl Shard {
         }
         if let Some((outcome, label)) = progress.updates_settled
             && (outcome != UpdateOutcome::Acked || self.view.report_acks)
+            // A backup's refusal drops the reply and changes no state (ha-protocol 5.4).
+            && self.view.backups != BackupUpdates::SendAndWait
         {
             let client = Box::new(ha_identity(&label));
             let control = self.topology.control();

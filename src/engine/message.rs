@@ -137,13 +137,6 @@ pub struct Held {
     pub by_client_id: bool,
 }
 
-impl ParkId {
-    /// The id of an update nobody waits for.
-    pub const fn nobody(shard: u8) -> Self {
-        Self { shard, slot: u32::MAX, generation: u32::MAX }
-    }
-}
-
 impl Default for Held {
     fn default() -> Self {
         Self { address: Ipv4Addr::UNSPECIFIED, by_client_id: false }
@@ -198,13 +191,15 @@ pub enum UpdateOutcome {
     Failed,
 }
 
-/// One lease update on its way to the partner and back.
+/// One lease update on its way to another server of the relationship and back.
 #[derive(Debug)]
 pub struct PartnerUpdate {
     /// Peer index of the server it goes to.
     pub peer: u8,
-    /// Parked query that waits for it.
-    pub park: ParkId,
+    /// Shard it came from, where the box goes back to.
+    pub shard: u8,
+    /// Parked query that waits for it; `None` where nobody waits for the answer of a backup.
+    pub park: Option<ParkId>,
     /// Command to send.
     pub kind: UpdateKind,
     /// The lease as committed.

@@ -19,6 +19,7 @@ pub mod message;
 pub mod parking;
 mod receive;
 mod reclaim;
+mod replicate;
 mod routing;
 pub mod rules;
 mod serve;

@@ -22,15 +22,16 @@ use crate::engine::message::{ParkId, ShardReply, UpdateOutcome};
 pub struct Obligations {
     /// Journal batch that must be durable.
     pub written: Option<u64>,
-    /// Lease updates the partner must acknowledge.
-    pub partner: u8,
+    /// Lease updates that other servers must acknowledge: the active partner, or backups where `wait-backup-ack` is
+    /// true.
+    pub acks: u16,
     /// Deletions of left leases other shards must report.
     pub left: u8,
 }
 
 impl Obligations {
     fn awaits_others(self) -> bool {
-        self.partner > 0 || self.left > 0
+        self.acks > 0 || self.left > 0
     }
 
     fn are_clear(self) -> bool {
@@ -274,13 +275,13 @@ impl ParkingLot {
 
     /// One lease update of `id` has come back.
     pub fn handle_update(&mut self, id: ParkId, outcome: UpdateOutcome, out: &mut Vec<u8>) -> Progress {
-        let Some(entry) = self.entry_mut(id).filter(|entry| entry.parked.obligations.partner > 0) else {
+        let Some(entry) = self.entry_mut(id).filter(|entry| entry.parked.obligations.acks > 0) else {
             return Progress { unknown: true, ..Progress::default() };
         };
-        entry.parked.obligations.partner -= 1;
+        entry.parked.obligations.acks -= 1;
         entry.worst = entry.worst.max(Some(outcome));
         entry.dropped |= outcome != UpdateOutcome::Acked;
-        let worst = if entry.parked.obligations.partner == 0 { entry.worst } else { None };
+        let worst = if entry.parked.obligations.acks == 0 { entry.worst } else { None };
         let settled = worst.map(|worst| (worst, entry.parked.client));
         let last = !entry.parked.obligations.awaits_others();
         if last {
@@ -312,7 +313,7 @@ impl ParkingLot {
         let entry = self.entry_mut(id)?;
         entry.dropped = true;
         let settled =
-            (entry.parked.obligations.partner > 0).then_some((UpdateOutcome::Failed, entry.parked.client));
+            (entry.parked.obligations.acks > 0).then_some((UpdateOutcome::Failed, entry.parked.client));
         Some(self.stop_waiting(id, settled, out))
     }
 
@@ -323,9 +324,9 @@ impl ParkingLot {
         for (deadline_ns, id) in std::mem::take(&mut self.by_deadline) {
             let Some(entry) = self.entry_mut(id) else { continue };
             let obligations = &mut entry.parked.obligations;
-            let waives = entry.parked.epoch < epoch && obligations.partner > 0;
+            let waives = entry.parked.epoch < epoch && obligations.acks > 0;
             if waives {
-                obligations.partner = 0;
+                obligations.acks = 0;
             }
             if obligations.awaits_others() {
                 self.by_deadline.push_back((deadline_ns, id));
@@ -362,7 +363,7 @@ impl ParkingLot {
         out: &mut Vec<u8>,
     ) -> Progress {
         if let Some(entry) = self.entry_mut(id) {
-            entry.parked.obligations.partner = 0;
+            entry.parked.obligations.acks = 0;
             entry.parked.obligations.left = 0;
             self.awaiting_others -= 1;
         }
@@ -432,7 +433,7 @@ mod tests {
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-    fn parked(written: Option<u64>, partner: u8, left: u8) -> Parked {
+    fn parked(written: Option<u64>, acks: u16, left: u8) -> Parked {
         let transmit = Transmit {
             socket: 0,
             ifindex: 1,
@@ -444,7 +445,7 @@ mod tests {
         };
         Parked {
             completion: Completion::Transmit(Answer::Ack, transmit),
-            obligations: Obligations { written, partner, left },
+            obligations: Obligations { written, acks, left },
             epoch: 1,
             deadline_ns: 100,
             address: ADDRESS,

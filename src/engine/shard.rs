@@ -260,12 +260,13 @@ impl Shard {
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let before = std::mem::replace(&mut self.view, view.clone());
         if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
-            if before.scopes.primary {
+            match before.updates {
+                // The partner got the backlog before the view changed. What failed before it began is still missing there.
+                UpdateMode::Queue => {}
                 // Alone until now: the partner has just copied everything there is.
-                self.unacknowledged.clear();
-            } else {
+                _ if before.scopes.any() => self.unacknowledged.clear(),
                 // This server has copied; what it wrote before may be nowhere else.
-                self.replicated_since_s = turn.now.wall_s();
+                _ => self.replicated_since_s = turn.now.wall_s(),
             }
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count

@@ -147,7 +147,7 @@ mod tests {
     use shards::{Lease, LeaseState, SmallBytes};
 
     use super::*;
-    use crate::engine::message::{ParkId, UpdateKind};
+    use crate::engine::message::UpdateKind;
 
     fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
         let lease = Lease {
@@ -166,7 +166,8 @@ mod tests {
         };
         Box::new(PartnerUpdate {
             peer: 0,
-            park: ParkId::nobody(0),
+            shard: 0,
+            park: None,
             kind: UpdateKind::Update,
             lease,
             epoch,

@@ -4,6 +4,7 @@
 //! links and crashes in virtual time, and [`checks`] is what holds there at every moment.
 
 mod allocation;
+mod backups;
 mod chaos;
 mod checks;
 mod clients;

@@ -193,7 +193,7 @@ fn a_move_sends_the_deletion_and_the_update_and_waits_for_both() {
         world.partner = Partner::Silent;
         assert_eq!(world.ask(&Ask { xid: 5, ..Ask::select(1, new) }), None);
         let mut sent: Vec<(UpdateKind, Ipv4Addr)> =
-            world.updates.iter().map(|Update { kind, lease }| (*kind, lease.address)).collect();
+            world.updates.iter().map(|Update { kind, lease, .. }| (*kind, lease.address)).collect();
         sent.sort_by_key(|(_, address)| *address == new);
         assert_eq!(sent, [(UpdateKind::Delete, before), (UpdateKind::Update, new)], "shard {shard}");
         world.answer_updates(UpdateOutcome::Acked);

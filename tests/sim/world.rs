@@ -43,6 +43,7 @@ pub enum Partner {
 /// One update as the partner got it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Update {
+    pub peer: u8,
     pub kind: UpdateKind,
     pub lease: Lease,
 }
@@ -54,6 +55,8 @@ pub struct World {
     pub rules: Arc<Rules>,
     pub view: HaView,
     pub partner: Partner,
+    /// How the backups answer, which are the peers but the first.
+    pub backups: Partner,
     /// Whether journal writes finish.
     pub disk_works: bool,
     /// Bytes each shard is told wait for the disk.
@@ -135,6 +138,7 @@ impl World {
             rules,
             view,
             partner: Partner::Answers(UpdateOutcome::Acked),
+            backups: Partner::Answers(UpdateOutcome::Acked),
             disk_works: true,
             journal_waiting_bytes: 0,
             mesh: Mesh::new(topology),
@@ -354,7 +358,7 @@ impl World {
                 ready.push(Ready::Disk(shard));
             }
         }
-        if !self.unanswered.is_empty() && self.partner != Partner::Silent {
+        if self.unanswered.iter().any(|(_, update)| self.answer_of(update).is_some()) {
             ready.push(Ready::Update);
         }
         ready
@@ -370,7 +374,8 @@ impl World {
         }
         match message {
             Message::Update(update) if to != self.topology.control() => {
-                self.updates.push(Update { kind: update.kind, lease: update.lease.clone() });
+                let PartnerUpdate { peer, kind, ref lease, .. } = *update;
+                self.updates.push(Update { peer, kind, lease: lease.clone() });
                 self.unanswered.push_back((from, update));
             }
             other => self.control.push(other),
@@ -378,13 +383,23 @@ impl World {
     }
 
     fn answer_next_update(&mut self, outcome: Option<UpdateOutcome>) {
-        let Some((shard, mut update)) = self.unanswered.pop_front() else { return };
-        update.outcome = outcome.or(match self.partner {
-            Partner::Answers(outcome) => Some(outcome),
-            Partner::Silent => None,
-        });
+        let is_answered = |(_, update): &(NodeId, Box<PartnerUpdate>)| {
+            outcome.is_some() || self.answer_of(update).is_some()
+        };
+        let Some(next) = self.unanswered.iter().position(is_answered) else { return };
+        let Some((shard, mut update)) = self.unanswered.remove(next) else { return };
+        update.outcome = outcome.or(self.answer_of(&update));
         let sender = self.topology.sender(0);
         self.post(sender, shard, Message::UpdateDone(update));
+    }
+
+    fn answer_of(&self, update: &PartnerUpdate) -> Option<UpdateOutcome> {
+        // Where there is no active partner the first peer is a backup as well.
+        let is_backup = self.view.backup_peers.indices().contains(&update.peer);
+        match if is_backup { self.backups } else { self.partner } {
+            Partner::Answers(outcome) => Some(outcome),
+            Partner::Silent => None,
+        }
     }
 
     fn finish_write(&mut self, shard: usize) {

@@ -241,10 +241,10 @@ async fn make_calls(node: Rc<NodeHandle<Message>>, context: SendContext, inbox: 
     }
 }
 
-/// The box goes back to the shard whose query waits for it.
+/// The box goes back to the shard it came from.
 async fn return_update(node: &NodeHandle<Message>, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
     update.outcome = Some(outcome);
-    let shard = node.topology().shard(update.park.shard);
+    let shard = node.topology().shard(update.shard);
     send(node, shard, Message::UpdateDone(update)).await;
 }
 

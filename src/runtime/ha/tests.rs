@@ -96,8 +96,9 @@ impl Bench {
 
     /// Sends an update; `answer` is what the partner's shard says, if it is asked at all.
     fn update(&self, address: [u8; 4], kind: UpdateKind, answer: Option<ShardReplyBody>) -> UpdateOutcome {
-        let park = ParkId { shard: 0, slot: 7, generation: 3 };
-        let update = PartnerUpdate { peer: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
+        let park = Some(ParkId { shard: 0, slot: 7, generation: 3 });
+        let update =
+            PartnerUpdate { peer: 0, shard: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
@@ -123,10 +124,17 @@ impl Bench {
 
     /// Gives the sender an update of this address.
     fn send(&self, number: u8) {
-        let park = ParkId { shard: 0, slot: u32::from(number), generation: 0 };
+        let park = Some(ParkId { shard: 0, slot: u32::from(number), generation: 0 });
         let lease = lease([10, 0, 0, number]);
-        let update =
-            PartnerUpdate { peer: 0, park, epoch: 1, kind: UpdateKind::Update, lease, outcome: None };
+        let update = PartnerUpdate {
+            peer: 0,
+            shard: 0,
+            park,
+            epoch: 1,
+            kind: UpdateKind::Update,
+            lease,
+            outcome: None,
+        };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
     }
 
@@ -155,7 +163,7 @@ impl Bench {
 
     fn done(&self) -> (u32, UpdateOutcome) {
         let (SENDER, Message::UpdateDone(done)) = Self::next(&self.shard) else { panic!("no outcome") };
-        (done.park.slot, done.outcome.unwrap())
+        (done.park.expect("one that is waited for").slot, done.outcome.unwrap())
     }
 
     fn publish(&self, view: HaView) {

@@ -359,7 +359,7 @@ impl Simulation {
     fn return_update(&mut self, server: usize, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
         let Some(process) = &self.servers[server].process else { return };
         update.outcome = Some(outcome);
-        let (from, to) = (process.topology.sender(0), process.topology.shard(update.park.shard));
+        let (from, to) = (process.topology.sender(0), process.topology.shard(update.shard));
         self.post(server, from, to, Lane::State, Message::UpdateDone(update));
     }
 }

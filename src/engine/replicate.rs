@@ -1,0 +1,150 @@
+//! Who is told of a change, and how (ha-protocol 5.1, 5.2, 5.5).
+//!
+//! One command for each server that gets it: the active partner, and every backup. Commands of one address always go
+//! through the same sender, deletions before updates as the commit has them. While the partner is away and the view
+//! says so, its commands go to the backlog at the control node instead.
+//!
+//! Room for all of them has been reserved before; nothing here can fail.
+
+use std::net::Ipv4Addr;
+
+use shards::{Lane, Lease, LeaseState, NodeId};
+
+use crate::engine::commit::Change;
+use crate::engine::message::{Message, ParkId, PartnerUpdate, UpdateKind};
+use crate::engine::shard::{Shard, Turn};
+use crate::ha::view::{BackupPeers, BackupUpdates, UpdateMode};
+
+/// Which other servers are told of a commit (ha-protocol 5.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Replication {
+    /// The active partner.
+    partner: ToPartner,
+    /// Backups, by peer index.
+    backups: BackupPeers,
+    /// Whether the reply waits for the backups as well.
+    waits_for_backups: bool,
+}
+
+/// What becomes of an update for the active partner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum ToPartner {
+    /// Nothing is sent.
+    Nothing,
+    /// To the backlog; nobody waits.
+    Queue,
+    /// Sent, and it must be acknowledged.
+    Send,
+}
+
+impl Replication {
+    /// Nobody is told.
+    pub const NONE: Self = Self {
+        partner: ToPartner::Nothing,
+        backups: BackupPeers { first: 0, count: 0 },
+        waits_for_backups: false,
+    };
+
+    /// Commands per change that go to senders.
+    pub fn sent(self) -> u32 {
+        u32::from(self.backups.count) + u32::from(self.partner == ToPartner::Send)
+    }
+
+    /// Whether each change has a command in the backlog.
+    pub fn queues(self) -> bool {
+        self.partner == ToPartner::Queue
+    }
+
+    /// Commands per change that must be acknowledged.
+    pub fn awaited(self) -> u16 {
+        let backups = if self.waits_for_backups { self.backups.count } else { 0 };
+        u16::from(backups) + u16::from(self.partner == ToPartner::Send)
+    }
+}
+
+impl Shard {
+    /// Who is told of a commit now; nobody where it is not one that `replicates`.
+    pub fn replication(&self, replicates: bool) -> Replication {
+        if !replicates || self.topology.senders == 0 {
+            return Replication::NONE;
+        }
+        let partner = match self.view.updates {
+            UpdateMode::Send => ToPartner::Send,
+            // Once there were too many, both servers copy all leases.
+            UpdateMode::Queue if !self.view.backlog_overflowed => ToPartner::Queue,
+            UpdateMode::None | UpdateMode::Off | UpdateMode::Queue => ToPartner::Nothing,
+        };
+        match self.view.backups {
+            BackupUpdates::None => Replication { partner, ..Replication::NONE },
+            sends => {
+                let waits_for_backups = sends == BackupUpdates::SendAndWait;
+                Replication { partner, backups: self.view.backup_peers, waits_for_backups }
+            }
+        }
+    }
+
+    /// Sends one update to whom it goes, or to the backlog.
+    pub fn replicate(
+        &mut self,
+        turn: &mut Turn,
+        change: &Change,
+        park: Option<ParkId>,
+        replication: Replication,
+    ) {
+        let lease = match change {
+            Change::Delete(lease) | Change::Put(lease) => lease,
+        };
+        let sender = self.sender_of(lease.address);
+        if replication.partner != ToPartner::Nothing {
+            // The partner is the first of the other peers (ha::relationship).
+            let kind = kind_of(change, self.view.partner_knows_released);
+            let queued = replication.partner == ToPartner::Queue;
+            let update = self.update_for(0, kind, lease, park.filter(|_| !queued));
+            match queued {
+                true => turn.actions.send(self.topology.control(), Lane::State, Message::Backlog(update)),
+                false => turn.actions.send(sender, Lane::State, Message::Update(update)),
+            }
+        }
+        for peer in replication.backups.indices() {
+            // Of a backup nobody knows whether it understands that a lease was released.
+            let kind = kind_of(change, false);
+            let update = self.update_for(peer, kind, lease, park.filter(|_| replication.waits_for_backups));
+            turn.actions.send(sender, Lane::State, Message::Update(update));
+        }
+    }
+
+    /// An update in a box that came back, or in a new one.
+    fn update_for(
+        &mut self,
+        peer: u8,
+        kind: UpdateKind,
+        lease: &Lease,
+        park: Option<ParkId>,
+    ) -> Box<PartnerUpdate> {
+        let (shard, epoch) = (self.number, self.view.epoch);
+        let update = PartnerUpdate { peer, shard, park, kind, lease: lease.clone(), epoch, outcome: None };
+        match self.update_boxes.pop() {
+            Some(mut spare) => {
+                *spare = update;
+                spare
+            }
+            None => Box::new(update),
+        }
+    }
+
+    /// Where updates of `address` go: always the same sender, so that they stay in order (ha-protocol 5.5).
+    pub fn sender_of(&self, address: Ipv4Addr) -> NodeId {
+        let key = self.steering.identities.key(&address.octets());
+        self.topology.sender((key % u64::from(self.topology.senders.max(1))) as u8)
+    }
+}
+
+/// The command for a change. A server that does not know the state is told of a release as Kea 2.2 does it
+/// (ha-protocol 5.1).
+fn kind_of(change: &Change, knows_released: bool) -> UpdateKind {
+    match change {
+        Change::Delete(_) => UpdateKind::Delete,
+        Change::Put(lease) if lease.state == LeaseState::Released && !knows_released => UpdateKind::Delete,
+        Change::Put(_) => UpdateKind::Update,
+    }
+}
