@@ -69,6 +69,8 @@ pub fn waited_ms(wall_ms: u64, received_ms: u64) -> u64 {
 pub struct Admission {
     octets: u32,
     octets_max: u32,
+    /// The queue cannot be made smaller: its reader drops what a smaller one would not have let in.
+    fixed: bool,
     pressed: bool,
     /// Quiet windows in a row, while pressed.
     quiet_windows: u32,
@@ -90,7 +92,13 @@ struct Window {
 impl Admission {
     /// A queue of `octets_max`, as the kernel counts them.
     pub fn new(octets_max: u32) -> Self {
-        Self { octets: octets_max, octets_max, pressed: false, quiet_windows: 0, window: None }
+        Self { octets: octets_max, octets_max, fixed: false, pressed: false, quiet_windows: 0, window: None }
+    }
+
+    /// A queue of `octets_max` that keeps its size. Where another would be made smaller, what has waited longer than the
+    /// target is dropped unread from this one.
+    pub fn fixed(octets_max: u32) -> Self {
+        Self { fixed: true, ..Self::new(octets_max) }
     }
 
     /// How large the queue is, octets.
@@ -116,7 +124,11 @@ impl Admission {
         window.waited_ms_min = window.waited_ms_min.min(if more { waited_ms } else { 0 });
         self.pressed |= more && waited_ms > WAIT_MS_PRESSED;
         let overloaded = self.octets < self.octets_max;
-        more.then_some(if overloaded { WAIT_MS_MAX_OVERLOADED } else { WAIT_MS_MAX })
+        more.then_some(match (overloaded, self.fixed) {
+            (false, _) => WAIT_MS_MAX,
+            (true, false) => WAIT_MS_MAX_OVERLOADED,
+            (true, true) => WAIT_MS_TARGET,
+        })
     }
 
     /// The kernel has dropped `dropped` datagrams of this queue.
@@ -131,7 +143,7 @@ impl Admission {
         self.window.map(|window| window.ends_ns)
     }
 
-    /// A window is over: the size that the queue shall have from now on, if it changes.
+    /// A window is over: the size that the queue shall have from now on, if it changes and can.
     pub fn handle_timeout(&mut self, now_ns: u64) -> Option<u32> {
         let window = self.window.filter(|window| window.ends_ns <= now_ns)?;
         let before = self.octets;
@@ -153,7 +165,7 @@ impl Admission {
         self.quiet_windows = if quiet && self.pressed { self.quiet_windows + 1 } else { 0 };
         self.pressed &= self.quiet_windows < QUIET_WINDOWS;
         self.window = (self.pressed || !quiet).then(|| Window::new(now_ns, self.octets < before));
-        (self.octets != before).then_some(self.octets)
+        (self.octets != before && !self.fixed).then_some(self.octets)
     }
 }
 
@@ -319,6 +331,15 @@ mod tests {
         let mut admission = play(&[("full", &[(1_000, true)], 1, MAX / 4)]);
         assert_eq!(admission.handle_batch(0, true, || 1_000), Some(WAIT_MS_MAX_OVERLOADED));
         assert_eq!(admission.handle_batch(0, false, || 1_000), None);
+    }
+
+    #[test]
+    fn a_queue_that_keeps_its_size_has_less_patience_instead() {
+        let mut admission = Admission::fixed(MAX);
+        assert_eq!(admission.handle_batch(0, true, || 1_000), Some(WAIT_MS_MAX));
+        admission.handle_drops(1);
+        assert_eq!(admission.handle_timeout(WINDOW_NS), None, "nobody is to change it");
+        assert_eq!(admission.handle_batch(WINDOW_NS, true, || 300), Some(WAIT_MS_TARGET));
     }
 
     #[test]

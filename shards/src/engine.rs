@@ -138,6 +138,11 @@ pub trait Engine {
     /// Fixed-size log event.
     type Event: Copy + Send + 'static;
 
+    /// What is read first to decide a datagram of these octets, for the driver to have it fetched from memory before.
+    fn ahead(&self, _bytes: &[u8]) -> Option<&u64> {
+        None
+    }
+
     /// A datagram has come in.
     fn handle_datagram(
         &mut self,

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use shards::runtime::frame::{self, Envelope};
 use shards::runtime::{
-    DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, Opened, Placement, Request,
-    ShardEnd, ShardPort, ShardSetup, Steering, mesh, open_raw, open_udp, spawn_shard,
+    DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, Opened, Placement,
+    RING_SLOTS_MAX, Request, ShardEnd, ShardPort, ShardSetup, Steering, mesh, open_raw, open_udp,
+    spawn_shard,
 };
 use shards::steer::SteerHash;
 use shards::sys::interface::{self, HostInterface};
@@ -324,7 +325,12 @@ fn check(mode: &str, destination: Ipv4Addr, open: impl Fn(&HostInterface, &Steer
 }
 
 fn raw(interface: &HostInterface, hash: &SteerHash) -> Opened {
-    open_raw(interface, &[SERVER], PORT, hash, SHARDS).unwrap()
+    open_raw(interface, &[SERVER], PORT, hash, SHARDS, RING_SLOTS_MAX).unwrap()
+}
+
+/// As where there is no memory for rings.
+fn raw_by_calls(interface: &HostInterface, hash: &SteerHash) -> Opened {
+    open_raw(interface, &[SERVER], PORT, hash, SHARDS, 0).unwrap()
 }
 
 fn udp(interface: &HostInterface, hash: &SteerHash) -> Opened {
@@ -342,6 +348,13 @@ fn raw_broadcasts_reach_their_shard_once() {
 fn raw_unicasts_of_one_relay_reach_their_shard_once() {
     if in_namespace("raw_unicasts_of_one_relay_reach_their_shard_once") {
         check("raw", SERVER, raw);
+    }
+}
+
+#[test]
+fn raw_unicasts_reach_their_shard_once_without_rings() {
+    if in_namespace("raw_unicasts_reach_their_shard_once_without_rings") {
+        check("raw", SERVER, raw_by_calls);
     }
 }
 
@@ -366,9 +379,9 @@ fn a_second_server_on_the_same_address_is_refused_in_both_modes() {
     }
     let (interface, _) = pair();
     let hash = SteerHash::new(1, SHARDS);
-    let first = open_raw(&interface, &[SERVER], PORT, &hash, SHARDS).unwrap();
+    let first = open_raw(&interface, &[SERVER], PORT, &hash, SHARDS, RING_SLOTS_MAX).unwrap();
     for (mode, second) in [
-        ("raw", open_raw(&interface, &[SERVER], PORT, &hash, SHARDS)),
+        ("raw", open_raw(&interface, &[SERVER], PORT, &hash, SHARDS, RING_SLOTS_MAX)),
         ("udp", open_udp(&interface, SERVER, PORT, &hash, SHARDS)),
     ] {
         assert!(second.unwrap_err().to_string().contains("in use"), "{mode} beside raw");
@@ -376,7 +389,7 @@ fn a_second_server_on_the_same_address_is_refused_in_both_modes() {
     drop(first);
     let _first = open_udp(&interface, SERVER, PORT, &hash, SHARDS).unwrap();
     for (mode, second) in [
-        ("raw", open_raw(&interface, &[SERVER], PORT, &hash, SHARDS)),
+        ("raw", open_raw(&interface, &[SERVER], PORT, &hash, SHARDS, RING_SLOTS_MAX)),
         ("udp", open_udp(&interface, SERVER, PORT, &hash, SHARDS)),
     ] {
         assert!(second.unwrap_err().to_string().contains("in use"), "{mode} beside udp");

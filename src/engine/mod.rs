@@ -97,6 +97,10 @@ impl shards::Engine for Engine {
     type Message = Message;
     type Event = Event;
 
+    fn ahead(&self, bytes: &[u8]) -> Option<&u64> {
+        self.shard.ahead(bytes)
+    }
+
     fn handle_datagram(
         &mut self,
         now: Now,

@@ -11,8 +11,9 @@ use crate::engine::message::{Message, UnansweredClient};
 use crate::engine::routing::{Asking, IdentityKeys};
 use crate::engine::shard::{Shard, Turn};
 use crate::policy::Scope;
+use crate::wire::WireError;
 use crate::wire::codes::{self, MessageType};
-use crate::wire::{Query, WireError};
+use crate::wire::query::{self, Query};
 
 impl Shard {
     /// A datagram from the socket.
@@ -43,6 +44,12 @@ impl Shard {
             }
             Err(_) => self.drop_query(turn, label, Counter::RfcViolation, EventKind::DropRfcViolation),
         }
+    }
+
+    /// The place of the index where the look-up of the sender of `bytes` begins, if it has a hardware address.
+    pub fn ahead(&self, bytes: &[u8]) -> Option<&u64> {
+        let chaddr = query::chaddr_of(bytes)?;
+        Some(self.partition.identities().hardware.first_read(self.steering.identities.key(chaddr)))
     }
 
     fn drop_malformed(&mut self, turn: &mut Turn, error: WireError) {

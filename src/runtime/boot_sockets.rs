@@ -7,12 +7,17 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use shards::runtime::{Opened, Request, ShardPort, Steering, open_raw, open_udp};
-use shards::steer::SteerHash;
+use shards::runtime::{Opened, RING_SLOTS_MAX, Request, ShardPort, Steering, open_raw, open_udp};
+use shards::steer::{Queue, SteerHash};
 use shards::sys::interface::{self, HostInterface};
+use shards::sys::ring::SLOT_OCTETS;
 use socket2::Socket;
 
 use crate::policy::Snapshot;
+
+/// Memory of all rings together, octets. It is taken when the sockets are opened, whether or not anything comes; with more
+/// interfaces and shards each ring is smaller, and with very many there is none and the kernel is asked for what waits.
+const RING_OCTETS_MAX: usize = 128 * 1024 * 1024;
 
 /// A shard that does not answer within this time is hanging.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -62,6 +67,7 @@ impl SocketKeeper {
                 self.kept[number] = None;
             }
         }
+        let ring_slots = ring_slots(wanted.len(), ports.len());
         let before = std::mem::take(&mut self.errors);
         let was_open = self.told_open;
         let missing: Vec<Wanted> = wanted
@@ -69,7 +75,7 @@ impl SocketKeeper {
             .filter(|wanted| !self.kept.iter().flatten().any(|kept| kept.wanted == *wanted))
             .collect();
         if !missing.is_empty() {
-            self.open_all(missing, ports);
+            self.open_all(missing, ring_slots, ports);
         }
         // What is tried every few seconds is told once.
         for error in self.errors.iter().filter(|error| !before.contains(error)) {
@@ -100,7 +106,7 @@ impl SocketKeeper {
         self.user_space.as_deref()
     }
 
-    fn open_all(&mut self, missing: Vec<Wanted>, ports: &[ShardPort]) {
+    fn open_all(&mut self, missing: Vec<Wanted>, ring_slots: usize, ports: &[ShardPort]) {
         let host = match interface::list() {
             Ok(host) => host,
             Err(error) => {
@@ -113,14 +119,20 @@ impl SocketKeeper {
                 self.errors.push(format!("interface {} is gone", wanted.interface));
                 continue;
             };
-            match self.open_one(facts, &wanted, ports.len()) {
+            match self.open_one(facts, &wanted, ports.len(), ring_slots) {
                 Ok(opened) => self.keep(wanted, opened, ports),
                 Err(error) => self.errors.push(error),
             }
         }
     }
 
-    fn open_one(&self, facts: &HostInterface, wanted: &Wanted, shards: usize) -> Result<Opened, String> {
+    fn open_one(
+        &self,
+        facts: &HostInterface,
+        wanted: &Wanted,
+        shards: usize,
+        ring_slots: usize,
+    ) -> Result<Opened, String> {
         if !facts.up || !facts.running {
             return Err(format!(
                 "the interface {} is down or has no usable IPv4 addresses configured",
@@ -130,7 +142,7 @@ impl SocketKeeper {
         // Topology allows at most 64 shards.
         let shards = shards as u8;
         let opened = if wanted.raw {
-            open_raw(facts, &wanted.addresses, wanted.port, &self.hash, shards)
+            open_raw(facts, &wanted.addresses, wanted.port, &self.hash, shards, ring_slots)
         } else {
             let address = wanted.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
             open_udp(facts, address, wanted.port, &self.hash, shards)
@@ -171,6 +183,12 @@ impl SocketKeeper {
             }
         }
     }
+}
+
+/// Slots of each ring where `shards` shards serve `sockets` interfaces.
+fn ring_slots(sockets: usize, shards: usize) -> usize {
+    let rings = (Queue::ALL.len() * sockets * shards).max(1);
+    (RING_OCTETS_MAX / SLOT_OCTETS / rings).min(RING_SLOTS_MAX)
 }
 
 fn ask_all(ports: &[ShardPort], request: impl Fn() -> Request) {

@@ -39,6 +39,12 @@ pub struct Query<'a> {
     joined: Option<Box<Joined>>,
 }
 
+/// Hardware address of a message that has not been decoded, `None` where [`Query::decode`] or an empty one would refuse it.
+pub fn chaddr_of(bytes: &[u8]) -> Option<&[u8]> {
+    let (hlen, chaddr) = (usize::from(*bytes.get(2)?), bytes.get(28..28 + CHADDR_OCTETS)?);
+    chaddr.get(..hlen).filter(|chaddr| !chaddr.is_empty())
+}
+
 /// Where one option, or the first instance of it, lies in the datagram.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -357,6 +363,7 @@ mod tests {
         assert_eq!(query.yiaddr(), Ipv4Addr::new(10, 0, 0, 2));
         assert_eq!(query.giaddr(), Ipv4Addr::new(10, 0, 0, 4));
         assert_eq!(query.chaddr(), [0xa0, 0xa1, 0xa2, 0xa3, 0xa4, 0xa5]);
+        assert_eq!(chaddr_of(&bytes), Some(query.chaddr()));
         assert_eq!(query.chaddr_field()[4..8], [0xa4, 0xa5, 0, 0]);
         assert!(query.is_relayed() && query.wants_broadcast());
         assert_eq!(query.message_type(), None);

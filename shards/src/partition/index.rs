@@ -161,6 +161,12 @@ impl IdentityIndex {
         part.probe(key).map(|at| part.slots[at]).filter(move |slot| slot.key == key).map(Slot::entry)
     }
 
+    /// Where a search for `key` begins.
+    pub fn first_read(&self, key: u64) -> &u64 {
+        let part = &self.parts[part_of(key)];
+        &part.slots[part.start(usable(key))].key
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         self.len

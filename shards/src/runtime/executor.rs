@@ -17,7 +17,7 @@ use super::journal_writer::{Journal, JournalFailure, JournalFile};
 use super::mesh::{NodeEnds, NodeHandle};
 use super::node::{Executor, Placement, SpawnError, spawn};
 use super::port::{Inbox, Letter, Request, ShardPort, count};
-use super::watch::Watched;
+use super::watch::{Turn, Watched};
 use crate::sys::clock;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::send::SendBatch;
@@ -235,9 +235,8 @@ where
     /// Takes a batch from each readable socket, the main queues first, and decides it; true when there may be more.
     fn receive_datagrams(&mut self, now: Now) -> bool {
         let Self { engine, actions, watched, receive, inbox, limits, .. } = self;
-        watched.receive(now, limits.receive_batch, receive, inbox.counters(), |meta, bytes| {
-            engine.handle_datagram(now, meta, bytes, actions);
-        })
+        let turn = Turn { engine, actions, now };
+        watched.receive(limits.receive_batch, receive, inbox.counters(), turn)
     }
 
     fn carry_out(&mut self, now: Now) {

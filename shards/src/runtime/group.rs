@@ -45,13 +45,17 @@ impl Division {
 }
 
 impl Group {
-    /// The group of `sockets`; `None` without sockets.
+    /// The group that `member` belongs to, if there is one.
     ///
     /// # Errors
     /// No more descriptors.
-    pub(super) fn new(mode: Mode, hash: &SteerHash, sockets: &[Socket]) -> io::Result<Option<Arc<Self>>> {
-        let Some(first) = sockets.first() else { return Ok(None) };
-        let (member, division) = (first.try_clone()?, Mutex::default());
+    pub(super) fn new(
+        mode: Mode,
+        hash: &SteerHash,
+        member: Option<&Socket>,
+    ) -> io::Result<Option<Arc<Self>>> {
+        let Some(member) = member else { return Ok(None) };
+        let (member, division) = (member.try_clone()?, Mutex::default());
         Ok(Some(Arc::new(Self { mode, hash: *hash, member, division })))
     }
 

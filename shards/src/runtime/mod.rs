@@ -19,4 +19,4 @@ pub use local::give_way;
 pub use mesh::{LaneSizes, NodeEnds, NodeHandle, NodeWaker};
 pub use node::{Executor, Placement, SpawnError, spawn};
 pub use port::{DriverCounters, Request, ShardPort};
-pub use socket::{Opened, ShardSocket, SocketError, Steering, open_raw, open_udp};
+pub use socket::{Opened, RING_SLOTS_MAX, ShardSocket, SocketError, Steering, open_raw, open_udp};

@@ -6,7 +6,8 @@
 //! every one of them, and twice the members would double that cost.
 //!
 //! In raw mode an interface has one fanout group of AF_PACKET sockets, and a UDP socket for each address that keeps the
-//! kernel from answering "port unreachable" and a second server from starting (PKT-7). In udp mode an address
+//! kernel from answering "port unreachable" and a second server from starting (PKT-7). The kernel writes what waits
+//! into memory that it shares with the shard ([`ReceiveRing`]), where the interface's packets fit the slots. In udp mode an address
 //! has one reuseport group; broadcasts reach a second group, bound to 255.255.255.255 on that interface, whose
 //! sockets each get every datagram and keep their own by filter.
 //!
@@ -21,16 +22,27 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::frame::{self, Envelope};
 use super::group::Group;
+use crate::admission::Admission;
 use crate::steer::program::{self, FrameStart, Instruction};
 use crate::steer::{Queue, SteerHash};
-use crate::sys::interface::HostInterface;
-use crate::sys::receive::ReceiveBatch;
+use crate::sys::interface::{self, HostInterface};
+use crate::sys::receive::{Frame, ReceiveBatch};
+use crate::sys::ring::{self, ReceiveRing};
 use crate::sys::send::{FrameSend, SendBatch, Sent, UdpSend};
 use crate::sys::socket::{self as options, Fanout};
 use crate::{DatagramMeta, Transmit};
 
 /// Receive buffer of each socket, octets: a stall of some 20 ms at 100,000 datagrams a second.
 const RECEIVE_BUFFER_OCTETS: i32 = 4 * 1024 * 1024;
+
+/// Slots of a ring at most: as many datagrams as such a buffer takes, more or less.
+pub const RING_SLOTS_MAX: usize = 4096;
+
+/// A ring with fewer would lose bursts that a buffer, which takes memory only for what waits, can hold.
+pub const RING_SLOTS_MIN: usize = 256;
+
+/// Octets that a frame has beside its packet: Ethernet's header, and a VLAN tag.
+const FRAME_HEADER_OCTETS_MAX: usize = 18;
 
 /// Destinations that fit a filter; above it the filter takes every destination, and reading sorts them out.
 const FILTER_DESTINATIONS_MAX: usize = 64;
@@ -65,12 +77,23 @@ pub(super) enum Mode {
 #[derive(Debug)]
 pub(crate) struct Inlet {
     pub(crate) socket: Socket,
+    /// Where what waits here is, unless it has to be asked for.
+    ring: Option<ReceiveRing>,
     /// What waits here.
     pub(crate) queue: Queue,
     /// Whether what it drops is for want of buffer: a filter that steers drops too.
     counts_drops: bool,
     /// Drops in udp mode that were reported.
     reported: Cell<u32>,
+}
+
+/// The last batch of an [`Inlet`].
+#[derive(Clone, Copy)]
+pub(crate) enum Taken<'batch> {
+    /// Copied by the kernel.
+    Copied(&'batch ReceiveBatch),
+    /// As the kernel has put it there.
+    InRing(&'batch ReceiveRing),
 }
 
 /// Who decides which shard a datagram arrives at.
@@ -134,7 +157,8 @@ pub enum SocketError {
     },
 }
 
-/// Opens raw sockets on `interface` that answer to `addresses`, the first of which the sockets stand for.
+/// Opens raw sockets on `interface` that answer to `addresses`, the first of which the sockets stand for. Each queue gets
+/// a ring of `ring_slots`, up to [`RING_SLOTS_MAX`], and none with less than [`RING_SLOTS_MIN`].
 ///
 /// # Errors
 /// [`SocketError`]; nothing stays open then.
@@ -144,6 +168,7 @@ pub fn open_raw(
     port: u16,
     hash: &SteerHash,
     shards: u8,
+    ring_slots: usize,
 ) -> Result<Opened, SocketError> {
     if !interface.ethernet {
         return Err(SocketError::NotEthernet(interface.name.clone()));
@@ -151,41 +176,62 @@ pub fn open_raw(
     let failed = |step| move |source| SocketError::new(step, interface, source);
     let quiet =
         addresses.iter().map(|address| open_quiet(interface, *address, port)).collect::<Result<_, _>>()?;
-    let sockets = packet_sockets(interface, Queue::ALL.len() * usize::from(shards))?;
-    let joined = join(&sockets, Fanout::Program).and_then(|()| {
-        sockets
+    let inlets = packet_inlets(interface, &Queue::ALL, shards, ring_slots)?;
+    let joined = join(&inlets, Fanout::Program).and_then(|()| {
+        inlets
             .first()
-            .map_or(Ok(()), |first| options::set_fanout_program(first, &program::fanout(hash, false)))
+            .map_or(Ok(()), |first| options::set_fanout_program(&first.socket, &program::fanout(hash, false)))
     });
     if let Err(error) = joined {
         // A group cannot change its kind, so the sockets of the failed one are made anew without it.
-        drop(sockets);
-        return open_raw_by_flow(interface, addresses, port, shards, quiet, error.to_string());
+        drop(inlets);
+        return open_raw_by_flow(interface, addresses, port, shards, ring_slots, quiet, error.to_string());
     }
-    pass_frames(&sockets, addresses, port).map_err(failed("attaching the receive filter"))?;
-    let group = Group::new(Mode::Raw, hash, &sockets).map_err(failed("sharing a packet socket"))?;
-    let sockets = raw_sockets(sockets, group, interface, addresses, port, shards);
+    pass_frames(&inlets, addresses, port).map_err(failed("attaching the receive filter"))?;
+    let member = inlets.first().map(|inlet| &inlet.socket);
+    let group = Group::new(Mode::Raw, hash, member).map_err(failed("sharing a packet socket"))?;
+    let sockets = raw_sockets(inlets, group, interface, addresses, port, shards);
     Ok(Opened { sockets, quiet, steering: Steering::Kernel })
 }
 
-/// Packet sockets on `interface` that receive nothing yet.
-fn packet_sockets(interface: &HostInterface, count: usize) -> Result<Vec<Socket>, SocketError> {
+/// Packet sockets on `interface` that receive nothing yet: one for each of `queues` and each shard, in the order of
+/// [`Queue::place`], with rings of `ring_slots` where these are enough.
+fn packet_inlets(
+    interface: &HostInterface,
+    queues: &[Queue],
+    shards: u8,
+    ring_slots: usize,
+) -> Result<Vec<Inlet>, SocketError> {
     let failed = |step| move |source| SocketError::new(step, interface, source);
-    let mut sockets = Vec::new();
-    for _ in 0..count {
+    let mtu = interface::mtu(interface).map_err(failed("asking for the MTU"))?;
+    let ring_slots = match ring_slots.min(RING_SLOTS_MAX) {
+        // A longer packet would be cut short.
+        _ if mtu as usize + FRAME_HEADER_OCTETS_MAX > ring::FRAME_OCTETS_MAX => None,
+        few if few < RING_SLOTS_MIN => None,
+        slots => Some(slots),
+    };
+    let mut inlets = Vec::new();
+    for queue in queues.iter().flat_map(|queue| (0..shards).map(|_| *queue)) {
         let socket = options::packet_socket().map_err(failed("opening a packet socket"))?;
+        let ring = match ring_slots {
+            Some(slots) => Some(ReceiveRing::attach(&socket, slots).map_err(failed("making a ring"))?),
+            None => {
+                options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)
+                    .and_then(|()| options::enable_auxdata(&socket))
+                    .and_then(|()| options::enable_timestamps(&socket))
+                    .map_err(failed("setting up a packet socket"))?;
+                None
+            }
+        };
         socket
             .set_nonblocking(true)
-            .and_then(|()| options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS))
-            .and_then(|()| options::enable_auxdata(&socket))
-            .and_then(|()| options::enable_timestamps(&socket))
             // Nothing passes until the whole group stands, so that no frame is seen twice.
             .and_then(|()| options::attach_filter(&socket, &REFUSE_ALL))
             .and_then(|()| options::bind_packet(&socket, interface.ifindex))
             .map_err(failed("setting up a packet socket"))?;
-        sockets.push(socket);
+        inlets.push(Inlet { ring, ..Inlet::new(socket, queue, true) });
     }
-    Ok(sockets)
+    Ok(inlets)
 }
 
 /// The fallback where the kernel does not take the program: distribution by flow, and one queue for all.
@@ -194,42 +240,42 @@ fn open_raw_by_flow(
     addresses: &[Ipv4Addr],
     port: u16,
     shards: u8,
+    ring_slots: usize,
     quiet: Vec<Socket>,
     cause: String,
 ) -> Result<Opened, SocketError> {
     let failed = |step| move |source| SocketError::new(step, interface, source);
-    let sockets = packet_sockets(interface, usize::from(shards))?;
-    join(&sockets, Fanout::Flow).map_err(failed("joining the fanout group"))?;
-    pass_frames(&sockets, addresses, port).map_err(failed("attaching the receive filter"))?;
-    let sockets = raw_sockets(sockets, None, interface, addresses, port, shards);
+    let inlets = packet_inlets(interface, &[Queue::Main], shards, ring_slots)?;
+    join(&inlets, Fanout::Flow).map_err(failed("joining the fanout group"))?;
+    pass_frames(&inlets, addresses, port).map_err(failed("attaching the receive filter"))?;
+    let sockets = raw_sockets(inlets, None, interface, addresses, port, shards);
     Ok(Opened { sockets, quiet, steering: Steering::UserSpace { cause } })
 }
 
-fn join(sockets: &[Socket], fanout: Fanout) -> io::Result<()> {
-    let [first, rest @ ..] = sockets else { return Ok(()) };
+fn join(inlets: &[Inlet], fanout: Fanout) -> io::Result<()> {
+    let [first, rest @ ..] = inlets else { return Ok(()) };
     if rest.is_empty() {
         return Ok(());
     }
-    let group = options::create_fanout(first, fanout)?;
-    rest.iter().try_for_each(|socket| options::join_fanout(socket, group, fanout))
+    let group = options::create_fanout(&first.socket, fanout)?;
+    rest.iter().try_for_each(|inlet| options::join_fanout(&inlet.socket, group, fanout))
 }
 
-fn pass_frames(sockets: &[Socket], addresses: &[Ipv4Addr], port: u16) -> io::Result<()> {
+fn pass_frames(inlets: &[Inlet], addresses: &[Ipv4Addr], port: u16) -> io::Result<()> {
     let destinations = if addresses.len() <= FILTER_DESTINATIONS_MAX { addresses } else { &[] };
     let filter = program::raw_filter(FrameStart::Ethernet, port, destinations);
-    sockets.iter().try_for_each(|socket| options::attach_filter(socket, &filter))
+    inlets.iter().try_for_each(|inlet| options::attach_filter(&inlet.socket, &filter))
 }
 
-/// Deals the sockets of a group, in the order of [`Queue::place`], to their shards.
 fn raw_sockets(
-    sockets: Vec<Socket>,
+    inlets: Vec<Inlet>,
     group: Option<Arc<Group>>,
     interface: &HostInterface,
     addresses: &[Ipv4Addr],
     port: u16,
     shards: u8,
 ) -> Vec<ShardSocket> {
-    deal(sockets, shards)
+    deal(inlets, shards)
         .into_iter()
         .map(|inlets| ShardSocket {
             mode: Mode::Raw,
@@ -243,11 +289,11 @@ fn raw_sockets(
         .collect()
 }
 
-fn deal(sockets: Vec<Socket>, shards: u8) -> Vec<Vec<Inlet>> {
+/// Deals what belongs to a group, in the order of [`Queue::place`], to the shards.
+fn deal(inlets: Vec<Inlet>, shards: u8) -> Vec<Vec<Inlet>> {
     let mut shares: Vec<Vec<Inlet>> = (0..shards).map(|_| Vec::new()).collect();
-    for (place, socket) in sockets.into_iter().enumerate() {
-        let queue = Queue::ALL[place / usize::from(shards)];
-        shares[place % usize::from(shards)].push(Inlet::new(socket, queue, true));
+    for (place, inlet) in inlets.into_iter().enumerate() {
+        shares[place % usize::from(shards)].push(inlet);
     }
     shares
 }
@@ -285,13 +331,15 @@ pub fn open_udp(
     };
     let steering = steer_udp(&unicast, &broadcast, hash);
     let group = match steering {
-        Steering::Kernel => Group::new(Mode::Udp, hash, &unicast)
+        Steering::Kernel => Group::new(Mode::Udp, hash, unicast.first())
             .map_err(|source| SocketError::new("sharing a socket", interface, source))?,
         Steering::UserSpace { .. } => None,
     };
     let mut broadcast = broadcast.into_iter();
     let mut sockets = Vec::new();
-    for (shard, mut inlets) in deal(unicast, shards).into_iter().enumerate() {
+    let queues = Queue::ALL.iter().flat_map(|queue| (0..shards).map(|_| *queue));
+    let unicast = unicast.into_iter().zip(queues).map(|(socket, queue)| Inlet::new(socket, queue, true));
+    for (shard, mut inlets) in deal(unicast.collect(), shards).into_iter().enumerate() {
         // Without filters every socket would get every broadcast: then only the first shard has one.
         let wanted = shard == 0 || steering == Steering::Kernel;
         if let Some(socket) = broadcast.next().filter(|_| wanted) {
@@ -375,13 +423,17 @@ fn bind(socket: &Socket, interface: &HostInterface, address: Ipv4Addr, port: u16
 
 impl Inlet {
     fn new(socket: Socket, queue: Queue, counts_drops: bool) -> Self {
-        Self { socket, queue, counts_drops, reported: Cell::new(0) }
+        Self { socket, ring: None, queue, counts_drops, reported: Cell::new(0) }
     }
 
-    /// The size of its buffer as it was set, which may be less than was asked for; the kernel grants twice of it.
-    pub(crate) fn buffer_octets(&self) -> u32 {
+    /// What decides how much may wait here, as long as all is quiet.
+    pub(crate) fn admission(&self) -> Admission {
+        if let Some(ring) = &self.ring {
+            return Admission::fixed(u32::try_from(ring.octets()).unwrap_or(u32::MAX));
+        }
+        // As it was set, which may be less than was asked for; the kernel grants twice of it.
         let granted = self.socket.recv_buffer_size().ok().and_then(|octets| u32::try_from(octets / 2).ok());
-        granted.unwrap_or(RECEIVE_BUFFER_OCTETS.cast_unsigned())
+        Admission::new(granted.unwrap_or(RECEIVE_BUFFER_OCTETS.cast_unsigned()))
     }
 
     /// Sets the size of its buffer, which changes what it lets in and not what it holds.
@@ -389,9 +441,28 @@ impl Inlet {
         options::set_receive_buffer(&self.socket, i32::try_from(octets).unwrap_or(RECEIVE_BUFFER_OCTETS))
     }
 
-    /// Takes up to `max` datagrams; how many there were.
-    pub(crate) fn receive(&self, max: usize, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        batch.receive(&self.socket, max)
+    /// Takes up to `max` datagrams, which are there until [`Inlet::release`]; how many there were.
+    pub(crate) fn receive(&mut self, max: usize, batch: &mut ReceiveBatch) -> io::Result<usize> {
+        match &mut self.ring {
+            Some(ring) => match ring.take(max) {
+                // Nothing there, and the socket calls: it has an error to tell.
+                0 => self.socket.take_error()?.map_or(Ok(0), Err),
+                taken => Ok(taken),
+            },
+            None => batch.receive(&self.socket, max),
+        }
+    }
+
+    /// What [`Inlet::receive`] took, where it had `batch`.
+    pub(crate) fn taken<'batch>(&'batch self, batch: &'batch ReceiveBatch) -> Taken<'batch> {
+        self.ring.as_ref().map_or(Taken::Copied(batch), Taken::InRing)
+    }
+
+    /// The last batch has been decided.
+    pub(crate) fn release(&mut self) {
+        if let Some(ring) = &mut self.ring {
+            ring.release();
+        }
     }
 
     /// Datagrams the kernel dropped for want of buffer since the last call.
@@ -413,6 +484,11 @@ impl ShardSocket {
         &self.inlets
     }
 
+    /// Kernel socket `which`, to receive from.
+    pub(crate) fn inlet_mut(&mut self, which: usize) -> &mut Inlet {
+        &mut self.inlets[which]
+    }
+
     /// Whether this shard wants DISCOVERs divided from all else, which is done as long as any shard wants it. To be called
     /// when that changes.
     ///
@@ -422,17 +498,17 @@ impl ShardSocket {
         self.group.as_ref().map_or(Ok(()), |group| group.divide(wanted))
     }
 
-    /// Datagram `place` of `batch`, with `index` as its socket number; `None` if no server is to see it.
+    /// Datagram `place` of `taken`, with `index` as its socket number; `None` if no server is to see it.
     pub(crate) fn datagram<'batch>(
         &self,
         index: u16,
-        batch: &'batch ReceiveBatch,
+        taken: Taken<'batch>,
         place: usize,
     ) -> Option<(DatagramMeta, &'batch [u8])> {
         let first_address = self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
         match self.mode {
             Mode::Raw => {
-                let frame = batch.frame(place).filter(|frame| !frame.vlan_tagged)?;
+                let frame = taken.frame(place).filter(|frame| !frame.vlan_tagged)?;
                 let datagram = frame::parse(frame.bytes)?;
                 let to_us = self.addresses.contains(&datagram.destination);
                 if datagram.destination_port != self.port || !(to_us || datagram.destination.is_broadcast()) {
@@ -450,6 +526,7 @@ impl ShardSocket {
                 Some((meta, datagram.payload))
             }
             Mode::Udp => {
+                let Taken::Copied(batch) = taken else { return None };
                 let datagram = batch.udp(place)?;
                 let meta = DatagramMeta {
                     socket: index,
@@ -512,6 +589,31 @@ impl ShardSocket {
     /// left out where steering filters drop most of them, which the kernel counts alike.
     pub(crate) fn take_kernel_drops(&self, which: usize) -> u32 {
         self.inlets[which].take_kernel_drops(self.mode)
+    }
+}
+
+impl<'batch> Taken<'batch> {
+    /// How many datagrams there are.
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Copied(batch) => batch.received(),
+            Self::InRing(ring) => ring.taken(),
+        }
+    }
+
+    /// When the kernel received datagram `place`, wall clock in milliseconds; `None` where it does not tell.
+    pub(crate) fn received_ms(self, place: usize) -> Option<u64> {
+        match self {
+            Self::Copied(batch) => batch.received_ms(place),
+            Self::InRing(ring) => Some(ring.received_ms(place)),
+        }
+    }
+
+    fn frame(self, place: usize) -> Option<Frame<'batch>> {
+        match self {
+            Self::Copied(batch) => batch.frame(place),
+            Self::InRing(ring) => ring.frame(place),
+        }
     }
 }
 

@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use super::mesh::NodeEnds;
 use super::port::{DriverCounters, count};
-use super::socket::{KERNEL_SOCKETS_MAX, ShardSocket};
+use super::socket::{Inlet, KERNEL_SOCKETS_MAX, ShardSocket};
 use crate::admission::{self, Admission};
 use crate::steer::Queue;
 use crate::sys::ready::ReadySet;
 use crate::sys::receive::ReceiveBatch;
-use crate::sys::{clock, event};
-use crate::{DatagramMeta, Now};
+use crate::sys::{clock, event, prefetch};
+use crate::{Actions, Engine, Now};
 
 /// A socket that fails twice in a row (its interface went down) is left alone for this long.
 const AFTER_ERROR_NS: u64 = 100_000_000;
@@ -39,6 +39,13 @@ pub(crate) struct Watched {
     admission_ns: Option<u64>,
     /// Nothing is taken from the kernel any more.
     stopped: bool,
+}
+
+/// Who decides what is received, and when.
+pub(crate) struct Turn<'turn, E: Engine> {
+    pub(crate) engine: &'turn mut E,
+    pub(crate) actions: &'turn mut Actions<E::Message, E::Event>,
+    pub(crate) now: Now,
 }
 
 struct Served {
@@ -97,7 +104,7 @@ impl Watched {
         if self.sockets.len() <= number {
             self.sockets.resize_with(number + 1, || None);
         }
-        let admissions = socket.inlets().iter().map(|inlet| Admission::new(inlet.buffer_octets())).collect();
+        let admissions = socket.inlets().iter().map(Inlet::admission).collect();
         let states = [State::Drained; KERNEL_SOCKETS_MAX];
         self.sockets[number] = Some(Served { socket, states, admissions, divided: false });
         Ok(())
@@ -128,44 +135,41 @@ impl Watched {
     }
 
     /// Takes a batch of at most `max` datagrams from each readable socket, the main queues first, and hands each to
-    /// `decide`; true when there may be more.
-    pub(crate) fn receive(
+    /// the engine; true when there may be more.
+    pub(crate) fn receive<E: Engine>(
         &mut self,
-        now: Now,
         max: usize,
         batch: &mut ReceiveBatch,
         counters: &DriverCounters,
-        mut decide: impl FnMut(&DatagramMeta, &[u8]),
+        mut turn: Turn<'_, E>,
     ) -> bool {
-        if self.resume_ns.is_some_and(|due_ns| due_ns <= now.monotonic_ns) {
-            self.resume(now.monotonic_ns);
+        if self.resume_ns.is_some_and(|due_ns| due_ns <= turn.now.monotonic_ns) {
+            self.resume(turn.now.monotonic_ns);
         }
-        if self.admission_ns.is_some_and(|due_ns| due_ns <= now.monotonic_ns) {
-            self.admit(now.monotonic_ns, counters);
+        if self.admission_ns.is_some_and(|due_ns| due_ns <= turn.now.monotonic_ns) {
+            self.admit(turn.now.monotonic_ns, counters);
         }
-        let more = self.receive_queue(Queue::Main, now, max, batch, counters, &mut decide);
+        let more = self.receive_queue(Queue::Main, max, batch, counters, &mut turn);
         let discovers = admission::discovers_at_once(max, more);
-        let more_discovers =
-            self.receive_queue(Queue::Discovers, now, discovers, batch, counters, &mut decide);
+        let more_discovers = self.receive_queue(Queue::Discovers, discovers, batch, counters, &mut turn);
         self.next_socket = (self.next_socket + 1) % self.sockets.len().max(1);
         more || more_discovers
     }
 
-    fn receive_queue(
+    fn receive_queue<E: Engine>(
         &mut self,
         queue: Queue,
-        now: Now,
         max: usize,
         batch: &mut ReceiveBatch,
         counters: &DriverCounters,
-        decide: &mut impl FnMut(&DatagramMeta, &[u8]),
+        turn: &mut Turn<'_, E>,
     ) -> bool {
         let mut more = false;
         for step in 0..self.sockets.len() {
             let index = (self.next_socket + step) % self.sockets.len();
             let Some(served) = &mut self.sockets[index] else { continue };
             for which in 0..served.socket.inlets().len() {
-                let inlet = &served.socket.inlets()[which];
+                let inlet = served.socket.inlet_mut(which);
                 let state = served.states[which];
                 if inlet.queue != queue || !matches!(state, State::Readable | State::Failed) {
                     continue;
@@ -173,7 +177,7 @@ impl Watched {
                 let state = match inlet.receive(max, batch) {
                     Ok(received) => {
                         let timeout_ns =
-                            served.decide_batch(index, which, now, received == max, batch, counters, decide);
+                            served.decide_batch(index, which, received == max, batch, counters, turn);
                         self.admission_ns = earlier(self.admission_ns, timeout_ns);
                         if received == max { State::Readable } else { State::Drained }
                     }
@@ -182,7 +186,7 @@ impl Watched {
                     Err(_) => {
                         // A socket that is not in the set has nothing to be taken out.
                         let _ = self.set.remove(&inlet.socket);
-                        let until_ns = now.monotonic_ns + AFTER_ERROR_NS;
+                        let until_ns = turn.now.monotonic_ns + AFTER_ERROR_NS;
                         self.resume_ns = earlier(self.resume_ns, Some(until_ns));
                         State::Left { until_ns }
                     }
@@ -304,34 +308,44 @@ impl Watched {
 }
 
 impl Served {
-    /// Hands the datagrams of a batch to `decide`, but for what waited too long; when its queue is to be looked at.
-    fn decide_batch(
+    /// Hands the datagrams of a batch to the engine, but for what waited too long; when its queue is to be looked at.
+    fn decide_batch<E: Engine>(
         &mut self,
         index: usize,
         which: usize,
-        now: Now,
         more: bool,
         batch: &ReceiveBatch,
         counters: &DriverCounters,
-        decide: &mut impl FnMut(&DatagramMeta, &[u8]),
+        turn: &mut Turn<'_, E>,
     ) -> Option<u64> {
+        let taken = self.socket.inlets()[which].taken(batch);
         let waited_ms = |place: usize| {
-            batch.received_ms(place).map_or(0, |received_ms| admission::waited_ms(now.wall_ms, received_ms))
+            taken
+                .received_ms(place)
+                .map_or(0, |received_ms| admission::waited_ms(turn.now.wall_ms, received_ms))
         };
-        let oldest_ms = || if batch.received() > 0 { waited_ms(0) } else { 0 };
-        let may_wait_ms = self.admissions[which].handle_batch(now.monotonic_ns, more, oldest_ms);
+        let oldest_ms = || if taken.len() > 0 { waited_ms(0) } else { 0 };
+        let may_wait_ms = self.admissions[which].handle_batch(turn.now.monotonic_ns, more, oldest_ms);
         let (mut unreadable, mut stale) = (0, 0);
-        for place in 0..batch.received() {
+        let received = taken.len();
+        for place in 0..received {
+            let payload = self.socket.datagram(index as u16, taken, place).map(|(_, bytes)| bytes);
+            if let Some(first_read) = payload.and_then(|bytes| turn.engine.ahead(bytes)) {
+                prefetch::fetch(first_read);
+            }
+        }
+        for place in 0..received {
             if may_wait_ms.is_some_and(|may_wait_ms| waited_ms(place) > may_wait_ms) {
                 stale += 1;
                 continue;
             }
-            match self.socket.datagram(index as u16, batch, place) {
-                Some((meta, bytes)) => decide(&meta, bytes),
+            match self.socket.datagram(index as u16, taken, place) {
+                Some((meta, bytes)) => turn.engine.handle_datagram(turn.now, &meta, bytes, turn.actions),
                 None => unreadable += 1,
             }
         }
-        count(&counters.received, batch.received() as u64);
+        self.socket.inlet_mut(which).release();
+        count(&counters.received, received as u64);
         count(&counters.unreadable, unreadable);
         count(&counters.stale_dropped, stale);
         if more {

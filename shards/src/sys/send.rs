@@ -31,6 +31,9 @@ pub struct FrameSend<'bytes> {
 /// Octets of Ethernet, IPv4 (without options) and UDP headers together.
 pub const FRAME_HEADER_OCTETS: usize = 14 + 20 + 8;
 
+/// Frames up to this length are put together here: the kernel takes one piece sooner than two.
+const JOINED_OCTETS_MAX: usize = 1024;
+
 const INFO_OCTETS: usize = 32;
 
 /// How a batch went.
@@ -49,7 +52,7 @@ pub struct SendBatch {
     names: Box<[libc::sockaddr_in]>,
     controls: Box<[Control]>,
     iovecs: Box<[[libc::iovec; 2]]>,
-    frame_headers: Box<[[u8; FRAME_HEADER_OCTETS]]>,
+    frames: Box<[[u8; JOINED_OCTETS_MAX]]>,
     headers: Box<[libc::mmsghdr]>,
 }
 
@@ -70,7 +73,7 @@ impl SendBatch {
             names: vec![name; datagrams].into_boxed_slice(),
             controls: vec![Control([0; INFO_OCTETS]); datagrams].into_boxed_slice(),
             iovecs: vec![[iovec; 2]; datagrams].into_boxed_slice(),
-            frame_headers: vec![[0; FRAME_HEADER_OCTETS]; datagrams].into_boxed_slice(),
+            frames: vec![[0; JOINED_OCTETS_MAX]; datagrams].into_boxed_slice(),
             headers: vec![header; datagrams].into_boxed_slice(),
         }
     }
@@ -104,24 +107,32 @@ impl SendBatch {
         let mut count = 0;
         while count < self.capacity() {
             let Some(frame) = frames.next() else { break };
-            self.frame_headers[count] = frame.header;
-            self.iovecs[count] = [
-                libc::iovec {
-                    iov_base: self.frame_headers[count].as_mut_ptr().cast(),
-                    iov_len: FRAME_HEADER_OCTETS,
-                },
-                iovec(frame.payload),
-            ];
+            let pieces = self.set_frame(count, &frame);
             let header = &mut self.headers[count].msg_hdr;
             header.msg_name = std::ptr::null_mut();
             header.msg_namelen = 0;
             header.msg_iov = self.iovecs[count].as_mut_ptr();
-            header.msg_iovlen = 2;
+            header.msg_iovlen = pieces as _;
             header.msg_control = std::ptr::null_mut();
             header.msg_controllen = 0;
             count += 1;
         }
         self.send(socket, count)
+    }
+
+    /// Puts a frame together, or its header at least; of how many pieces it is.
+    fn set_frame(&mut self, index: usize, frame: &FrameSend<'_>) -> usize {
+        let octets = FRAME_HEADER_OCTETS + frame.payload.len();
+        let joined = &mut self.frames[index];
+        joined[..FRAME_HEADER_OCTETS].copy_from_slice(&frame.header);
+        if let Some(room) = joined.get_mut(FRAME_HEADER_OCTETS..octets) {
+            room.copy_from_slice(frame.payload);
+            self.iovecs[index][0] = iovec(&joined[..octets]);
+            1
+        } else {
+            self.iovecs[index] = [iovec(&joined[..FRAME_HEADER_OCTETS]), iovec(frame.payload)];
+            2
+        }
     }
 
     fn set_udp(&mut self, index: usize, datagram: &UdpSend<'_>) {

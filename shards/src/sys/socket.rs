@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::ptr;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -47,14 +48,19 @@ pub fn enable_promiscuous(socket: &impl AsFd, ifindex: u32) -> io::Result<()> {
         mr_alen: 0,
         mr_address: [0; 8],
     };
-    // SAFETY: pointer and length describe a live packet_mreq, which the kernel copies.
+    set_packet_option(socket, libc::PACKET_ADD_MEMBERSHIP, &request)
+}
+
+/// Sets an option of an AF_PACKET socket, whose value is the plain C type `T`.
+pub(super) fn set_packet_option<T: Copy>(socket: &impl AsFd, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: pointer and length describe a live value, which the kernel copies.
     check(unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
             libc::SOL_PACKET,
-            libc::PACKET_ADD_MEMBERSHIP,
-            (&raw const request).cast(),
-            size_of::<libc::packet_mreq>() as libc::socklen_t,
+            option,
+            ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     })
 }
