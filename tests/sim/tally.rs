@@ -42,6 +42,12 @@ pub struct Tally {
     /// Lease updates the partner acknowledged, and those that failed.
     pub updates_acked: u64,
     pub updates_failed: u64,
+    /// Of them, for a conflict with the partner's configuration.
+    pub conflicts: u64,
+    /// Wrong configurations loaded.
+    pub mistakes: u64,
+    /// Queries sent to another shard for want of a free address.
+    pub spills: u64,
     /// Requests that carried several updates.
     pub batches: u64,
     /// Two holders of one address that the fault model allows.
@@ -59,9 +65,11 @@ impl Tally {
     pub fn count_update(&mut self, outcome: UpdateOutcome) {
         match outcome {
             UpdateOutcome::Acked => self.updates_acked += 1,
-            UpdateOutcome::Conflict | UpdateOutcome::Refused | UpdateOutcome::Failed => {
-                self.updates_failed += 1
+            UpdateOutcome::Conflict => {
+                self.conflicts += 1;
+                self.updates_failed += 1;
             }
+            UpdateOutcome::Refused | UpdateOutcome::Failed => self.updates_failed += 1,
         }
     }
 
@@ -82,6 +90,9 @@ impl Tally {
             ("crashes at a write", self.doomed),
             ("failed syncs", self.failed_syncs),
             ("reset streams", self.resets),
+            ("conflicts", self.conflicts),
+            ("wrong configurations", self.mistakes),
+            ("spills", self.spills),
             ("batches", self.batches),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
@@ -113,6 +124,9 @@ impl Tally {
             ("reset streams", &mut self.resets),
             ("updates acknowledged", &mut self.updates_acked),
             ("updates failed", &mut self.updates_failed),
+            ("conflicts", &mut self.conflicts),
+            ("wrong configurations", &mut self.mistakes),
+            ("spills", &mut self.spills),
             ("batches", &mut self.batches),
             ("excused double holders", &mut self.excused),
         ]

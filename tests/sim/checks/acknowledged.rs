@@ -4,8 +4,8 @@
 //! A reply parked before the view turned to asking was committed, or its obligation waived, while nobody was asked;
 //! what a view requires is counted from the first time the REQUEST was seen.
 //!
-//! A row on the partner's disk that is from the future, or was reclaimed before its time, is excused: it was written
-//! while a clock was wrong. Of two leases of an address a copy takes the newer one (ha-protocol 6.3), and each server
+//! While a clock is wrong by more than a moment, what lies on the partner's disk is excused, and later a row there that is
+//! from the future or was reclaimed before its time: it was written while a clock was wrong. Of two leases of an address a copy takes the newer one (ha-protocol 6.3), and each server
 //! reclaims by its own clock.
 //!
 //! What is on a disk is read from the rows that were synced there. A row stands for an ACK when it is that client's
@@ -27,6 +27,8 @@ const FUTURE_S: u64 = 2;
 /// An ACK that gives a lease.
 pub struct Ack {
     pub at_ns: u64,
+    /// When its REQUEST was first seen.
+    pub asked_ns: u64,
     pub server: usize,
     pub address: Ipv4Addr,
     pub lifetime_s: u32,
@@ -71,6 +73,9 @@ impl Checks {
             return self
                 .fail(format!("invariant 2: server{} acknowledges what nobody requested", ack.server + 1));
         };
+        if let Err(what) = self.serving.gives(ack.server, first) {
+            return self.fail(what);
+        }
         let until_s = first.wall_s() + u64::from(ack.lifetime_s);
         let stands = |lease: &Lease| {
             lease.state == LeaseState::Default
@@ -88,9 +93,13 @@ impl Checks {
                 LeaseState::ExpiredReclaimed => row.expire() > soon_s,
                 _ => row.cltt > soon_s,
             };
-            if server != ack.server && row.is_some_and(by_another_clock) {
+            if row.is_some_and(stands) {
+                continue;
+            }
+            let clocks_differ = row.is_some_and(by_another_clock) || self.holders.by_a_wrong_clock(ack);
+            if server != ack.server && clocks_differ {
                 self.excused += 1;
-            } else if !row.is_some_and(stands) {
+            } else {
                 self.fail(format!(
                     "invariant 2: server{} acknowledges {} until {until_s}, but on {whose} disk is {row:?}",
                     ack.server + 1,
@@ -111,6 +120,7 @@ mod tests {
     fn ack(alone: bool) -> Ack {
         Ack {
             at_ns: 2,
+            asked_ns: 1,
             server: 0,
             address: lease(1, 9).address,
             lifetime_s: 60,
@@ -124,6 +134,7 @@ mod tests {
 
     fn verdict(ack: &Ack, rows: &[Option<Lease>; 2]) -> Result<(), String> {
         let mut checks = Checks::new();
+        checks.serving.note(0, 0, true);
         checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
         checks.acknowledged(ack, |server, _| rows[server].as_ref());
         checks.verdict()

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`one_holder`] | 1: no address is held by two clients, each by its own clock |
 //! | [`acknowledged`] | 2: every ACK on the wire is written and acknowledged as the view requires |
+//! | [`serving`] | 2: by a server in a state that serves |
 //! | [`owners`] | 3: table rows lie with the owners of their addresses |
 //! | [`indexed`] | 4: the indexes match the leases once the lanes are empty |
 //! | [`replayed`] | 5: replaying the journal gives the table |
@@ -20,16 +21,19 @@ pub mod limited;
 pub mod one_holder;
 pub mod owners;
 pub mod replayed;
+pub mod serving;
 
 use std::collections::BTreeSet;
 
 pub use acknowledged::{Ack, Requests};
 pub use one_holder::Holders;
+pub use serving::Serving;
 
 /// All checks of a run, and the first thing that did not hold.
 pub struct Checks {
     pub holders: Holders,
     pub requests: Requests,
+    pub serving: Serving,
     lives_of_take_overs: BTreeSet<u32>,
     /// Rows from the future on a partner's disk.
     excused: u64,
@@ -41,6 +45,7 @@ impl Checks {
         Self {
             holders: Holders::default(),
             requests: Requests::default(),
+            serving: Serving::default(),
             lives_of_take_overs: BTreeSet::new(),
             excused: 0,
             violation: None,

@@ -38,6 +38,8 @@ pub struct Holders {
     copied_through_ns: [u64; 2],
     /// A clock is wrong by more than the allowance.
     crooked: bool,
+    /// When one was last set by more than that.
+    set_ns: u64,
     pub excused: u64,
     violation: Option<String>,
 }
@@ -55,14 +57,14 @@ impl Holders {
     /// An ACK is on the wire; its number. `other_serves`: the partner gives leases too.
     pub fn sent(&mut self, ack: &Ack, other_serves: bool) -> usize {
         let Ack { at_ns, server, address, alone, .. } = *ack;
-        self.acks.push(Sent {
-            at_ns,
-            server,
-            address,
-            alone,
-            exposed: alone && other_serves || self.crooked,
-        });
+        let exposed = alone && other_serves || self.by_a_wrong_clock(ack);
+        self.acks.push(Sent { at_ns, server, address, alone, exposed });
         self.acks.len() - 1
+    }
+
+    /// Whether a clock is wrong by more than the allowance, or was when the lease was committed.
+    pub fn by_a_wrong_clock(&self, ack: &Ack) -> bool {
+        self.crooked || ack.asked_ns <= self.set_ns
     }
 
     /// A machine has entered `state`.
@@ -81,8 +83,9 @@ impl Holders {
 
     /// A server's wall clock was set. `far`: by more than the allowance, so that what was given until now ends at
     /// another time; `wrong`: a clock is wrong from now on.
-    pub fn clocks_set(&mut self, far: bool, wrong: bool) {
+    pub fn clocks_set(&mut self, now_ns: u64, far: bool, wrong: bool) {
         if far {
+            self.set_ns = now_ns;
             self.acks.iter_mut().for_each(|ack| ack.exposed = true);
         }
         self.crooked = wrong;
@@ -143,6 +146,7 @@ mod tests {
     fn ack(at_ns: u64, server: usize, alone: bool) -> Ack {
         Ack {
             at_ns,
+            asked_ns: at_ns,
             server,
             address: lease(1, 9).address,
             lifetime_s: 60,
@@ -161,7 +165,7 @@ mod tests {
         let held = Some((first.address, first.at_ns + held_ns));
         holders.granted(first.at_ns, 0, given, &[held, None]);
         between(&mut holders);
-        let second = ack(first.at_ns + 1, 1, false);
+        let second = ack(first.at_ns + 2, 1, false);
         let again = holders.sent(&second, false);
         holders.granted(second.at_ns, 1, again, &[held, Some((second.address, u64::MAX))]);
         (holders.take_violation().is_some_and(|what| what.starts_with("invariant 1")), holders.excused)
@@ -182,7 +186,7 @@ mod tests {
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, takes_over), (true, 0), "it was told");
         assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, takes_over), (false, 1));
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.disturbed(6, 0)), (false, 1));
-        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(true, false)), (false, 1));
-        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(false, false)), (true, 0));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(6, true, false)), (false, 1));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(6, false, false)), (true, 0));
     }
 }

@@ -34,6 +34,10 @@ impl Simulation {
             21..25 => self.doom(),
             25..27 if self.plan.pauses => self.pause(),
             27..29 if self.plan.steps_ms > 0 => self.step_a_clock(),
+            29..31 if self.plan.mistakes => {
+                let server = self.draw_server();
+                self.misconfigure(server);
+            }
             _ => {
                 let member = self.draw(u64::from(self.plan.clients)) as usize;
                 let what = self.draw(14);
@@ -112,7 +116,7 @@ impl Simulation {
         self.trace(|| format!("the clock of server{} is set by {by_ms} ms", server + 1));
         self.checks.requests.stepped(server, by_ms);
         let wrong = self.servers.iter().any(|host| host.clock.skew_ms.abs() > ALLOWED_SKEW_MS);
-        self.checks.holders.clocks_set(wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
+        self.checks.holders.clocks_set(self.now_ns, wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
     }
 
     fn may_strike(&self) -> bool {
@@ -167,6 +171,7 @@ impl Simulation {
             if self.servers[server].clock.skew_ms.abs() > ALLOWED_SKEW_MS {
                 self.set_clock(server, self.plan.skew_ms[server]);
             }
+            self.correct(server);
             self.schedule(self.now_ns % 7, Event::Start { server });
         }
     }

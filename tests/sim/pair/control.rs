@@ -1,15 +1,19 @@
 //! The control node of a server: drives the real HA machine as the runtime does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde_json::json;
 use shards::{Lane, Lease, NodeId};
 use tandem::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
+use tandem::ha::OwnState;
 use tandem::ha::command::{Envelope, HaCommand, Reply};
 use tandem::ha::event::{Action, CallId, ClientIdentity, CommandSource, Event};
+use tandem::ha::view::{HaView, Scopes};
 
+use super::plan::Plant;
 use super::simulation::Simulation;
 
 /// A shard stores its part of a page within this time.
@@ -67,6 +71,7 @@ impl Simulation {
             Message::UpdatesSettled { outcome, client } => {
                 self.feed(server, Event::UpdatesSettled { outcome, client: *client });
             }
+            Message::SnapshotApplied { .. } => process.reloading -= 1,
             other => panic!("control does not take {other:?}"),
         }
     }
@@ -141,8 +146,17 @@ impl Simulation {
                 }
                 Action::ClosePrivate { peer } => self.send_call(server, peer, 0, Vec::new(), 0, true),
                 Action::Log(event) => self.trace(|| format!("{event}")),
-                Action::Publish(view) => {
+                Action::Publish(mut view) => {
                     let Some(process) = &self.servers[server].process else { return };
+                    if self.plan.plant == Some(Plant::ServeInWaiting)
+                        && process.machine.state() == OwnState::Waiting
+                    {
+                        view = Arc::new(HaView {
+                            service_on: true,
+                            scopes: Scopes::BOTH,
+                            ..HaView::clone(&view)
+                        });
+                    }
                     let control = process.topology.control();
                     for node in (0..control.0).map(NodeId) {
                         self.post(server, control, node, Lane::State, Message::HaView(view.clone()));

@@ -1,9 +1,9 @@
 //! Drives the engines of a server as the runtime does: one input at a time, then messages, rows, transmissions.
 
-use shards::{Actions, DatagramMeta, Engine as _, Lane, NodeId, Now};
+use shards::{Actions, DatagramMeta, Engine as _, Lane, LeaseState, NodeId, Now};
 use tandem::engine::Engine;
 use tandem::engine::event::Event as LogEvent;
-use tandem::engine::message::Message;
+use tandem::engine::message::{ForwardReason, Message, ShardCommand, ShardCommandBody};
 
 use super::plan::Plant;
 use super::server::{ADDRESSES, IFINDEX};
@@ -62,8 +62,15 @@ impl Simulation {
         let Some((from, to, message)) = process.mesh.pop(lane) else { return };
         if topology.is_shard(to) {
             let shard = usize::from(to.0);
-            if let Message::HaView(view) = &message {
-                process.give_view(shard, view, now);
+            match &message {
+                Message::HaView(view) => process.give_view(shard, view, now),
+                Message::Forward(forward) if forward.reason == ForwardReason::Spill => {
+                    self.tally.spills += 1;
+                    if self.plan.plant == Some(Plant::SpillTwice) {
+                        self.forget_a_holder(server, shard);
+                    }
+                }
+                _ => {}
             }
             self.drive(server, shard, |now, engine, actions| {
                 engine.handle_message(now, from, message, actions);
@@ -75,6 +82,25 @@ impl Simulation {
         } else {
             self.sender_message(server, to, message);
         }
+    }
+
+    /// A planted fault: a shard loses the lease of somebody who uses it.
+    fn forget_a_holder(&mut self, server: usize, shard: usize) {
+        let now_s = self.clock_of(server).wall_s();
+        let Some(process) = &self.servers[server].process else { return };
+        let mut held = None;
+        process.engines[shard].inspect().partition.for_each(|lease| {
+            if lease.state == LeaseState::Default && !lease.is_expired(now_s) {
+                held = Some(lease.address);
+            }
+        });
+        let Some(address) = held else { return };
+        let control = process.topology.control();
+        let body = ShardCommandBody::PartnerDelete(address);
+        let command = Message::Command(Box::new(ShardCommand { request: u64::MAX, body }));
+        self.drive(server, shard, |now, engine, actions| {
+            engine.handle_message(now, control, command, actions)
+        });
     }
 
     /// A datagram has come to the host: the kernel steers it.
@@ -143,8 +169,16 @@ impl Simulation {
         if self.is_doomed(server) {
             return;
         }
-        if self.plan.plant == Some(Plant::AckBeforeSync) {
+        if self.plan.plant == Some(Plant::SkipSync) {
+            if let Some(journal) =
+                self.servers[server].process.as_mut().map(|process| &mut process.journals[shard])
+                && let Some(batch) = journal.batch.take()
+            {
+                journal.written_to = None;
+                journal.buffer.complete(batch);
+            }
             self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
+            return self.start_write(server, shard);
         }
         let delay_ns = self.disk_delay_ns();
         self.schedule(delay_ns, Event::DiskSync { server, life, shard });

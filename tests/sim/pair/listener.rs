@@ -192,6 +192,10 @@ impl Simulation {
                     self.respond(server, pending.stream, &call.body);
                 }
             }
+            Message::Snapshot(rules) => {
+                let Some(process) = self.servers[server].process.as_mut() else { return };
+                process.listener.rules = rules;
+            }
             Message::HaView(view) => {
                 let Some(process) = self.servers[server].process.as_mut() else { return };
                 process.listener.as_stored = view.partner_knows_released;

@@ -13,6 +13,7 @@
 //! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
 //! | [`sender`] | the sending end of the HA link over the real HTTP client |
 //! | [`connections`], [`listener`] | the listening end over the real HTTP server |
+//! | [`reload`] | another configuration for a server that runs |
 //! | [`control`] | drives the real HA machine |
 //! | [`population`] | the clients, by their real machine, and the network before them |
 //!
@@ -28,6 +29,7 @@ pub mod links;
 pub mod listener;
 pub mod plan;
 pub mod population;
+pub mod reload;
 pub mod sender;
 pub mod server;
 pub mod simulation;

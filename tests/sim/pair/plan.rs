@@ -8,8 +8,14 @@ use rand_pcg::rand_core::Rng;
 pub enum Plant {
     /// An update is reported as acknowledged when it is sent, not when it is answered.
     AckBeforePartner,
-    /// A batch is reported as durable when it is written, not when it is synced.
-    AckBeforeSync,
+    /// An update that the partner refuses as a conflict is reported as acknowledged.
+    IgnoreConflict,
+    /// Shards are told to serve while the machine waits.
+    ServeInWaiting,
+    /// A batch is reported as durable when it is written, and is never synced.
+    SkipSync,
+    /// A shard that is asked for an address because another one has none left forgets who has one of its own.
+    SpillTwice,
 }
 
 /// Sizes, faults and clocks of one run.
@@ -42,7 +48,10 @@ pub struct Plan {
     pub steps_ms: i64,
     /// Whether a server may go down while the other one is down or alone.
     pub double_failures: bool,
+    /// Whether an operator loads a wrong configuration now and then.
+    pub mistakes: bool,
     pub max_unacked_clients: u32,
+    pub max_rejected_lease_updates: u32,
     /// In thousandths.
     pub cache_threshold: u32,
     /// How long things go wrong, milliseconds.
@@ -81,6 +90,8 @@ impl Plan {
             double_failures: draw(&[0, 0, 1]) == 1,
             pauses: draw(&[0, 0, 1]) == 1,
             steps_ms: i64::from(draw(&[0, 0, 200, 90_000])),
+            mistakes: draw(&[0, 1]) == 1,
+            max_rejected_lease_updates: draw(&[2, 10]),
             max_unacked_clients: draw(&[0, 0, 1]),
             cache_threshold: draw(&[0, 0, 250, 500]),
             chaos_ms: 90_000,

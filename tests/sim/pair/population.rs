@@ -183,6 +183,7 @@ impl Simulation {
         self.tally.acks_alone += u64::from(alone);
         let ack = Ack {
             at_ns: self.now_ns,
+            asked_ns: first.map_or(0, |first| self.servers[server].clock.true_ns(first.monotonic_ns)),
             server,
             address,
             lifetime_s,

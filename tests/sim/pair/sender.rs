@@ -335,8 +335,11 @@ impl Simulation {
                 let mut outcomes = outcomes.into_iter().flat_map(|(outcomes, _)| outcomes);
                 self.tally.batches += u64::from(taken.len() > 1);
                 for waiting in taken {
-                    let outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
+                    let mut outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
                     self.tally.count_update(outcome);
+                    if self.plan.plant == Some(Plant::IgnoreConflict) && outcome == UpdateOutcome::Conflict {
+                        outcome = UpdateOutcome::Acked;
+                    }
                     self.return_update(server, waiting.update, outcome);
                 }
             }

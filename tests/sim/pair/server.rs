@@ -70,6 +70,9 @@ pub struct Process {
     /// The view each shard has been given so far, and since when, monotonic, it is asked to tell the partner.
     pub views: Vec<Arc<HaView>>,
     pub asked_since_ns: Vec<Option<u64>>,
+    /// Whether the configuration in force is the right one, and how many shards have yet to put it in force.
+    pub right: bool,
+    pub reloading: usize,
     pub machine: Machine,
     /// State of the machine when it was last looked at.
     pub state: OwnState,
@@ -167,7 +170,8 @@ impl Process {
         let steering = Steering::new(secret, topology.shards);
         let leases = Arc::new(leases.values().cloned().collect::<LoadedLeases>());
         let clients = vec![Clients::of(&leases, 0..leases.len(), &steering)];
-        let rules = Arc::new(Rules::at_start(Arc::new(snapshot(plan, index)), &steering, secret, &clients));
+        let rules =
+            Arc::new(Rules::at_start(Arc::new(snapshot(plan, index, true)), &steering, secret, &clients));
         let view = Arc::new(HaView { configured: true, ..HaView::default() });
         let inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
         let engine = |(shard, leases)| {
@@ -187,6 +191,8 @@ impl Process {
             journals: (0..shards).map(|_| Journal::default()).collect(),
             views: vec![view; shards],
             asked_since_ns: vec![None; shards],
+            right: true,
+            reloading: 0,
             state: machine.state(),
             machine,
             control: Control::default(),
@@ -232,8 +238,17 @@ pub fn pool(plan: &Plan) -> (Ipv4Addr, Ipv4Addr) {
     (address(POOL_FIRST), address(POOL_FIRST + plan.pool - 1))
 }
 
-fn snapshot(plan: &Plan, index: usize) -> Snapshot {
+/// The rules of a server; without the subnet if they are not the right ones.
+pub fn snapshot(plan: &Plan, index: usize, right: bool) -> Snapshot {
     let (first, last) = pool(plan);
+    let subnet = if right {
+        format!(
+            r#"{{ "id": 1, "subnet": "192.0.2.0/24", "interface": "eth0",
+                  "pools": [ {{ "pool": "{first} - {last}" }} ] }}"#
+        )
+    } else {
+        r#"{ "id": 2, "subnet": "198.51.100.0/24", "interface": "eth0" }"#.to_owned()
+    };
     let cache_threshold = f64::from(plan.cache_threshold) / 1000.0;
     let text = format!(
         r#"{{ "Dhcp4": {{
@@ -242,8 +257,7 @@ fn snapshot(plan: &Plan, index: usize) -> Snapshot {
             "decline-probation-period": 20,
             "expired-leases-processing": {{
                 "reclaim-timer-wait-time": 2, "hold-reclaimed-time": 30, "flush-reclaimed-timer-wait-time": 5 }},
-            "subnet4": [ {{ "id": 1, "subnet": "192.0.2.0/24", "interface": "eth0",
-                            "pools": [ {{ "pool": "{first} - {last}" }} ] }} ] }} }}"#
+            "subnet4": [ {subnet} ] }} }}"#
     );
     let tree = serde_json::from_str(&text).expect("JSON");
     let document =
@@ -283,7 +297,7 @@ fn relationship(plan: &Plan, index: usize) -> Relationship {
         max_response_delay_ms: 3_000,
         max_ack_delay_ms: 1_000,
         max_unacked_clients: plan.max_unacked_clients,
-        max_rejected_lease_updates: 10,
+        max_rejected_lease_updates: plan.max_rejected_lease_updates,
         delayed_updates_limit: 0,
         pauses: Vec::new(),
     }

@@ -22,6 +22,7 @@ use super::sender::Worker;
 use super::server::{PRIMARY, Process, STANDBY, Server, WORKERS_PER_PEER};
 use super::stream::{Piece, StreamId, Streams, Way};
 use crate::sim::checks::Checks;
+use crate::sim::checks::serving::serves;
 use crate::sim::tally::{EventHash, Tally};
 
 pub const NS_PER_MS: u64 = 1_000_000;
@@ -46,6 +47,7 @@ pub enum Event {
     Knock { stream: StreamId },
     Lane { server: usize, life: u32, lane: usize },
     Refused { stream: StreamId },
+    Reload { server: usize, life: u32 },
     Reset { stream: StreamId, way: Way },
     Start { server: usize },
     ToClient { bytes: Vec<u8>, ack: Option<usize> },
@@ -198,6 +200,7 @@ impl Simulation {
                     self.refused(server, worker, stream);
                 }
             }
+            Event::Reload { server, .. } => self.correct(server),
             Event::Reset { stream, way } => self.reset(stream, way),
             Event::Start { server } => self.start(server),
             Event::ToClient { bytes, ack } => self.client_hears(&bytes, ack),
@@ -217,6 +220,7 @@ impl Simulation {
             Event::DiskSync { server, life, .. }
             | Event::DiskWrite { server, life, .. }
             | Event::Lane { server, life, .. }
+            | Event::Reload { server, life }
             | Event::Wake { server, life } => self.servers[*server].life != *life,
             _ => false,
         }
@@ -253,6 +257,7 @@ impl Simulation {
             Ok((leases, _)) => leases,
             Err(error) => return self.checks.fail(format!("server{} cannot start: {error}", server + 1)),
         };
+        self.checks.serving.started(server);
         self.checks.replayed_is_possible(server, &possible, &leases);
         host.disk.begin(&leases);
         host.life += 1;
@@ -300,8 +305,11 @@ impl Simulation {
     /// Looks whether the machine is in another state, and whether the pair is whole.
     pub fn note_state(&mut self, server: usize) {
         let now_ns = self.now_ns;
+        let monotonic_ns = self.clock_of(server).monotonic_ns;
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let state = process.machine.state();
+        let serves = serves(state, process.machine.relationship().role);
+        self.checks.serving.note(server, monotonic_ns, serves);
         if std::mem::replace(&mut process.state, state) != state {
             self.record(&[b"state", &[server as u8], state.name().as_bytes()]);
             self.tally.syncs += u64::from(state == OwnState::Ready);

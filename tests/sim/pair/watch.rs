@@ -66,8 +66,12 @@ impl Process {
         }
         self.watched.tables |= changed;
         self.watched.indexes |= changed;
+        if self.reloading > 0 {
+            return Ok(());
+        }
+        let quiet = self.is_quiet();
         let (tables_due, indexes_due) =
-            (self.watched.tables && self.is_written(), self.watched.indexes && self.is_quiet());
+            (self.watched.tables && quiet && self.is_written(), self.watched.indexes && quiet);
         if !changed && !tables_due && !indexes_due {
             return Ok(());
         }
