@@ -3,16 +3,19 @@
 //! Kea stops packets for it; here a slice takes a few leases and the next datagram is served. A cycle begins
 //! `reclaim-timer-wait-time` after the last one ended and takes at most the shard's part of
 //! `max-reclaim-leases`, for at most `max-reclaim-time`. Nothing is reclaimed while the service is off (ALC-44).
+//! Each server of a pair reclaims by its own clock, and nobody is told (ha-protocol 1.10).
 
 use std::net::Ipv4Addr;
 
 use shards::{Lease, LeaseState, Now, SmallBytes};
 
+use crate::dhcp4::scope;
 use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::OwnCounter;
 use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
 use crate::limits;
+use crate::policy::Scope;
 
 /// The partition's clock is advanced this often.
 const TICK_NS: u64 = 1_000 * NS_PER_MS;
@@ -40,6 +43,8 @@ pub(super) struct Reclaim {
 struct Cycle {
     started_ns: u64,
     left: usize,
+    /// Where to go on, by expiry and address, where leases are passed over that stay in the list.
+    after: Option<(u64, Ipv4Addr)>,
 }
 
 impl Reclaim {
@@ -108,16 +113,23 @@ impl Shard {
                     0 => usize::MAX,
                     all => all.div_ceil(shards) as usize,
                 };
-                Cycle { started_ns: now_ns, left: quota }
+                Cycle { started_ns: now_ns, left: quota, after: None }
             }
         };
         let slice = cycle.left.min(limits::RECLAIM_SLICE);
         let mut expired = std::mem::take(&mut self.reclaim.expired);
         expired.clear();
-        self.partition.expired(turn.now, slice, &mut expired);
+        self.partition.expired(turn.now, cycle.after, slice, &mut expired);
         let found = expired.len();
-        let mut done = 0;
+        if self.view.reclaims_own_scopes_only {
+            cycle.after = expired.last().map(|last| (last.expire(), last.address)).or(cycle.after);
+        }
+        let (mut done, mut passed) = (0, 0);
         for lease in expired.drain(..) {
+            if !self.reclaims(&lease) {
+                passed += 1;
+                continue;
+            }
             if !self.reclaim_lease(turn, lease, settings.hold_reclaimed_s) {
                 break;
             }
@@ -127,21 +139,34 @@ impl Shard {
         cycle.left -= done;
         let limit_ns = u64::from(settings.max_reclaim_time_ms) * NS_PER_MS;
         let timed_out = limit_ns != 0 && now_ns - cycle.started_ns > limit_ns;
-        let goes_on = done == found && found == slice && cycle.left > 0 && !timed_out;
+        let goes_on = done + passed == found && found == slice && cycle.left > 0 && !timed_out;
         if goes_on {
             self.reclaim.cycle = Some(cycle);
             return true;
         }
         self.reclaim.cycle = None;
         self.reclaim.next_cycle_ns = now_ns + u64::from(settings.reclaim_timer_wait_s) * 1_000 * NS_PER_MS;
-        self.end_cycle(turn, settings.unwarned_reclaim_cycles);
+        self.end_cycle(turn, cycle.after, settings.unwarned_reclaim_cycles);
         false
     }
 
-    fn end_cycle(&mut self, turn: &mut Turn, unwarned_cycles: u32) {
+    /// Whether this server reclaims `lease`. A server that no longer hears of its partner's renewals leaves the
+    /// partner's leases alone (ha-protocol 8 no. 27); those of nobody, such as declined ones, are not renewed.
+    fn reclaims(&self, lease: &Lease) -> bool {
+        if !self.view.reclaims_own_scopes_only {
+            return true;
+        }
+        let scope = match self.view.balancing {
+            true => scope::bucket(&lease.client_id, &lease.hwaddr),
+            false => (lease.state != LeaseState::Declined).then_some(Scope::Primary),
+        };
+        scope.is_none_or(|scope| self.view.scopes.serves(scope))
+    }
+
+    fn end_cycle(&mut self, turn: &mut Turn, after: Option<(u64, Ipv4Addr)>, unwarned_cycles: u32) {
         let mut expired = std::mem::take(&mut self.reclaim.expired);
         expired.clear();
-        self.partition.expired(turn.now, 1, &mut expired);
+        self.partition.expired(turn.now, after, 1, &mut expired);
         let leftovers = !expired.is_empty();
         expired.clear();
         self.reclaim.expired = expired;

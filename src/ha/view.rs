@@ -100,6 +100,9 @@ pub struct HaView {
     pub backups: BackupUpdates,
     /// Which peers those are.
     pub backup_peers: BackupPeers,
+    /// Neither server hears of the other's leases any more (terminated): each reclaims those of its own scopes only
+    /// (ha-protocol 8 no. 27).
+    pub reclaims_own_scopes_only: bool,
     /// Partner silent: report queries outside our scopes.
     pub interrupted: bool,
     /// `max-ack-delay`, milliseconds.

@@ -160,3 +160,43 @@ fn a_client_for_whom_no_pool_is_there_is_reported_as_without_pools() {
     assert_eq!(statistics.lease(LeaseCounter::AllocationFailNoPools), 1);
     assert_eq!(statistics.lease(LeaseCounter::AllocationFail), 0);
 }
+
+/// More leases of each scope than a slice of reclamation has, and a declined one, which is nobody's.
+#[test]
+fn a_terminated_server_reclaims_its_own_leases_and_lets_the_partners_be() {
+    for (own_only, balancing, scopes) in [
+        (true, true, Scopes::PRIMARY),
+        (true, true, Scopes::SECONDARY),
+        (true, false, Scopes::PRIMARY),
+        (true, false, Scopes::NONE),
+        (false, true, Scopes::PRIMARY),
+    ] {
+        let mut snapshot = snapshot("192.0.2.10 - 192.0.2.250", "");
+        snapshot.decline_probation_period_s = 700;
+        let mut world = World::new(6, 2, snapshot, Vec::new());
+        self::balancing(&mut world, Scopes::BOTH, |view| view);
+        for number in 0..200 {
+            joined(&mut world, number).expect("an address");
+        }
+        let declined = joined(&mut world, 200).expect("an address");
+        world.ask(&Ask::decline(200, declined));
+        let mine: usize = (0..200)
+            .filter(|number| {
+                let scope = if balancing { bucket(&[], &hardware(*number)) } else { Some(Scope::Primary) };
+                !own_only || scope.is_some_and(|scope| scopes.serves(scope))
+            })
+            .count();
+        let view = HaView {
+            scopes,
+            balancing,
+            updates: UpdateMode::None,
+            reclaims_own_scopes_only: own_only,
+            ..world.replicating_view()
+        };
+        world.set_view(view);
+        world.pass_s(1000);
+        let statistics = world.statistics();
+        assert_eq!(statistics.lease(LeaseCounter::Reclaimed), mine as u64 + 1, "{scopes:?} {balancing}");
+        assert_eq!(statistics.lease(LeaseCounter::ReclaimedDeclined), 1);
+    }
+}

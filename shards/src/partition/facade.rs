@@ -479,10 +479,19 @@ impl Partition {
     }
 
     /// Appends up to `limit` expired leases that await reclamation (state other than 2, ALC-43) to `out`,
-    /// oldest first. A lease stays in the list until it is removed or stored with another state or expiry.
-    pub fn expired(&mut self, now: Now, limit: usize, out: &mut Vec<Lease>) {
+    /// oldest first: all of them, or those that come after the one of this address that ran out at this second.
+    /// A lease stays in the list until it is removed or stored with another state or expiry.
+    pub fn expired(&mut self, now: Now, after: Option<(u64, Ipv4Addr)>, limit: usize, out: &mut Vec<Lease>) {
         let due = Expiry::due_before(now.wall_s());
-        let mut after = Bound::Unbounded;
+        let mut after = after.map_or(Bound::Unbounded, |(expire, address)| {
+            Bound::Excluded((Expiry::second(Some(expire)), address.into()))
+        });
+        // The clock may have been set back since.
+        if let Bound::Excluded(passed) = after
+            && passed >= due
+        {
+            return;
+        }
         let full = out.len() + limit;
         while out.len() < full {
             let next = self.expiry.waiting.range((after, Bound::Excluded(due))).next().copied();

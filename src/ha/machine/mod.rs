@@ -703,6 +703,7 @@ impl Machine {
             backlog_overflowed: false,
             backups: BackupUpdates::None,
             backup_peers: self.relationship.backup_peers(),
+            reclaims_own_scopes_only: self.state == OwnState::Terminated,
             interrupted: self.is_interrupted(now),
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.rejected(now.monotonic_ns) > 0,

@@ -166,7 +166,7 @@ fn an_expired_lease_is_available_before_it_is_reclaimed_and_leaves_the_list_then
     let mut out = Vec::new();
     for (seconds, free) in [(50, 0), (101, 0), (150, 0), (151, 1)] {
         assert!(!partition.advance(at(seconds), 10));
-        partition.expired(at(seconds), 10, &mut out);
+        partition.expired(at(seconds), None, 10, &mut out);
         assert_eq!((partition.free_count(1), out.len()), (free, free as usize), "{seconds} s");
     }
     assert_eq!(out.as_slice(), std::slice::from_ref(&renewed));
@@ -178,7 +178,7 @@ fn an_expired_lease_is_available_before_it_is_reclaimed_and_leaves_the_list_then
     let reclaimed = Lease { state: LeaseState::ExpiredReclaimed, ..renewed };
     partition.upsert(at(160), &reclaimed);
     out.clear();
-    partition.expired(at(160), 10, &mut out);
+    partition.expired(at(160), None, 10, &mut out);
     assert_eq!((out.len(), partition.free_count(1)), (0, 1));
     for (hold_s, seconds, expected) in [(3600, 3750, 0), (3600, 3751, 1), (0, 151, 1)] {
         let mut purge = Vec::new();
@@ -202,10 +202,20 @@ fn expired_leases_come_oldest_first_and_in_slices() {
     assert!(partition.advance(at(300), 7));
     assert!(!partition.advance(at(300), 7));
     let mut out = Vec::new();
-    partition.expired(at(300), 3, &mut out);
-    partition.expired(at(300), 1, &mut out);
+    partition.expired(at(300), None, 3, &mut out);
+    partition.expired(at(300), None, 1, &mut out);
     let order: Vec<u8> = out.iter().map(|lease| lease.address.octets()[3]).collect();
     assert_eq!(order, [20, 19, 18, 20]);
+    for (passed, expected) in [(20, vec![19, 18, 17]), (2, vec![1]), (1, vec![])] {
+        out.clear();
+        let after = (START_S + 200 - u64::from(passed), address(passed));
+        partition.expired(at(300), Some(after), 3, &mut out);
+        let order: Vec<u8> = out.iter().map(|lease| lease.address.octets()[3]).collect();
+        assert_eq!(order, expected, "after {passed}");
+    }
+    out.clear();
+    partition.expired(at(150), Some((START_S + 199, address(1))), 3, &mut out);
+    assert!(out.is_empty(), "the clock was set back");
 }
 
 #[test]
@@ -397,7 +407,7 @@ fn check(
     prop_assert_eq!(partition.free_counts().free(1, 0), free as u32);
 
     let mut expired = Vec::new();
-    partition.expired(now, 1000, &mut expired);
+    partition.expired(now, None, 1000, &mut expired);
     let mut expected: Vec<&Lease> = model.leases.values().collect();
     expected.retain(|lease| lease.state != LeaseState::ExpiredReclaimed && lease.is_expired(now.wall_s()));
     expected.sort_by_key(|lease| (lease.expire(), lease.address));
@@ -509,7 +519,7 @@ proptest! {
         }
         let later = |partition: &mut Partition| {
             let (mut expired, mut purgeable) = (Vec::new(), Vec::new());
-            partition.expired(at(9000), 1000, &mut expired);
+            partition.expired(at(9000), None, 1000, &mut expired);
             partition.purgeable(at(9000), 0, 1000, &mut purgeable);
             (expired, purgeable)
         };
