@@ -63,8 +63,11 @@ pub const HA_CLIENTS_MAX: usize = 65_536;
 /// Connections an HA listen executor or an HTTP control socket serves at a time; one more is closed at once. A
 /// partner opens one per sender; each may hold a request of `HTTP_REQUEST_BODY_OCTETS_MAX`.
 pub const HA_CONNECTIONS_MAX: usize = 256;
-/// Of these, connections of hosts that are not the partner: what they hold cannot keep the partner out.
+/// Of these, connections of hosts that are no peers: what they hold cannot keep a peer out.
 pub const HA_FOREIGN_CONNECTIONS_MAX: usize = 64;
+/// What a peer's share of the rest is at least, however many peers there are: its senders are one or two for each
+/// listener.
+pub const HA_PEER_CONNECTIONS_MIN: usize = 16;
 /// Lease updates in one request between Tandem servers: what gathers in a few milliseconds under full load.
 pub const HA_BATCH_UPDATES_MAX: u16 = 128;
 /// A request of lease updates is not made longer than this, octets: well below `HTTP_REQUEST_BODY_OCTETS_MAX`, which
@@ -73,6 +76,9 @@ pub const HA_BATCH_OCTETS_MAX: usize = 256 * 1024;
 /// Lease updates that may wait in a sender: two (a deletion and an update) for each parked reply. One more comes
 /// back as failed, and its client retransmits.
 pub const SENDER_WAITING_MAX: usize = 2 * PARKED_MAX;
+/// Lease updates that may wait in a sender for one backup server: a few seconds of a fast one. Beyond it they are lost
+/// to the backup, which is then marked as needing a copy.
+pub const BACKUP_WAITING_MAX: usize = 8_192;
 /// Largest command on the unix control socket (a whole configuration to test), octets.
 pub const CONTROL_REQUEST_OCTETS_MAX: usize = 16 * 1024 * 1024;
 /// Connections of a unix control socket served at a time; one more waits in the kernel.

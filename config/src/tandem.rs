@@ -20,6 +20,10 @@ pub struct Tandem {
     /// `check-partner-name`: whether the partner's certificate must carry the address of its URL or, in its
     /// common name or alternative names, its peer name; false by default, as in Kea.
     pub check_partner_name: Located<bool>,
+    /// `accept-unauthenticated-partners`: whether a partner that sends no credentials is let in where the own peer
+    /// entry demands some; false by default. For partners that were never given any, because their release does
+    /// not check them (before 3.3.1); wrong credentials are refused either way.
+    pub accept_unauthenticated_partners: Located<bool>,
     /// `allow-plain-http`: whether an unprotected http control socket may listen beyond loopback; false by
     /// default.
     pub allow_plain_http: Located<bool>,
@@ -42,6 +46,7 @@ pub static TANDEM: Table = Table {
         knob("cores", Type::List(&Type::Integer(0, 65_535)), Default::Empty),
         knob("spin-us", Type::Integer(0, 1000), Default::Integer(0)),
         knob("check-partner-name", Type::Bool, Default::Bool(false)),
+        knob("accept-unauthenticated-partners", Type::Bool, Default::Bool(false)),
         knob("allow-plain-http", Type::Bool, Default::Bool(false)),
     ]],
     required: &[],
@@ -67,6 +72,7 @@ impl Tandem {
             cores: read_cores(&mut reader),
             spin_us: reader.number("spin-us", 0),
             check_partner_name: reader.bool("check-partner-name", false),
+            accept_unauthenticated_partners: reader.bool("accept-unauthenticated-partners", false),
             allow_plain_http: reader.bool("allow-plain-http", false),
         }
     }

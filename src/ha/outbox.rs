@@ -53,12 +53,25 @@ pub struct Outbox {
     batch_max: usize,
     /// Updates of epochs before this one are not sent.
     overtaken: u64,
+    /// What the view says concerns the active partner alone.
+    for_backup: bool,
 }
 
 impl Outbox {
     /// An empty one for at most `waiting_max` updates.
     pub fn new(waiting_max: usize) -> Self {
-        Self { waiting: VecDeque::new(), waiting_max, batch_max: 1, overtaken: 0 }
+        Self { waiting: VecDeque::new(), waiting_max, batch_max: 1, overtaken: 0, for_backup: false }
+    }
+
+    /// An empty one for a backup server: its updates are sent one by one in every state (ha-protocol 4.1), so no
+    /// view overtakes them.
+    pub fn for_backup(waiting_max: usize) -> Self {
+        Self { for_backup: true, ..Self::new(waiting_max) }
+    }
+
+    /// Whether it is one of [`Outbox::for_backup`].
+    pub fn is_for_backup(&self) -> bool {
+        self.for_backup
     }
 
     /// How many wait.
@@ -87,6 +100,9 @@ impl Outbox {
     /// Takes over what the HA machine says of the active partner. What `view` has overtaken is appended to
     /// `overtaken`, in its order; what was committed under a newer one stays.
     pub fn set_view(&mut self, view: &HaView, overtaken: &mut Vec<Waiting>) {
+        if self.for_backup {
+            return;
+        }
         self.batch_max = usize::from(view.partner_batch_max.max(1));
         if view.updates == UpdateMode::Send {
             return;
@@ -229,6 +245,19 @@ mod tests {
         let mut taken = Vec::new();
         assert_eq!(outbox.take(UPDATE_TIMEOUT_MS * NS_PER_MS, &mut taken), Taken::Late);
         assert_eq!((numbers(&taken), outbox.len()), (vec![0], 1));
+    }
+
+    #[test]
+    fn no_view_overtakes_what_waits_for_a_backup() {
+        let mut outbox = Outbox::for_backup(9);
+        let mut taken = Vec::new();
+        for number in 0..2 {
+            outbox.push(0, update(number, 1)).unwrap();
+        }
+        outbox.set_view(&view(4, UpdateMode::None, 9), &mut taken);
+        assert_eq!(numbers(&taken), [0; 0]);
+        assert_eq!(outbox.take(0, &mut taken), Taken::Batch(UPDATE_TIMEOUT_MS));
+        assert_eq!((numbers(&taken), outbox.is_wanted(&taken)), (vec![0], true));
     }
 
     #[test]

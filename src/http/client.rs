@@ -53,6 +53,8 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct ClientConnection {
     target: Target,
+    /// Longest response body, octets.
+    octets_max: usize,
     input: Vec<u8>,
     phase: Phase,
     exchanges: u64,
@@ -82,7 +84,13 @@ impl Timing {
 impl ClientConnection {
     /// A fresh connection, established at `now_ns`.
     pub fn new(now_ns: u64, target: Target) -> Self {
-        Self { target, input: Vec::new(), phase: Phase::Idle { since_ns: now_ns }, exchanges: 0 }
+        Self::with_body_limit(now_ns, target, HTTP_RESPONSE_BODY_OCTETS_MAX)
+    }
+
+    /// The same with another limit for response bodies, octets.
+    pub fn with_body_limit(now_ns: u64, target: Target, octets_max: usize) -> Self {
+        let phase = Phase::Idle { since_ns: now_ns };
+        Self { target, octets_max, input: Vec::new(), phase, exchanges: 0 }
     }
 
     /// Whether a request may be sent: idle, and not for so long that the partner may be about to close.
@@ -169,7 +177,7 @@ impl ClientConnection {
             match &mut self.phase {
                 Phase::Head { timing } => {
                     let timing = *timing;
-                    let Some((head_octets, head)) = parse_head(&self.input)? else {
+                    let Some((head_octets, head)) = parse_head(&self.input, self.octets_max)? else {
                         let too_large = self.input.len() > HTTP_HEAD_OCTETS_MAX;
                         return if too_large { Err(ClientError::TooLarge) } else { Ok(None) };
                     };
@@ -232,7 +240,7 @@ pub fn write_request(target: &Target, body: &[u8], output: &mut Vec<u8>) {
 /// Octets of a head, and status, keep-alive and body of a final response (`None` for an interim one).
 type ParsedHead = (usize, Option<(u16, bool, Decoder)>);
 
-fn parse_head(input: &[u8]) -> Result<Option<ParsedHead>, ClientError> {
+fn parse_head(input: &[u8], limit: usize) -> Result<Option<ParsedHead>, ClientError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Response::new(&mut headers);
     let patched;
@@ -272,7 +280,6 @@ fn parse_head(input: &[u8]) -> Result<Option<ParsedHead>, ClientError> {
             keep_alive = (keep_alive || has_token(value, b"keep-alive")) && !has_token(value, b"close");
         }
     }
-    let limit = HTTP_RESPONSE_BODY_OCTETS_MAX;
     let decoder = match (chunked, length) {
         (true, _) => Decoder::chunked(limit),
         (false, Some(length)) => Decoder::with_length(length, limit).map_err(|_| ClientError::TooLarge)?,

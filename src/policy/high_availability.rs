@@ -20,10 +20,6 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
             let message = format!("backup servers are not built yet: '{}'", *peer.name);
             report.error(&peer.role.position, "role", message);
         }
-        if peer.basic_auth.is_some() {
-            let message = "basic authentication between partners is not built yet";
-            report.error(&peer.position, "basic-auth-user", message);
-        }
     }
     if let Some(pause) = relationship.pauses.first() {
         let message = "pauses of the state machine are not built yet";
@@ -81,7 +77,7 @@ mod tests {
             ("hot-standby", pause, "", "", &["pause"]),
             ("hot-standby", listener, "", "", &["multi-threading"]),
             ("hot-standby", "", r#", "auto-failover": false"#, "", &["auto-failover"]),
-            ("hot-standby", "", r#", "basic-auth-user": "u""#, "", &["basic-auth-user"]),
+            ("hot-standby", "", r#", "basic-auth-user": "u""#, "", &[]),
             ("hot-standby", "", "", backup, &["role"]),
             ("load-balancing", "", "", "", &["mode"]),
             ("passive-backup", "", "", "", &["mode", "role"]),

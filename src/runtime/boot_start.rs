@@ -167,6 +167,7 @@ fn start_logged(
         logging: thread,
         notices: notice_sender,
         wakers: ends.wakers,
+        ha: ha.as_ref().map(|setup| setup.shared.clone()),
     }));
     let control = start_control(&server, ends.control)?;
     let ha = match ha {
@@ -429,7 +430,7 @@ fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, F
 /// What high availability starts with, where it is configured: certificates read, listener bound.
 fn prepare_ha(document: &Document, topology: Topology, rules: &Arc<Rules>) -> Result<Option<HaSetup>, Fatal> {
     let Some(relationship) = &document.hooks.high_availability else { return Ok(None) };
-    setup::prepare(relationship, *document.tandem.check_partner_name, topology, rules)
+    setup::prepare(relationship, document, topology, rules)
         .map(Some)
         .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
 }
@@ -470,7 +471,7 @@ fn start_ha(ends: Vec<NodeEnds<Message>>, setup: HaSetup, places: &Places) -> Re
     let acceptor = setup
         .start_accepting(wakers)
         .map_err(|error| Fatal::Start(format!("the HA acceptor cannot be started: {error}")))?;
-    Ok(HaExecutors { executors, acceptor: Some(acceptor) })
+    Ok(HaExecutors { executors, acceptor })
 }
 
 fn start_control(server: &Arc<Server>, ends: NodeEnds<Message>) -> Result<Executor<()>, Fatal> {

@@ -3,28 +3,18 @@
 //! What cannot be used is an error at the key that names the file; a certificate that has expired or soon will is a
 //! warning there, because a DHCP server that does not start over it would turn a lost partner into an outage.
 //!
-//! Whose identity is whose (ha-protocol 1.6): the own peer entry describes the own listener; the partner's entry
-//! describes the certificate shown to the partner.
+//! Whose identity is whose (ha-protocol 1.6): the own peer entry describes the own listener; the entry of another
+//! peer describes the certificate shown to it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use config::diagnostics::Diagnostics;
 use config::socket::{ControlSocket, TlsFiles as Written};
 use config::value::Located;
 use config::{ControlAgent, Document};
-use rustls::{ClientConfig, ServerConfig};
 
+use super::ha::ends::{self, EndsError};
 use super::tls::{self, TlsError, TlsFiles};
-
-/// What an HA relationship runs TLS with; `None` is plain TCP.
-#[derive(Debug, Default)]
-pub struct HaTls {
-    /// The own listener.
-    pub listen: Option<Arc<ServerConfig>>,
-    /// Connections to the partner.
-    pub send: Option<Arc<ClientConfig>>,
-}
 
 /// Reports what is wrong with the files of `document`.
 pub fn check(document: &Document, report: &mut Diagnostics) {
@@ -36,6 +26,9 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
         }
     }
     let Some(relationship) = &document.hooks.high_availability else { return };
+    if let Err(EndsError::Secret { position, key, path, why }) = ends::check_credentials(relationship) {
+        report.error(&position, key, format!("\"{key}\": {path}: {why}"));
+    }
     if let Some(written) = &relationship.own.tls {
         let required = *relationship.require_client_certs;
         check_end(written, report, |files| tls::server_config(files, required).map(drop));
@@ -51,18 +44,6 @@ pub fn check_agent(agent: &ControlAgent, report: &mut Diagnostics) {
     if let Some(written) = &agent.tls {
         check_end(written, report, |files| tls::server_config(files, *agent.cert_required).map(drop));
     }
-}
-
-/// The files of `document`'s relationship, ready for use.
-///
-/// # Errors
-/// [`TlsError`].
-pub fn load_ha(relationship: &config::ha::Relationship, check_partner_name: bool) -> Result<HaTls, TlsError> {
-    let required = *relationship.require_client_certs;
-    let listen = relationship.own.tls.as_ref().map(|files| tls::server_config(&tls_files(files), required));
-    let send = relationship.partner().and_then(|peer| peer.tls.as_ref());
-    let send = send.map(|files| tls::client_config(&tls_files(files), check_partner_name));
-    Ok(HaTls { listen: listen.transpose()?, send: send.transpose()? })
 }
 
 /// The files of a TLS end as paths.

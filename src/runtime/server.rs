@@ -17,6 +17,7 @@ use shards::sys::interface;
 
 use super::boot_sockets::SocketKeeper;
 use super::certificates;
+use super::ha::setup::HaShared;
 use super::log_thread::LogThread;
 use crate::cli::Run;
 use crate::control::OverloadDrops;
@@ -85,6 +86,8 @@ pub struct Server {
     pub started: Instant,
     /// The lease file; `None` with `persist: false`.
     pub lease_file: Option<PathBuf>,
+    /// What the HA executors share with the control node; `None` without high availability.
+    pub ha: Option<HaShared>,
     active: Mutex<Active>,
     sockets: Mutex<SocketKeeper>,
     logging: Mutex<LogThread>,
@@ -117,6 +120,8 @@ pub struct Parts {
     pub logging: LogThread,
     /// To the main thread.
     pub notices: mpsc::Sender<Notice>,
+    /// What the HA executors share with the control node.
+    pub ha: Option<HaShared>,
     /// Wakes each node, in order.
     pub wakers: Vec<NodeWaker>,
 }
@@ -138,6 +143,7 @@ impl Server {
             sockets,
             logging: Mutex::new(parts.logging),
             notices: parts.notices,
+            ha: parts.ha,
             wakers: parts.wakers,
             control_requests: Mutex::new(Vec::new()),
         }

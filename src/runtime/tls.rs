@@ -1,8 +1,7 @@
 //! TLS for the HA channel, the control socket and the control agent: files in, rustls configurations out.
 //!
-//! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN, sessions resumed by the
-//! listening end only. The
-//! handshake itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in
+//! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN. A listening end resumes sessions,
+//! a connecting one only those of [`resuming`]. The handshake itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in
 //! [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
 //! `key-file`) and says which of them is wrong, and how.
 
@@ -24,6 +23,9 @@ use super::tls_verify::ChainVerifier;
 
 /// Client sessions kept for resumption by a listener.
 const SERVER_SESSIONS_MAX: usize = 1024;
+
+/// Servers whose sessions a connecting end keeps; it has one.
+const CLIENT_SESSIONS_MAX: usize = 8;
 
 /// The three files of one end of a connection.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -100,6 +102,14 @@ pub fn client_config(files: &TlsFiles, check_names: bool) -> Result<Arc<ClientCo
     // again with an alert. Connections are kept for long; a whole handshake is cheap.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
+}
+
+/// The same connecting end, which also takes up earlier sessions again: for peers that are known to allow it, as
+/// every Tandem does.
+pub fn resuming(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(config);
+    config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+    Arc::new(config)
 }
 
 /// Configuration of the listening end. With `require_client_certs` a client must present a certificate whose

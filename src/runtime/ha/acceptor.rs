@@ -19,7 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 const WAITING_MAX: usize = 64;
 
 /// Connections the kernel may hold before they are accepted.
-const BACKLOG: i32 = 128;
+const BACKLOG: i32 = 1024;
 
 /// An accepted connection on its way to an executor.
 #[derive(Debug)]

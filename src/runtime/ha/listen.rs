@@ -6,16 +6,17 @@
 //! nothing. Its rules and the HA view come from the control node.
 
 use std::cell::{Cell, RefCell};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use shards::runtime::NodeHandle;
 use shards::{Lane, NodeId};
 
 use super::acceptor::AcceptedQueue;
+use super::places::Places;
+use super::setup::HaShared;
 use crate::control::Answer;
 use crate::control::gather::{GATHER_MS, Gather, ListRequest};
 use crate::engine::message::{
@@ -26,9 +27,7 @@ use crate::ha::batch;
 use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply, result};
 use crate::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
 use crate::ha::view::HaView;
-use crate::http::auth::BasicAuth;
 use crate::http::server::Request;
-use crate::limits::{HA_CONNECTIONS_MAX, HA_FOREIGN_CONNECTIONS_MAX};
 use crate::runtime::clock;
 use crate::runtime::http_serve::{Response, serve};
 use crate::runtime::local::Answers;
@@ -45,12 +44,8 @@ const RECEIVE_MAX: usize = 256;
 pub struct ListenContext {
     /// Connections from the acceptor.
     pub accepted: AcceptedQueue,
-    /// Own certificate and whom to accept; `None` is plain TCP.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Where the partner is: connections of others cannot take its places.
-    pub partner: IpAddr,
-    /// Credentials a partner must present, if any.
-    pub auth: Option<BasicAuth>,
+    /// Own certificate, credentials to demand, where the peers are, and what is known of backups.
+    pub shared: HaShared,
     /// `restrict-commands`.
     pub restrict_commands: bool,
     /// Rules in force at the start.
@@ -66,16 +61,13 @@ pub struct ListenContext {
 pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> Result<(), String> {
     let listener = Rc::new(Listener {
         node: node.clone(),
-        partner: context.partner,
-        tls: context.tls.take(),
-        auth: context.auth.take(),
+        shared: context.shared.clone(),
         restrict_commands: context.restrict_commands,
         rules: RefCell::new(context.rules.clone()),
         view: RefCell::new(Arc::new(HaView::default())),
         from_shards: Answers::default(),
         from_control: Answers::default(),
-        connections: Cell::new(0),
-        foreign: Cell::new(0),
+        connections: RefCell::default(),
         stopping: Cell::new(false),
         refusals: context.refusals.clone(),
     });
@@ -93,17 +85,13 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
 
 struct Listener {
     node: Rc<NodeHandle<Message>>,
-    partner: IpAddr,
-    tls: Option<Arc<ServerConfig>>,
-    auth: Option<BasicAuth>,
+    shared: HaShared,
     restrict_commands: bool,
     rules: RefCell<Arc<Rules>>,
     view: RefCell<Arc<HaView>>,
     from_shards: Answers<ShardReply>,
     from_control: Answers<Box<PartnerCall>>,
-    /// Connections open, and those of them that are not the partner's.
-    connections: Cell<usize>,
-    foreign: Cell<usize>,
+    connections: RefCell<Places>,
     stopping: Cell<bool>,
     refusals: Refusals,
 }
@@ -125,30 +113,24 @@ impl Listener {
 
     fn start_serving(listener: &Rc<Self>, accepted: super::acceptor::Accepted) {
         let peer = accepted.peer.ip();
-        let is_foreign = peer != listener.partner;
-        let full = listener.connections.get() >= HA_CONNECTIONS_MAX;
-        if full || is_foreign && listener.foreign.get() >= HA_FOREIGN_CONNECTIONS_MAX {
+        let ends = listener.shared.ends.current();
+        let index = ends.peer_at(peer);
+        if !listener.connections.borrow_mut().take(index, ends.peers.len()) {
             return listener.refusals.refused(peer, "it has too many connections");
         }
-        let count = move |listener: &Self, change: isize| {
-            listener.connections.set(listener.connections.get().saturating_add_signed(change));
-            if is_foreign {
-                listener.foreign.set(listener.foreign.get().saturating_add_signed(change));
-            }
-        };
-        count(listener, 1);
         let listener = listener.clone();
         glommio::spawn_local(async move {
             let tcp = shards::sys::adopt::tcp_stream(accepted.socket);
-            serve(tcp, peer, listener.tls.as_ref(), &listener.refusals, |request| listener.handle(request))
-                .await;
-            count(&listener, -1);
+            let handle = |request| listener.handle(index, request);
+            serve(tcp, peer, ends.listen.tls.as_ref(), &listener.refusals, handle).await;
+            listener.connections.borrow_mut().give_back(index);
         })
         .detach();
     }
 
-    async fn handle(&self, request: Request) -> Response {
-        if self.auth.as_ref().is_some_and(|auth| !auth.permits(request.authorization.as_deref())) {
+    /// Answers one request of the peer of index `peer`; `None` is of somebody else.
+    async fn handle(&self, peer: Option<usize>, request: Request) -> Response {
+        if !self.shared.ends.current().listen.permits(peer.is_some(), request.authorization.as_deref()) {
             return Response::Error(401);
         }
         let envelope = match Envelope::parse(&request.body) {
@@ -160,7 +142,7 @@ impl Listener {
             return Response::Error(403);
         }
         match envelope.command.as_str() {
-            "lease4-del" | "lease4-update" => Response::Json(self.change(&envelope).await.to_http_body()),
+            "lease4-del" | "lease4-update" => Response::Json(self.change(envelope).await.to_http_body()),
             batch::COMMAND => Response::Json(self.batch(envelope).await.to_http_body()),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
@@ -174,13 +156,24 @@ impl Listener {
             "lease4-get-all" => {
                 Response::Json(self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }).await)
             }
-            _ => self.ask_control(request.body).await,
+            name => {
+                let copied = name == "ha-sync-complete-notify";
+                // What was read of it is as large as itself, and is of no more use.
+                drop(envelope);
+                let response = self.ask_control(request.body).await;
+                if let (true, Some(peer)) = (copied, peer) {
+                    self.shared.standings.copied(peer);
+                }
+                response
+            }
         }
     }
 
     /// A lease update or deletion: to the owner's shard, and its answer.
-    async fn change(&self, envelope: &Envelope) -> Reply {
-        match self.shard_command(envelope) {
+    async fn change(&self, envelope: Envelope) -> Reply {
+        let command = self.shard_command(&envelope);
+        drop(envelope);
+        match command {
             Ok((address, owner, body)) => change_reply(address, self.ask_shard(owner, body).await),
             Err(reply) => reply,
         }
@@ -206,6 +199,7 @@ impl Listener {
                     Err(reply) => Err(reply),
                 });
             }
+            drop(commands);
             let mut replies = Vec::with_capacity(asked.len());
             for asked in asked {
                 replies.push(match asked {

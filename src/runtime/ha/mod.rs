@@ -3,8 +3,12 @@
 //! The machine of [`crate::ha`] decides; here are sockets, executors and timers. Nothing here changes a lease.
 
 pub mod acceptor;
+pub mod backup;
+mod connection;
 pub mod driver;
+pub mod ends;
 pub mod listen;
+mod places;
 pub mod send;
 pub mod setup;
 #[cfg(test)]

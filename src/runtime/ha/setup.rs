@@ -1,24 +1,28 @@
-//! Makes what the HA executors start with from the configuration: certificates read, listener bound.
+//! Makes what the HA executors start with from the configuration: files read, listener bound.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use config::Document;
+use config::ha::{Relationship, Role};
 use shards::Topology;
 use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
+use super::backup::Standings;
+use super::ends::{Ends, EndsError, SharedEnds};
 use super::listen::ListenContext;
 use super::send::SendContext;
 use crate::engine::rules::Rules;
-use crate::http::client::Target;
-use crate::runtime::certificates;
 use crate::runtime::refusals::Refusals;
-use crate::runtime::tls::TlsError;
 
 /// Why HA cannot start. Every text names the file or the address.
 #[derive(Debug, thiserror::Error)]
 pub enum HaSetupError {
+    /// A certificate, key, trust anchor or file with credentials is wrong.
+    #[error(transparent)]
+    Ends(#[from] EndsError),
     /// The own URL cannot be listened on.
     #[error("{position}: the HA listener cannot be opened on {address}: {source}")]
     Listen {
@@ -29,9 +33,15 @@ pub enum HaSetupError {
         /// What the system says.
         source: io::Error,
     },
-    /// A certificate, key or trust anchor is wrong.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
+}
+
+/// What HA executors and the control node share.
+#[derive(Clone, Debug)]
+pub struct HaShared {
+    /// Certificates and credentials in force.
+    pub ends: SharedEnds,
+    /// What is known of backups.
+    pub standings: Standings,
 }
 
 /// Contexts of all HA executors, and the listener that will feed them.
@@ -40,53 +50,55 @@ pub struct HaSetup {
     pub listen: Vec<ListenContext>,
     /// The same for each send executor.
     pub send: SendContext,
-    listener: TcpListener,
-    producers: Vec<rtrb::Producer<Accepted>>,
+    /// What the control node has of it.
+    pub shared: HaShared,
+    listener: Option<(TcpListener, Vec<rtrb::Producer<Accepted>>)>,
 }
 
-/// Reads the files of `relationship` and binds its listener.
+/// Reads the files of `relationship`, which is that of `document`, and binds its listener where it has one of its own.
 ///
 /// # Errors
 /// [`HaSetupError`].
 pub fn prepare(
-    relationship: &config::ha::Relationship,
-    check_partner_name: bool,
+    relationship: &Relationship,
+    document: &Document,
     topology: Topology,
     rules: &Arc<Rules>,
 ) -> Result<HaSetup, HaSetupError> {
-    let tls = certificates::load_ha(relationship, check_partner_name)?;
-    let address = relationship.own.url.address;
-    let listener = acceptor::bind(address).map_err(|source| {
-        let position = relationship.own.url.position.clone();
-        HaSetupError::Listen { position, address, source }
-    })?;
-    let (producers, consumers) = acceptor::queues(usize::from(topology.listeners));
-    let refusals = Refusals::default();
-    // The policy refuses every mode without a partner.
-    let partner = relationship.partner().unwrap_or(&relationship.own).url.address;
-    let listen = consumers
-        .into_iter()
-        .map(|accepted| ListenContext {
+    let ends = SharedEnds::new(Ends::load(relationship, &document.tandem)?);
+    let peers = relationship.others.iter();
+    let standings = Standings::new(peers.map(|peer| (peer.name.to_string(), *peer.role == Role::Backup)));
+    let shared = HaShared { ends: ends.clone(), standings: standings.clone() };
+    let mut listen = Vec::new();
+    let mut bound = None;
+    if relationship.multi_threading.has_dedicated_listener() {
+        let address = relationship.own.url.address;
+        let listener = acceptor::bind(address).map_err(|source| {
+            let position = relationship.own.url.position.clone();
+            HaSetupError::Listen { position, address, source }
+        })?;
+        let (producers, consumers) = acceptor::queues(usize::from(topology.listeners));
+        bound = Some((listener, producers));
+        let refusals = Refusals::default();
+        listen.extend(consumers.into_iter().map(|accepted| ListenContext {
             accepted,
-            tls: tls.listen.clone(),
-            partner: partner.ip(),
-            auth: None,
+            shared: shared.clone(),
             restrict_commands: *relationship.restrict_commands,
             rules: rules.clone(),
             refusals: refusals.clone(),
-        })
-        .collect();
-    let target = Target { host: partner.ip().to_string(), auth: None };
-    Ok(HaSetup { listen, send: SendContext { partner, tls: tls.send, target }, listener, producers })
+        }));
+    }
+    Ok(HaSetup { listen, send: SendContext { ends, standings }, shared, listener: bound })
 }
 
 impl HaSetup {
-    /// Starts accepting for the listen executors, whose wakers are given in their order.
+    /// Starts accepting for the listen executors, whose wakers are given in their order; `None` without a listener.
     ///
     /// # Errors
     /// No more threads.
-    pub fn start_accepting(self, wakers: Vec<NodeWaker>) -> io::Result<Acceptor> {
-        assert_eq!(self.producers.len(), wakers.len(), "one waker for each listen executor");
-        Acceptor::spawn(self.listener, self.producers.into_iter().zip(wakers).collect())
+    pub fn start_accepting(self, wakers: Vec<NodeWaker>) -> io::Result<Option<Acceptor>> {
+        let Some((listener, producers)) = self.listener else { return Ok(None) };
+        assert_eq!(producers.len(), wakers.len(), "one waker for each listen executor");
+        Acceptor::spawn(listener, producers.into_iter().zip(wakers).collect()).map(Some)
     }
 }

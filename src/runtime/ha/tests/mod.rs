@@ -8,8 +8,11 @@ use shards::runtime::{Executor, LaneSizes, NodeEnds, Placement, mesh, spawn};
 use shards::{Lane, Lease, LeaseState, NodeId, SmallBytes, Topology};
 
 use super::acceptor::{self, Acceptor};
+use super::backup::Standings;
+use super::ends::{Ends, ListenEnd, PeerEnd, PeerTls, SharedEnds};
 use super::listen::{self, ListenContext};
 use super::send::{self, SendContext};
+use super::setup::HaShared;
 use crate::engine::message::{
     Message, ParkId, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReply, ShardReplyBody, UpdateKind,
     UpdateOutcome,
@@ -19,7 +22,10 @@ use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
 use crate::runtime::pki::{self, Host};
 use crate::runtime::refusals::Refusals;
-use crate::runtime::tls::{TlsFiles, client_config, server_config};
+use crate::runtime::tls::{self, TlsFiles, client_config, server_config};
+
+mod credentials;
+mod hostile;
 
 const TOPOLOGY: Topology = Topology { shards: 1, listeners: 1, senders: 1 };
 const SHARD: NodeId = NodeId(0);
@@ -32,7 +38,30 @@ struct Bench {
     executors: Vec<Executor<Result<(), String>>>,
     acceptor: Option<Acceptor>,
     address: SocketAddr,
+    ends: SharedEnds,
+    files: TlsFiles,
+    standings: Standings,
     _folder: tempfile::TempDir,
+}
+
+/// Both ends over TLS with certificates of one host: peer 0 is the partner, peer 1 a backup in the same place.
+fn both_ends(files: &TlsFiles, address: SocketAddr) -> Ends {
+    let full = client_config(files, true).unwrap();
+    let tls = PeerTls { resuming: tls::resuming(&full), full };
+    let peer = |name: &str| PeerEnd {
+        name: name.to_owned(),
+        address,
+        tls: Some(tls.clone()),
+        target: Target { host: address.ip().to_string(), auth: None },
+    };
+    let listen = ListenEnd { tls: Some(server_config(files, true).unwrap()), auth: None, lenient: false };
+    Ends { listen, peers: vec![peer("partner"), peer("backup")] }
+}
+
+/// Without TLS.
+fn plain(ends: &mut Ends) {
+    ends.listen.tls = None;
+    ends.peers.iter_mut().for_each(|peer| peer.tls = None);
 }
 
 fn rules() -> Arc<Rules> {
@@ -45,6 +74,11 @@ fn rules() -> Arc<Rules> {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// One with ends that `change` has changed.
+    fn with(change: impl FnOnce(&mut Ends)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         pki::create(folder.path(), &[Host::parse("one=127.0.0.1").unwrap()], 30).unwrap();
         let files = TlsFiles {
@@ -55,31 +89,58 @@ impl Bench {
         let listener = acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (producers, mut queues) = acceptor::queues(1);
-        let mut ends = mesh::build::<Message>(TOPOLOGY, LaneSizes { datagram: 2, state: 64 }).unwrap();
-        let control = ends.pop().unwrap();
-        let sender = ends.pop().unwrap();
-        let listening = ends.pop().unwrap();
-        let shard = ends.pop().unwrap();
+        let mut nodes = mesh::build::<Message>(TOPOLOGY, LaneSizes { datagram: 2, state: 64 }).unwrap();
+        let control = nodes.pop().unwrap();
+        let sender = nodes.pop().unwrap();
+        let listening = nodes.pop().unwrap();
+        let shard = nodes.pop().unwrap();
         let wakers = [listening.waker()];
+        let mut ends = both_ends(&files, address);
+        change(&mut ends);
+        let ends = SharedEnds::new(ends);
+        let standings = Standings::new([("partner".to_owned(), false), ("backup".to_owned(), true)]);
         let context = ListenContext {
             accepted: queues.pop().unwrap(),
-            partner: address.ip(),
-            tls: Some(server_config(&files, true).unwrap()),
-            auth: None,
+            shared: HaShared { ends: ends.clone(), standings: standings.clone() },
             restrict_commands: true,
             rules: rules(),
             refusals: Refusals::default(),
         };
-        let target = Target { host: address.ip().to_string(), auth: None };
-        let tls = Some(client_config(&files, true).unwrap());
-        let send = SendContext { partner: address, tls, target };
+        let send = SendContext { ends: ends.clone(), standings: standings.clone() };
         let executors = vec![
             spawn("listen", Placement::Unpinned, listening, |node| listen::run(node, context)).unwrap(),
             spawn("send", Placement::Unpinned, sender, |node| send::run(node, send)).unwrap(),
         ];
         let executors = executors.into_iter().map(|executor| executor.wait_ready().unwrap()).collect();
         let acceptor = Acceptor::spawn(listener, producers.into_iter().zip(wakers).collect()).unwrap();
-        Self { shard, control, executors, acceptor: Some(acceptor), address, _folder: folder }
+        Self {
+            shard,
+            control,
+            executors,
+            acceptor: Some(acceptor),
+            address,
+            ends,
+            files,
+            standings,
+            _folder: folder,
+        }
+    }
+
+    /// Answers what the listener asks the control node, until `done` says so; how often it did.
+    fn answer_control(&self, done: impl Fn() -> bool) -> usize {
+        let mut answered = 0;
+        while !done() {
+            let mut asked = Vec::new();
+            self.control.receive(Lane::State, 64, |from, message| asked.push((from, message)));
+            for (from, message) in asked {
+                let Message::Partner(mut call) = message else { panic!("no call") };
+                call.body = b"[ { \"result\": 0, \"text\": \"from control\" } ]".to_vec();
+                self.control.try_send(from, Lane::State, Message::Partner(call)).unwrap();
+                answered += 1;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        answered
     }
 
     /// The next message for `node`.
@@ -96,9 +157,20 @@ impl Bench {
 
     /// Sends an update; `answer` is what the partner's shard says, if it is asked at all.
     fn update(&self, address: [u8; 4], kind: UpdateKind, answer: Option<ShardReplyBody>) -> UpdateOutcome {
+        self.update_of(0, address, kind, answer)
+    }
+
+    /// The same for any peer.
+    fn update_of(
+        &self,
+        peer: u8,
+        address: [u8; 4],
+        kind: UpdateKind,
+        answer: Option<ShardReplyBody>,
+    ) -> UpdateOutcome {
         let park = Some(ParkId { shard: 0, slot: 7, generation: 3 });
         let update =
-            PartnerUpdate { peer: 0, shard: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
+            PartnerUpdate { peer, shard: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
@@ -171,9 +243,13 @@ impl Bench {
     }
 
     fn call(&self, body: &str) -> Result<String, String> {
+        self.call_of(0, body)
+    }
+
+    fn call_of(&self, peer: u8, body: &str) -> Result<String, String> {
         let call = PartnerCall {
             request: 9,
-            peer: 0,
+            peer,
             asker: Some(self.control.id()),
             body: body.into(),
             timeout_ms: 5_000,
@@ -334,4 +410,43 @@ fn a_host_that_is_not_the_partner_cannot_keep_the_partner_out() {
     let created = Some(ShardReplyBody::Updated { created: true });
     assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
     drop(strangers);
+}
+
+#[test]
+fn every_peer_gets_what_is_for_it_and_what_a_backup_misses_is_known() {
+    let bench = Bench::new();
+    let (inside, outside) = ([10, 0, 0, 5], [10, 0, 1, 5]);
+    let created = || Some(ShardReplyBody::Updated { created: true });
+    let lost = |bench: &Bench| {
+        let status = bench.standings.status().unwrap();
+        (status[0]["updates-lost"].as_u64().unwrap(), status[0]["needs-copy"].as_bool().unwrap())
+    };
+    let heartbeat = r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#;
+    let alone = HaView { epoch: 2, updates: UpdateMode::None, ..HaView::default() };
+    bench.publish(alone);
+    for peer in [0, 1] {
+        assert!(bench.call_of(peer, heartbeat).unwrap().contains("from control"), "{peer}");
+    }
+    assert!(bench.call_of(2, heartbeat).unwrap_err().contains("no such peer"));
+    // The view that overtakes updates for the partner (of epoch 1) leaves those for a backup alone.
+    assert_eq!(bench.update_of(0, inside, UpdateKind::Update, None), UpdateOutcome::Failed);
+    assert_eq!(bench.update_of(1, inside, UpdateKind::Update, created()), UpdateOutcome::Acked);
+    assert_eq!(lost(&bench), (0, false));
+    assert_eq!(bench.update_of(1, outside, UpdateKind::Update, None), UpdateOutcome::Conflict);
+    assert_eq!(lost(&bench), (1, true));
+    bench.standings.copied(1);
+    assert_eq!(lost(&bench), (1, false));
+}
+
+#[test]
+fn a_backup_out_of_reach_is_left_alone_and_lacks_what_was_for_it() {
+    // Nobody listens there.
+    let bench = Bench::with(|ends| ends.peers[1].address = "127.0.0.1:1".parse().unwrap());
+    for _ in 0..2 {
+        assert_eq!(bench.update_of(1, [10, 0, 0, 5], UpdateKind::Update, None), UpdateOutcome::Failed);
+    }
+    let status = bench.standings.status().unwrap();
+    assert_eq!((&status[0]["updates-lost"], &status[0]["needs-copy"]), (&2.into(), &true.into()));
+    let created = Some(ShardReplyBody::Updated { created: true });
+    assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
 }
