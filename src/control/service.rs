@@ -76,7 +76,7 @@ impl ServiceSwitch {
         serde_json::json!({
             "disabled-by-db-connection": [],
             "disabled-by-local-command": [],
-            "disabled-by-remote-command": self.locks.remote_ids().collect::<Vec<_>>(),
+            "disabled-by-remote-command": self.locks.remote_ids(),
             "disabled-by-user": self.locks.is_held(Holder::User),
             "globally-disabled": !self.locks.service_on(),
         })
@@ -92,8 +92,8 @@ impl ServiceSwitch {
 fn holder(origin: Origin) -> Holder {
     match origin {
         Origin::User | Origin::Id(USER_ORIGIN_ID) => Holder::User,
-        Origin::Partner => Holder::Remote(REMOTE_ORIGIN_ID),
-        Origin::Id(id) => Holder::Remote(id),
+        Origin::Partner => Holder::Remote(0, REMOTE_ORIGIN_ID),
+        Origin::Id(id) => Holder::Remote(0, id),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::command::Reply;
 use super::event::ClientIdentity;
+use super::fingerprint::Fingerprint;
 use super::state::PartnerState;
 use crate::http::parse_rfc1123_date;
 use crate::limits::{HA_BATCH_UPDATES_MAX, HA_CLIENTS_MAX};
@@ -30,6 +31,8 @@ pub struct HeartbeatReply {
     pub unsent: Option<u64>,
     /// How many lease updates the partner takes in one request; 1 for any but a Tandem server.
     pub batch_max: u16,
+    /// Fingerprint of the partner's configuration, if it is a Tandem server.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl HeartbeatReply {
@@ -53,7 +56,8 @@ impl HeartbeatReply {
         };
         let batch_max = arguments.get(super::batch::ANNOUNCEMENT).and_then(Value::as_u64).unwrap_or(1);
         let batch_max = u16::try_from(batch_max).unwrap_or(u16::MAX).clamp(1, HA_BATCH_UPDATES_MAX);
-        Ok(Self { state, wall_s, scopes, unsent, batch_max })
+        let fingerprint = Fingerprint::from_members(arguments);
+        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint })
     }
 }
 
@@ -84,6 +88,8 @@ pub struct Communication {
     skew_s: Option<i64>,
     scopes: Vec<String>,
     batch_max: u16,
+    /// It has said that it is about to end, and nothing else since.
+    has_stopped: bool,
     unsent_latest: u64,
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
@@ -103,6 +109,7 @@ impl Communication {
             skew_s: None,
             scopes: Vec::new(),
             batch_max: 1,
+            has_stopped: false,
             unsent_latest: 0,
             unsent_known: 0,
             connecting: BTreeSet::new(),
@@ -123,6 +130,7 @@ impl Communication {
         self.skew_s = Some(reply.wall_s.cast_signed().saturating_sub(now_wall_s.cast_signed()));
         self.scopes = reply.scopes;
         self.batch_max = reply.batch_max;
+        self.has_stopped = false;
         if let Some(unsent) = reply.unsent {
             // A count that has fallen belongs to a new process: all of it is news.
             if unsent < self.unsent_latest {
@@ -148,6 +156,32 @@ impl Communication {
         // What comes back may be another program.
         self.batch_max = 1;
         self.terminated_since_ns = None;
+    }
+
+    /// The partner serves nobody any longer and is about to end: it counts as gone, without further proof.
+    pub fn stop(&mut self) {
+        self.fail();
+        self.has_stopped = true;
+    }
+
+    /// Whether the partner has said that it is about to end, and nothing else since.
+    pub fn has_stopped(&self) -> bool {
+        self.has_stopped
+    }
+
+    /// The partner has told its state in a command, or is about to take one that is not known (ha-protocol 4.9).
+    pub fn told(&mut self, partner: PartnerState) {
+        self.partner = partner;
+    }
+
+    /// Whether the partner is a Tandem server. One that does not answer is none: what comes back may be another.
+    pub fn is_tandem(&self) -> bool {
+        self.batch_max > 1
+    }
+
+    /// Begins anew to measure for how long the partner has been terminated.
+    pub fn restart_terminated(&mut self, now_ns: u64) {
+        self.terminated_since_ns = self.terminated_since_ns.map(|_| now_ns);
     }
 
     /// The partner's state as last heard.
@@ -280,7 +314,8 @@ mod tests {
     }
 
     fn heartbeat(state: PartnerState, unsent: u64) -> HeartbeatReply {
-        HeartbeatReply { state, wall_s: 100, scopes: Vec::new(), unsent: Some(unsent), batch_max: 1 }
+        let scopes = Vec::new();
+        HeartbeatReply { state, wall_s: 100, scopes, unsent: Some(unsent), batch_max: 1, fingerprint: None }
     }
 
     #[test]
@@ -368,6 +403,17 @@ mod tests {
         communication.forgive(&client(2));
         assert_eq!(communication.rejected(11), 1);
         assert_eq!(communication.rejected(5 + REJECTED_NS), 0);
+    }
+
+    #[test]
+    fn a_partner_that_stops_counts_as_gone_until_it_is_heard() {
+        let mut communication = Communication::new(0);
+        communication.stop();
+        assert!(communication.has_stopped() && communication.partner() == PartnerState::Unavailable);
+        communication.fail();
+        assert!(communication.has_stopped(), "its silence is no news");
+        communication.record(1, 100, heartbeat(PartnerState::Waiting, 0));
+        assert!(!communication.has_stopped());
     }
 
     #[test]

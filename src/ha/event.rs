@@ -9,6 +9,7 @@ use std::sync::Arc;
 use shards::{Lease, SmallBytes};
 
 use super::command::{HaCommand, Reply};
+use super::fingerprint::Fingerprint;
 use super::log::LogEvent;
 use super::relationship::Relationship;
 use super::view::HaView;
@@ -72,8 +73,13 @@ pub enum Event {
     /// The configuration was read again, and this is what it says now. Names, URLs, role and TLS files are those the
     /// machine was made with (a change of them needs a restart).
     Reconfigured(Box<Relationship>),
+    /// What the configuration in force hashes to: once before the machine starts, and after every reload.
+    Fingerprint(Box<Fingerprint>),
     /// The first event, once.
     Start,
+    /// The server is about to end: nothing more is served, and a Tandem partner is told. [`Action::StopAnnounced`]
+    /// follows, at once or when the partner has answered.
+    Stopping,
     /// A query of a client that is the partner's, seen while interrupted (ha-protocol 4.6).
     Unanswered {
         /// The client.
@@ -149,6 +155,8 @@ pub enum Action {
     },
     /// Write to the log.
     Log(LogEvent),
+    /// The partner knows that this server stops, or need not or cannot be told.
+    StopAnnounced,
     /// Hand this view to every shard (and to listeners and senders, who read the partner's generation in it).
     Publish(Arc<HaView>),
 }

@@ -3,19 +3,23 @@
 //! Queries are served while nobody does. A partner's lock always has a deadline, so a partner that dies while
 //! it copies cannot silence this server for ever (ha-protocol 8.1 no. 3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::limits::HA_REMOTE_LOCKS_MAX;
 
 /// Holder of a lock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Holder {
-    /// The own state does not serve.
-    Local,
-    /// In partner-down the partner has said that its copy is complete: nothing is granted until it is heard.
-    Notified,
-    /// The partner, under its origin id.
-    Remote(i64),
+    /// The own state in this relationship does not serve.
+    Local(u8),
+    /// In partner-down the partner of this relationship has said that its copy is complete: nothing is granted until
+    /// it is heard.
+    Notified(u8),
+    /// The partner of this relationship, under its origin id. Every spoke of a hub uses the same id, so the id alone
+    /// would let the first that is done free the hub for all (ha-protocol 8 no. 9).
+    Remote(u8, i64),
+    /// The server is about to end.
+    Stopping,
     /// An administrator.
     User,
 }
@@ -30,8 +34,8 @@ impl Locks {
     /// Takes a lock, or takes it again with a new deadline (monotonic, nanoseconds). False, taking nothing,
     /// when partners hold too many.
     pub fn take(&mut self, holder: Holder, deadline_ns: Option<u64>) -> bool {
-        let is_new_remote = matches!(holder, Holder::Remote(_)) && !self.held.contains_key(&holder);
-        if is_new_remote && self.remote_ids().count() >= HA_REMOTE_LOCKS_MAX {
+        let is_new_remote = matches!(holder, Holder::Remote(..)) && !self.held.contains_key(&holder);
+        if is_new_remote && self.remote_locks() >= HA_REMOTE_LOCKS_MAX {
             return false;
         }
         self.held.insert(holder, deadline_ns);
@@ -43,9 +47,9 @@ impl Locks {
         self.held.remove(&holder);
     }
 
-    /// Releases every lock of the partner.
-    pub fn release_remote(&mut self) {
-        self.held.retain(|holder, _| !matches!(holder, Holder::Remote(_)));
+    /// Releases every lock of the partner of a relationship.
+    pub fn release_remote(&mut self, relationship: u8) {
+        self.held.retain(|holder, _| !matches!(holder, Holder::Remote(of, _) if *of == relationship));
     }
 
     /// Releases the locks whose deadline has passed.
@@ -68,12 +72,26 @@ impl Locks {
         self.held.is_empty()
     }
 
-    /// Origin ids of the partner's locks, ascending.
-    pub fn remote_ids(&self) -> impl Iterator<Item = i64> {
-        self.held.keys().filter_map(|holder| match holder {
-            Holder::Remote(id) => Some(*id),
-            Holder::Local | Holder::Notified | Holder::User => None,
-        })
+    /// Origin ids of partners' locks, ascending, each once.
+    pub fn remote_ids(&self) -> BTreeSet<i64> {
+        let id = |holder: &Holder| match holder {
+            Holder::Remote(_, id) => Some(*id),
+            Holder::Local(_) | Holder::Notified(_) | Holder::Stopping | Holder::User => None,
+        };
+        self.held.keys().filter_map(id).collect()
+    }
+
+    /// Relationships that hold the service off themselves, ascending, each once.
+    pub fn local_relationships(&self) -> BTreeSet<u8> {
+        let relationship = |holder: &Holder| match holder {
+            Holder::Local(relationship) | Holder::Notified(relationship) => Some(*relationship),
+            Holder::Remote(..) | Holder::Stopping | Holder::User => None,
+        };
+        self.held.keys().filter_map(relationship).collect()
+    }
+
+    fn remote_locks(&self) -> usize {
+        self.held.keys().filter(|holder| matches!(holder, Holder::Remote(..))).count()
     }
 }
 
@@ -85,11 +103,11 @@ mod tests {
     fn the_service_is_on_only_while_nobody_holds_it() {
         let mut locks = Locks::default();
         assert!(locks.service_on());
-        assert!(locks.take(Holder::Remote(2000), Some(10)) && locks.take(Holder::User, None));
+        assert!(locks.take(Holder::Remote(0, 2000), Some(10)) && locks.take(Holder::User, None));
         locks.expire(9);
         assert_eq!(locks.next_timeout(), Some(10));
         locks.expire(10);
-        assert!(!locks.is_held(Holder::Remote(2000)) && !locks.service_on(), "the administrator's stays");
+        assert!(!locks.is_held(Holder::Remote(0, 2000)) && !locks.service_on(), "the administrator's stays");
         locks.release(Holder::User);
         assert!(locks.service_on());
     }
@@ -97,19 +115,33 @@ mod tests {
     #[test]
     fn taking_a_lock_again_moves_its_deadline() {
         let mut locks = Locks::default();
-        locks.take(Holder::Remote(2000), Some(10));
-        locks.take(Holder::Remote(2000), Some(20));
+        locks.take(Holder::Remote(0, 2000), Some(10));
+        locks.take(Holder::Remote(0, 2000), Some(20));
         locks.expire(15);
         assert!(!locks.service_on());
+    }
+
+    /// 8 no. 9, F11: two spokes copy from a hub at once.
+    #[test]
+    fn partners_of_two_relationships_with_the_same_id_hold_two_locks() {
+        let mut locks = Locks::default();
+        assert!(
+            locks.take(Holder::Remote(0, 2000), Some(10)) && locks.take(Holder::Remote(1, 2000), Some(20))
+        );
+        assert_eq!(locks.remote_ids().into_iter().collect::<Vec<_>>(), [2000]);
+        locks.release_remote(0);
+        assert!(!locks.service_on(), "the other spoke has not finished");
+        locks.release(Holder::Remote(1, 2000));
+        assert!(locks.service_on());
     }
 
     #[test]
     fn a_partner_cannot_hold_more_locks_than_the_limit() {
         let mut locks = Locks::default();
-        let taken = (0..100).filter(|id| locks.take(Holder::Remote(*id), Some(1))).count();
+        let taken = (0..100).filter(|id| locks.take(Holder::Remote(0, *id), Some(1))).count();
         assert_eq!(taken, HA_REMOTE_LOCKS_MAX);
-        assert!(locks.take(Holder::Remote(0), Some(2)), "one that is held may be renewed");
-        locks.release_remote();
+        assert!(locks.take(Holder::Remote(0, 0), Some(2)), "one that is held may be renewed");
+        locks.release_remote(0);
         assert!(locks.service_on());
     }
 }

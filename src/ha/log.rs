@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::fingerprint::Difference;
 use super::state::{OwnState, PartnerState};
 
 /// Logger every HA message goes to, as in Kea.
@@ -22,6 +23,10 @@ pub struct LogEvent {
 #[expect(missing_docs, reason = "the text of each message says what its values are")]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Message {
+    /// Updates of the backlog could not be sent.
+    BacklogFlushFailed { partner: String, waiting: usize, reason: String },
+    /// More updates than the backlog holds.
+    BacklogOverflowed { limit: u32 },
     /// The partner has not answered for longer than `max-response-delay`.
     CommunicationInterrupted { partner: String },
     /// A client of the silent partner, first seen or first seen unanswered.
@@ -33,6 +38,10 @@ pub enum Message {
     },
     /// The partner answers again.
     CommunicationRestored { partner: String },
+    /// The configurations differ no longer.
+    ConfigurationAgrees { partner: String },
+    /// The partner runs another configuration.
+    ConfigurationDiffers { partner: String, difference: Difference },
     /// The partner's copy lacks what was given since; it is told to copy again.
     CopyOutdated { partner: String },
     /// `dhcp-disable` to the partner failed.
@@ -66,13 +75,21 @@ pub enum Message {
     /// The service is on in this state.
     LocalDhcpEnable { state: OwnState },
     /// The partner is in a state of another mode: the configurations do not match.
-    InvalidPartnerState { partner: PartnerState },
-    /// The partner asked for maintenance, which this server does not offer.
+    InvalidPartnerState { partner: PartnerState, mode: &'static str },
+    /// The partner asked for maintenance in a state that does not allow it.
     MaintenanceRefused { state: OwnState },
+    /// The partner is about to end, cleanly.
+    PartnerStops { partner: String },
     /// `ha-reset` was obeyed.
     Reset { state: OwnState },
+    /// `ha-reset` to the partner failed.
+    ResetPartnerFailed { partner: String, reason: String },
     /// The machine has started.
-    ServiceStarted { role: &'static str },
+    ServiceStarted { role: &'static str, mode: &'static str },
+    /// `ha-continue` was obeyed.
+    StateMachineContinued { state: OwnState },
+    /// The machine rests until `ha-continue`.
+    StateMachinePaused { state: OwnState },
     /// A state was left for another.
     StateTransition { from: OwnState, to: OwnState, partner: PartnerState },
     /// The partner has copied our leases.
@@ -87,7 +104,7 @@ pub enum Message {
     SyncSuccessful { partner: String, applied: usize, duration_ms: u64 },
     /// High availability has been given up.
     Terminated,
-    /// The partner is still terminated: it must be restarted too.
+    /// The partner is still terminated: it must leave that state too.
     TerminatedRestartPartner,
     /// A lease update failed for another reason than a conflict.
     UpdateFailed { partner: String, client: String },
@@ -102,7 +119,10 @@ impl Message {
             | Self::LeasesSyncFailed { .. }
             | Self::SyncFailed { .. }
             | Self::Terminated => log::Level::Error,
-            Self::CommunicationInterrupted { .. }
+            Self::BacklogFlushFailed { .. }
+            | Self::BacklogOverflowed { .. }
+            | Self::CommunicationInterrupted { .. }
+            | Self::ConfigurationDiffers { .. }
             | Self::DhcpDisableFailed { .. }
             | Self::DhcpEnableFailed { .. }
             | Self::HeartbeatCommunicationsFailed { .. }
@@ -112,19 +132,24 @@ impl Message {
             | Self::LeaseUpdateConflict { .. }
             | Self::LeasesSyncSkipped { .. }
             | Self::MaintenanceRefused { .. }
+            | Self::ResetPartnerFailed { .. }
             | Self::SyncCompleteNotifyFailed { .. }
             | Self::TerminatedRestartPartner
             | Self::UpdateFailed { .. } => log::Level::Warn,
             Self::CommunicationInterruptedClient { .. }
             | Self::CommunicationRestored { .. }
+            | Self::ConfigurationAgrees { .. }
             | Self::CopyOutdated { .. }
             | Self::LeasesSyncPageReceived { .. }
             | Self::LeaseUpdatesDisabled { .. }
             | Self::LeaseUpdatesEnabled { .. }
             | Self::LocalDhcpDisable { .. }
             | Self::LocalDhcpEnable { .. }
+            | Self::PartnerStops { .. }
             | Self::Reset { .. }
             | Self::ServiceStarted { .. }
+            | Self::StateMachineContinued { .. }
+            | Self::StateMachinePaused { .. }
             | Self::StateTransition { .. }
             | Self::SyncCompleteNotified
             | Self::SyncStart { .. }
@@ -135,12 +160,16 @@ impl Message {
     /// Kea's message id.
     pub fn id(&self) -> &'static str {
         match self {
+            Self::BacklogFlushFailed { .. } => "HA_LEASES_BACKLOG_FAILED",
+            Self::BacklogOverflowed { .. } => "TANDEM_HA_BACKLOG_OVERFLOWED",
             Self::CommunicationInterrupted { .. } => "HA_COMMUNICATION_INTERRUPTED",
             Self::CommunicationInterruptedClient { unacked: false, .. } => {
                 "HA_COMMUNICATION_INTERRUPTED_CLIENT4"
             }
             Self::CommunicationInterruptedClient { .. } => "HA_COMMUNICATION_INTERRUPTED_CLIENT4_UNACKED",
             Self::CommunicationRestored { .. } => "HA_COMMUNICATION_RESTORED",
+            Self::ConfigurationAgrees { .. } => "TANDEM_HA_CONFIGURATION_AGREES",
+            Self::ConfigurationDiffers { .. } => "TANDEM_HA_CONFIGURATION_DIFFERS",
             Self::CopyOutdated { .. } => "TANDEM_HA_COPY_OUTDATED",
             Self::DhcpDisableFailed { .. } => "HA_DHCP_DISABLE_COMMUNICATIONS_FAILED",
             Self::DhcpEnableFailed { .. } => "HA_DHCP_ENABLE_COMMUNICATIONS_FAILED",
@@ -157,13 +186,20 @@ impl Message {
             Self::LeaseUpdatesEnabled { .. } => "HA_LEASE_UPDATES_ENABLED",
             Self::LocalDhcpDisable { .. } => "HA_LOCAL_DHCP_DISABLE",
             Self::LocalDhcpEnable { .. } => "HA_LOCAL_DHCP_ENABLE",
-            Self::InvalidPartnerState { partner: PartnerState::CommunicationRecovery } => {
+            Self::InvalidPartnerState { partner: PartnerState::CommunicationRecovery, .. } => {
                 "HA_INVALID_PARTNER_STATE_COMMUNICATION_RECOVERY"
+            }
+            Self::InvalidPartnerState { partner: PartnerState::HotStandby, .. } => {
+                "HA_INVALID_PARTNER_STATE_HOT_STANDBY"
             }
             Self::InvalidPartnerState { .. } => "HA_INVALID_PARTNER_STATE_LOAD_BALANCING",
             Self::MaintenanceRefused { .. } => "HA_MAINTENANCE_NOTIFY_REFUSED",
+            Self::PartnerStops { .. } => "TANDEM_HA_PARTNER_STOPS",
             Self::Reset { .. } => "HA_RESET",
+            Self::ResetPartnerFailed { .. } => "HA_RESET_COMMUNICATIONS_FAILED",
             Self::ServiceStarted { .. } => "HA_SERVICE_STARTED",
+            Self::StateMachineContinued { .. } => "HA_STATE_MACHINE_CONTINUED",
+            Self::StateMachinePaused { .. } => "HA_STATE_MACHINE_PAUSED",
             Self::StateTransition { .. } => "HA_STATE_TRANSITION",
             Self::SyncCompleteNotified => "HA_SYNC_COMPLETE_NOTIFY_RECEIVED",
             Self::SyncCompleteNotifyFailed { .. } => "HA_SYNC_COMPLETE_NOTIFY_FAILED",
@@ -198,15 +234,6 @@ impl fmt::Display for LogEvent {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::HighClockSkew { skew_s } => {
-                write!(f, "the partner's clock is {skew_s} s off, please synchronize clocks")
-            }
-            Self::HighClockSkewCausesTermination { skew_s } => {
-                write!(f, "the partner's clock is {skew_s} s off, causing HA service to terminate")
-            }
-            Self::LeaseUpdateRejectsCausedTermination { rejected } => {
-                write!(f, "lease updates of {rejected} clients were refused, causing HA service to terminate")
-            }
             Self::LeaseUpdatesDisabled { state } => {
                 write!(f, "lease updates will not be sent to the partner while in {state} state")
             }
@@ -219,30 +246,31 @@ impl fmt::Display for Message {
             Self::LocalDhcpEnable { state } => {
                 write!(f, "local DHCP service is enabled while in the {state} state")
             }
-            Self::InvalidPartnerState { partner } => {
+            Self::InvalidPartnerState { partner, mode } => {
                 write!(
                     f,
-                    "partner is in the {partner} state, which the hot-standby mode does not have: check its mode"
+                    "partner is in the {partner} state, which the {mode} mode does not have: check its mode"
                 )
             }
             Self::MaintenanceRefused { state } => {
-                write!(
-                    f,
-                    "the partner's request for maintenance is refused in the {state} state: not offered"
-                )
+                write!(f, "the partner's request for maintenance is refused in the {state} state")
             }
             Self::Reset { state } => write!(f, "state machine reset while in the {state} state"),
-            Self::ServiceStarted { role } => {
-                write!(f, "started high availability service in hot-standby mode as {role} server")
+            Self::ServiceStarted { role, mode } => {
+                write!(f, "started high availability service in {mode} mode as {role} server")
+            }
+            Self::StateMachineContinued { state } => {
+                write!(f, "state machine continues in the {state} state")
+            }
+            Self::StateMachinePaused { state } => {
+                write!(f, "state machine is paused in the {state} state: it goes on with ha-continue")
             }
             Self::StateTransition { from, to, partner } => {
                 write!(f, "server transitions from {from} to {to} state, partner state is {partner}")
             }
-            Self::Terminated => {
-                f.write_str("HA service terminated: it needs a restart or ha-reset of both servers")
-            }
+            Self::Terminated => f.write_str("HA service terminated until its cause is gone"),
             Self::TerminatedRestartPartner => {
-                f.write_str("waiting for the partner in the TERMINATED state to be restarted")
+                f.write_str("waiting for the partner to leave the TERMINATED state")
             }
             Self::CopyOutdated { .. }
             | Self::DhcpDisableFailed { .. }
@@ -255,12 +283,21 @@ impl fmt::Display for Message {
             | Self::SyncFailed { .. }
             | Self::SyncStart { .. }
             | Self::SyncSuccessful { .. } => self.fmt_copy(f),
-            Self::CommunicationInterrupted { .. }
+            Self::BacklogFlushFailed { .. }
+            | Self::BacklogOverflowed { .. }
+            | Self::CommunicationInterrupted { .. }
             | Self::CommunicationInterruptedClient { .. }
             | Self::CommunicationRestored { .. }
+            | Self::ConfigurationAgrees { .. }
+            | Self::ConfigurationDiffers { .. }
+            | Self::PartnerStops { .. }
+            | Self::ResetPartnerFailed { .. }
             | Self::HeartbeatCommunicationsFailed { .. }
             | Self::HeartbeatFailed { .. }
+            | Self::HighClockSkew { .. }
+            | Self::HighClockSkewCausesTermination { .. }
             | Self::LeaseUpdateConflict { .. }
+            | Self::LeaseUpdateRejectsCausedTermination { .. }
             | Self::UpdateFailed { .. } => self.fmt_link(f),
         }
     }
@@ -270,6 +307,26 @@ impl Message {
     /// The messages about the link to the partner.
     fn fmt_link(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::BacklogFlushFailed { partner, waiting, reason } => {
+                write!(
+                    f,
+                    "failed to send {waiting} waiting lease updates to {partner}, both servers copy all leases: {reason}"
+                )
+            }
+            Self::BacklogOverflowed { limit } => write!(
+                f,
+                "more than {limit} lease updates wait for the partner: both servers will copy all leases"
+            ),
+            Self::ConfigurationAgrees { partner } => {
+                write!(f, "the configuration of {partner} is the same as ours")
+            }
+            Self::ConfigurationDiffers { partner, difference } => {
+                write!(f, "the configuration of {partner} differs in {difference}")
+            }
+            Self::PartnerStops { partner } => write!(f, "{partner} stops, and serves nobody any longer"),
+            Self::ResetPartnerFailed { partner, reason } => {
+                write!(f, "failed to reset the state machine of {partner}: {reason}")
+            }
             Self::CommunicationInterrupted { partner } => {
                 write!(f, "communication with {partner} is interrupted")
             }
@@ -286,6 +343,15 @@ impl Message {
                 write!(f, "failed to send heartbeat to {partner}: {reason}")
             }
             Self::HeartbeatFailed { partner, reason } => write!(f, "heartbeat to {partner} failed: {reason}"),
+            Self::HighClockSkew { skew_s } => {
+                write!(f, "the partner's clock is {skew_s} s off, please synchronize clocks")
+            }
+            Self::HighClockSkewCausesTermination { skew_s } => {
+                write!(f, "the partner's clock is {skew_s} s off, causing HA service to terminate")
+            }
+            Self::LeaseUpdateRejectsCausedTermination { rejected } => {
+                write!(f, "lease updates of {rejected} clients were refused, causing HA service to terminate")
+            }
             Self::LeaseUpdateConflict { partner, client } => {
                 write!(f, "{client}: lease update refused by {partner} as a conflict")
             }

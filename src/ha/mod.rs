@@ -1,12 +1,15 @@
-//! High availability: the hot-standby pair (ha-protocol). Pure: the control node drives it.
+//! High availability in every mode (ha-protocol). Pure: the control node drives it.
 //!
 //! | Module | What is in it |
 //! |---|---|
 //! | [`machine`] | the HA machine: events in, actions out, timers |
 //! | [`transition`] | the transition table, a total function |
+//! | [`profile`] | what a state means: scopes, service, updates |
 //! | [`event`] | events and actions as data |
 //! | [`sync`] | paged synchronisation, driven by the machine |
 //! | [`communication`] | contact with the partner, traffic analysis, clock skew, rejected clients |
+//! | [`backlog`] | updates put off in communication-recovery |
+//! | [`fingerprint`] | whether two servers run the same configuration, and where not |
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
 //! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
@@ -15,13 +18,14 @@
 //! | [`state`], [`view`] | names of states; what shards must know |
 //! | [`log`] | what is logged, under Kea's message ids |
 //!
-//! Not built: load-balancing, passive-backup and backup servers, the maintenance states, hub and spoke. Their
-//! configuration is refused; as a *partner's* states they are understood.
+//! One machine is one relationship.
 
+pub mod backlog;
 pub mod batch;
 pub mod command;
 pub mod communication;
 pub mod event;
+pub mod fingerprint;
 pub mod json;
 pub mod lease_json;
 pub mod lease_rows;
@@ -29,10 +33,13 @@ pub mod locks;
 pub mod log;
 pub mod machine;
 pub mod outbox;
+pub mod profile;
 pub mod relationship;
 pub mod state;
 pub mod sync;
 pub mod transition;
+#[cfg(test)]
+mod transition_tests;
 pub mod view;
 
 pub use event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};

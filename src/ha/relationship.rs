@@ -132,8 +132,11 @@ impl Relationship {
         self.others.first().filter(|_| self.has_partner())
     }
 
-    /// Peer indices of the backup servers, as an active server sees them.
+    /// Peer indices of the backup servers. A backup server tells nobody.
     pub fn backup_peers(&self) -> BackupPeers {
+        if self.role == Role::Backup {
+            return BackupPeers::default();
+        }
         let first = u8::from(self.has_partner());
         let count = self.others.iter().filter(|peer| peer.role == Role::Backup).count();
         BackupPeers { first, count: u8::try_from(count).unwrap_or(u8::MAX) }
@@ -145,6 +148,12 @@ impl Relationship {
             return Some(&self.this_server_name);
         }
         self.others.iter().find(|peer| peer.role == role).map(|peer| peer.name.as_str())
+    }
+
+    /// Peer index of the server of this name; `None` for this server and for a stranger.
+    pub fn index_of(&self, name: &str) -> Option<u8> {
+        let index = self.others.iter().position(|peer| peer.name == name)?;
+        u8::try_from(index).ok()
     }
 
     /// Whether `name` is a peer's, this server included.
@@ -167,5 +176,65 @@ impl Relationship {
     /// (ha-protocol 8 no. 3).
     pub fn heartbeat_timeout_ms(&self) -> u64 {
         u64::from(self.max_response_delay_ms / 3).clamp(1_000, 10_000)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A relationship of two servers, or of a primary and one backup, with short lists and Kea's delays.
+    pub fn relationship(mode: Mode, role: Role) -> Relationship {
+        let (this, other, other_role) = match (mode, role) {
+            (Mode::HotStandby, Role::Primary) => ("server1", "server2", Role::Standby),
+            (Mode::LoadBalancing, Role::Primary) => ("server1", "server2", Role::Secondary),
+            (Mode::PassiveBackup, Role::Primary) => ("server1", "server2", Role::Backup),
+            _ => ("server2", "server1", Role::Primary),
+        };
+        Relationship {
+            index: 0,
+            mode,
+            this_server_name: this.into(),
+            role,
+            others: vec![PeerName {
+                name: other.into(),
+                url: "http://10.99.0.2:8005/".into(),
+                role: other_role,
+            }],
+            auto_failover: true,
+            send_lease_updates: true,
+            wait_backup_ack: false,
+            sync_leases: true,
+            sync_timeout_ms: 60_000,
+            sync_page_limit: 10,
+            delayed_updates_limit: if mode == Mode::LoadBalancing { 3 } else { 0 },
+            heartbeat_delay_ms: 10_000,
+            max_response_delay_ms: 60_000,
+            max_ack_delay_ms: 10_000,
+            max_unacked_clients: 2,
+            max_rejected_lease_updates: 2,
+            pauses: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn peers_are_told_apart_by_index_name_and_role() {
+        let mut pair = relationship(Mode::HotStandby, Role::Standby);
+        for name in ["backup1", "backup2"] {
+            pair.others.push(PeerName { name: name.into(), url: String::new(), role: Role::Backup });
+        }
+        assert_eq!(pair.partner().map(|partner| partner.name.as_str()), Some("server1"));
+        assert_eq!(pair.backup_peers().indices(), 1..3);
+        assert_eq!(pair.index_of("backup2"), Some(2));
+        assert_eq!((pair.index_of("server2"), pair.index_of("x")), (None, None));
+        assert_eq!(
+            (pair.name_of(Role::Primary), pair.name_of(Role::Standby)),
+            (Some("server1"), Some("server2"))
+        );
+        let passive = relationship(Mode::PassiveBackup, Role::Primary);
+        assert!(passive.partner().is_none());
+        assert_eq!(passive.backup_peers().indices(), 0..1);
+        let backup = relationship(Mode::PassiveBackup, Role::Backup);
+        assert!(backup.partner().is_none() && backup.backup_peers().indices().is_empty());
     }
 }

@@ -80,6 +80,15 @@ impl PartnerState {
         Self::ALL.into_iter().find(|state| *state != Self::Unknown && state.name() == name)
     }
 
+    /// Whether a partner in `mode` is never in this state (ha-protocol 4.3 step 3).
+    pub fn is_foreign_to(self, mode: Mode) -> bool {
+        match self {
+            Self::CommunicationRecovery | Self::LoadBalancing => mode != Mode::LoadBalancing,
+            Self::HotStandby => mode != Mode::HotStandby,
+            _ => false,
+        }
+    }
+
     /// Whether polling every second brings the pair together sooner (ha-protocol 8 no. 2).
     pub fn is_converging(self) -> bool {
         matches!(self, Self::Ready | Self::Syncing | Self::Waiting)
@@ -96,20 +105,30 @@ impl fmt::Display for PartnerState {
     }
 }
 
-/// A state this server takes itself. Backup, passive-backup, load-balancing, communication-recovery and the
-/// maintenance states are not built: the configuration that needs them is refused, and maintenance is
-/// declined.
+/// A state this server takes itself (ha-protocol 4.1). What each means is in [`super::profile`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum OwnState {
-    /// Normal state: updates are sent, the primary's scope is served by the primary.
+    /// Receives updates, serves nobody by itself; for good.
+    Backup,
+    /// Load-balancing while the partner does not answer: updates go to the backlog.
+    CommunicationRecovery,
+    /// Normal state of hot-standby.
     HotStandby,
+    /// The partner serves for both, so that this server can be shut down.
+    InMaintenance,
+    /// Normal state of load-balancing.
+    LoadBalancing,
     /// Serves alone.
     PartnerDown,
+    /// Serves alone, and the partner, in maintenance, is still told.
+    PartnerInMaintenance,
+    /// The primary of passive-backup; for good.
+    PassiveBackup,
     /// Has synchronised, waits for the partner to see it.
     Ready,
     /// Copies the partner's leases.
     Syncing,
-    /// High availability given up until `ha-reset` or a restart.
+    /// High availability given up until its cause is gone.
     Terminated,
     /// Start: waits for its turn.
     Waiting,
@@ -117,14 +136,32 @@ pub enum OwnState {
 
 impl OwnState {
     /// Every own state, for tables.
-    pub const ALL: [Self; 6] =
-        [Self::HotStandby, Self::PartnerDown, Self::Ready, Self::Syncing, Self::Terminated, Self::Waiting];
+    pub const ALL: [Self; 12] = [
+        Self::Backup,
+        Self::CommunicationRecovery,
+        Self::HotStandby,
+        Self::InMaintenance,
+        Self::LoadBalancing,
+        Self::PartnerDown,
+        Self::PartnerInMaintenance,
+        Self::PassiveBackup,
+        Self::Ready,
+        Self::Syncing,
+        Self::Terminated,
+        Self::Waiting,
+    ];
 
     /// The same state as a partner sees it.
     pub fn as_seen_by_partner(self) -> PartnerState {
         match self {
+            Self::Backup => PartnerState::Backup,
+            Self::CommunicationRecovery => PartnerState::CommunicationRecovery,
             Self::HotStandby => PartnerState::HotStandby,
+            Self::InMaintenance => PartnerState::InMaintenance,
+            Self::LoadBalancing => PartnerState::LoadBalancing,
             Self::PartnerDown => PartnerState::PartnerDown,
+            Self::PartnerInMaintenance => PartnerState::PartnerInMaintenance,
+            Self::PassiveBackup => PartnerState::PassiveBackup,
             Self::Ready => PartnerState::Ready,
             Self::Syncing => PartnerState::Syncing,
             Self::Terminated => PartnerState::Terminated,
@@ -132,19 +169,14 @@ impl OwnState {
         }
     }
 
+    /// Whether it is one of the two states of maintenance.
+    pub fn is_maintenance(self) -> bool {
+        matches!(self, Self::InMaintenance | Self::PartnerInMaintenance)
+    }
+
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         self.as_seen_by_partner().name()
-    }
-
-    /// Whether DHCP is served in this state when no lock is held (ha-protocol 4.1).
-    pub fn serves_dhcp(self) -> bool {
-        matches!(self, Self::HotStandby | Self::PartnerDown | Self::Terminated)
-    }
-
-    /// Whether the partner is polled in this state (ha-protocol 4.1).
-    pub fn polls_partner(self) -> bool {
-        !matches!(self, Self::Terminated)
     }
 }
 
@@ -197,6 +229,15 @@ impl Mode {
             Self::HotStandby => "hot-standby",
             Self::LoadBalancing => "load-balancing",
             Self::PassiveBackup => "passive-backup",
+        }
+    }
+
+    /// The state of a pair in which all is well; passive-backup has no pairs.
+    pub fn normal_state(self) -> OwnState {
+        match self {
+            Self::HotStandby => OwnState::HotStandby,
+            Self::LoadBalancing => OwnState::LoadBalancing,
+            Self::PassiveBackup => OwnState::PassiveBackup,
         }
     }
 }

@@ -69,6 +69,8 @@ pub enum Failure {
 pub struct Synchronisation {
     /// Who asked for it.
     pub purpose: Purpose,
+    /// Peer index of the source.
+    pub peer: u8,
     /// When it began, monotonic.
     pub started_ns: u64,
     /// Leases written so far.
@@ -125,6 +127,7 @@ impl Synchronisation {
     /// Begins a copy: sends the first `dhcp-disable`.
     pub fn start(
         purpose: Purpose,
+        peer: u8,
         relationship: &Relationship,
         max_period_s: Option<u64>,
         now_ns: u64,
@@ -133,6 +136,7 @@ impl Synchronisation {
     ) -> Self {
         let mut synchronisation = Self {
             purpose,
+            peer,
             started_ns: now_ns,
             applied: 0,
             max_period_s: max_period_s.unwrap_or_else(|| relationship.sync_max_period_s()),
@@ -252,7 +256,7 @@ impl Synchronisation {
     /// Gives the copy up half-way, and the source its service back; the answer is not awaited.
     pub fn abort(self, ids: &mut CallIds, actions: &mut Vec<Action>) {
         let _ = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
-        actions.push(Action::ClosePrivate { peer: 0 });
+        actions.push(Action::ClosePrivate { peer: self.peer });
     }
 
     fn handle_page(
@@ -299,7 +303,7 @@ impl Synchronisation {
 
     fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
         let id = ids.next_id();
-        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: true }));
+        actions.push(Action::Call(Call { id, peer: self.peer, body, timeout_ms, private: true }));
         id
     }
 }

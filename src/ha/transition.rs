@@ -1,38 +1,63 @@
-//! The transition table of a hot-standby server (ha-protocol 4.3, 4.4): a total function of its own state,
-//! its partner's, and a few conditions.
+//! The transition table (ha-protocol 4.3, 4.4): a total function of the own state, the partner's, and a few
+//! conditions, for every mode.
 //!
 //! ```text
-//!            partner ready (standby) or anything that has leases
-//! waiting ────────────────────────────────────────────────────────> syncing ──copied──> ready ──> hot-standby
-//!    ^  └── interrupted ──> partner-down <── failure (4.6) ── any of syncing, ready, hot-standby    │
-//!    └───────────────────────── partner is partner-down too ─────────────────────────────────────────┘
-//! terminated: from every state on skew, refusals or a terminated partner; left only by ha-reset or a restart
+//!            partner ready (not the primary) or anything that has leases
+//! waiting ────────────────────────────────────────────────────────> syncing ──copied──> ready ──> normal
+//!    ^  └── interrupted ──> partner-down <── failure (4.6) ── any of syncing, ready, normal, recovery │
+//!    └───────────────────────── partner is partner-down too ────────────────────────────────────────┘
+//! normal <── backlog sent ── communication-recovery <── the partner does not answer ── normal (load-balancing)
+//! normal ── partner in maintenance ──> partner-in-maintenance ── it is gone ──> partner-down
+//! waiting ──> backup, passive-backup, by role and mode, for good
+//! terminated: from every active state on skew, refusals or a terminated partner; left when the cause is gone
 //! ```
 //!
-//! A partner in a maintenance state changes nothing here, because the states that would follow are not built:
-//! maintenance is declined, so a partner can only be found in one that began before this server came.
+//! `normal` is hot-standby or load-balancing. The cells are Kea's but for these, none of which a Kea can tell from
+//! the doings of an administrator:
+//!
+//! - terminated is left by itself, as if by `ha-reset` ([`Conditions::healed`]);
+//! - in-maintenance is left when the survivor is found dead or terminated, or goes on alone for ten minutes;
+//! - in partner-down a partner without the leases given since is told to copy them;
+//! - a backlog is sent before maintenance, too.
 
-use super::state::{OwnState, PartnerState, Role};
+use super::backlog::BacklogState;
+use super::state::{Mode, OwnState, PartnerState, Role};
 
 /// What the table depends on besides the own state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Conditions {
+    /// Mode of the relationship.
+    pub mode: Mode,
     /// Own role.
     pub role: Role,
     /// The partner's state as last heard.
     pub partner: PartnerState,
     /// `sync-leases`.
     pub sync_leases: bool,
+    /// The machine rests until `ha-continue` (1.7).
+    pub paused: bool,
     /// Clocks differ by more than 60 s, or too many clients' updates were refused (4.3 step 2).
     pub must_terminate: bool,
+    /// The partner has been silent for longer than `max-response-delay`.
+    pub interrupted: bool,
     /// Taking over is allowed: interrupted, and proven by traffic where that is asked for (4.6).
     pub failure: bool,
+    /// `delayed-updates-limit` is above 0.
+    pub queues_updates: bool,
+    /// The backlog.
+    pub backlog: BacklogState,
     /// The partner has been seen terminated for ten minutes (4.4 a).
     pub partner_terminated_long: bool,
     /// The partner served clients that we were not told of (4.4 f).
     pub partner_has_unsent: bool,
     /// We served clients alone after the partner had copied our leases, or it never has: it is to copy them again.
     pub copy_outdated: bool,
+    /// The cause of the own termination is gone.
+    pub healed: bool,
+    /// The partner leaves `terminated` by itself, too.
+    pub partner_heals: bool,
+    /// In maintenance, and the partner has served alone for ten minutes all the same.
+    pub maintenance_forgotten: bool,
 }
 
 /// What to do.
@@ -40,6 +65,8 @@ pub struct Conditions {
 pub enum Step {
     /// Copy the partner's leases.
     Copy,
+    /// Send the backlog.
+    Flush,
     /// Enter a state.
     Go(OwnState),
     /// Tell the partner to begin again, so that it copies our leases.
@@ -50,45 +77,99 @@ pub enum Step {
 
 /// One look at the table.
 pub fn transition(own: OwnState, conditions: &Conditions) -> Step {
-    use PartnerState as P;
-    if own == OwnState::Terminated {
+    use OwnState as O;
+    if conditions.paused {
         return Step::Stay;
     }
-    if conditions.must_terminate {
-        return Step::Go(OwnState::Terminated);
+    match own {
+        O::Backup | O::PassiveBackup => Step::Stay,
+        O::Waiting if conditions.role == Role::Backup => Step::Go(O::Backup),
+        O::Waiting if conditions.mode == Mode::PassiveBackup => Step::Go(O::PassiveBackup),
+        O::InMaintenance => from_in_maintenance(conditions),
+        O::Terminated => from_terminated(conditions),
+        _ if conditions.must_terminate => Step::Go(O::Terminated),
+        O::PartnerInMaintenance => match conditions.partner {
+            PartnerState::Unavailable => Step::Go(O::PartnerDown),
+            _ => Step::Stay,
+        },
+        // A partner of another mode: nothing may be served until the configuration is put right (4.3 step 3).
+        O::Waiting if conditions.partner_is_foreign() => Step::Stay,
+        _ if conditions.partner_is_foreign() => Step::Go(O::Waiting),
+        _ => match conditions.partner {
+            PartnerState::Unavailable => from_unavailable(own, conditions),
+            PartnerState::Terminated => from_terminated_partner(own, conditions),
+            _ => from_lively_partner(own, conditions),
+        },
     }
-    // A partner of another mode: nothing may be served until the configuration is put right (4.3 step 3).
-    if matches!(conditions.partner, P::CommunicationRecovery | P::LoadBalancing) {
-        return if own == OwnState::Waiting { Step::Stay } else { Step::Go(OwnState::Waiting) };
+}
+
+impl Conditions {
+    /// Whether the partner's state does not exist in the own mode (4.3 step 3).
+    pub fn partner_is_foreign(&self) -> bool {
+        self.partner.is_foreign_to(self.mode)
     }
-    if conditions.partner == P::Unavailable {
-        let may_take_over = own != OwnState::PartnerDown && conditions.failure;
-        return if may_take_over { Step::Go(OwnState::PartnerDown) } else { Step::Stay };
+
+    fn partner_is_normal(&self) -> bool {
+        self.partner == self.mode.normal_state().as_seen_by_partner()
     }
-    if conditions.partner == P::Terminated {
-        let follow = own != OwnState::Waiting || conditions.partner_terminated_long;
-        return if follow { Step::Go(OwnState::Terminated) } else { Step::Stay };
+}
+
+fn from_unavailable(own: OwnState, conditions: &Conditions) -> Step {
+    match own {
+        OwnState::PartnerDown => Step::Stay,
+        _ if conditions.failure => Step::Go(OwnState::PartnerDown),
+        // 4.4 (b).
+        OwnState::HotStandby | OwnState::LoadBalancing if conditions.queues_updates => {
+            Step::Go(OwnState::CommunicationRecovery)
+        }
+        _ => Step::Stay,
     }
+}
+
+fn from_terminated_partner(own: OwnState, conditions: &Conditions) -> Step {
+    let waits_in_vain =
+        conditions.partner_terminated_long && !(conditions.healed && conditions.partner_heals);
+    let follows = own != OwnState::Waiting || waits_in_vain;
+    if follows { Step::Go(OwnState::Terminated) } else { Step::Stay }
+}
+
+/// A partner that is neither silent nor terminated nor of another mode.
+fn from_lively_partner(own: OwnState, conditions: &Conditions) -> Step {
+    use PartnerState as P;
+    let normal = conditions.mode.normal_state();
     match own {
         OwnState::Waiting => from_waiting(conditions),
         OwnState::Syncing => Step::Copy,
         OwnState::Ready => match conditions.partner {
-            P::HotStandby => Step::Go(OwnState::HotStandby),
-            P::Ready if conditions.role == Role::Primary => Step::Go(OwnState::HotStandby),
+            P::CommunicationRecovery => Step::Go(normal),
+            P::InMaintenance => Step::Go(OwnState::PartnerInMaintenance),
+            P::PartnerInMaintenance => Step::Go(OwnState::InMaintenance),
+            P::Ready if conditions.role == Role::Primary => Step::Go(normal),
+            _ if conditions.partner_is_normal() => Step::Go(normal),
             _ => Step::Stay,
         },
-        OwnState::HotStandby => match conditions.partner {
+        OwnState::HotStandby | OwnState::LoadBalancing => match conditions.partner {
+            P::InMaintenance => Step::Go(OwnState::PartnerInMaintenance),
+            P::PartnerInMaintenance => Step::Go(OwnState::InMaintenance),
             P::PartnerDown => Step::Go(OwnState::Waiting),
             _ => Step::Stay,
         },
+        OwnState::CommunicationRecovery => from_recovery(conditions),
         OwnState::PartnerDown => match conditions.partner {
             P::Ready if conditions.partner_has_unsent => Step::Go(OwnState::Waiting),
             P::Ready if conditions.copy_outdated => Step::ResetPartner,
-            P::Ready => Step::Go(OwnState::HotStandby),
-            P::PartnerDown | P::PartnerInMaintenance => Step::Go(OwnState::Waiting),
+            P::Ready => Step::Go(normal),
+            P::CommunicationRecovery | P::PartnerDown | P::PartnerInMaintenance => {
+                Step::Go(OwnState::Waiting)
+            }
             _ => Step::Stay,
         },
-        OwnState::Terminated => Step::Stay,
+        // Decided before by `transition`.
+        OwnState::Backup
+        | OwnState::InMaintenance
+        | OwnState::PartnerInMaintenance
+        | OwnState::PassiveBackup
+        | OwnState::Terminated => Step::Stay,
     }
 }
 
@@ -96,181 +177,62 @@ fn from_waiting(conditions: &Conditions) -> Step {
     use PartnerState as P;
     let next = if conditions.sync_leases { OwnState::Syncing } else { OwnState::Ready };
     match conditions.partner {
-        // The standby lets the primary copy first, so that copies never cross (6.8).
+        // The other lets the primary copy first, so that copies never cross (6.8).
         P::Waiting if conditions.role == Role::Primary => Step::Go(next),
-        P::HotStandby | P::InMaintenance | P::PartnerDown | P::PartnerInMaintenance | P::Ready => {
+        P::CommunicationRecovery | P::InMaintenance | P::PartnerDown | P::PartnerInMaintenance | P::Ready => {
             Step::Go(next)
         }
+        _ if conditions.partner_is_normal() => Step::Go(next),
         _ => Step::Stay,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use OwnState as O;
+/// 4.4 (c), (d), (e).
+fn from_recovery(conditions: &Conditions) -> Step {
     use PartnerState as P;
-    use Step::{Copy, Go, Stay};
-
-    const CALM: Conditions = Conditions {
-        role: Role::Primary,
-        partner: P::Unknown,
-        sync_leases: true,
-        must_terminate: false,
-        failure: false,
-        partner_terminated_long: false,
-        partner_has_unsent: false,
-        copy_outdated: false,
-    };
-
-    /// Rows of 4.4 by own state; columns are the partner's, in the order of the reference.
-    const COLUMNS: [P; 14] = [
-        P::Waiting,
-        P::Syncing,
-        P::Ready,
-        P::HotStandby,
-        P::LoadBalancing,
-        P::CommunicationRecovery,
-        P::PartnerDown,
-        P::InMaintenance,
-        P::PartnerInMaintenance,
-        P::Terminated,
-        P::Unavailable,
-        P::Backup,
-        P::PassiveBackup,
-        P::Unknown,
-    ];
-
-    const S: Step = Go(O::Syncing);
-    const W: Step = Go(O::Waiting);
-    const H: Step = Go(O::HotStandby);
-    const D: Step = Go(O::PartnerDown);
-    const T: Step = Go(O::Terminated);
-
-    /// 4.4 for a primary with none of the conditions true.
-    #[rustfmt::skip]
-    const PRIMARY: [(O, [Step; 14]); 6] = [
-        //               wait  sync  ready hs    lb    cr    pd    inm   pim   term  unav  bak   pb    unk
-        (O::Waiting,     [S,    Stay, S,    S,    Stay, Stay, S,    S,    S,    Stay, Stay, Stay, Stay, Stay]),
-        (O::Syncing,     [Copy, Copy, Copy, Copy, W,    W,    Copy, Copy, Copy, T,    Stay, Copy, Copy, Copy]),
-        (O::Ready,       [Stay, Stay, H,    H,    W,    W,    Stay, Stay, Stay, T,    Stay, Stay, Stay, Stay]),
-        (O::HotStandby,  [Stay, Stay, Stay, Stay, W,    W,    W,    Stay, Stay, T,    Stay, Stay, Stay, Stay]),
-        (O::PartnerDown, [Stay, Stay, H,    Stay, W,    W,    W,    Stay, W,    T,    Stay, Stay, Stay, Stay]),
-        (O::Terminated,  [Stay; 14]),
-    ];
-
-    #[test]
-    fn a_calm_primary_follows_the_table_cell_by_cell() {
-        for (own, row) in PRIMARY {
-            for (partner, expected) in COLUMNS.into_iter().zip(row) {
-                assert_eq!(transition(own, &Conditions { partner, ..CALM }), expected, "{own} / {partner:?}");
-            }
-        }
+    let normal = conditions.mode.normal_state();
+    let overflowed = conditions.backlog == BacklogState::Overflowed;
+    let takes_updates =
+        matches!(conditions.partner, P::CommunicationRecovery | P::InMaintenance | P::PartnerInMaintenance)
+            || conditions.partner_is_normal();
+    if takes_updates && !conditions.interrupted && conditions.backlog == BacklogState::Waiting {
+        return Step::Flush;
     }
-
-    #[test]
-    fn the_table_covers_every_pair() {
-        for own in O::ALL {
-            assert_eq!(PRIMARY.iter().filter(|(row, _)| *row == own).count(), 1, "{own}");
-        }
-        for partner in P::ALL {
-            assert_eq!(COLUMNS.iter().filter(|column| **column == partner).count(), 1, "{partner:?}");
-        }
+    match conditions.partner {
+        P::PartnerDown => Step::Go(OwnState::Waiting),
+        P::InMaintenance => Step::Go(OwnState::PartnerInMaintenance),
+        P::PartnerInMaintenance => Step::Go(OwnState::InMaintenance),
+        _ if conditions.interrupted => Step::Stay,
+        P::Ready | P::Syncing | P::Waiting if overflowed => Step::Go(OwnState::Waiting),
+        P::Ready | P::Syncing | P::Waiting => Step::Stay,
+        _ if takes_updates && overflowed => Step::ResetPartner,
+        _ if takes_updates => Step::Go(normal),
+        _ => Step::Go(OwnState::Waiting),
     }
+}
 
-    /// Where a condition changes a cell; everywhere else it must change nothing.
-    #[test]
-    fn each_condition_changes_its_own_cells_and_no_others() {
-        type Change = fn(&mut Conditions);
-        let standby: Change = |conditions| conditions.role = Role::Standby;
-        let no_sync: Change = |conditions| conditions.sync_leases = false;
-        let terminate: Change = |conditions| conditions.must_terminate = true;
-        let failure: Change = |conditions| conditions.failure = true;
-        let long: Change = |conditions| conditions.partner_terminated_long = true;
-        let unsent: Change = |conditions| conditions.partner_has_unsent = true;
-        let outdated: Change = |conditions| conditions.copy_outdated = true;
-        let ready_instead = |own: O, partner: P| {
-            let leaves = PRIMARY.iter().any(|(row, cells)| {
-                *row == own
-                    && own == O::Waiting
-                    && COLUMNS.iter().zip(cells).any(|(column, cell)| *column == partner && *cell == S)
-            });
-            leaves.then_some(Go(O::Ready))
-        };
-        type Cell<'a> = Box<dyn Fn(O, P) -> Option<Step> + 'a>;
-        let rows: [(&str, Change, Cell<'_>); 7] = [
-            (
-                "4.4 standby waits its turn",
-                standby,
-                Box::new(|own, partner| match (own, partner) {
-                    (O::Waiting, P::Waiting) | (O::Ready, P::Ready) => Some(Stay),
-                    _ => None,
-                }),
-            ),
-            ("1.4 sync-leases false", no_sync, Box::new(ready_instead)),
-            ("4.3 step 2", terminate, Box::new(|own, _| (own != O::Terminated).then_some(T))),
-            (
-                "4.6",
-                failure,
-                Box::new(|own, partner| {
-                    let open = !matches!(own, O::Terminated | O::PartnerDown);
-                    (open && partner == P::Unavailable).then_some(D)
-                }),
-            ),
-            (
-                "4.4 (a)",
-                long,
-                Box::new(|own, partner| (own == O::Waiting && partner == P::Terminated).then_some(T)),
-            ),
-            (
-                "4.4 (f)",
-                unsent,
-                Box::new(|own, partner| (own == O::PartnerDown && partner == P::Ready).then_some(W)),
-            ),
-            (
-                "a copy that lacks what was given since",
-                outdated,
-                Box::new(|own, partner| {
-                    (own == O::PartnerDown && partner == P::Ready).then_some(Step::ResetPartner)
-                }),
-            ),
-        ];
-        for (label, change, cell) in rows {
-            for (own, calm) in PRIMARY {
-                for (partner, calm) in COLUMNS.into_iter().zip(calm) {
-                    let mut conditions = Conditions { partner, ..CALM };
-                    change(&mut conditions);
-                    let expected = cell(own, partner).unwrap_or(calm);
-                    assert_eq!(transition(own, &conditions), expected, "{label}: {own} / {partner:?}");
-                }
-            }
-        }
+/// Maintenance is the administrator's wish, but not that nobody serves.
+fn from_in_maintenance(conditions: &Conditions) -> Step {
+    match conditions.partner {
+        PartnerState::Unavailable if conditions.failure => Step::Go(OwnState::PartnerDown),
+        PartnerState::Terminated => Step::Go(OwnState::Terminated),
+        PartnerState::PartnerDown if conditions.maintenance_forgotten => Step::Go(OwnState::Waiting),
+        _ => Step::Stay,
     }
+}
 
-    #[test]
-    fn no_chain_of_transitions_under_fixed_conditions_is_endless() {
-        for own in O::ALL {
-            for partner in P::ALL {
-                for bits in 0..128u32 {
-                    let conditions = Conditions {
-                        role: if bits & 1 == 0 { Role::Primary } else { Role::Standby },
-                        partner,
-                        sync_leases: bits & 2 == 0,
-                        must_terminate: bits & 4 != 0,
-                        failure: bits & 8 != 0,
-                        partner_terminated_long: bits & 16 != 0,
-                        partner_has_unsent: bits & 32 != 0,
-                        copy_outdated: bits & 64 != 0,
-                    };
-                    let mut state = own;
-                    let mut steps = 0;
-                    while let Go(next) = transition(state, &conditions) {
-                        state = next;
-                        steps += 1;
-                        assert!(steps < OwnState::ALL.len(), "{own} / {conditions:?}");
-                    }
-                }
-            }
-        }
+/// High availability is taken up again once the cause of its end is gone. A partner of another make stays terminated
+/// until somebody resets it, and then says something else; this server goes on serving until then.
+fn from_terminated(conditions: &Conditions) -> Step {
+    use PartnerState as P;
+    if conditions.must_terminate || conditions.partner_is_foreign() {
+        return Step::Stay;
+    }
+    match conditions.partner {
+        P::Unavailable if conditions.failure => Step::Go(OwnState::PartnerDown),
+        P::Backup | P::PassiveBackup | P::Unavailable | P::Unknown => Step::Stay,
+        P::Terminated if !conditions.partner_heals => Step::Stay,
+        _ if conditions.healed => Step::Go(OwnState::Waiting),
+        _ => Step::Stay,
     }
 }

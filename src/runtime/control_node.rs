@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::Ipv4Addr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -33,6 +34,7 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 const PUMP_BATCH: usize = 256;
 
 type Handler = Box<dyn FnMut(NodeId, Message)>;
+type Farewell = Pin<Box<dyn Future<Output = ()>>>;
 type Follower = Box<dyn Fn(&Document)>;
 
 /// The control node. Shared by `Rc` in its executor.
@@ -45,6 +47,7 @@ pub struct ControlNode {
     next_request: Cell<u64>,
     handler: RefCell<Option<Handler>>,
     follower: RefCell<Option<Follower>>,
+    farewell: RefCell<Option<Farewell>>,
     stopping: Signal,
     reloading: Cell<bool>,
 }
@@ -97,6 +100,7 @@ impl ControlNode {
             next_request: Cell::new(1),
             handler: RefCell::new(None),
             follower: RefCell::new(None),
+            farewell: RefCell::new(None),
             stopping: Signal::default(),
             reloading: Cell::new(false),
         })
@@ -123,7 +127,12 @@ impl ControlNode {
         *self.follower.borrow_mut() = Some(Box::new(follower));
     }
 
-    /// Waits until the server is asked to stop. Who has something to finish (the HA machine) does it then.
+    /// What is to be done once the server is asked to stop, before shards are drained and executors told.
+    pub fn set_farewell(&self, farewell: impl Future<Output = ()> + 'static) {
+        *self.farewell.borrow_mut() = Some(Box::pin(farewell));
+    }
+
+    /// Waits until the server is asked to stop.
     pub async fn stop_asked(&self) {
         self.stopping.wait().await;
     }
@@ -132,6 +141,10 @@ impl ControlNode {
     pub async fn run(self: Rc<Self>) {
         let mut pump = Some(glommio::spawn_local(self.clone().receive()));
         self.stop_asked().await;
+        let farewell = self.farewell.borrow_mut().take();
+        if let Some(farewell) = farewell {
+            farewell.await;
+        }
         self.drain().await;
         for node in 0..self.node.topology().nodes() {
             let node = NodeId(node as u8);

@@ -1,17 +1,32 @@
-//! Calls in flight and the machine's own deadline for each; and what a reload changes.
+//! Calls in flight and the machine's own deadline for each; what a reload changes; how the server ends.
 //!
 //! The driver answers every call. Should it not, the machine would wait for ever with its heartbeats at rest, so a call
 //! that is overdue by far ends here as a failure, and an answer that still comes finds nobody.
 
 use shards::Now;
 
+use super::super::command::request;
 use super::super::event::{Action, CallId, exchange_limit_ms};
+use super::super::locks::Holder;
 use super::super::relationship::Relationship;
 use super::{Machine, NS_PER_MS};
 
 /// How long after the limit of its exchange a call counts as lost, milliseconds: another call of the same connection
 /// may go first.
 const LOST_AFTER_MS: u64 = 30_000;
+/// How long a partner has to take notice of the end of this server, milliseconds: nobody is served meanwhile.
+const STOPPING_TIMEOUT_MS: u64 = 500;
+
+/// Whether the server is about to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stopping {
+    /// The partner knows, or cannot be told.
+    Announced,
+    /// The partner is being told.
+    Announcing(CallId),
+    /// It is not.
+    No,
+}
 
 impl Machine {
     /// Notes when each call among `actions` counts as lost.
@@ -39,16 +54,39 @@ impl Machine {
         }
     }
 
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping != Stopping::No
+    }
+
+    /// The server is about to end: it serves nobody from here on, and a Tandem partner that would otherwise wait for
+    /// its silence to last is told so. A Kea finds out by itself.
+    pub(super) fn stop(&mut self, actions: &mut Vec<Action>) {
+        if self.is_stopping() {
+            return;
+        }
+        if self.is_copying() {
+            self.abort_synchronisation(actions);
+        }
+        self.locks.take(Holder::Stopping, None);
+        if self.communication.is_tandem() && self.polls_partner() {
+            let body = request::stopping(&self.relationship.this_server_name);
+            let id = self.call(body, STOPPING_TIMEOUT_MS, actions);
+            self.stopping = Stopping::Announcing(id);
+        } else {
+            self.stopping = Stopping::Announced;
+            actions.push(Action::StopAnnounced);
+        }
+    }
+
     /// Goes on under another configuration: state, locks and what is known of the partner stay.
     pub(super) fn reconfigure(&mut self, now: Now, relationship: Relationship, actions: &mut Vec<Action>) {
         let other_pace = relationship.heartbeat_delay_ms != self.relationship.heartbeat_delay_ms;
         self.relationship = relationship;
         if other_pace {
             self.heartbeat_at_ns = None;
-            if self.state.polls_partner() {
-                self.poll_after_pause(now.monotonic_ns);
-            }
+            self.poll_after_pause(now.monotonic_ns);
         }
+        self.termination.forget_refusals();
         // A longer delay may turn an interruption that was noticed into none.
         self.interrupted_noticed &= self.is_interrupted(now);
         self.evaluate(now, actions);
@@ -59,8 +97,9 @@ impl Machine {
 mod tests {
     use super::super::super::event::Event;
     use super::super::super::state::{OwnState, PartnerState, Role};
-    use super::super::tests::{Rig, at, calls, relationship};
+    use super::super::rig::{Rig, at, calls, relationship};
     use super::*;
+    use crate::ha::state::Mode;
 
     #[test]
     fn a_heartbeat_that_nobody_answers_does_not_stop_those_that_follow() {
@@ -95,7 +134,7 @@ mod tests {
         let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
         rig.heartbeat_reply("hot-standby", 0, 0);
         let view = rig.machine.view().cloned();
-        let same = rig.handle(Event::Reconfigured(Box::new(relationship(Role::Primary))));
+        let same = rig.handle(Event::Reconfigured(Box::new(relationship(Mode::HotStandby, Role::Primary))));
         assert!(same.is_empty(), "{same:?}");
         assert_eq!(rig.machine.view().cloned(), view);
 
@@ -103,7 +142,7 @@ mod tests {
             heartbeat_delay_ms: 2_000,
             max_ack_delay_ms: 700,
             max_response_delay_ms: 5_000,
-            ..relationship(Role::Primary)
+            ..relationship(Mode::HotStandby, Role::Primary)
         };
         rig.handle(Event::Reconfigured(Box::new(faster)));
         assert_eq!(rig.machine.state(), OwnState::HotStandby);

@@ -3,8 +3,9 @@
 use serde_json::json;
 use shards::Now;
 
-use super::super::command::{HaCommand, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID, result};
-use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose, Role};
+use super::super::command::{HaCommand, LOCAL_ORIGIN_ID, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID};
+use super::super::fingerprint::{self, Fingerprint};
+use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose};
 use crate::http::rfc1123_date;
 use crate::limits::HA_BATCH_UPDATES_MAX;
 
@@ -25,68 +26,129 @@ impl Machine {
         command: HaCommand,
         actions: &mut Vec<Action>,
     ) {
-        let reply = match command {
-            HaCommand::Continue => Reply::success("HA state machine is not paused."),
-            HaCommand::DhcpDisable { origin, max_period_s } => {
-                self.disable(now, source, origin, max_period_s)
-            }
-            HaCommand::DhcpEnable { origin } => self.enable(origin),
-            HaCommand::Heartbeat { server_name } => {
-                self.check_server_name(server_name.as_deref()).unwrap_or_else(|| self.heartbeat_reply(now))
-            }
-            HaCommand::MaintenanceNotify { cancel } => self.refuse_maintenance(cancel, actions),
-            HaCommand::Reset { server_name } => match self.check_server_name(server_name.as_deref()) {
-                Some(refusal) => refusal,
-                None => self.reset(now, actions),
+        let reply = match self.refuse_stranger(&command) {
+            Some(refusal) => refusal,
+            None => match self.carry_out(now, token, source, command, actions) {
+                Some(reply) => reply,
+                // Answered when the exchange it began has ended.
+                None => return,
             },
-            HaCommand::Sync { server_name, max_period_s } => {
-                if let Some(refusal) = self.refuse_sync(&server_name) {
-                    refusal
-                } else {
-                    // Answered at the end of the copy.
-                    let max_period_s = max_period_s.map(|period| period.min(MAX_PERIOD_S_MAX));
-                    self.start_synchronisation(now, Purpose::Administrator { token }, max_period_s, actions);
-                    return;
-                }
-            }
-            HaCommand::SyncCompleteNotify { origin_id, server_name } => {
-                match self.check_server_name(server_name.as_deref()) {
-                    Some(refusal) => refusal,
-                    None => self.sync_complete(now, origin_id, actions),
-                }
-            }
         };
         actions.push(Action::Answer { token, reply });
     }
 
-    /// A name that is no peer's is refused (ha-protocol 1.9).
-    fn check_server_name(&self, server_name: Option<&str>) -> Option<Reply> {
-        let name = server_name?;
-        (!self.relationship.knows(name))
-            .then(|| Reply::error(format!("{name} matches no configured 'server-name'")))
+    fn carry_out(
+        &mut self,
+        now: Now,
+        token: u64,
+        source: CommandSource,
+        command: HaCommand,
+        actions: &mut Vec<Action>,
+    ) -> Option<Reply> {
+        Some(match command {
+            HaCommand::Continue { .. } => self.resume(now, actions),
+            HaCommand::DhcpDisable { origin, max_period_s } => {
+                self.disable(now, source, origin, max_period_s)
+            }
+            HaCommand::DhcpEnable { origin } => self.enable(source, origin),
+            HaCommand::Heartbeat { fingerprint, .. } => self.heartbeat_reply(now, fingerprint.as_deref()),
+            HaCommand::MaintenanceCancel => return self.cancel_maintenance(token, actions),
+            HaCommand::MaintenanceNotify { cancel, state, .. } => {
+                self.maintenance_notified(now, cancel, state, actions)
+            }
+            HaCommand::MaintenanceStart => return self.start_maintenance(token, actions),
+            HaCommand::Reset { .. } => self.reset(now, actions),
+            HaCommand::Scopes { scopes, .. } => self.name_scopes(scopes),
+            HaCommand::Stopping { .. } => self.partner_stops(now, source, actions),
+            HaCommand::Sync { server_name, max_period_s } => match self.source_of_sync(&server_name) {
+                Err(refusal) => refusal,
+                Ok(peer) => {
+                    let max_period_s = max_period_s.map(|period| period.min(MAX_PERIOD_S_MAX));
+                    let purpose = Purpose::Administrator { token };
+                    self.start_synchronisation(now, purpose, peer, max_period_s, actions);
+                    return None;
+                }
+            },
+            HaCommand::SyncCompleteNotify { origin_id, .. } => self.sync_complete(now, origin_id, actions),
+        })
     }
 
-    fn heartbeat_reply(&self, now: Now) -> Reply {
-        let arguments = json!({
+    /// A name that is no peer's is refused (ha-protocol 1.9).
+    fn refuse_stranger(&self, command: &HaCommand) -> Option<Reply> {
+        let name = match command {
+            HaCommand::Continue { server_name }
+            | HaCommand::Heartbeat { server_name, .. }
+            | HaCommand::MaintenanceNotify { server_name, .. }
+            | HaCommand::Reset { server_name }
+            | HaCommand::Scopes { server_name, .. }
+            | HaCommand::Stopping { server_name }
+            | HaCommand::SyncCompleteNotify { server_name, .. } => server_name.as_deref()?,
+            HaCommand::DhcpDisable { .. }
+            | HaCommand::DhcpEnable { .. }
+            | HaCommand::MaintenanceCancel
+            | HaCommand::MaintenanceStart
+            | HaCommand::Sync { .. } => return None,
+        };
+        (!self.relationship.knows(name)).then(|| unknown_server(name))
+    }
+
+    /// `theirs` is the asker's fingerprint: where it differs, the answer lists the subnets.
+    fn heartbeat_reply(&self, now: Now, theirs: Option<&Fingerprint>) -> Reply {
+        let mut arguments = json!({
             "date-time": rfc1123_date(now.wall_s()),
-            "scopes": self.scopes(),
+            "scopes": self.scope_names(),
             "state": self.state.name(),
             super::super::batch::ANNOUNCEMENT: HA_BATCH_UPDATES_MAX,
             "unsent-update-count": self.unsent_total(),
         });
+        if self.fingerprint != Fingerprint::default() {
+            arguments[fingerprint::MEMBER] = self.fingerprint.to_value();
+            let differs = theirs.is_some_and(|theirs| theirs.all != self.fingerprint.all);
+            if let Some(subnets) = self.fingerprint.subnets_to_value().filter(|_| differs) {
+                arguments[fingerprint::SUBNETS_MEMBER] = subnets;
+            }
+        }
         Reply::success("HA peer status returned.").with_arguments(arguments)
     }
 
-    /// Names of the peers whose scope is served, ascending.
-    pub(super) fn scopes(&self) -> Vec<&str> {
-        let served = self.served_scopes();
-        let primary = self.relationship.name_of(Role::Primary).filter(|_| served.primary);
-        primary.into_iter().collect()
+    /// `ha-continue`. Unlike Kea's, the machine goes on at once.
+    fn resume(&mut self, now: Now, actions: &mut Vec<Action>) -> Reply {
+        if !std::mem::take(&mut self.paused) {
+            return Reply::success("HA state machine is not paused.");
+        }
+        self.log(Message::StateMachineContinued { state: self.state }, actions);
+        self.evaluate(now, actions);
+        Reply::success("HA state machine continues.")
+    }
+
+    /// `ha-scopes`: until the next change of state.
+    fn name_scopes(&mut self, mut scopes: Vec<String>) -> Reply {
+        if let Some(stranger) = scopes.iter().find(|name| !self.relationship.knows(name)) {
+            return Reply::error(format!(
+                "invalid server name specified '{stranger}' while enabling/disabling HA scopes"
+            ));
+        }
+        scopes.sort_unstable();
+        scopes.dedup();
+        self.scopes_by_hand = Some(scopes);
+        Reply::success("New HA scopes configured.")
+    }
+
+    /// The partner serves nobody any longer: it is taken over from at once, which needs no other proof.
+    fn partner_stops(&mut self, now: Now, source: CommandSource, actions: &mut Vec<Action>) -> Reply {
+        if source == CommandSource::Partner && self.relationship.has_partner() {
+            self.partner_failed();
+            self.communication.stop();
+            self.log(Message::PartnerStops { partner: self.partner() }, actions);
+            self.evaluate(now, actions);
+        }
+        Reply::success("The end of the server has been noted.")
     }
 
     fn unsent_total(&self) -> u64 {
+        let sum = self.unsent.values().fold(self.unsent_given_up, |sum, count| sum.saturating_add(*count));
         // The wire carries signed 64-bit integers.
-        self.unsent.values().fold(0u64, |sum, count| sum.saturating_add(*count)).min(i64::MAX as u64)
+        sum.min(i64::MAX as u64)
     }
 
     fn disable(
@@ -96,7 +158,7 @@ impl Machine {
         origin: Origin,
         max_period_s: Option<u64>,
     ) -> Reply {
-        let holder = holder(origin);
+        let holder = self.holder(source, origin);
         let sync_timeout_ms = match u64::from(self.relationship.sync_timeout_ms) {
             0 => SYNC_TIMEOUT_DEFAULT_MS,
             configured => configured,
@@ -117,25 +179,48 @@ impl Machine {
         }
     }
 
-    fn enable(&mut self, origin: Origin) -> Reply {
+    fn enable(&mut self, source: CommandSource, origin: Origin) -> Reply {
+        let relationship = self.relationship.index;
         match origin {
             // A partner that names no number has one flag for all of its locks.
-            Origin::Partner => self.locks.release_remote(),
-            Origin::Id(_) | Origin::User => self.locks.release(holder(origin)),
+            Origin::Partner => self.locks.release_remote(relationship),
+            Origin::Id(_) | Origin::User => self.locks.release(self.holder(source, origin)),
+        }
+        // An administrator who names scopes takes the service in hand: a backup server is made to serve in this way.
+        if source == CommandSource::Administrator && self.scopes_by_hand.is_some() {
+            self.locks.release(Holder::Local(relationship));
         }
         Reply::success("DHCP service successfully enabled")
+    }
+
+    /// Number 1 is the administrator's, and 1000 + index the own lock, which only an administrator may touch; every
+    /// other number is the partner's (ha-protocol 3.2).
+    fn holder(&self, source: CommandSource, origin: Origin) -> Holder {
+        let relationship = self.relationship.index;
+        match origin {
+            Origin::Id(USER_ORIGIN_ID) | Origin::User => Holder::User,
+            Origin::Id(id)
+                if source == CommandSource::Administrator
+                    && id == LOCAL_ORIGIN_ID + i64::from(relationship) =>
+            {
+                Holder::Local(relationship)
+            }
+            Origin::Id(id) => Holder::Remote(relationship, id),
+            Origin::Partner => Holder::Remote(relationship, REMOTE_ORIGIN_ID),
+        }
     }
 
     /// The partner has copied our leases. Alone until now, this server grants nothing before it has heard the
     /// partner again, but never for longer than two heartbeats (ha-protocol 8 no. 8).
     fn sync_complete(&mut self, now: Now, origin_id: Option<i64>, actions: &mut Vec<Action>) -> Reply {
         match origin_id {
-            Some(id) => self.locks.release(holder(Origin::Id(id))),
-            None => self.locks.release_remote(),
+            Some(id) => self.locks.release(self.holder(CommandSource::Partner, Origin::Id(id))),
+            None => self.locks.release_remote(self.relationship.index),
         }
         if self.state == OwnState::PartnerDown && self.relationship.heartbeat_delay_ms > 0 {
             let grace_ns = 2 * u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
-            self.locks.take(Holder::Notified, Some(now.monotonic_ns.saturating_add(grace_ns)));
+            let notified = Holder::Notified(self.relationship.index);
+            self.locks.take(notified, Some(now.monotonic_ns.saturating_add(grace_ns)));
             self.copied = true;
         }
         self.poll_at(now.monotonic_ns);
@@ -143,9 +228,14 @@ impl Machine {
         Reply::success("Server successfully notified about the synchronization completion.")
     }
 
+    /// `ha-reset`. Where there is nothing to begin anew it changes nothing (ha-protocol 8 no. 10).
     fn reset(&mut self, now: Now, actions: &mut Vec<Action>) -> Reply {
-        if self.state == OwnState::Waiting {
-            return Reply::success("HA state machine already in WAITING state.");
+        match self.state {
+            OwnState::Waiting => return Reply::success("HA state machine already in WAITING state."),
+            state @ (OwnState::Backup | OwnState::PassiveBackup) => {
+                return Reply::success(format!("HA state machine stays in {state} state."));
+            }
+            _ => {}
         }
         if self.is_copying() {
             self.abort_synchronisation(actions);
@@ -156,41 +246,18 @@ impl Machine {
         Reply::success("HA state machine reset.")
     }
 
-    /// Maintenance is not offered: the partner stays in its state, and its administrator is told.
-    fn refuse_maintenance(&mut self, cancel: bool, actions: &mut Vec<Action>) -> Reply {
-        if cancel {
-            return Reply::error(
-                "Unable to cancel the maintenance for the server not in the in-maintenance state.",
-            );
-        }
-        self.log(Message::MaintenanceRefused { state: self.state }, actions);
-        Reply::new(
-            result::MAINTENANCE_NOT_ALLOWED,
-            format!(
-                "Unable to transition the server from the {} to in-maintenance state.",
-                self.state.name()
-            ),
-        )
-    }
-
-    fn refuse_sync(&self, server_name: &str) -> Option<Reply> {
+    /// The peer whose leases are to be copied: any other server of the relationship (ha-protocol 3.12).
+    fn source_of_sync(&self, server_name: &str) -> Result<u8, Reply> {
         if server_name == self.relationship.this_server_name {
-            return Some(Reply::error(format!("server {server_name} cannot synchronize with itself")));
+            return Err(Reply::error(format!("server {server_name} cannot synchronize with itself")));
         }
-        if self.relationship.partner().is_none_or(|partner| partner.name != server_name) {
-            return Some(Reply::error(format!("{server_name} matches no configured 'server-name'")));
+        if self.synchronisation.is_some() {
+            return Err(Reply::error("lease database synchronization is already running"));
         }
-        self.synchronisation
-            .is_some()
-            .then(|| Reply::error("lease database synchronization is already running"))
+        self.relationship.index_of(server_name).ok_or_else(|| unknown_server(server_name))
     }
 }
 
-/// Number 1 is the administrator's, every other number the partner's (ha-protocol 3.2).
-fn holder(origin: Origin) -> Holder {
-    match origin {
-        Origin::Id(USER_ORIGIN_ID) | Origin::User => Holder::User,
-        Origin::Id(id) => Holder::Remote(id),
-        Origin::Partner => Holder::Remote(REMOTE_ORIGIN_ID),
-    }
+fn unknown_server(name: &str) -> Reply {
+    Reply::error(format!("{name} matches no configured 'server-name'"))
 }

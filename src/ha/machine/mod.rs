@@ -1,40 +1,56 @@
-//! The HA machine of one hot-standby relationship (ha-protocol 4): events and `now` in, actions out.
+//! The HA machine of one relationship (ha-protocol 4): events and `now` in, actions out.
 //!
-//! It owns the own state, what is known of the partner, the locks on the DHCP service and the running
-//! synchronisation. It runs on the control node, which is its only driver. It never sends, sleeps or logs
-//! itself.
+//! It owns the own state, what is known of the partner, the locks on the DHCP service, the backlog of
+//! communication-recovery and the running synchronisation. It runs on the control node, which is its only driver. It
+//! never sends, sleeps or logs itself.
 //!
-//! ```text
-//! waiting -> syncing -> ready -> hot-standby <-> (partner-down) ; terminated: until ha-reset or a restart
-//! ```
-//! The arrows are in [`super::transition`]. Differences to Kea, none visible as anything but timing: the
-//! partner is polled at once at start and after every own change of state, and every second while either side
+//! | Module | What is in it |
+//! |---|---|
+//! | here | events, timers, what a step ends with |
+//! | [`partner`](self) | `partner`: heartbeats, settled updates, the silent partner's clients |
+//! | `states` | conditions, the table, entering a state, pauses, the end of `terminated` |
+//! | `recovery` | the backlog and its flush, `ha-reset` to the partner |
+//! | `copying` | synchronisation: what its progress means |
+//! | `maintenance` | `ha-maintenance-*` |
+//! | `commands` | the other commands, the partner's and an administrator's |
+//! | `calls` | the machine's own deadline for each call; reloads; the end of the server |
+//! | `status` | `status-get` |
+//!
+//! The arrows between states are in [`super::transition`]. Differences to Kea, none visible as anything but timing:
+//! the partner is polled at once at start and after every own change of state, and every second while either side
 //! is waiting, syncing or ready; deadlines have timers of their own; `ready` is advertised before the
 //! notification of a complete copy; every entry action runs at once (ha-protocol 8 no. 2, 3, 8, 10).
 //!
-//! Invariants: a view is published before the answer to the command that changed it; at most one heartbeat
-//! and one synchronisation are in flight; the advertised state and scopes are those of the last published
-//! view.
+//! Invariants: a view is published before the answer to the command that changed it; at most one heartbeat,
+//! one synchronisation and one flush are in flight; the advertised state and scopes are those of the last published
+//! view; alone in partner-down, the service is held off by nothing without an end but an administrator's command.
 
 mod calls;
 mod commands;
+mod copying;
+mod maintenance;
+mod partner;
+mod recovery;
+mod states;
 mod status;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use shards::Now;
 
-use super::command::{Reply, ReplyError, request};
-use super::communication::{Communication, HeartbeatReply, Seen};
+use super::backlog::{Backlog, BacklogState};
+use super::command::{Reply, request};
+use super::communication::Communication;
 use super::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
+use super::fingerprint::{Difference, Fingerprint};
 use super::locks::{Holder, Locks};
 use super::log::{LogEvent, Message};
+use super::profile;
 use super::relationship::Relationship;
-use super::state::{OwnState, PartnerState, Role};
-use super::sync::{CallIds, Progress, Purpose, Synchronisation};
-use super::transition::{Conditions, Step, transition};
-use super::view::{BackupUpdates, HaView, Scopes, UpdateMode};
+use super::state::{Mode, OwnState, PartnerState, Role};
+use super::sync::{CallIds, Purpose, Synchronisation};
+use super::view::{HaView, Scopes, UpdateMode};
 use crate::engine::message::UpdateOutcome;
 
 /// Polling interval while the pair comes together.
@@ -45,8 +61,9 @@ const SKEW_WARN_S: u64 = 30;
 const SKEW_TERMINATE_S: u64 = 60;
 /// Least distance of two skew warnings.
 const SKEW_WARN_INTERVAL_NS: u64 = 60 * NS_PER_S;
-/// How long the partner may stay terminated before this server follows it (ha-protocol 4.4 a).
-const TERMINATED_WAIT_NS: u64 = 600 * NS_PER_S;
+/// How long the partner may stay terminated before this server follows it (ha-protocol 4.4 a), and how long one that
+/// was told to be in maintenance looks on while its partner serves alone.
+const PATIENCE_NS: u64 = 600 * NS_PER_S;
 /// How often a partner is told to copy again before this server takes it as it is: one that does not know the
 /// command, or never says that its copy is complete, must not keep the pair from coming together.
 const RESETS_MAX: u32 = 3;
@@ -64,19 +81,30 @@ const NS_PER_MS: u64 = 1_000_000;
 enum Timer {
     /// A call is overdue by far.
     CallLost,
+    /// Terminated for long enough to try again.
+    Healing,
     /// The next heartbeat.
     Heartbeat,
     /// The partner's silence becomes an interruption.
     Interrupted,
     /// A lock runs out.
     Lock,
+    /// In maintenance, and the partner has served alone for ten minutes.
+    MaintenanceForgotten,
     /// The partner has been terminated for ten minutes.
     PartnerTerminated,
 }
 
 impl Timer {
-    const ALL: [Self; 5] =
-        [Self::CallLost, Self::Heartbeat, Self::Interrupted, Self::Lock, Self::PartnerTerminated];
+    const ALL: [Self; 7] = [
+        Self::CallLost,
+        Self::Healing,
+        Self::Heartbeat,
+        Self::Interrupted,
+        Self::Lock,
+        Self::MaintenanceForgotten,
+        Self::PartnerTerminated,
+    ];
 }
 
 /// The machine.
@@ -89,19 +117,36 @@ pub struct Machine {
     synchronisation: Option<Synchronisation>,
     heartbeat_at_ns: Option<u64>,
     heartbeat: Option<CallId>,
+    backlog: Backlog,
+    flush: Option<recovery::Flush>,
     /// The partner has copied our leases, and nobody was served since.
     copied: bool,
     /// `ha-reset` under way, whether its effect has yet to be heard of, and how often it was sent in this state.
     reset_call: Option<CallId>,
     reset_waits: bool,
     resets: u32,
+    maintenance: maintenance::Maintenance,
+    termination: states::Termination,
+    /// States in which the machine has paused already, and whether it does now.
+    paused_in: BTreeSet<OwnState>,
+    paused: bool,
+    /// Names of `ha-scopes`; lost at the next change of state.
+    scopes_by_hand: Option<Vec<String>>,
+    fingerprint: Fingerprint,
+    /// Whether the heartbeat in flight, or the last one, shows the own fingerprint.
+    heartbeat_tells: bool,
+    /// In what the partner's configuration was last found to differ.
+    difference: Option<Difference>,
     generation_probe: Option<CallId>,
     generation_probed: bool,
     partner_knows_released: bool,
     interrupted_noticed: bool,
     unsent: BTreeMap<u8, u64>,
+    /// Updates given up with the backlog: the partner has never heard of them.
+    unsent_given_up: u64,
     skew_warned_ns: Option<u64>,
     heartbeat_failure_logged_ns: Option<u64>,
+    stopping: calls::Stopping,
     ids: CallIds,
     /// When each call in flight counts as lost, monotonic.
     in_flight: BTreeMap<CallId, u64>,
@@ -112,7 +157,7 @@ impl Machine {
     /// A machine in `waiting` at `now`; nothing happens before [`Event::Start`].
     pub fn new(relationship: Relationship, now: Now) -> Self {
         let mut locks = Locks::default();
-        locks.take(Holder::Local, None);
+        locks.take(Holder::Local(relationship.index), None);
         Self {
             relationship,
             state: OwnState::Waiting,
@@ -121,17 +166,29 @@ impl Machine {
             synchronisation: None,
             heartbeat_at_ns: None,
             heartbeat: None,
+            backlog: Backlog::default(),
+            flush: None,
             copied: false,
             reset_call: None,
             reset_waits: false,
             resets: 0,
+            maintenance: maintenance::Maintenance::default(),
+            termination: states::Termination::default(),
+            paused_in: BTreeSet::new(),
+            paused: false,
+            scopes_by_hand: None,
+            fingerprint: Fingerprint::default(),
+            heartbeat_tells: false,
+            difference: None,
             generation_probe: None,
             generation_probed: false,
             partner_knows_released: false,
             interrupted_noticed: false,
             unsent: BTreeMap::new(),
+            unsent_given_up: 0,
             skew_warned_ns: None,
             heartbeat_failure_logged_ns: None,
+            stopping: calls::Stopping::No,
             ids: CallIds::default(),
             in_flight: BTreeMap::new(),
             published: None,
@@ -163,19 +220,25 @@ impl Machine {
         let first = actions.len();
         self.locks.expire(now.monotonic_ns);
         match event {
-            // Nothing is put off in hot-standby.
-            Event::Backlog { .. } => {}
+            Event::Backlog { kind, lease } => self.handle_backlog(kind, lease, actions),
             Event::CallDone { id, result } => self.handle_call(now, id, result, actions),
             Event::Command { token, source, command } => {
                 self.handle_command(now, token, source, command, actions)
             }
+            Event::Fingerprint(fingerprint) => {
+                self.fingerprint = *fingerprint;
+                self.poll_at(now.monotonic_ns);
+            }
             Event::PageApplied { id, result } => self.handle_applied(now, id, result, actions),
             Event::Reconfigured(relationship) => self.reconfigure(now, *relationship, actions),
             Event::Start => {
-                self.log(Message::ServiceStarted { role: self.relationship.role.name() }, actions);
+                let (role, mode) = (self.relationship.role.name(), self.relationship.mode.name());
+                self.log(Message::ServiceStarted { role, mode }, actions);
+                self.pause_on_entry(actions);
                 self.poll_at(now.monotonic_ns);
                 self.evaluate(now, actions);
             }
+            Event::Stopping => self.stop(actions),
             Event::Unanswered { client, secs } => self.handle_unanswered(now, &client, secs, actions),
             Event::UnsentUpdates { shard, total } => {
                 self.unsent.insert(shard, total);
@@ -204,6 +267,14 @@ impl Machine {
                     evaluate = true;
                 }
                 Timer::Lock => self.locks.expire(now.monotonic_ns),
+                Timer::Healing => {
+                    self.termination.tried();
+                    evaluate = true;
+                }
+                Timer::MaintenanceForgotten => {
+                    self.maintenance.forgotten = true;
+                    evaluate = true;
+                }
                 Timer::PartnerTerminated => evaluate = true,
             }
         }
@@ -221,444 +292,23 @@ impl Machine {
     fn timer(&self, timer: Timer) -> Option<u64> {
         match timer {
             Timer::CallLost => self.call_lost_at_ns(),
+            Timer::Healing => self.termination.try_at_ns().filter(|_| self.state == OwnState::Terminated),
             Timer::Heartbeat => self.heartbeat_at_ns.filter(|_| self.may_poll()),
             Timer::Interrupted => {
-                let waits = self.state.polls_partner() && !self.interrupted_noticed;
+                let waits = self.polls_partner() && !self.interrupted_noticed;
                 waits.then(|| self.communication.interrupted_at_ns(self.relationship.max_response_delay_ms))
             }
             Timer::Lock => self.locks.next_timeout(),
+            Timer::MaintenanceForgotten => {
+                let waits = self.state == OwnState::InMaintenance && !self.maintenance.forgotten;
+                let since_ns = self.maintenance.partner_alone_since_ns.filter(|_| waits);
+                since_ns.map(|since_ns| since_ns.saturating_add(PATIENCE_NS))
+            }
             Timer::PartnerTerminated => {
                 let since_ns = self.communication.terminated_since_ns();
-                let waits = self.state == OwnState::Waiting;
-                since_ns.filter(|_| waits).map(|since_ns| since_ns.saturating_add(TERMINATED_WAIT_NS))
+                let waits = self.state == OwnState::Waiting && !self.paused;
+                since_ns.filter(|_| waits).map(|since_ns| since_ns.saturating_add(PATIENCE_NS))
             }
-        }
-    }
-
-    // ---- the partner --------------------------------------------------------------------------------------
-
-    /// Heartbeats rest while this server copies: its partner's state cannot change what it does then.
-    fn may_poll(&self) -> bool {
-        self.state.polls_partner() && self.heartbeat.is_none() && !self.is_copying()
-    }
-
-    fn is_copying(&self) -> bool {
-        self.synchronisation.as_ref().is_some_and(|running| running.purpose == Purpose::OwnState)
-    }
-
-    /// Brings the next heartbeat forward to `at_ns`; with heartbeats turned off there is none.
-    fn poll_at(&mut self, at_ns: u64) {
-        if self.relationship.heartbeat_delay_ms > 0 {
-            self.heartbeat_at_ns = Some(self.heartbeat_at_ns.map_or(at_ns, |planned| planned.min(at_ns)));
-        }
-    }
-
-    fn poll_after_pause(&mut self, now_ns: u64) {
-        let converging =
-            self.state.as_seen_by_partner().is_converging() || self.communication.partner().is_converging();
-        let delay_ms = u64::from(self.relationship.heartbeat_delay_ms);
-        let pause_ms = if converging { delay_ms.min(CONVERGING_POLL_MS) } else { delay_ms };
-        self.poll_at(now_ns.saturating_add(pause_ms * NS_PER_MS));
-    }
-
-    fn handle_call(
-        &mut self,
-        now: Now,
-        id: CallId,
-        result: Result<Vec<u8>, String>,
-        actions: &mut Vec<Action>,
-    ) {
-        self.in_flight.remove(&id);
-        if self.heartbeat == Some(id) {
-            self.heartbeat = None;
-            self.handle_heartbeat(now, result, actions);
-        } else if self.generation_probe == Some(id) {
-            self.generation_probe = None;
-            self.handle_generation(result);
-        } else if self.reset_call == Some(id) {
-            // Whether it has worked, the next heartbeat tells.
-            self.reset_call = None;
-            self.poll_after_pause(now.monotonic_ns);
-        } else if let Some(mut synchronisation) = self.synchronisation.take_if(|running| running.awaits(id)) {
-            let progress = if synchronisation.is_notifying() {
-                synchronisation.handle_notified(result, &mut self.ids, actions)
-            } else {
-                synchronisation.handle_call(result, &mut self.ids, actions)
-            };
-            self.synchronisation = Some(synchronisation);
-            self.handle_progress(now, progress, actions);
-        }
-        // Anything else is the answer to a call whose sender has been given up.
-    }
-
-    fn handle_heartbeat(&mut self, now: Now, result: Result<Vec<u8>, String>, actions: &mut Vec<Action>) {
-        if !self.state.polls_partner() {
-            return;
-        }
-        self.reset_waits &= self.reset_call.is_some();
-        let partner = self.partner();
-        let outcome = match result {
-            Err(reason) => Err(Message::HeartbeatCommunicationsFailed { partner, reason }),
-            Ok(body) => Reply::parse_success(&body)
-                .map_err(|error: ReplyError| error.to_string())
-                .and_then(|reply| HeartbeatReply::parse(&reply))
-                .map_err(|reason| Message::HeartbeatFailed { partner, reason }),
-        };
-        match outcome {
-            Ok(reply) => self.handle_heartbeat_reply(now, reply, actions),
-            Err(message) => {
-                let logged_ns = self.heartbeat_failure_logged_ns;
-                let quiet_until = logged_ns.map(|at| at.saturating_add(FAILURE_LOG_INTERVAL_NS));
-                if quiet_until.is_none_or(|until| now.monotonic_ns >= until) {
-                    self.heartbeat_failure_logged_ns = Some(now.monotonic_ns);
-                    self.log(message, actions);
-                }
-                self.partner_failed();
-                // The partner that said its copy is complete is gone again (ha-protocol 4.7).
-                self.locks.release(Holder::Notified);
-            }
-        }
-        self.evaluate(now, actions);
-        self.poll_after_pause(now.monotonic_ns);
-    }
-
-    fn handle_heartbeat_reply(&mut self, now: Now, reply: HeartbeatReply, actions: &mut Vec<Action>) {
-        let was = self.communication.partner();
-        self.communication.record(now.monotonic_ns, now.wall_s(), reply);
-        let is = self.communication.partner();
-        self.heartbeat_failure_logged_ns = None;
-        if was == PartnerState::Unavailable && is != PartnerState::Unavailable || self.interrupted_noticed {
-            let partner = self.partner();
-            self.log(Message::CommunicationRestored { partner }, actions);
-        }
-        self.interrupted_noticed = false;
-        if is == PartnerState::Terminated && was != is && self.state == OwnState::Waiting {
-            self.log(Message::TerminatedRestartPartner, actions);
-        }
-        let foreign = matches!(is, PartnerState::CommunicationRecovery | PartnerState::LoadBalancing);
-        if foreign && was != is {
-            self.log(Message::InvalidPartnerState { partner: is }, actions);
-        }
-        if self.state == OwnState::HotStandby && is == PartnerState::HotStandby {
-            self.communication.acknowledge_unsent();
-        }
-        // A copier of another make may still say `syncing` right after its notification; one in any other
-        // state is not about to come back, and this server goes on serving alone.
-        if !matches!(is, PartnerState::Ready | PartnerState::Syncing) {
-            self.locks.release(Holder::Notified);
-        }
-        self.warn_of_skew(now, actions);
-        if !self.generation_probed && is != PartnerState::Unavailable {
-            self.generation_probed = true;
-            self.generation_probe = Some(self.call(request::status_get(), COMMAND_TIMEOUT_MS, actions));
-        }
-    }
-
-    /// Only release 2.7.1 and later has `dhcp-state`, and 2.7.0 brought lease state 3 (ha-protocol 0.5).
-    fn handle_generation(&mut self, result: Result<Vec<u8>, String>) {
-        let reply = result.ok().and_then(|body| Reply::parse_success(&body).ok());
-        self.partner_knows_released = reply
-            .and_then(|reply| reply.arguments)
-            .is_some_and(|arguments| arguments.get("dhcp-state").is_some());
-    }
-
-    fn partner_failed(&mut self) {
-        self.communication.fail();
-        // What comes back may be of another release.
-        self.generation_probed = false;
-        self.partner_knows_released = false;
-    }
-
-    fn warn_of_skew(&mut self, now: Now, actions: &mut Vec<Action>) {
-        let Some(skew_s) = self.communication.skew_s().filter(|skew| skew.unsigned_abs() > SKEW_WARN_S)
-        else {
-            return;
-        };
-        let due = self.skew_warned_ns.is_none_or(|at| now.monotonic_ns - at >= SKEW_WARN_INTERVAL_NS);
-        if due && skew_s.unsigned_abs() <= SKEW_TERMINATE_S {
-            self.skew_warned_ns = Some(now.monotonic_ns);
-            self.log(Message::HighClockSkew { skew_s }, actions);
-        }
-    }
-
-    fn handle_unanswered(&mut self, now: Now, client: &ClientIdentity, secs: u16, actions: &mut Vec<Action>) {
-        if !self.is_interrupted(now) {
-            return;
-        }
-        let seen = self.communication.analyze(client, secs, self.relationship.max_ack_delay_ms);
-        if seen == Seen::Known {
-            return;
-        }
-        let message = Message::CommunicationInterruptedClient {
-            client: describe(client),
-            unacked: seen == Seen::Unacked,
-            unacked_total: self.communication.unacked(),
-            unacked_left: self.unacked_left(),
-        };
-        self.log(message, actions);
-        self.evaluate(now, actions);
-    }
-
-    fn handle_settled(
-        &mut self,
-        now: Now,
-        outcome: UpdateOutcome,
-        client: &ClientIdentity,
-        actions: &mut Vec<Action>,
-    ) {
-        match outcome {
-            UpdateOutcome::Acked => self.communication.forgive(client),
-            UpdateOutcome::Conflict => {
-                if self.relationship.max_rejected_lease_updates > 0 {
-                    self.communication.reject(now.monotonic_ns, client);
-                }
-                let message =
-                    Message::LeaseUpdateConflict { partner: self.partner(), client: describe(client) };
-                self.log(message, actions);
-            }
-            // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
-            UpdateOutcome::Refused => {
-                self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
-            }
-            UpdateOutcome::Failed => {
-                // One message per loss of the partner: every query fails until it is back.
-                if self.communication.partner() != PartnerState::Unavailable {
-                    let message = Message::UpdateFailed { partner: self.partner(), client: describe(client) };
-                    self.log(message, actions);
-                }
-                self.partner_failed();
-                self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
-            }
-        }
-        self.evaluate(now, actions);
-    }
-
-    /// Silent for longer than `max-response-delay`; a terminated server no longer asks.
-    fn is_interrupted(&self, now: Now) -> bool {
-        let at_ns = self.communication.interrupted_at_ns(self.relationship.max_response_delay_ms);
-        self.state.polls_partner() && now.monotonic_ns >= at_ns
-    }
-
-    fn unacked_left(&self) -> usize {
-        let max = self.relationship.max_unacked_clients as usize;
-        (max + 1).saturating_sub(self.communication.unacked())
-    }
-
-    // ---- the state ----------------------------------------------------------------------------------------
-
-    fn conditions(&mut self, now: Now) -> Conditions {
-        let skew_s = self.communication.skew_s().map_or(0, i64::unsigned_abs);
-        let rejected_max = self.relationship.max_rejected_lease_updates as usize;
-        let rejected = self.communication.rejected(now.monotonic_ns);
-        // A primary, and a server that serves nobody, see no traffic to judge by (ha-protocol 4.6).
-        let needs_proof = self.relationship.role == Role::Standby && self.locks.service_on();
-        let proven = self.communication.traffic_proves_failure(self.relationship.max_unacked_clients);
-        let terminated_since = self.communication.terminated_since_ns();
-        Conditions {
-            role: self.relationship.role,
-            partner: self.communication.partner(),
-            sync_leases: self.relationship.sync_leases,
-            must_terminate: skew_s > SKEW_TERMINATE_S || (rejected_max > 0 && rejected >= rejected_max),
-            failure: self.is_interrupted(now) && (!needs_proof || proven),
-            partner_terminated_long: terminated_since
-                .is_some_and(|since| now.monotonic_ns >= since.saturating_add(TERMINATED_WAIT_NS)),
-            partner_has_unsent: self.communication.has_unsent(),
-            copy_outdated: self.relationship.sync_leases && !self.copied && self.resets < RESETS_MAX,
-        }
-    }
-
-    /// Runs the table until a state stays (ha-protocol 4.2). While this server copies, it stays.
-    fn evaluate(&mut self, now: Now, actions: &mut Vec<Action>) {
-        for _ in 0..OwnState::ALL.len() {
-            if self.is_copying() {
-                return;
-            }
-            let conditions = self.conditions(now);
-            match transition(self.state, &conditions) {
-                Step::Stay => return,
-                Step::Copy => {
-                    // An administrator's copy goes first; its end evaluates again.
-                    if self.synchronisation.is_none() {
-                        self.start_synchronisation(now, Purpose::OwnState, None, actions);
-                    }
-                    return;
-                }
-                Step::ResetPartner => return self.reset_partner(actions),
-                Step::Go(next) => {
-                    self.log_termination(now, next, actions);
-                    self.enter(now, next, actions);
-                }
-            }
-        }
-        // The transition table has no cycle under fixed conditions (its tests prove it), so this is not
-        // reached.
-    }
-
-    fn reset_partner(&mut self, actions: &mut Vec<Action>) {
-        if !std::mem::replace(&mut self.reset_waits, true) {
-            self.resets += 1;
-            self.log(Message::CopyOutdated { partner: self.partner() }, actions);
-            self.reset_call = Some(self.call(request::reset(), COMMAND_TIMEOUT_MS, actions));
-        }
-    }
-
-    fn log_termination(&mut self, now: Now, next: OwnState, actions: &mut Vec<Action>) {
-        if next != OwnState::Terminated {
-            return;
-        }
-        if let Some(skew_s) =
-            self.communication.skew_s().filter(|skew| skew.unsigned_abs() > SKEW_TERMINATE_S)
-        {
-            self.log(Message::HighClockSkewCausesTermination { skew_s }, actions);
-        } else if self.communication.partner() != PartnerState::Terminated {
-            let rejected = self.communication.rejected(now.monotonic_ns);
-            self.log(Message::LeaseUpdateRejectsCausedTermination { rejected }, actions);
-        }
-        self.log(Message::Terminated, actions);
-    }
-
-    fn enter(&mut self, now: Now, next: OwnState, actions: &mut Vec<Action>) {
-        let from = self.state;
-        self.log(Message::StateTransition { from, to: next, partner: self.communication.partner() }, actions);
-        self.state = next;
-        if next != OwnState::HotStandby {
-            self.communication.forgive_all();
-        }
-        if from == OwnState::Terminated {
-            // Nothing was heard since; silence is measured from here.
-            self.communication = Communication::new(now.monotonic_ns);
-            self.interrupted_noticed = false;
-        }
-        self.locks.release(Holder::Notified);
-        (self.copied, self.reset_waits, self.resets) = (false, false, 0);
-        if next.serves_dhcp() {
-            self.locks.release(Holder::Local);
-        } else {
-            self.locks.take(Holder::Local, None);
-        }
-        self.heartbeat_at_ns = None;
-        if next.polls_partner() {
-            self.poll_at(now.monotonic_ns);
-        }
-    }
-
-    // ---- synchronisation ----------------------------------------------------------------------------------
-
-    fn start_synchronisation(
-        &mut self,
-        now: Now,
-        purpose: Purpose,
-        max_period_s: Option<u64>,
-        actions: &mut Vec<Action>,
-    ) {
-        let partner = self.partner();
-        self.log(Message::SyncStart { partner }, actions);
-        self.synchronisation = Some(Synchronisation::start(
-            purpose,
-            &self.relationship,
-            max_period_s,
-            now.monotonic_ns,
-            &mut self.ids,
-            actions,
-        ));
-    }
-
-    fn handle_applied(
-        &mut self,
-        now: Now,
-        id: CallId,
-        result: Result<usize, String>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(mut synchronisation) = self.synchronisation.take_if(|running| running.awaits(id)) else {
-            return;
-        };
-        let progress = synchronisation.handle_applied(result, &mut self.ids, actions);
-        self.synchronisation = Some(synchronisation);
-        self.handle_progress(now, progress, actions);
-    }
-
-    /// Gives up a copy that a command has overtaken.
-    fn abort_synchronisation(&mut self, actions: &mut Vec<Action>) {
-        if let Some(running) = self.synchronisation.take() {
-            running.abort(&mut self.ids, actions);
-        }
-    }
-
-    fn handle_progress(&mut self, now: Now, progress: Progress, actions: &mut Vec<Action>) {
-        let partner = self.partner();
-        match progress {
-            Progress::Pending { page } => {
-                // The source has answered: it lives, whatever the heartbeats that rest meanwhile would say.
-                self.communication.poke(now.monotonic_ns);
-                self.interrupted_noticed = false;
-                let Some((leases, skipped, first_reason)) = page else { return };
-                self.log(Message::LeasesSyncPageReceived { partner, leases }, actions);
-                if let Some(first_reason) = first_reason {
-                    self.log(Message::LeasesSyncSkipped { skipped, first_reason }, actions);
-                }
-            }
-            Progress::Undoing => {}
-            Progress::Copied => {
-                if self.is_copying() {
-                    self.enter(now, OwnState::Ready, actions);
-                }
-                if let Some(running) = &mut self.synchronisation {
-                    running.notify(&mut self.ids, actions);
-                }
-            }
-            Progress::Finished => {
-                let Some(finished) = self.synchronisation.take() else { return };
-                actions.push(Action::ClosePrivate { peer: 0 });
-                self.communication.poke(now.monotonic_ns);
-                self.communication.acknowledge_unsent();
-                let duration_ms = now.monotonic_ns.saturating_sub(finished.started_ns) / NS_PER_MS;
-                self.log(
-                    Message::SyncSuccessful { partner, applied: finished.applied, duration_ms },
-                    actions,
-                );
-                self.answer_administrator(
-                    &finished,
-                    Reply::success("Lease database synchronization complete."),
-                    actions,
-                );
-                self.poll_at(now.monotonic_ns);
-                self.evaluate(now, actions);
-            }
-            Progress::Failed(failure) => {
-                let Some(failed) = self.synchronisation.take() else { return };
-                actions.push(Action::ClosePrivate { peer: 0 });
-                self.log_sync_failure(&failure, actions);
-                self.answer_administrator(&failed, Reply::error(failure.to_string()), actions);
-                self.partner_failed();
-                // The notification failed after `ready` was advertised: the copy counts for nothing.
-                if failed.purpose == Purpose::OwnState && self.state == OwnState::Ready {
-                    self.enter(now, OwnState::Syncing, actions);
-                }
-                self.heartbeat_at_ns = None;
-                self.poll_after_pause(now.monotonic_ns);
-                self.evaluate(now, actions);
-            }
-        }
-    }
-
-    fn log_sync_failure(&self, failure: &super::sync::Failure, actions: &mut Vec<Action>) {
-        use super::sync::Failure;
-        let partner = self.partner();
-        let reason = failure.to_string();
-        let message = match failure {
-            Failure::Apply(_) | Failure::Page(_) => Message::LeasesSyncFailed { partner, reason },
-            Failure::Disable(_) => Message::DhcpDisableFailed { partner, reason },
-            Failure::Enable(_) => Message::DhcpEnableFailed { partner, reason },
-            Failure::Notify(_) => Message::SyncCompleteNotifyFailed { partner, reason },
-        };
-        self.log(message, actions);
-        self.log(Message::SyncFailed { partner: self.partner(), reason: failure.to_string() }, actions);
-    }
-
-    fn answer_administrator(&self, ended: &Synchronisation, reply: Reply, actions: &mut Vec<Action>) {
-        if let Purpose::Administrator { token } = ended.purpose {
-            actions.push(Action::Answer { token, reply });
         }
     }
 
@@ -668,9 +318,12 @@ impl Machine {
     fn finish(&mut self, now: Now, first: usize, actions: &mut Vec<Action>) {
         if self.timer(Timer::Heartbeat).is_some_and(|at| at <= now.monotonic_ns) {
             self.heartbeat_at_ns = None;
-            let body = request::heartbeat(&self.relationship.this_server_name);
+            self.heartbeat_tells = self.communication.is_tandem();
+            let fingerprint = Some(&self.fingerprint).filter(|_| self.heartbeat_tells);
+            let body = request::heartbeat(&self.relationship.this_server_name, fingerprint);
             self.heartbeat = Some(self.call(body, self.relationship.heartbeat_timeout_ms(), actions));
         }
+        self.look_out(now);
         // Whoever is served from here on is not in the partner's copy.
         self.copied &= !self.locks.service_on();
         self.note_calls(now, &actions[first..]);
@@ -688,20 +341,15 @@ impl Machine {
     }
 
     fn current_view(&mut self, now: Now) -> HaView {
-        let updates = match self.state {
-            _ if !self.relationship.send_lease_updates => UpdateMode::Off,
-            OwnState::HotStandby => UpdateMode::Send,
-            _ => UpdateMode::None,
-        };
         HaView {
             epoch: 0,
             service_on: self.locks.service_on(),
             configured: true,
             scopes: self.served_scopes(),
-            balancing: false,
-            updates,
-            backlog_overflowed: false,
-            backups: BackupUpdates::None,
+            balancing: self.relationship.mode == Mode::LoadBalancing,
+            updates: profile::updates(self.state, &self.relationship),
+            backlog_overflowed: self.backlog.state() == BacklogState::Overflowed,
+            backups: profile::backups(&self.relationship),
             backup_peers: self.relationship.backup_peers(),
             reclaims_own_scopes_only: self.state == OwnState::Terminated,
             interrupted: self.is_interrupted(now),
@@ -712,15 +360,28 @@ impl Machine {
         }
     }
 
-    /// Default scopes in the normal state and when terminated, all of them when alone (ha-protocol 4.1).
+    /// Those of the state (ha-protocol 4.1), unless an administrator has named others.
     fn served_scopes(&self) -> Scopes {
-        match self.state {
-            OwnState::HotStandby | OwnState::Terminated => {
-                Scopes { primary: self.relationship.role == Role::Primary, ..Scopes::NONE }
-            }
-            OwnState::PartnerDown => Scopes::PRIMARY,
-            OwnState::Ready | OwnState::Syncing | OwnState::Waiting => Scopes::NONE,
+        let Some(names) = &self.scopes_by_hand else {
+            return profile::scopes(self.state, &self.relationship, self.maintenance.serves_all);
+        };
+        let named = |role| {
+            self.relationship.name_of(role).is_some_and(|name| names.iter().any(|named| named == name))
+        };
+        Scopes { primary: named(Role::Primary), secondary: named(Role::Secondary) }
+    }
+
+    /// Names of the peers whose scope is served, ascending.
+    fn scope_names(&self) -> Vec<&str> {
+        if let Some(names) = &self.scopes_by_hand {
+            return names.iter().map(String::as_str).collect();
         }
+        let served = self.served_scopes();
+        let primary = self.relationship.name_of(Role::Primary).filter(|_| served.primary);
+        let secondary = self.relationship.name_of(Role::Secondary).filter(|_| served.secondary);
+        let mut names: Vec<&str> = primary.into_iter().chain(secondary).collect();
+        names.sort_unstable();
+        names
     }
 
     fn log_changes(&self, last: Option<&HaView>, view: &HaView, actions: &mut Vec<Action>) {
@@ -730,17 +391,30 @@ impl Machine {
             let off = Message::LocalDhcpDisable { state };
             self.log(if view.service_on { on } else { off }, actions);
         }
-        if last.is_none_or(|last| last.updates != view.updates) {
+        let has_partner = self.relationship.has_partner();
+        if has_partner && last.is_none_or(|last| last.updates != view.updates) {
             let sends = view.updates == UpdateMode::Send;
             let enabled = Message::LeaseUpdatesEnabled { state };
             let disabled = Message::LeaseUpdatesDisabled { state };
             self.log(if sends { enabled } else { disabled }, actions);
+        }
+        if view.backlog_overflowed && !last.is_some_and(|last| last.backlog_overflowed) {
+            let limit = self.relationship.delayed_updates_limit;
+            self.log(Message::BacklogOverflowed { limit }, actions);
         }
     }
 
     fn call(&mut self, body: Vec<u8>, timeout_ms: u64, actions: &mut Vec<Action>) -> CallId {
         let id = self.ids.next_id();
         actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: false }));
+        id
+    }
+
+    /// On the private connection to the partner, which whoever ends the exchange closes.
+    fn private_call(&mut self, body: Vec<u8>, actions: &mut Vec<Action>) -> CallId {
+        let id = self.ids.next_id();
+        let timeout_ms = COMMAND_TIMEOUT_MS;
+        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: true }));
         id
     }
 
@@ -755,18 +429,20 @@ impl Machine {
     }
 }
 
-fn describe(client: &ClientIdentity) -> String {
-    if client.client_id.is_empty() {
-        format!("[hwtype=1 {:?}], cid=[no info]", client.hwaddr)
-    } else {
-        format!("[hwtype=1 {:?}], cid=[{:?}]", client.hwaddr, client.client_id)
-    }
-}
-
+#[cfg(test)]
+mod event_tests;
+#[cfg(test)]
+mod healing_tests;
+#[cfg(test)]
+mod maintenance_tests;
 #[cfg(test)]
 mod pair_tests;
 #[cfg(test)]
 mod property_tests;
+#[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
+mod rig;
 #[cfg(test)]
 mod sync_tests;
 #[cfg(test)]

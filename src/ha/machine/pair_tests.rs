@@ -8,7 +8,7 @@ use shards::{Lease, LeaseState, SmallBytes};
 
 use super::super::command::{Envelope, HaCommand, PageRequest, Reply};
 use super::super::lease_json::{Listing, write_page_reply};
-use super::tests::{Rig, at, relationship};
+use super::rig::{Rig, at, relationship};
 use super::*;
 
 const LATENCY_NS: u64 = 2 * NS_PER_MS;
@@ -45,7 +45,7 @@ struct Pair {
 impl Pair {
     fn new(dialects: [Dialect; 2]) -> Self {
         let server = |role, dialect| {
-            let rig = Rig::with(relationship(role));
+            let rig = Rig::with(relationship(Mode::HotStandby, role));
             Server { rig, alive: false, dialect, leases: BTreeMap::new(), restarts: 0 }
         };
         let servers = [server(Role::Primary, dialects[0]), server(Role::Standby, dialects[1])];
@@ -56,8 +56,8 @@ impl Pair {
         let now = self.now();
         let role = if index == 0 { Role::Primary } else { Role::Standby };
         let server = &mut self.servers[index];
-        server.rig = Rig::with(relationship(role));
-        server.rig.machine = Machine::new(relationship(role), now);
+        server.rig = Rig::with(relationship(Mode::HotStandby, role));
+        server.rig.machine = Machine::new(relationship(Mode::HotStandby, role), now);
         server.alive = true;
         server.restarts += 1;
         self.feed(index, Event::Start);
@@ -99,8 +99,11 @@ impl Pair {
                     self.flight
                         .push((self.now_ns + LATENCY_NS, Delivery::Request { from: index, restarts, call }));
                 }
-                Action::Answer { .. } | Action::ClosePrivate { .. } | Action::Log(_) | Action::Publish(_) => {
-                }
+                Action::Answer { .. }
+                | Action::ClosePrivate { .. }
+                | Action::Log(_)
+                | Action::Publish(_)
+                | Action::StopAnnounced => {}
             }
         }
     }

@@ -3,59 +3,81 @@
 use serde_json::{Value, json};
 use shards::Now;
 
-use super::{Holder, Machine};
+use super::{BacklogState, Holder, Machine};
+use crate::ha::command::LOCAL_ORIGIN_ID;
+use crate::ha::relationship::PeerName;
 use crate::ha::state::PartnerState;
 
 impl Machine {
-    /// Value of `high-availability`: a list of one relationship.
+    /// Value of `high-availability`: a list of one relationship. A server without a partner (passive-backup, backup) has
+    /// no `remote`. Members that begin with `tandem-` are ours.
     pub fn status_high_availability(&self, now: Now) -> Value {
-        let communication = &self.communication;
         let relationship = &self.relationship;
+        let mut local = json!({
+            "role": relationship.role.name(),
+            "scopes": self.scope_names(),
+            "server-name": relationship.this_server_name,
+            "state": self.state.name(),
+            "system-time": self.communication.wall_s().map(|_| utc_text(now.wall_s())),
+            "tandem-paused": self.paused,
+        });
+        if let Some(reason) = self.termination.reason() {
+            local["tandem-terminated-because"] = json!(reason);
+        }
+        if relationship.delayed_updates_limit > 0 {
+            local["tandem-backlog"] = json!({
+                "limit": relationship.delayed_updates_limit,
+                "overflowed": self.backlog.state() == BacklogState::Overflowed,
+                "waiting": self.backlog.len(),
+            });
+        }
+        let mut servers = json!({ "local": local });
+        if let Some(partner) = relationship.partner() {
+            servers["remote"] = self.status_remote(now, partner);
+        }
+        json!([{ "ha-mode": relationship.mode.name(), "ha-servers": servers }])
+    }
+
+    fn status_remote(&self, now: Now, partner: &PeerName) -> Value {
+        let communication = &self.communication;
         let interrupted = self.is_interrupted(now);
-        let proven = communication.traffic_proves_failure(relationship.max_unacked_clients);
+        let proven = communication.traffic_proves_failure(self.relationship.max_unacked_clients);
         let unacked_left = if interrupted && !proven { self.unacked_left() } else { 0 };
         let heard = communication.partner() != PartnerState::Unknown;
-        let partner_name = match communication.partner() {
+        let state = match communication.partner() {
             PartnerState::Unknown => "",
             known => known.name(),
         };
-        json!([{
-            "ha-mode": "hot-standby",
-            "ha-servers": {
-                "local": {
-                    "role": relationship.role.name(),
-                    "scopes": self.scopes(),
-                    "server-name": relationship.this_server_name,
-                    "state": self.state.name(),
-                    "system-time": communication.wall_s().map(|_| utc_text(now.wall_s())),
-                },
-                "remote": {
-                    "age": if heard { communication.age_s(now.monotonic_ns) } else { 0 },
-                    "analyzed-packets": communication.analyzed(),
-                    "clock-skew": communication.skew_s(),
-                    "communication-interrupted": interrupted,
-                    "connecting-clients": communication.connecting(),
-                    "in-touch": heard,
-                    "last-scopes": communication.scopes(),
-                    "last-state": partner_name,
-                    "role": relationship.partner().map(|partner| partner.role.name()),
-                    "server-name": relationship.partner().map(|partner| partner.name.as_str()),
-                    "system-time": communication.wall_s().map(utc_text),
-                    "unacked-clients": communication.unacked(),
-                    "unacked-clients-left": unacked_left,
-                },
-            },
-        }])
+        let mut remote = json!({
+            "age": if heard { communication.age_s(now.monotonic_ns) } else { 0 },
+            "analyzed-packets": communication.analyzed(),
+            "clock-skew": communication.skew_s(),
+            "communication-interrupted": interrupted,
+            "connecting-clients": communication.connecting(),
+            "in-touch": heard,
+            "last-scopes": communication.scopes(),
+            "last-state": state,
+            "role": partner.role.name(),
+            "server-name": partner.name,
+            "system-time": communication.wall_s().map(utc_text),
+            "unacked-clients": communication.unacked(),
+            "unacked-clients-left": unacked_left,
+        });
+        if let Some(difference) = &self.difference {
+            remote["tandem-configuration-differs"] =
+                json!({ "in": difference.kinds(), "subnets": difference.subnet_ids });
+        }
+        remote
     }
 
     /// Value of `dhcp-state`: who holds the service off.
     pub fn status_dhcp_state(&self) -> Value {
-        let local = self.locks.is_held(Holder::Local) || self.locks.is_held(Holder::Notified);
-        const LOCAL_ORIGIN_ID: i64 = 1000;
+        let local = self.locks.local_relationships().into_iter();
+        let local: Vec<i64> = local.map(|relationship| LOCAL_ORIGIN_ID + i64::from(relationship)).collect();
         json!({
             "disabled-by-db-connection": [],
-            "disabled-by-local-command": if local { vec![LOCAL_ORIGIN_ID] } else { Vec::new() },
-            "disabled-by-remote-command": self.locks.remote_ids().collect::<Vec<_>>(),
+            "disabled-by-local-command": local,
+            "disabled-by-remote-command": self.locks.remote_ids(),
             "disabled-by-user": self.locks.is_held(Holder::User),
             "globally-disabled": !self.locks.service_on(),
         })

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::command::{HaCommand, result};
-use super::tests::{Kind, Rig, calls, command_of, feed, relationship};
+use super::event_tests::{Kind, feed};
+use super::rig::{Rig, calls, command_of, relationship};
 use super::*;
 
 const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
@@ -184,7 +185,8 @@ fn ready_is_advertised_before_the_notification_and_not_left_before_its_answer() 
     let actions = rig.heartbeat_reply("waiting", 0, 0);
     copy(&mut rig, actions, &[Ok(OK.to_vec()), Ok(page(0..1))]);
     assert_eq!(rig.machine.state(), OwnState::Ready);
-    let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+    let reply =
+        rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None, fingerprint: None });
     assert_eq!(reply.arguments.unwrap()["state"], "ready");
     assert_eq!(calls(&rig.wait_until(5.0)), [], "no heartbeat before the answer");
 }
@@ -234,7 +236,8 @@ fn a_reset_in_the_middle_of_a_copy_gives_the_source_its_service_back() {
 
 #[test]
 fn without_sync_leases_nothing_is_copied() {
-    let mut rig = Rig::with(Relationship { sync_leases: false, ..relationship(Role::Primary) });
+    let mut rig =
+        Rig::with(Relationship { sync_leases: false, ..relationship(Mode::HotStandby, Role::Primary) });
     rig.handle(Event::Start);
     let actions = rig.heartbeat_reply("waiting", 0, 0);
     assert_eq!(rig.machine.state(), OwnState::Ready);

@@ -1,354 +1,12 @@
-//! The HA machine by its tables: states, calls, timers and commands.
+//! The HA machine by its rules: heartbeats, deadlines, locks, clocks, refusals.
 
 use serde_json::{Value, json};
-use shards::SmallBytes;
 
-use super::super::command::{HaCommand, Origin, result};
-use super::super::json as dialect;
-use super::super::relationship::PeerName;
-use super::super::state::Mode;
+use super::super::command::{HaCommand, Origin};
+use super::event_tests::{Kind, feed};
+use super::rig::{Rig, WALL_S, at, calls, client, logged, relationship};
 use super::*;
 use crate::http::rfc1123_date;
-
-/// 22 Nov 2026 08:00:00 UTC.
-const WALL_S: u64 = 1_795_334_400;
-
-pub(super) fn relationship(role: Role) -> Relationship {
-    let (this, partner, partner_role) = match role {
-        Role::Primary => ("server1", "server2", Role::Standby),
-        _ => ("server2", "server1", Role::Primary),
-    };
-    let url = "http://10.99.0.2:8005/".into();
-    Relationship {
-        index: 0,
-        mode: Mode::HotStandby,
-        this_server_name: this.into(),
-        role,
-        others: vec![PeerName { name: partner.into(), url, role: partner_role }],
-        auto_failover: true,
-        send_lease_updates: true,
-        wait_backup_ack: false,
-        sync_leases: true,
-        sync_timeout_ms: 60_000,
-        sync_page_limit: 10,
-        heartbeat_delay_ms: 10_000,
-        max_response_delay_ms: 60_000,
-        max_ack_delay_ms: 10_000,
-        max_unacked_clients: 2,
-        max_rejected_lease_updates: 2,
-        delayed_updates_limit: 0,
-        pauses: Vec::new(),
-    }
-}
-
-pub(super) fn at(seconds: f64) -> Now {
-    Now {
-        monotonic_ns: (seconds * 1e9) as u64 + NS_PER_S,
-        wall_ms: WALL_S * 1000 + (seconds * 1000.0) as u64,
-    }
-}
-
-fn client(number: u8) -> ClientIdentity {
-    ClientIdentity { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]), client_id: SmallBytes::empty() }
-}
-
-/// A machine with its driver: remembers what it was asked to do.
-pub(super) struct Rig {
-    pub machine: Machine,
-    pub now: Now,
-    pub actions: Vec<Action>,
-}
-
-impl Rig {
-    pub fn new(role: Role) -> Self {
-        Self::with(relationship(role))
-    }
-
-    pub fn with(relationship: Relationship) -> Self {
-        Self { machine: Machine::new(relationship, at(0.0)), now: at(0.0), actions: Vec::new() }
-    }
-
-    /// A machine that was put into `state` and has heard `partner` say its own.
-    pub fn in_state(role: Role, state: OwnState, partner: PartnerState) -> Self {
-        let mut rig = Self::new(role);
-        rig.machine.enter(rig.now, state, &mut rig.actions);
-        rig.machine.communication.record(rig.now.monotonic_ns, rig.now.wall_s(), heard(partner));
-        rig.machine.generation_probed = true;
-        rig.machine.finish(rig.now, 0, &mut rig.actions);
-        rig.actions.clear();
-        rig
-    }
-
-    pub fn handle(&mut self, event: Event) -> Vec<Action> {
-        self.machine.handle_event(self.now, event, &mut self.actions);
-        std::mem::take(&mut self.actions)
-    }
-
-    pub fn command(&mut self, source: CommandSource, command: HaCommand) -> Reply {
-        let actions = self.handle(Event::Command { token: 7, source, command });
-        let reply = actions.into_iter().find_map(|action| match action {
-            Action::Answer { token: 7, reply } => Some(reply),
-            _ => None,
-        });
-        reply.expect("every command is answered at once")
-    }
-
-    /// Lets time pass up to `seconds`, firing timers on the way.
-    pub fn wait_until(&mut self, seconds: f64) -> Vec<Action> {
-        let end = at(seconds);
-        for _ in 0..10_000 {
-            let Some(timeout) = self.machine.next_timeout().filter(|timeout| *timeout <= end.monotonic_ns)
-            else {
-                self.now = end;
-                return std::mem::take(&mut self.actions);
-            };
-            let step_ns = timeout.saturating_sub(self.now.monotonic_ns);
-            self.now.monotonic_ns += step_ns;
-            self.now.wall_ms += step_ns / NS_PER_MS;
-            self.machine.handle_timeout(self.now, &mut self.actions);
-        }
-        panic!("timers do not come to rest");
-    }
-
-    pub fn heartbeat_reply(&mut self, state: &str, skew_s: i64, unsent: u64) -> Vec<Action> {
-        let body = heartbeat_body(state, (self.now.wall_s() as i64 + skew_s) as u64, unsent);
-        self.end_heartbeat(Ok(body))
-    }
-
-    fn end_heartbeat(&mut self, result: Result<Vec<u8>, String>) -> Vec<Action> {
-        if self.machine.heartbeat.is_none() {
-            self.machine.heartbeat_at_ns = Some(self.now.monotonic_ns);
-            self.machine.handle_timeout(self.now, &mut self.actions);
-        }
-        let id = self.machine.heartbeat.expect("a heartbeat is in flight");
-        self.handle(Event::CallDone { id, result })
-    }
-
-    fn service_on(&self) -> bool {
-        self.machine.view().expect("a view was published").service_on
-    }
-}
-
-fn heard(state: PartnerState) -> HeartbeatReply {
-    HeartbeatReply { state, wall_s: WALL_S, scopes: Vec::new(), unsent: Some(0), batch_max: 1 }
-}
-
-pub(super) fn heartbeat_body(state: &str, wall_s: u64, unsent: u64) -> Vec<u8> {
-    let arguments = json!({
-        "date-time": rfc1123_date(wall_s), "scopes": [], "state": state, "unsent-update-count": unsent
-    });
-    Reply::success("HA peer status returned.").with_arguments(arguments).to_http_body()
-}
-
-pub(super) fn command_of(call: &Call) -> (String, Value) {
-    let value = dialect::decode(&call.body).unwrap();
-    (value["command"].as_str().unwrap().to_owned(), value["arguments"].clone())
-}
-
-pub(super) fn calls(actions: &[Action]) -> Vec<(CallId, String)> {
-    actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Call(call) => Some((call.id, command_of(call).0)),
-            _ => None,
-        })
-        .collect()
-}
-
-fn logged(actions: &[Action]) -> Vec<&'static str> {
-    actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Log(event) => Some(event.message.id()),
-            _ => None,
-        })
-        .collect()
-}
-
-// ---- every (state, event) ---------------------------------------------------------------------------------
-
-/// Kinds of events, each a concrete one.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
-    Acked,
-    CallUnknown,
-    Conflict,
-    Continue,
-    DisableByPartner,
-    Enable,
-    Failed,
-    HeartbeatAsked,
-    HeartbeatFailed,
-    HeartbeatSameState,
-    Maintenance,
-    PageUnknown,
-    Reset,
-    Start,
-    SyncByAdministrator,
-    SyncComplete,
-    Unanswered,
-    UnsentUpdates,
-}
-
-pub(super) const KINDS: [Kind; 18] = [
-    Kind::Acked,
-    Kind::CallUnknown,
-    Kind::Conflict,
-    Kind::Continue,
-    Kind::DisableByPartner,
-    Kind::Enable,
-    Kind::Failed,
-    Kind::HeartbeatAsked,
-    Kind::HeartbeatFailed,
-    Kind::HeartbeatSameState,
-    Kind::Maintenance,
-    Kind::PageUnknown,
-    Kind::Reset,
-    Kind::Start,
-    Kind::SyncByAdministrator,
-    Kind::SyncComplete,
-    Kind::Unanswered,
-    Kind::UnsentUpdates,
-];
-
-pub(super) fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
-    let settled = |outcome| Event::UpdatesSettled { outcome, client: client(1) };
-    let command = |command| Event::Command { token: 7, source: CommandSource::Partner, command };
-    let event = match kind {
-        Kind::Acked => settled(UpdateOutcome::Acked),
-        Kind::CallUnknown => Event::CallDone { id: CallId(u64::MAX), result: Err("late".into()) },
-        Kind::Conflict => settled(UpdateOutcome::Conflict),
-        Kind::Continue => command(HaCommand::Continue),
-        Kind::DisableByPartner => {
-            command(HaCommand::DhcpDisable { origin: Origin::Partner, max_period_s: Some(60) })
-        }
-        Kind::Enable => command(HaCommand::DhcpEnable { origin: Origin::Partner }),
-        Kind::Failed => settled(UpdateOutcome::Failed),
-        Kind::HeartbeatAsked => command(HaCommand::Heartbeat { server_name: Some("server1".into()) }),
-        Kind::HeartbeatFailed if rig.machine.state.polls_partner() => {
-            return rig.end_heartbeat(Err("refused".into()));
-        }
-        Kind::HeartbeatSameState if rig.machine.state.polls_partner() => {
-            let state = rig.machine.state.name();
-            return rig.heartbeat_reply(state, 0, 0);
-        }
-        // A terminated server asks nothing; an answer can only be a late one.
-        Kind::HeartbeatFailed => Event::CallDone { id: CallId(u64::MAX), result: Err("refused".into()) },
-        Kind::HeartbeatSameState => Event::CallDone { id: CallId(u64::MAX), result: Ok(b"[]".to_vec()) },
-        Kind::Maintenance => command(HaCommand::MaintenanceNotify { cancel: false }),
-        Kind::PageUnknown => Event::PageApplied { id: CallId(u64::MAX), result: Ok(1) },
-        Kind::Reset => command(HaCommand::Reset { server_name: None }),
-        Kind::Start => Event::Start,
-        Kind::SyncByAdministrator => {
-            let partner = rig.machine.relationship.others[0].name.clone();
-            command(HaCommand::Sync { server_name: partner, max_period_s: None })
-        }
-        Kind::SyncComplete => command(HaCommand::SyncCompleteNotify { origin_id: None, server_name: None }),
-        Kind::Unanswered => Event::Unanswered { client: client(1), secs: 60 },
-        Kind::UnsentUpdates => Event::UnsentUpdates { shard: 0, total: 5 },
-    };
-    rig.handle(event)
-}
-
-/// Rule, own state of a primary whose partner is in the same state, events, state afterwards.
-#[rustfmt::skip]
-const MOVES: &[(&str, OwnState, &[Kind], OwnState)] = &[
-    ("4.4 waiting/waiting: the primary goes first, at start",
-        OwnState::Waiting, &[Kind::Start, Kind::HeartbeatSameState], OwnState::Syncing),
-    ("4.2 (3) any settled update evaluates",
-        OwnState::Waiting, &[Kind::Acked, Kind::Conflict], OwnState::Syncing),
-    ("4.4 ready/ready: the primary goes first",
-        OwnState::Ready, &[Kind::Start, Kind::HeartbeatSameState, Kind::Acked, Kind::Conflict], OwnState::HotStandby),
-    ("4.4 partner-down/partner-down: both resynchronise, the primary first, when the other waits",
-        OwnState::PartnerDown, &[Kind::Start, Kind::HeartbeatSameState, Kind::Acked, Kind::Conflict], OwnState::Syncing),
-    ("3.9 ha-reset leads to waiting; then the table goes on: the partner has leases",
-        OwnState::HotStandby, &[Kind::Reset], OwnState::Syncing),
-    ("3.9", OwnState::PartnerDown, &[Kind::Reset], OwnState::Syncing),
-    ("3.9", OwnState::Ready, &[Kind::Reset], OwnState::Syncing),
-    ("3.9 the partner is busy copying: wait",
-        OwnState::Syncing, &[Kind::Reset], OwnState::Waiting),
-    ("3.9 nothing is known after terminated: wait",
-        OwnState::Terminated, &[Kind::Reset], OwnState::Waiting),
-];
-
-/// Events that move nobody on their own in the state named, and why.
-#[rustfmt::skip]
-const IGNORED: &[(&str, &[OwnState], &[Kind])] = &[
-    ("the answer to a call or page given up", &OwnState::ALL, &[Kind::CallUnknown, Kind::PageUnknown]),
-    ("asks only", &OwnState::ALL, &[Kind::HeartbeatAsked, Kind::Continue]),
-    ("locks hold the service, not the state", &OwnState::ALL,
-        &[Kind::DisableByPartner, Kind::Enable, Kind::SyncComplete]),
-    ("not offered: 1001", &OwnState::ALL, &[Kind::Maintenance]),
-    ("a copy by hand leaves the state alone", &OwnState::ALL, &[Kind::SyncByAdministrator]),
-    ("counters only", &OwnState::ALL, &[Kind::UnsentUpdates]),
-    ("the partner is not silent", &OwnState::ALL, &[Kind::Unanswered]),
-    ("one failure is no interruption (4.6)", &OwnState::ALL, &[Kind::Failed, Kind::HeartbeatFailed]),
-    ("already waiting", &[OwnState::Waiting], &[Kind::Reset]),
-    ("normal with a normal partner", &[OwnState::HotStandby],
-        &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
-    ("copies on", &[OwnState::Syncing], &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
-    ("stays until ha-reset", &[OwnState::Terminated],
-        &[Kind::Acked, Kind::Conflict, Kind::HeartbeatSameState, Kind::Start]),
-];
-
-#[test]
-fn every_state_and_event_leads_where_the_table_says() {
-    for (rule, state, kinds, expected) in MOVES {
-        for kind in *kinds {
-            let mut rig = Rig::in_state(Role::Primary, *state, state.as_seen_by_partner());
-            feed(&mut rig, *kind);
-            assert_eq!(rig.machine.state(), *expected, "{rule}: {state} + {kind:?}");
-        }
-    }
-    for (reason, states, kinds) in IGNORED {
-        for (state, kind) in states.iter().flat_map(|state| kinds.iter().map(move |kind| (state, kind))) {
-            let mut rig = Rig::in_state(Role::Primary, *state, state.as_seen_by_partner());
-            feed(&mut rig, *kind);
-            assert_eq!(rig.machine.state(), *state, "{reason}: {state} + {kind:?}");
-        }
-    }
-}
-
-#[test]
-fn every_state_and_event_is_in_exactly_one_table() {
-    for state in OwnState::ALL {
-        for kind in KINDS {
-            let moves =
-                MOVES.iter().filter(|(_, from, kinds, _)| *from == state && kinds.contains(&kind)).count();
-            let ignored = IGNORED
-                .iter()
-                .filter(|(_, from, kinds)| from.contains(&state) && kinds.contains(&kind))
-                .count();
-            assert_eq!(moves + ignored, 1, "{state} + {kind:?}");
-        }
-    }
-}
-
-#[test]
-fn every_command_is_answered_in_every_state() {
-    for state in OwnState::ALL {
-        for (kind, result) in [
-            (Kind::Continue, result::SUCCESS),
-            (Kind::DisableByPartner, result::SUCCESS),
-            (Kind::Enable, result::SUCCESS),
-            (Kind::HeartbeatAsked, result::SUCCESS),
-            (Kind::Maintenance, result::MAINTENANCE_NOT_ALLOWED),
-            (Kind::Reset, result::SUCCESS),
-            (Kind::SyncComplete, result::SUCCESS),
-        ] {
-            let mut rig = Rig::in_state(Role::Primary, state, state.as_seen_by_partner());
-            let actions = feed(&mut rig, kind);
-            let results: Vec<i64> = actions
-                .iter()
-                .filter_map(|action| match action {
-                    Action::Answer { token: 7, reply } => Some(reply.result),
-                    _ => None,
-                })
-                .collect();
-            assert_eq!(results, [result], "{state} + {kind:?}");
-        }
-    }
-}
 
 // ---- 4.1: what a state means ------------------------------------------------------------------------------
 
@@ -369,7 +27,8 @@ fn service_scope_and_updates_follow_the_state() {
         let view = Arc::clone(rig.machine.view().unwrap());
         let seen = (view.service_on, view.scopes.primary, view.updates);
         assert_eq!(seen, (service, scope, updates), "{role:?} {state}");
-        let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+        let reply = rig
+            .command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None, fingerprint: None });
         let arguments = reply.arguments.unwrap();
         assert_eq!(arguments["state"], state.name());
         let scopes = if scope { json!(["server1"]) } else { json!([]) };
@@ -379,7 +38,10 @@ fn service_scope_and_updates_follow_the_state() {
 
 #[test]
 fn without_lease_updates_nothing_is_counted() {
-    let mut rig = Rig::with(Relationship { send_lease_updates: false, ..relationship(Role::Primary) });
+    let mut rig = Rig::with(Relationship {
+        send_lease_updates: false,
+        ..relationship(Mode::HotStandby, Role::Primary)
+    });
     rig.handle(Event::Start);
     assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Off);
 }
@@ -400,7 +62,7 @@ fn an_unknown_server_name_is_refused_by_name() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
     let stranger = Some("server9".to_owned());
     for command in [
-        HaCommand::Heartbeat { server_name: stranger.clone() },
+        HaCommand::Heartbeat { server_name: stranger.clone(), fingerprint: None },
         HaCommand::Reset { server_name: stranger.clone() },
         HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: stranger },
     ] {
@@ -419,7 +81,8 @@ fn unsent_counters_of_the_shards_are_summed() {
     for (shard, total) in [(0, 3), (1, 4), (0, 5)] {
         rig.handle(Event::UnsentUpdates { shard, total });
     }
-    let reply = rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None });
+    let reply =
+        rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None, fingerprint: None });
     assert_eq!(reply.arguments.unwrap()["unsent-update-count"], 9);
 }
 
@@ -438,7 +101,8 @@ fn the_partner_is_polled_at_start_then_every_second_until_both_are_normal() {
 
 #[test]
 fn heartbeat_delay_zero_never_polls_and_never_leaves_waiting() {
-    let mut rig = Rig::with(Relationship { heartbeat_delay_ms: 0, ..relationship(Role::Primary) });
+    let mut rig =
+        Rig::with(Relationship { heartbeat_delay_ms: 0, ..relationship(Mode::HotStandby, Role::Primary) });
     let mut actions = rig.handle(Event::Start);
     actions.extend(rig.wait_until(1_000.0));
     assert_eq!((calls(&actions), rig.machine.state()), (Vec::new(), OwnState::Waiting));
@@ -533,7 +197,8 @@ fn clocks_apart_are_warned_of_once_a_minute_and_then_end_it() {
     let actions = rig.heartbeat_reply("hot-standby", -61, 0);
     assert_eq!(rig.machine.state(), OwnState::Terminated);
     assert!(logged(&actions).contains(&"HA_HIGH_CLOCK_SKEW_CAUSES_TERMINATION"));
-    assert_eq!(calls(&rig.wait_until(1_000.0)), [], "a terminated server does not poll");
+    let polls = calls(&rig.wait_until(1_000.0)).len();
+    assert!((1..=31).contains(&polls), "a terminated server polls slowly: {polls}");
     assert!(rig.service_on());
 }
 

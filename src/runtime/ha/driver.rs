@@ -24,6 +24,8 @@ use crate::runtime::clock;
 use crate::runtime::control_node::ControlNode;
 use crate::runtime::local::{Answers, Inbox};
 
+/// How long the end of the server waits for its partner to take notice.
+const FAREWELL_WITHIN: Duration = Duration::from_millis(600);
 /// How long the answer to `dhcp-disable` waits for queries in flight (ha-protocol 5.11).
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,8 @@ pub struct HaDriver {
     commands: Answers<Reply>,
     /// Whether a node has not got the view in force yet, because its lane was full.
     posting: Cell<bool>,
+    /// The partner knows that the server stops.
+    stop_announced: Inbox<()>,
     /// Ends the sleep of the timer task when the next deadline may have changed.
     poke: Inbox<()>,
 }
@@ -65,13 +69,28 @@ impl HaDriver {
             view: RefCell::new(Arc::new(view)),
             commands: Answers::default(),
             posting: Cell::new(false),
+            stop_announced: Inbox::default(),
             poke: Inbox::default(),
         });
         driver.feed(Event::Start);
         glommio::spawn_local(driver.clone().keep_time()).detach();
         let follower = driver.clone();
         driver.control.set_follower(move |document| follower.reconfigure(document));
+        driver.control.set_farewell(driver.clone().say_farewell());
         driver
+    }
+
+    /// Has the partner told that the server stops, and serves nobody from then on.
+    async fn say_farewell(self: Rc<Self>) {
+        if matches!(&*self.kind.borrow(), Kind::Alone(_)) {
+            return;
+        }
+        self.feed(Event::Stopping);
+        let announced = async {
+            self.stop_announced.pop().await;
+            Ok(())
+        };
+        let _ = glommio::timer::timeout(FAREWELL_WITHIN, announced).await;
     }
 
     /// The view in force.
@@ -221,6 +240,7 @@ impl HaDriver {
                     log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
                 }
                 Action::Publish(view) => self.publish(view),
+                Action::StopAnnounced => self.stop_announced.push(()),
             }
         }
     }

@@ -77,7 +77,15 @@ impl Holders {
                 let unknown = |ack: &&mut Sent| ack.server != server && ack.alone && ack.at_ns > known_ns;
                 self.acks.iter_mut().filter(unknown).for_each(|ack| ack.exposed = true);
             }
-            OwnState::HotStandby | OwnState::Terminated | OwnState::Waiting => {}
+            OwnState::Backup
+            | OwnState::CommunicationRecovery
+            | OwnState::HotStandby
+            | OwnState::InMaintenance
+            | OwnState::LoadBalancing
+            | OwnState::PartnerInMaintenance
+            | OwnState::PassiveBackup
+            | OwnState::Terminated
+            | OwnState::Waiting => {}
         }
     }
 

@@ -20,9 +20,17 @@ struct Served {
 /// Whether a server of `role` gives leases in `state`.
 pub fn serves(state: OwnState, role: Role) -> bool {
     match state {
-        OwnState::HotStandby | OwnState::Terminated => role != Role::Standby,
-        OwnState::PartnerDown => true,
-        OwnState::Ready | OwnState::Syncing | OwnState::Waiting => false,
+        OwnState::CommunicationRecovery
+        | OwnState::HotStandby
+        | OwnState::LoadBalancing
+        | OwnState::PassiveBackup
+        | OwnState::Terminated => role != Role::Standby,
+        OwnState::PartnerDown | OwnState::PartnerInMaintenance => true,
+        OwnState::Backup
+        | OwnState::InMaintenance
+        | OwnState::Ready
+        | OwnState::Syncing
+        | OwnState::Waiting => false,
     }
 }
 

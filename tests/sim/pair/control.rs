@@ -146,6 +146,8 @@ impl Simulation {
                 }
                 Action::ClosePrivate { peer } => self.send_call(server, peer, 0, Vec::new(), 0, true),
                 Action::Log(event) => self.trace(|| format!("{event}")),
+                // A process ends by being killed here.
+                Action::StopAnnounced => {}
                 Action::Publish(mut view) => {
                     let Some(process) = &self.servers[server].process else { return };
                     if self.plan.plant == Some(Plant::ServeInWaiting)

@@ -1,0 +1,151 @@
+//! The backlog of communication-recovery: lease updates put off until the partner answers (ha-protocol 5.6).
+//!
+//! First in, first out, and bounded by `delayed-updates-limit`. An update that no longer fits is discarded and sets
+//! *overflowed*, which holds until the backlog is cleared: then both servers copy all leases. Entries leave only when
+//! the partner has taken them, so that a flush that is cut short loses none.
+
+use std::collections::VecDeque;
+
+use shards::Lease;
+
+use crate::engine::message::UpdateKind;
+
+/// What the backlog holds.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BacklogState {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// More was given than it could hold, or sending it has failed: the leases have to be copied.
+    Overflowed,
+    /// Updates.
+    Waiting,
+}
+
+/// Updates in the order of their commits.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    waiting: VecDeque<(UpdateKind, Box<Lease>)>,
+    overflowed: bool,
+}
+
+impl Backlog {
+    /// Puts an update off. With more than `limit` waiting it is discarded, and the backlog has overflowed.
+    pub fn push(&mut self, kind: UpdateKind, lease: Box<Lease>, limit: u32) {
+        if self.waiting.len() >= limit as usize {
+            self.overflowed = true;
+        }
+        if !self.overflowed {
+            self.waiting.push_back((kind, lease));
+        }
+    }
+
+    /// The oldest updates, `most` of them.
+    pub fn oldest(&self, most: usize) -> impl ExactSizeIterator<Item = (UpdateKind, &Lease)> {
+        self.waiting.iter().take(most).map(|(kind, lease)| (*kind, &**lease))
+    }
+
+    /// The partner has taken the `count` oldest.
+    pub fn taken(&mut self, count: usize) {
+        self.waiting.drain(..count.min(self.waiting.len()));
+    }
+
+    /// The partner lacks updates for good: nothing that waits is of use any longer, and leases have to be copied.
+    pub fn give_up(&mut self) {
+        self.waiting.clear();
+        self.overflowed = true;
+    }
+
+    /// Forgets everything; whether the partner lacks any of it.
+    pub fn clear(&mut self) -> bool {
+        let lacking = self.state() != BacklogState::Empty;
+        *self = Self::default();
+        lacking
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// What it holds.
+    pub fn state(&self) -> BacklogState {
+        match (self.overflowed, self.waiting.is_empty()) {
+            (true, _) => BacklogState::Overflowed,
+            (false, true) => BacklogState::Empty,
+            (false, false) => BacklogState::Waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use shards::{LeaseState, SmallBytes};
+
+    use super::*;
+
+    fn lease(number: u8) -> Box<Lease> {
+        Box::new(Lease {
+            address: Ipv4Addr::new(10, 0, 0, number),
+            subnet_id: 1,
+            pool_id: 0,
+            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
+            client_id: SmallBytes::empty(),
+            valid_lifetime: 600,
+            cltt: 1,
+            state: LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: SmallBytes::empty(),
+            user_context: None,
+        })
+    }
+
+    fn addresses(backlog: &Backlog, most: usize) -> Vec<u8> {
+        backlog.oldest(most).map(|(_, lease)| lease.address.octets()[3]).collect()
+    }
+
+    #[test]
+    fn updates_leave_in_the_order_they_came_and_only_when_taken() {
+        let mut backlog = Backlog::default();
+        for number in 1..=3 {
+            let kind = if number == 2 { UpdateKind::Delete } else { UpdateKind::Update };
+            backlog.push(kind, lease(number), 3);
+        }
+        assert_eq!(addresses(&backlog, 2), [1, 2]);
+        assert_eq!(backlog.oldest(2).map(|(kind, _)| kind).last(), Some(UpdateKind::Delete));
+        assert_eq!(addresses(&backlog, 9), [1, 2, 3], "looking takes nothing");
+        backlog.taken(2);
+        assert_eq!((addresses(&backlog, 9), backlog.state()), (vec![3], BacklogState::Waiting));
+        backlog.taken(5);
+        assert_eq!((backlog.state(), backlog.clear()), (BacklogState::Empty, false));
+    }
+
+    #[test]
+    fn one_more_than_the_limit_is_discarded_and_remembered_until_it_is_cleared() {
+        let mut backlog = Backlog::default();
+        for (number, state) in [
+            (1, BacklogState::Waiting),
+            (2, BacklogState::Waiting),
+            (3, BacklogState::Overflowed),
+            (4, BacklogState::Overflowed),
+        ] {
+            backlog.push(UpdateKind::Update, lease(number), 2);
+            assert_eq!(backlog.state(), state, "{number}");
+        }
+        assert_eq!(backlog.len(), 2);
+        backlog.taken(2);
+        assert_eq!(backlog.state(), BacklogState::Overflowed);
+        assert!(backlog.clear());
+        backlog.push(UpdateKind::Update, lease(1), 2);
+        backlog.give_up();
+        assert_eq!((backlog.len(), backlog.state()), (0, BacklogState::Overflowed));
+    }
+}

@@ -1,0 +1,246 @@
+//! Maintenance: one server takes over all service before the other is shut down (ha-protocol 4.9).
+//!
+//! Both remember the last state that was none of maintenance, and return to it when maintenance is called off: being
+//! told twice changes nothing (8 no. 18). The states exchanged in the messages, or where there are none the word
+//! *unknown*, keep either side from acting on what the other was before.
+
+use serde_json::json;
+use shards::Now;
+
+use super::super::command::{ReplyError, result};
+use super::*;
+
+/// Memory of maintenance, and the notification under way.
+#[derive(Debug, Default)]
+pub(super) struct Maintenance {
+    call: Option<(CallId, Notification)>,
+    /// The last state that was none of maintenance.
+    before: Option<OwnState>,
+    /// Whether partner-down was entered for maintenance: then everything is served, whatever `auto-failover` says.
+    pub(super) serves_all: bool,
+    /// Since when the partner is known to serve alone, while this server is in maintenance.
+    pub(super) partner_alone_since_ns: Option<u64>,
+    /// That was ten minutes ago.
+    pub(super) forgotten: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Notification {
+    cancel: bool,
+    /// The administrator's command that waits for it.
+    token: u64,
+}
+
+impl Maintenance {
+    pub(super) fn awaits(&self, id: CallId) -> bool {
+        self.call.is_some_and(|(awaited, _)| awaited == id)
+    }
+
+    /// The own state has changed.
+    pub(super) fn entered(&mut self, from: OwnState, to: OwnState) {
+        if to.is_maintenance() && !from.is_maintenance() {
+            self.before = Some(from);
+        }
+        // Whoever served for a partner in maintenance goes on doing so when that is shut down.
+        self.serves_all = to == OwnState::PartnerDown
+            && (from == OwnState::PartnerInMaintenance || std::mem::take(&mut self.serves_all));
+        (self.partner_alone_since_ns, self.forgotten) = (None, false);
+    }
+
+    /// The partner has said in which state it is.
+    pub(super) fn heard(&mut self, partner: PartnerState, now_ns: u64) {
+        self.partner_alone_since_ns = match partner {
+            PartnerState::PartnerDown => self.partner_alone_since_ns.or(Some(now_ns)),
+            _ => None,
+        };
+        self.forgotten &= self.partner_alone_since_ns.is_some();
+    }
+
+    /// Where to return to. What was put off or half copied has to be done again.
+    fn state_before(&self) -> OwnState {
+        match self.before {
+            None | Some(OwnState::CommunicationRecovery | OwnState::Syncing) => OwnState::Waiting,
+            Some(state) => state,
+        }
+    }
+}
+
+impl Machine {
+    /// `ha-maintenance-start`; `None` when the answer waits for the partner.
+    pub(super) fn start_maintenance(&mut self, token: u64, actions: &mut Vec<Action>) -> Option<Reply> {
+        let refused = matches!(
+            self.state,
+            OwnState::Backup
+                | OwnState::InMaintenance
+                | OwnState::PartnerInMaintenance
+                | OwnState::Terminated
+        );
+        if refused || !self.relationship.has_partner() {
+            return Some(Reply::error(format!(
+                "Unable to transition the server from the {} to partner-in-maintenance state.",
+                self.state.name()
+            )));
+        }
+        self.notify_maintenance(false, self.state, token, actions)
+    }
+
+    /// `ha-maintenance-cancel`; `None` when the answer waits for the partner.
+    pub(super) fn cancel_maintenance(&mut self, token: u64, actions: &mut Vec<Action>) -> Option<Reply> {
+        if self.state != OwnState::PartnerInMaintenance {
+            return Some(Reply::error(
+                "Unable to cancel the maintenance for the server not in the partner-in-maintenance state.",
+            ));
+        }
+        self.notify_maintenance(true, self.maintenance.state_before(), token, actions)
+    }
+
+    fn notify_maintenance(
+        &mut self,
+        cancel: bool,
+        state: OwnState,
+        token: u64,
+        actions: &mut Vec<Action>,
+    ) -> Option<Reply> {
+        if self.maintenance.call.is_some() {
+            return Some(Reply::error("the partner is being notified of maintenance already"));
+        }
+        let body = request::maintenance_notify(&self.relationship.this_server_name, cancel, state.name());
+        let id = self.private_call(body, actions);
+        self.maintenance.call = Some((id, Notification { cancel, token }));
+        None
+    }
+
+    pub(super) fn handle_maintenance_notified(
+        &mut self,
+        now: Now,
+        answer: Result<Vec<u8>, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((_, Notification { cancel, token })) = self.maintenance.call.take() else { return };
+        actions.push(Action::ClosePrivate { peer: 0 });
+        let outcome = answer.map_err(ReplyError::Malformed).and_then(|body| Reply::parse_success(&body));
+        let reply = match (cancel, outcome) {
+            (false, outcome) => self.maintenance_started(now, outcome, actions),
+            (true, Ok(reply)) => self.maintenance_cancelled(now, &reply, actions),
+            (true, Err(error)) => {
+                if !matches!(error, ReplyError::Result { .. }) {
+                    self.partner_failed();
+                }
+                Reply::error(format!(
+                    "Unable to cancel maintenance. The partner server responded with the following message to the \
+                     ha-maintenance-notify command: {error}."
+                ))
+            }
+        };
+        actions.push(Action::Answer { token, reply });
+    }
+
+    /// A partner that does not answer, or says 1, is taken for one that is down already (ha-protocol 2.11, 4.9).
+    fn maintenance_started(
+        &mut self,
+        now: Now,
+        outcome: Result<Reply, ReplyError>,
+        actions: &mut Vec<Action>,
+    ) -> Reply {
+        match outcome {
+            // Meanwhile this server has given up high availability, or is itself to be in maintenance.
+            Ok(_) if matches!(self.state, OwnState::InMaintenance | OwnState::Terminated) => {
+                Reply::error(format!(
+                    "Unable to transition the server from the {} to partner-in-maintenance state.",
+                    self.state.name()
+                ))
+            }
+            Ok(_) => {
+                self.communication.told(PartnerState::InMaintenance);
+                self.enter(now, OwnState::PartnerInMaintenance, actions);
+                Reply::success(
+                    "Server is now in the partner-in-maintenance state and its partner is in-maintenance state. The \
+                     partner can be now safely shut down.",
+                )
+            }
+            Err(ReplyError::Result { result: code, text }) if code != result::ERROR => Reply::error(format!(
+                "Unable to transition to the partner-in-maintenance state. The partner server responded with the \
+                 following message to the ha-maintenance-notify command: {text}."
+            )),
+            Err(_) => {
+                self.partner_failed();
+                self.maintenance.serves_all = true;
+                self.enter(now, OwnState::PartnerDown, actions);
+                Reply::success(
+                    "Server is now in the partner-down state as its partner appears to be offline for maintenance.",
+                )
+            }
+        }
+    }
+
+    fn maintenance_cancelled(&mut self, now: Now, reply: &Reply, actions: &mut Vec<Action>) -> Reply {
+        let told = reply.arguments.as_ref().and_then(|arguments| arguments.get("state"));
+        let told = told.and_then(|state| PartnerState::from_name(state.as_str()?));
+        self.communication.told(told.unwrap_or(PartnerState::Unknown));
+        // The partner may have been lost, and taken over from, in the meantime.
+        if self.state == OwnState::PartnerInMaintenance {
+            let state = self.maintenance.state_before();
+            self.enter(now, state, actions);
+        }
+        self.evaluate(now, actions);
+        Reply::success("Server maintenance successfully canceled.")
+    }
+
+    /// `ha-maintenance-notify` of the partner.
+    pub(super) fn maintenance_notified(
+        &mut self,
+        now: Now,
+        cancel: bool,
+        state: Option<PartnerState>,
+        actions: &mut Vec<Action>,
+    ) -> Reply {
+        if cancel {
+            return self.maintenance_called_off(now, state, actions);
+        }
+        let refused = matches!(
+            self.state,
+            OwnState::Backup
+                | OwnState::PartnerInMaintenance
+                | OwnState::PassiveBackup
+                | OwnState::Terminated
+        );
+        if refused {
+            self.log(Message::MaintenanceRefused { state: self.state }, actions);
+            return Reply::new(
+                result::MAINTENANCE_NOT_ALLOWED,
+                format!(
+                    "Unable to transition the server from the {} to in-maintenance state.",
+                    self.state.name()
+                ),
+            );
+        }
+        if self.is_copying() {
+            self.abort_synchronisation(actions);
+        }
+        if let Some(state) = state {
+            self.communication.told(state);
+        }
+        if self.state != OwnState::InMaintenance {
+            self.enter(now, OwnState::InMaintenance, actions);
+        }
+        Reply::success("Server is in-maintenance state.")
+    }
+
+    fn maintenance_called_off(
+        &mut self,
+        now: Now,
+        state: Option<PartnerState>,
+        actions: &mut Vec<Action>,
+    ) -> Reply {
+        if self.state != OwnState::InMaintenance {
+            return Reply::error(
+                "Unable to cancel the maintenance for the server not in the in-maintenance state.",
+            );
+        }
+        self.communication.told(state.unwrap_or(PartnerState::Unknown));
+        let next = self.maintenance.state_before();
+        self.enter(now, next, actions);
+        self.evaluate(now, actions);
+        Reply::success("Server maintenance canceled.").with_arguments(json!({ "state": self.state.name() }))
+    }
+}

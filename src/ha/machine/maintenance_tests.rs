@@ -1,0 +1,201 @@
+//! Maintenance (ha-protocol 4.9; scenarios G1 to G5).
+
+use serde_json::json;
+
+use super::super::command::{HaCommand, result};
+use super::event_tests::{Kind, feed};
+use super::rig::{Rig, client, command_of, relationship};
+use super::*;
+
+const START: HaCommand = HaCommand::MaintenanceStart;
+const CANCEL: HaCommand = HaCommand::MaintenanceCancel;
+
+fn notify(cancel: bool, state: Option<PartnerState>) -> HaCommand {
+    HaCommand::MaintenanceNotify { cancel, server_name: None, state }
+}
+
+/// An administrator's command that the partner answers with `answer`; what the administrator gets.
+fn run(rig: &mut Rig, command: HaCommand, answer: Result<Vec<u8>, String>) -> (i64, String) {
+    let event = Event::Command { token: 7, source: CommandSource::Administrator, command };
+    let asked = rig.handle(event);
+    let id = Rig::call(&asked, "ha-maintenance-notify");
+    assert!(Rig::answers(&asked).is_empty(), "the administrator waits");
+    let actions = rig.handle(Event::CallDone { id, result: answer });
+    Rig::answers(&actions).remove(0)
+}
+
+fn done(arguments: serde_json::Value) -> Result<Vec<u8>, String> {
+    Ok(Reply::success("").with_arguments(arguments).to_http_body())
+}
+
+#[test]
+fn what_the_partner_answers_decides_where_maintenance_leads() {
+    let refusal = Reply::new(result::MAINTENANCE_NOT_ALLOWED, "Unable to transition").to_http_body();
+    let survivor = "Server is now in the partner-in-maintenance state and its partner is in-maintenance state. The \
+                    partner can be now safely shut down.";
+    let alone =
+        "Server is now in the partner-down state as its partner appears to be offline for maintenance.";
+    let refused = "Unable to transition to the partner-in-maintenance state. The partner server responded with the \
+                   following message to the ha-maintenance-notify command: Unable to transition.";
+    for (label, answer, code, text, state) in [
+        ("agrees", done(json!({})), 0, survivor, OwnState::PartnerInMaintenance),
+        ("result 1", Ok(Reply::error("no").to_http_body()), 0, alone, OwnState::PartnerDown),
+        ("no answer", Err("timed out".to_owned()), 0, alone, OwnState::PartnerDown),
+        ("an answer that is none", Ok(b"[]".to_vec()), 0, alone, OwnState::PartnerDown),
+        ("1001", Ok(refusal), 1, refused, OwnState::HotStandby),
+    ] {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.machine.relationship.auto_failover = false;
+        assert_eq!(run(&mut rig, START, answer), (code, text.to_owned()), "{label}");
+        assert_eq!(rig.machine.state(), state, "{label}");
+        // Even without auto-failover: an administrator has asked for it.
+        assert_eq!(rig.machine.view().unwrap().scopes.primary, state != OwnState::HotStandby, "{label}");
+    }
+}
+
+#[test]
+fn maintenance_is_refused_in_these_states_on_either_side() {
+    for state in OwnState::ALL {
+        let mut rig = Rig::in_state(Role::Primary, state, PartnerState::Unknown);
+        let event = Event::Command { token: 7, source: CommandSource::Administrator, command: START };
+        let answers = Rig::answers(&rig.handle(event));
+        let refuses = matches!(
+            state,
+            OwnState::Backup
+                | OwnState::InMaintenance
+                | OwnState::PartnerInMaintenance
+                | OwnState::PassiveBackup
+                | OwnState::Terminated
+        );
+        let text = format!(
+            "Unable to transition the server from the {} to partner-in-maintenance state.",
+            state.name()
+        );
+        assert_eq!(answers, if refuses { vec![(1, text)] } else { Vec::new() }, "{state}");
+
+        let mut rig = Rig::in_state(Role::Primary, state, PartnerState::Unknown);
+        let reply = rig.command(CommandSource::Partner, notify(false, None));
+        let refuses = matches!(
+            state,
+            OwnState::Backup
+                | OwnState::PartnerInMaintenance
+                | OwnState::PassiveBackup
+                | OwnState::Terminated
+        );
+        let text =
+            format!("Unable to transition the server from the {} to in-maintenance state.", state.name());
+        let expected = if refuses { (1001, text) } else { (0, "Server is in-maintenance state.".to_owned()) };
+        assert_eq!((reply.result, reply.text.unwrap()), expected, "{state}");
+        assert_eq!(rig.machine.state() == OwnState::InMaintenance, !refuses, "{state}");
+    }
+}
+
+/// G2: both dialects; what is not told is unknown, and nobody acts on what the other was before.
+#[test]
+fn called_off_both_return_to_the_state_before() {
+    for (told, heard) in
+        [(Some(PartnerState::HotStandby), PartnerState::HotStandby), (None, PartnerState::Unknown)]
+    {
+        let mut target = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+        target.command(CommandSource::Partner, notify(false, told));
+        assert!(!target.service_on());
+        target.heartbeat_reply("partner-in-maintenance", 0, 0);
+        // 8 no. 18, G5: told twice.
+        target.command(CommandSource::Partner, notify(false, told));
+        let reply = target.command(CommandSource::Partner, notify(true, told));
+        assert_eq!(reply.text.as_deref(), Some("Server maintenance canceled."));
+        assert_eq!(reply.arguments.unwrap(), json!({ "state": "hot-standby" }));
+        assert_eq!((target.machine.state(), target.machine.partner_state()), (OwnState::HotStandby, heard));
+
+        let mut survivor = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        run(&mut survivor, START, done(json!({})));
+        let answer = told.map_or(json!({}), |state| json!({ "state": state.name() }));
+        let reply = run(&mut survivor, CANCEL, done(answer));
+        assert_eq!(reply, (0, "Server maintenance successfully canceled.".to_owned()));
+        assert_eq!(
+            (survivor.machine.state(), survivor.machine.partner_state()),
+            (OwnState::HotStandby, heard)
+        );
+    }
+}
+
+#[test]
+fn cancelling_is_refused_where_there_is_nothing_to_cancel_and_failing_changes_nothing() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let reply = rig.command(CommandSource::Administrator, CANCEL);
+    let text = "Unable to cancel the maintenance for the server not in the partner-in-maintenance state.";
+    assert_eq!((reply.result, reply.text.as_deref()), (1, Some(text)));
+    let reply = rig.command(CommandSource::Partner, notify(true, None));
+    let text = "Unable to cancel the maintenance for the server not in the in-maintenance state.";
+    assert_eq!((reply.result, reply.text.as_deref()), (1, Some(text)));
+    run(&mut rig, START, done(json!({})));
+    let (code, _) = run(&mut rig, CANCEL, Ok(Reply::error("not in maintenance").to_http_body()));
+    assert_eq!((code, rig.machine.state()), (1, OwnState::PartnerInMaintenance));
+}
+
+/// K3 tells its state when it begins, and the one it returns to when it ends.
+#[test]
+fn the_notification_tells_the_own_state() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let told = |actions: &[Action]| {
+        let call = actions.iter().find_map(|action| match action {
+            Action::Call(call) if call.private => Some(command_of(call).1),
+            _ => None,
+        });
+        call.expect("a private call")
+    };
+    let start = rig.handle(Event::Command { token: 7, source: CommandSource::Administrator, command: START });
+    assert_eq!(told(&start), json!({ "cancel": false, "server-name": "server1", "state": "hot-standby" }));
+    let id = Rig::call(&start, "ha-maintenance-notify");
+    rig.handle(Event::CallDone { id, result: done(json!({})) });
+    let cancel =
+        rig.handle(Event::Command { token: 8, source: CommandSource::Administrator, command: CANCEL });
+    assert_eq!(told(&cancel), json!({ "cancel": true, "server-name": "server1", "state": "hot-standby" }));
+}
+
+/// G1: no waiting for `max-response-delay`, and no proof.
+#[test]
+fn the_partner_in_maintenance_is_taken_over_from_at_its_first_silence() {
+    for loss in [Kind::Failed, Kind::HeartbeatFailed] {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.machine.relationship.auto_failover = false;
+        run(&mut rig, START, done(json!({})));
+        assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Send, "it is still told");
+        feed(&mut rig, loss);
+        assert_eq!(rig.machine.state(), OwnState::PartnerDown);
+        assert!(rig.machine.view().unwrap().scopes.primary, "its clients are not left alone");
+    }
+}
+
+#[test]
+fn in_maintenance_a_silent_survivor_is_taken_over_from_only_with_proof() {
+    for mode in [Mode::HotStandby, Mode::LoadBalancing] {
+        let normal = mode.normal_state();
+        let mut rig = Rig::of(relationship(mode, Role::Primary), normal, normal.as_seen_by_partner());
+        rig.command(CommandSource::Partner, notify(false, None));
+        rig.heartbeat_reply("partner-in-maintenance", 0, 0);
+        rig.wait_until(11.0);
+        rig.end_heartbeat(Err("refused".into()));
+        rig.wait_until(61.0);
+        let view = rig.machine.view().unwrap();
+        assert_eq!((rig.machine.state(), view.scopes), (OwnState::InMaintenance, Scopes::NONE));
+        assert!(view.service_on && view.interrupted, "it listens, and answers nobody");
+        for number in 1..=3 {
+            rig.handle(Event::Unanswered { client: client(number), secs: 11 });
+        }
+        assert_eq!(rig.machine.state(), OwnState::PartnerDown, "{mode:?}");
+    }
+}
+
+#[test]
+fn maintenance_that_is_forgotten_ends_after_ten_minutes() {
+    let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.command(CommandSource::Partner, notify(false, None));
+    for second in 0..600 {
+        rig.wait_until(f64::from(second));
+        rig.heartbeat_reply("partner-down", 0, 0);
+        assert_eq!(rig.machine.state(), OwnState::InMaintenance, "{second}");
+    }
+    rig.wait_until(600.0);
+    assert_eq!(rig.machine.state(), OwnState::Syncing, "it copies, and comes back");
+}

@@ -1,0 +1,291 @@
+//! What is heard of the partner: heartbeats, settled updates, clients it leaves unanswered (ha-protocol 4.5, 4.6).
+
+use shards::Now;
+
+use super::super::command::{Reply, ReplyError, request};
+use super::super::communication::{HeartbeatReply, Seen};
+use super::*;
+
+/// Longest pause between two heartbeats of a terminated server to a partner that does not heal by itself.
+const TERMINATED_POLL_MS_MAX: u64 = 60_000;
+
+impl Machine {
+    /// Whether the partner is polled in this state. Kea's terminated server does not; this one does, slowly, to find
+    /// out when the cause is gone.
+    pub(super) fn polls_partner(&self) -> bool {
+        let for_good = matches!(self.state, OwnState::Backup | OwnState::PassiveBackup);
+        self.relationship.has_partner() && !for_good
+    }
+
+    /// Heartbeats rest while this server copies: its partner's state cannot change what it does then.
+    pub(super) fn may_poll(&self) -> bool {
+        let rests = self.heartbeat.is_some() || self.is_copying() || self.is_stopping();
+        self.polls_partner() && !rests
+    }
+
+    /// Brings the next heartbeat forward to `at_ns`; with heartbeats turned off there is none.
+    pub(super) fn poll_at(&mut self, at_ns: u64) {
+        if self.relationship.heartbeat_delay_ms > 0 && self.polls_partner() {
+            self.heartbeat_at_ns = Some(self.heartbeat_at_ns.map_or(at_ns, |planned| planned.min(at_ns)));
+        }
+    }
+
+    pub(super) fn poll_after_pause(&mut self, now_ns: u64) {
+        let converging =
+            self.state.as_seen_by_partner().is_converging() || self.communication.partner().is_converging();
+        let delay_ms = u64::from(self.relationship.heartbeat_delay_ms);
+        let slow = self.state == OwnState::Terminated && !self.communication.is_tandem();
+        let pause_ms = if slow {
+            // Often enough that a partner which answers does not count as silent.
+            let patience_ms = u64::from(self.relationship.max_response_delay_ms) / 2;
+            delay_ms.max(patience_ms.min(TERMINATED_POLL_MS_MAX))
+        } else if converging {
+            delay_ms.min(CONVERGING_POLL_MS)
+        } else {
+            delay_ms
+        };
+        self.poll_at(now_ns.saturating_add(pause_ms * NS_PER_MS));
+    }
+
+    pub(super) fn handle_call(
+        &mut self,
+        now: Now,
+        id: CallId,
+        result: Result<Vec<u8>, String>,
+        actions: &mut Vec<Action>,
+    ) {
+        self.in_flight.remove(&id);
+        if self.heartbeat == Some(id) {
+            self.heartbeat = None;
+            self.handle_heartbeat(now, result, actions);
+        } else if self.generation_probe == Some(id) {
+            self.generation_probe = None;
+            self.handle_generation(result);
+        } else if self.reset_call == Some(id) {
+            self.handle_reset_done(now, result, actions);
+        } else if self.flush.as_ref().is_some_and(|flush| flush.awaits(id)) {
+            self.handle_flushed(now, result, actions);
+        } else if self.maintenance.awaits(id) {
+            self.handle_maintenance_notified(now, result, actions);
+        } else if self.stopping == calls::Stopping::Announcing(id) {
+            self.stopping = calls::Stopping::Announced;
+            actions.push(Action::StopAnnounced);
+        } else {
+            self.handle_copy_call(now, id, result, actions);
+        }
+        // Anything else is the answer to a call whose sender has been given up.
+    }
+
+    fn handle_heartbeat(&mut self, now: Now, result: Result<Vec<u8>, String>, actions: &mut Vec<Action>) {
+        if !self.polls_partner() || self.is_stopping() {
+            return;
+        }
+        self.reset_waits &= self.reset_call.is_some();
+        let partner = self.partner();
+        let outcome = match result {
+            Err(reason) => Err(Message::HeartbeatCommunicationsFailed { partner, reason }),
+            Ok(body) => Reply::parse_success(&body)
+                .map_err(|error: ReplyError| error.to_string())
+                .and_then(|reply| HeartbeatReply::parse(&reply))
+                .map_err(|reason| Message::HeartbeatFailed { partner, reason }),
+        };
+        match outcome {
+            Ok(reply) => self.handle_heartbeat_reply(now, reply, actions),
+            Err(message) => {
+                let logged_ns = self.heartbeat_failure_logged_ns;
+                let quiet_until = logged_ns.map(|at| at.saturating_add(FAILURE_LOG_INTERVAL_NS));
+                if quiet_until.is_none_or(|until| now.monotonic_ns >= until) {
+                    self.heartbeat_failure_logged_ns = Some(now.monotonic_ns);
+                    self.log(message, actions);
+                }
+                self.partner_failed();
+                // The partner that said its copy is complete is gone again (ha-protocol 4.7).
+                self.release_notified();
+            }
+        }
+        self.evaluate(now, actions);
+        self.poll_after_pause(now.monotonic_ns);
+    }
+
+    fn handle_heartbeat_reply(&mut self, now: Now, mut reply: HeartbeatReply, actions: &mut Vec<Action>) {
+        let was = self.communication.partner();
+        let fingerprint = reply.fingerprint.take();
+        self.communication.record(now.monotonic_ns, now.wall_s(), reply);
+        let is = self.communication.partner();
+        self.heartbeat_failure_logged_ns = None;
+        if was == PartnerState::Unavailable && is != PartnerState::Unavailable || self.interrupted_noticed {
+            let partner = self.partner();
+            self.log(Message::CommunicationRestored { partner }, actions);
+        }
+        self.interrupted_noticed = false;
+        self.log_partner_state(was, is, actions);
+        if is == self.relationship.mode.normal_state().as_seen_by_partner()
+            && self.state == self.relationship.mode.normal_state()
+        {
+            self.communication.acknowledge_unsent();
+        }
+        // A copier of another make may still say `syncing` right after its notification; one in any other
+        // state is not about to come back, and this server goes on serving alone.
+        if !matches!(is, PartnerState::Ready | PartnerState::Syncing) {
+            self.release_notified();
+        }
+        self.maintenance.heard(is, now.monotonic_ns);
+        self.compare_configurations(fingerprint, actions);
+        self.warn_of_skew(now, actions);
+        if !self.generation_probed && is != PartnerState::Unavailable {
+            self.generation_probed = true;
+            self.generation_probe = Some(self.call(request::status_get(), COMMAND_TIMEOUT_MS, actions));
+        }
+    }
+
+    fn log_partner_state(&self, was: PartnerState, is: PartnerState, actions: &mut Vec<Action>) {
+        if was == is {
+            return;
+        }
+        if is == PartnerState::Terminated && self.state == OwnState::Waiting {
+            self.log(Message::TerminatedRestartPartner, actions);
+        }
+        if is.is_foreign_to(self.relationship.mode) {
+            self.log(
+                Message::InvalidPartnerState { partner: is, mode: self.relationship.mode.name() },
+                actions,
+            );
+        }
+    }
+
+    /// Says once what the configurations differ in, and once that they no longer do.
+    fn compare_configurations(&mut self, theirs: Option<Fingerprint>, actions: &mut Vec<Action>) {
+        // Nothing is known of one that has none, and nothing of an own one that was not told yet.
+        let Some(theirs) = theirs.filter(|_| self.fingerprint != Fingerprint::default()) else { return };
+        let difference = self.fingerprint.difference(&theirs);
+        // Which subnets differ is in the answer to a request that shows the own fingerprint.
+        if difference.is_some() && !self.heartbeat_tells || difference == self.difference {
+            return;
+        }
+        let partner = self.partner();
+        let message = match &difference {
+            Some(difference) => Message::ConfigurationDiffers { partner, difference: difference.clone() },
+            None => Message::ConfigurationAgrees { partner },
+        };
+        self.log(message, actions);
+        self.difference = difference;
+    }
+
+    /// Only release 2.7.1 and later has `dhcp-state`, and 2.7.0 brought lease state 3 (ha-protocol 0.5).
+    fn handle_generation(&mut self, result: Result<Vec<u8>, String>) {
+        let reply = result.ok().and_then(|body| Reply::parse_success(&body).ok());
+        self.partner_knows_released = reply
+            .and_then(|reply| reply.arguments)
+            .is_some_and(|arguments| arguments.get("dhcp-state").is_some());
+    }
+
+    pub(super) fn partner_failed(&mut self) {
+        self.communication.fail();
+        // What comes back may be of another release.
+        self.generation_probed = false;
+        self.partner_knows_released = false;
+    }
+
+    fn warn_of_skew(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let Some(skew_s) = self.communication.skew_s().filter(|skew| skew.unsigned_abs() > SKEW_WARN_S)
+        else {
+            return;
+        };
+        let due = self.skew_warned_ns.is_none_or(|at| now.monotonic_ns - at >= SKEW_WARN_INTERVAL_NS);
+        if due && skew_s.unsigned_abs() <= SKEW_TERMINATE_S {
+            self.skew_warned_ns = Some(now.monotonic_ns);
+            self.log(Message::HighClockSkew { skew_s }, actions);
+        }
+    }
+
+    pub(super) fn handle_unanswered(
+        &mut self,
+        now: Now,
+        client: &ClientIdentity,
+        secs: u16,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.is_interrupted(now) {
+            return;
+        }
+        let seen = self.communication.analyze(client, secs, self.relationship.max_ack_delay_ms);
+        if seen == Seen::Known {
+            return;
+        }
+        let message = Message::CommunicationInterruptedClient {
+            client: describe(client),
+            unacked: seen == Seen::Unacked,
+            unacked_total: self.communication.unacked(),
+            unacked_left: self.unacked_left(),
+        };
+        self.log(message, actions);
+        self.evaluate(now, actions);
+    }
+
+    pub(super) fn handle_settled(
+        &mut self,
+        now: Now,
+        outcome: UpdateOutcome,
+        client: &ClientIdentity,
+        actions: &mut Vec<Action>,
+    ) {
+        match outcome {
+            UpdateOutcome::Acked => self.communication.forgive(client),
+            UpdateOutcome::Conflict => {
+                if self.relationship.max_rejected_lease_updates > 0 {
+                    self.communication.reject(now.monotonic_ns, client);
+                }
+                let message =
+                    Message::LeaseUpdateConflict { partner: self.partner(), client: describe(client) };
+                self.log(message, actions);
+            }
+            // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
+            UpdateOutcome::Refused => {
+                self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
+            }
+            UpdateOutcome::Failed => {
+                // One message per loss of the partner: every query fails until it is back.
+                if self.communication.partner() != PartnerState::Unavailable {
+                    let message = Message::UpdateFailed { partner: self.partner(), client: describe(client) };
+                    self.log(message, actions);
+                }
+                self.partner_failed();
+                self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
+            }
+        }
+        self.evaluate(now, actions);
+    }
+
+    /// Silent for longer than `max-response-delay`.
+    pub(super) fn is_interrupted(&self, now: Now) -> bool {
+        let at_ns = self.communication.interrupted_at_ns(self.relationship.max_response_delay_ms);
+        self.polls_partner() && now.monotonic_ns >= at_ns
+    }
+
+    pub(super) fn unacked_left(&self) -> usize {
+        let max = self.relationship.max_unacked_clients as usize;
+        (max + 1).saturating_sub(self.communication.unacked())
+    }
+
+    /// In maintenance nobody is served, but a survivor that falls silent must not leave its clients alone: they are
+    /// listened to, so that they can prove it.
+    pub(super) fn look_out(&mut self, now: Now) {
+        if self.state != OwnState::InMaintenance {
+            return;
+        }
+        let local = Holder::Local(self.relationship.index);
+        if self.is_interrupted(now) {
+            self.locks.release(local);
+        } else {
+            self.locks.take(local, None);
+        }
+    }
+}
+
+fn describe(client: &ClientIdentity) -> String {
+    if client.client_id.is_empty() {
+        format!("[hwtype=1 {:?}], cid=[no info]", client.hwaddr)
+    } else {
+        format!("[hwtype=1 {:?}], cid=[{:?}]", client.hwaddr, client.client_id)
+    }
+}
