@@ -14,7 +14,7 @@ use super::gather::{Gather, LeaseWriter, ListRequest};
 use super::{statistic, version};
 use crate::engine::counters::ShardStatistics;
 use crate::engine::rules::Rules;
-use crate::ha::command::{Envelope, HaCommand, PageRequest, Reply};
+use crate::ha::command::{Envelope, HaCommand, PageRequest, Reply, request};
 use crate::ha::lease_json::{Listing, write_listing};
 
 /// What handlers know.
@@ -88,8 +88,11 @@ const TABLE: &[(&str, Needs, Handler)] = &[
     ("dhcp-enable", Needs::Nothing, ha_command),
     ("ha-continue", Needs::HighAvailability, ha_command),
     ("ha-heartbeat", Needs::HighAvailability, ha_command),
+    ("ha-maintenance-cancel", Needs::HighAvailability, ha_command),
     ("ha-maintenance-notify", Needs::HighAvailability, ha_command),
+    ("ha-maintenance-start", Needs::HighAvailability, ha_command),
     ("ha-reset", Needs::HighAvailability, ha_command),
+    ("ha-scopes", Needs::HighAvailability, ha_command),
     ("ha-sync", Needs::HighAvailability, ha_command),
     ("ha-sync-complete-notify", Needs::HighAvailability, ha_command),
     ("lease4-get", Needs::LeaseCommands, lease4_get),
@@ -102,6 +105,7 @@ const TABLE: &[(&str, Needs, Handler)] = &[
     ("statistic-get", Needs::Nothing, statistic_get),
     ("statistic-get-all", Needs::Nothing, statistic_get_all),
     ("status-get", Needs::Nothing, |_, _| Ok(Plan::Server(ServerCommand::StatusGet))),
+    (request::STOPPING, Needs::HighAvailability, ha_command),
     ("version-get", Needs::Nothing, version_get),
 ];
 
@@ -391,7 +395,7 @@ mod tests {
             r#"{"command":"dhcp-disable","arguments":{"max-period":0}}"#,
             r#"{ "result": 1, "text": "'max-period' must be positive integer" }"#,
         ),
-        (r#"{"command":"ha-heartbeat"}"#, "ha Heartbeat { server_name: None }"),
+        (r#"{"command":"ha-heartbeat"}"#, "ha Heartbeat { server_name: None, fingerprint: None }"),
         (
             r#"{"command":"lease4-get","arguments":{"ip-address":"x"}}"#,
             r#"{ "result": 1, "text": "'x' is not an IPv4 address" }"#,
