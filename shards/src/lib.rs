@@ -14,6 +14,7 @@ pub mod journal;
 pub mod keyed_hash;
 pub mod mesh;
 pub mod partition;
+pub mod queue_average;
 #[cfg(feature = "runtime")]
 pub mod runtime;
 mod sip_hash;

@@ -16,6 +16,8 @@ pub struct StatusFacts {
     pub shards: u8,
     /// `packet-queue-size`; `None` where multi-threading is off.
     pub packet_queue_size: Option<u32>,
+    /// How many queries waited behind the one that was decided, over about the last 10, 100 and 1000 queries.
+    pub queue_averages: [f64; 3],
     /// What is wrong with the DHCP sockets, one text each; empty when all are open.
     pub socket_errors: Vec<String>,
     /// Whether a socket that failed is tried again.
@@ -46,6 +48,9 @@ pub fn arguments(facts: &StatusFacts, dialect: Dialect) -> Value {
     if let Some(packet_queue_size) = facts.packet_queue_size {
         members.insert("thread-pool-size".into(), facts.shards.into());
         members.insert("packet-queue-size".into(), packet_queue_size.into());
+        // Six digits, as Kea writes numbers.
+        let rounded = facts.queue_averages.map(|average| (average * 1e6).round() / 1e6);
+        members.insert("packet-queue-statistics".into(), json!(rounded));
     }
     members.insert("sockets".into(), sockets(facts));
     if !facts.high_availability.is_empty() {

@@ -247,6 +247,7 @@ impl ControlPlane {
             reload_s: active.since.elapsed().as_secs(),
             shards: server.topology.shards,
             packet_queue_size: threading.enabled.then_some(*threading.packet_queue_size),
+            queue_averages: server.queue_averages(),
             // Sockets that could not be opened are tried again for as long as the server runs.
             sockets_retrying: !socket_errors.is_empty(),
             socket_errors,

@@ -240,6 +240,12 @@ impl Server {
         }
     }
 
+    /// How many datagrams wait behind the one that is decided, over all shards.
+    pub fn queue_averages(&self) -> [f64; 3] {
+        let of_each = self.ports.iter().map(|port| port.counters().queue_averages().0);
+        of_each.fold([0.0; 3], |[a, b, c], [d, e, f]| [a + d, b + e, c + f])
+    }
+
     /// A counter of the drivers, over all shards.
     fn sum_of(&self, counter: fn(&DriverCounters) -> &AtomicU64) -> u64 {
         self.ports.iter().map(|port| counter(port.counters()).load(Ordering::Relaxed)).sum()

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::mesh::NodeWaker;
 use super::socket::ShardSocket;
+use crate::queue_average::QueueAverages;
 
 /// What a shard's driver can be asked for.
 #[derive(Debug)]
@@ -54,12 +55,30 @@ pub struct DriverCounters {
     pub main_dropped: AtomicU64,
     /// Taken from the kernel and dropped unread: they had waited too long, and others behind them (`pkt4-queue-full`).
     pub stale_dropped: AtomicU64,
+    /// The bits of [`QueueAverages`].
+    queue_averages: [AtomicU64; 3],
     /// Replies handed to the kernel.
     pub sent: AtomicU64,
     /// Replies the kernel refused.
     pub send_refused: AtomicU64,
     /// Forwarded queries dropped on a full datagram lane (`mesh_datagram_full`).
     pub mesh_datagram_full: AtomicU64,
+}
+
+impl DriverCounters {
+    /// How many datagrams wait behind the one that is decided.
+    pub fn queue_averages(&self) -> QueueAverages {
+        QueueAverages(self.queue_averages.each_ref().map(|bits| f64::from_bits(bits.load(Ordering::Relaxed))))
+    }
+
+    /// The shard has taken a batch of `taken` datagrams from one queue.
+    pub(crate) fn average_batch(&self, taken: usize) {
+        let mut averages = self.queue_averages();
+        averages.take_batch(taken);
+        for (bits, average) in self.queue_averages.iter().zip(averages.0) {
+            bits.store(average.to_bits(), Ordering::Relaxed);
+        }
+    }
 }
 
 /// A request and where to say that it is done.

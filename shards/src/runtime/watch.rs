@@ -345,6 +345,7 @@ impl Served {
             }
         }
         self.socket.inlet_mut(which).release();
+        counters.average_batch(received);
         count(&counters.received, received as u64);
         count(&counters.unreadable, unreadable);
         count(&counters.stale_dropped, stale);
