@@ -28,8 +28,9 @@ const LINK_PLACES: usize = 64;
 /// Batches that one call writes at most, which is the kernel's limit.
 const WRITE_BATCHES_MAX: usize = 1024;
 
-/// The thread sleeps nearly all of the time, and replies wait for what it does in between: it asks for turns so short
-/// that it takes the processor from a busy shard as soon as it can go on.
+/// The thread sleeps nearly all of the time, and replies wait for what it does in between, so it asks to run first. Where
+/// that is not allowed it asks for turns so short that it mostly takes the processor from a busy shard as soon as it can
+/// go on.
 const SLICE: Duration = Duration::from_micros(100);
 
 /// How long the thread sleeps at most. It is woken for each batch; this is for links whose shard has ended.
@@ -141,8 +142,8 @@ impl JournalWriter {
         // The thread holds a weak reference, so that it can see the last handle go.
         let weak = Arc::downgrade(&shared);
         let handle = std::thread::Builder::new().name("journal".into()).spawn(move || {
-            // A kernel that knows no such wish schedules the thread like any other.
-            let _ = sched::set_slice(SLICE);
+            // A kernel that knows neither wish schedules the thread like any other.
+            let _ = sched::run_first().or_else(|_| sched::set_slice(SLICE));
             let mut ends: Vec<WriterEnd> = Vec::new();
             let mut past = Past::default();
             loop {
