@@ -225,17 +225,9 @@ impl LeaseFile {
     ) -> Result<(File, u64), LeaseFileError> {
         let deletions = if leftovers.is_empty() { Deletions::Drop } else { Deletions::Keep };
         let read = lease_load::read(&self.path, self.max_row_errors, until, Pace::Gentle)?;
-        let order = RowOrder::new(&read.rows, deletions);
         let mut file = File::create(output).map_err(failed("creating", output))?;
-        let mut bytes = Vec::new();
-        row::write_header(&mut bytes, self.columns);
-        for part in 0..order.parts() {
-            compact::write_part(&mut bytes, &order.gather(&read.rows, part), self.columns);
-            write_slices(&mut file, &bytes, served).map_err(failed("writing", output))?;
-            bytes.clear();
-        }
-        // The header of a file without leases.
-        file.write_all(&bytes).map_err(failed("writing", output))?;
+        compact::write(&read.rows, deletions, self.columns, |bytes| write_slices(&mut file, bytes, served))
+            .map_err(failed("writing", output))?;
         Ok((file, read.octets))
     }
 

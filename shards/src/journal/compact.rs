@@ -4,7 +4,7 @@
 //! and for programs that tail it. Rows appended while `X.output` is written are copied behind it as they are,
 //! so that only the last few kilobytes hold commits up.
 
-use super::replay::{FileRole, LeaseFiles, ReplayError, recover};
+use super::replay::FileRole;
 use super::row::{Columns, write_header, write_lease};
 pub use crate::partition::Deletions;
 use crate::partition::{LoadedRows, RowOrder};
@@ -19,7 +19,7 @@ const CATCH_UP_ROUNDS_MAX: u32 = 8;
 /// One thing to do, by the driver.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
-    /// Write [`compacted`] of the first `until` octets of `X` to `X.output`, created or truncated, and call
+    /// [`write`](fn@write) what the first `until` octets of `X` say to `X.output`, created or truncated, and call
     /// [`Compaction::output_written`].
     WriteOutput {
         /// Octets of `X` to read.
@@ -87,7 +87,8 @@ impl Compaction {
         Self { state: State::Start, copied: 0, rounds: 0, leftovers, held: false }
     }
 
-    /// `X.output` holds what the first `consumed` octets of `X` say ([`Compacted::consumed`]).
+    /// `X.output` holds what the first `consumed` octets of `X` say: up to its last whole line. Catching up starts there,
+    /// because the rest of a line may be still on its way.
     ///
     /// # Panics
     /// Out of turn: only after [`Step::WriteOutput`].
@@ -157,55 +158,39 @@ impl Compaction {
     }
 }
 
-/// A compacted file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Compacted {
-    /// Its contents.
-    pub bytes: Vec<u8>,
-    /// Octets of `X` it stands for: up to its last whole line. Catching up starts there, because the rest of
-    /// a line may be still on its way.
-    pub consumed: u64,
-    /// Leases in it.
-    pub leases: u64,
-    /// Bad rows left out.
-    pub bad_rows: u64,
-}
-
-/// The header, and the last row of every address, ascending, `deletions` or not.
-pub fn compacted(
-    files: &LeaseFiles<'_>,
-    columns: Columns,
+/// Hands the compacted file to `put`, piece by piece: the header, and of `rows` (oldest first) the last row of every address,
+/// ascending, `deletions` or not. Gives how many leases are in it.
+///
+/// # Errors
+/// What `put` has to report.
+pub fn write<Failure>(
+    rows: &[LoadedRows],
     deletions: Deletions,
-    max_row_errors: u32,
-) -> Result<Compacted, ReplayError> {
-    let current = files.current.unwrap_or_default();
-    let consumed = current.iter().rposition(|&octet| octet == b'\n').map_or(0, |last| last + 1);
-    let files = LeaseFiles { current: files.current.map(|current| &current[..consumed]), ..*files };
-
-    let mut rows = LoadedRows::default();
-    let recovery = recover(&files, max_row_errors, |row| rows.push(&row.lease, row.deleted))?;
-    let pieces = [rows];
-    let order = RowOrder::new(&pieces, deletions);
-    let mut bytes = Vec::new();
+    columns: Columns,
+    mut put: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<u64, Failure> {
+    let order = RowOrder::new(rows, deletions);
+    let (mut bytes, mut leases) = (Vec::new(), 0);
     write_header(&mut bytes, columns);
-    let parts = (0..order.parts()).map(|part| write_part(&mut bytes, &order.gather(&pieces, part), columns));
-    let leases = parts.sum();
-    Ok(Compacted { bytes, consumed: consumed as u64, leases, bad_rows: recovery.bad_rows })
-}
-
-/// Appends the rows of a gathered part; how many leases they leave.
-pub fn write_part(out: &mut Vec<u8>, part: &LoadedRows, columns: Columns) -> u64 {
-    let mut leases = 0;
-    for lease in part.iter() {
-        // A deletion has lifetime 0 and is written as any other row.
-        write_lease(out, &lease.lease(), columns);
-        leases += u64::from(!lease.is_deleted());
+    for part in 0..order.parts() {
+        for row in order.gather(rows, part).iter() {
+            // A deletion has lifetime 0 and is written as any other row.
+            write_lease(&mut bytes, &row.lease(), columns);
+            leases += u64::from(!row.is_deleted());
+        }
+        put(&bytes)?;
+        bytes.clear();
     }
-    leases
+    // The header of a file without leases.
+    put(&bytes)?;
+    Ok(leases)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use super::super::replay::{LeaseFiles, recover};
     use super::*;
 
     const HEADER: &str = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,\
@@ -230,13 +215,29 @@ mod tests {
             (Deletions::Drop, HEADER.to_owned() + &row(8, 60, "d") + &row(9, 60, "c")),
             (Deletions::Keep, HEADER.to_owned() + &row(8, 60, "d") + &row(9, 60, "c") + &row(10, 0, "")),
         ] {
-            let compacted = compacted(&files, Columns::Twelve, deletions, 0).unwrap();
-            assert_eq!(String::from_utf8(compacted.bytes).unwrap(), expected);
-            assert_eq!(
-                (compacted.consumed, compacted.leases, compacted.bad_rows),
-                (whole.len() as u64, 2, 1)
-            );
+            let mut rows = LoadedRows::default();
+            let recovery = recover(&files, 0, |row| rows.push(&row.lease, row.deleted)).unwrap();
+            let mut written = Vec::new();
+            let leases = write(&[rows], deletions, Columns::Twelve, |bytes| {
+                written.extend_from_slice(bytes);
+                Ok::<(), Infallible>(())
+            });
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+            let Ok(leases) = leases;
+            assert_eq!((recovery.current_octets, leases, recovery.bad_rows), (whole.len() as u64, 2, 1));
         }
+    }
+
+    #[test]
+    fn a_file_without_leases_is_its_header_and_a_failure_ends_the_writing() {
+        let mut written = Vec::new();
+        let put = |bytes: &[u8]| -> Result<(), ()> {
+            written.extend_from_slice(bytes);
+            Ok(())
+        };
+        assert_eq!(write(&[], Deletions::Drop, Columns::Twelve, put), Ok(0));
+        assert_eq!(written, HEADER.as_bytes());
+        assert_eq!(write(&[], Deletions::Drop, Columns::Twelve, |_| Err("no space")), Err("no space"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub mod replay;
 pub mod row;
 
 pub use append::{Batch, BatchBuffer};
-pub use compact::{Compacted, Compaction, Deletions, Step, compacted};
+pub use compact::{Compaction, Deletions, Step};
 pub use piece::Piece;
 pub use replay::{FileRole, FilesFound, LeaseFiles, Recovering, Recovery, ReplayError, RowFault, recover};
 pub use row::{Columns, Row, RowError, write_deletion, write_header, write_lease};

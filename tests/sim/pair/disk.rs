@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use shards::Lease;
-use shards::journal::compact::{Deletions, compacted};
+use shards::journal::compact::{self, Deletions};
 use shards::journal::replay::{LeaseFiles, Recovery, recover};
 use shards::journal::row::{Layout, parse_row};
 use shards::journal::{Columns, row};
+use shards::partition::LoadedRows;
 
 const LAYOUT: Layout = Layout { known: 12, unknown: 0 };
 
@@ -96,8 +97,14 @@ impl Disk {
         let files = LeaseFiles { current: Some(&self.file), ..LeaseFiles::default() };
         let (leases, recovery) = replayed(&files)?;
         if recovery.compact {
-            let compacted = compacted(&files, recovery.columns, Deletions::Drop, 0);
-            self.file = compacted.map_err(|error| error.to_string())?.bytes;
+            let (mut rows, mut bytes) = (LoadedRows::default(), Vec::new());
+            recover(&files, 0, |row| rows.push(&row.lease, row.deleted))
+                .map_err(|error| error.to_string())?;
+            compact::write(&[rows], Deletions::Drop, recovery.columns, |piece| {
+                bytes.extend_from_slice(piece);
+                Ok::<(), String>(())
+            })?;
+            self.file = bytes;
         } else if recovery.header_missing {
             row::write_header(&mut self.file, Columns::Twelve);
         } else {
