@@ -41,11 +41,16 @@ impl Rules {
     }
 
     /// The rules of a new configuration: addresses keep their owners. `stray` are the addresses of leases in no
-    /// subnet, asked of every shard before.
+    /// subnet, asked of every shard before. Where subnets and pools are what they were, the tables stay the same ones, so
+    /// that no shard has to look at its leases.
     pub fn next(&self, snapshot: Arc<Snapshot>, stray: impl IntoIterator<Item = Ipv4Addr>) -> Self {
         let spaces = subnet_spaces(&snapshot);
-        let owners = Arc::new(self.owners.rebuild(&spaces, stray));
-        Self::with(snapshot, spaces, owners)
+        let owners = self.owners.rebuild(&spaces, stray);
+        if spaces == self.spaces && owners == *self.owners {
+            let (owners, free) = (Arc::clone(&self.owners), Arc::clone(&self.free));
+            return Self { snapshot, spaces, owners, free };
+        }
+        Self::with(snapshot, spaces, Arc::new(owners))
     }
 
     fn with(snapshot: Arc<Snapshot>, spaces: Vec<SubnetSpace>, owners: Arc<OwnerTable>) -> Self {
@@ -220,4 +225,35 @@ pub fn subnet_spaces(snapshot: &Snapshot) -> Vec<SubnetSpace> {
         },
     };
     snapshot.subnets.iter().map(space).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::compile::{Host, compile};
+
+    fn snapshot(pool: &str, lifetime: u32) -> Arc<Snapshot> {
+        let text = format!(
+            r#"{{"Dhcp4": {{"valid-lifetime": {lifetime},
+                "subnet4": [{{"id": 1, "subnet": "192.0.2.0/24", "pools": [{{"pool": "{pool}"}}]}}]}}}}"#
+        );
+        let document = config::parse_dhcp4(text.as_bytes(), "test.conf").unwrap().document;
+        Arc::new(compile(&document, &Host::new(&[], 1)).unwrap().snapshot)
+    }
+
+    #[test]
+    fn tables_stay_the_same_ones_where_subnets_and_pools_do() {
+        let (small, large) = ("192.0.2.1 - 192.0.2.99", "192.0.2.1 - 192.0.2.199");
+        let rules = Rules::at_start(snapshot(small, 60), &Steering::new(1, 2), 1, &[]);
+        let stray = Ipv4Addr::new(198, 51, 100, 1);
+        for (name, pool, strays, expected) in [
+            ("another lifetime", small, vec![], true),
+            ("another pool", large, vec![], false),
+            ("a lease in no subnet", small, vec![stray], true),
+        ] {
+            let next = rules.next(snapshot(pool, 3600), strays);
+            let same = (Arc::ptr_eq(&next.owners, &rules.owners), Arc::ptr_eq(&next.free, &rules.free));
+            assert_eq!(same, (expected, expected), "{name}");
+        }
+    }
 }

@@ -155,6 +155,11 @@ pub struct SubnetBlocks {
 }
 
 impl SubnetBlocks {
+    /// Lets the iterative allocator begin anew, as Kea's does at a reload.
+    pub fn start_over(&mut self) {
+        self.pointer = 0;
+    }
+
     /// All addresses of `pools` that `owners` gives to `shard`, open.
     pub fn new(set: PoolSet, pools: &[PoolRange], owners: &OwnerTable, shard: u8) -> Self {
         let mut spans = Vec::with_capacity(pools.len());

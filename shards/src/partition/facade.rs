@@ -199,7 +199,7 @@ impl Partition {
     /// Puts another configuration in force: leases and offer holds stay, free words are made anew, iterative
     /// pointers start over as in Kea. Leases that `owners` gives to another shard are taken out and returned,
     /// for the caller to hand over (none, where `owners` came from [`OwnerTable::rebuild`] with every stray
-    /// lease). Costs a look at every lease.
+    /// lease). Costs a look at every lease, and nothing where both tables are the ones in force: then the pools are, too.
     pub fn reconfigure(
         &mut self,
         now: Now,
@@ -207,6 +207,10 @@ impl Partition {
         free: Arc<FreeCounts>,
         subnets: &[SubnetSpace],
     ) -> Vec<Lease> {
+        if Arc::ptr_eq(&owners, &self.owners) && Arc::ptr_eq(&free, &self.free) {
+            self.sets.iter_mut().for_each(SubnetBlocks::start_over);
+            return Vec::new();
+        }
         self.owners = owners;
         self.free = free;
         let addresses: Vec<u32> = self.table.rows_from(0).map(|(address, _)| address).collect();
@@ -424,11 +428,14 @@ impl Partition {
     /// for.
     pub fn strays(&self) -> Vec<Ipv4Addr> {
         let mut strays: Vec<u32> = Vec::new();
-        for (address, _) in self.table.rows_from(0) {
-            let known = strays.last().is_some_and(|last| last >> 6 == address >> 6);
-            if !known && self.owners.is_stray(address.into()) {
+        let mut from = Some(0);
+        // From one lease to the first behind what is known of its surroundings: subnets are passed in one step.
+        while let Some((address, _)) = from.and_then(|from| self.table.rows_from(from).next()) {
+            let known_until = self.owners.known_until(address);
+            if known_until.is_none() {
                 strays.push(address);
             }
+            from = known_until.unwrap_or(address | 63).checked_add(1);
         }
         strays.into_iter().map(Ipv4Addr::from).collect()
     }

@@ -142,6 +142,12 @@ impl OwnerTable {
         self.segment_at(u32::from(address)).is_err()
     }
 
+    /// The last address of the run around `address` that is known throughout, which no lease makes a stray one; `None` for
+    /// an address that is.
+    pub fn known_until(&self, address: u32) -> Option<u32> {
+        self.segment_at(address).ok().map(|segment| segment.last)
+    }
+
     /// Hands the runs of addresses of `range` that `shard` owns to `each`, ascending, as (first, last).
     pub fn for_each_owned(&self, range: PoolRange, shard: u8, mut each: impl FnMut(u32, u32)) {
         let last = u32::from(range.last);

@@ -258,6 +258,36 @@ fn a_reload_keeps_leases_and_holds_and_returns_what_it_no_longer_owns() {
 }
 
 #[test]
+fn a_reload_under_the_same_tables_keeps_everything_but_where_the_allocator_goes_on() {
+    let spaces = [subnet(1, 0, &[(1, 100)])];
+    let mut partition = partitions(1, &spaces).remove(0);
+    let (owners, free) = (partition.owners().clone(), partition.free_counts().clone());
+    partition.upsert(at(0), &lease(address(7), START_S, 4000));
+    partition.hold(at(0), address(50), 5);
+    assert_eq!(next(&mut partition, at(0), 6), Some(1));
+    partition.upsert(at(0), &lease(address(1), START_S, 4000));
+    partition.remove(at(0), address(1));
+    let before = partition.free_count(1);
+    assert_eq!(partition.reconfigure(at(1), owners, free.clone(), &spaces), []);
+    assert_eq!((partition.free_count(1), free.free(1, 0)), (before, before));
+    assert_eq!(partition.held(at(1), 5), Some(address(50)));
+    assert!(!partition.is_available(at(1), address(7), 8));
+    assert_eq!(next(&mut partition, at(1), 8), Some(1), "it begins anew, as in Kea");
+}
+
+#[test]
+fn strays_are_one_address_of_each_block_outside_of_all_subnets() {
+    let mut partition = partitions(1, &[subnet(1, 0, &[(1, 100)]), subnet(2, 2, &[(1, 100)])]).remove(0);
+    let far = |third: u8, last: u8| Ipv4Addr::new(10, 9, third, last);
+    let edges = [Ipv4Addr::new(0, 0, 0, 0), Ipv4Addr::BROADCAST];
+    let leases = [address(1), address(255), far(0, 1), far(0, 9), far(0, 64), far(7, 255)];
+    for (address, subnet_id) in leases.into_iter().chain(edges).zip(1..) {
+        partition.upsert(at(0), &Lease { subnet_id, ..lease(address, START_S, 4000) });
+    }
+    assert_eq!(partition.strays(), [edges[0], far(0, 1), far(0, 64), far(7, 255), edges[1]]);
+}
+
+#[test]
 fn a_lease_and_its_index_entries_stay_below_160_bytes() {
     let wide = SubnetSpace {
         id: 1,
