@@ -319,21 +319,38 @@ pub fn open_udp(
     hash: &SteerHash,
     shards: u8,
 ) -> Result<Opened, SocketError> {
+    open_udp_steered(interface, address, port, hash, shards, steer_udp)
+}
+
+/// [`open_udp`], with what attaches the programs to the sockets of both groups.
+fn open_udp_steered(
+    interface: &HostInterface,
+    address: Ipv4Addr,
+    port: u16,
+    hash: &SteerHash,
+    shards: u8,
+    steer: impl FnOnce(&[Socket], &[Socket], &SteerHash) -> Steering,
+) -> Result<Opened, SocketError> {
     // A reuseport group takes in any process of the same user: this shows whether there is one already.
     let alone = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
         .map_err(|source| SocketError::new("opening a socket", interface, source))?;
     bind(&alone, interface, address, port)?;
     drop(alone);
-    let unicast = open_group(interface, address, port, Queue::ALL.len() * usize::from(shards))?;
+    let mut unicast = open_group(interface, address, port, Queue::ALL.len() * usize::from(shards))?;
     let broadcast = match interface.broadcast && !interface.loopback {
         true => open_group(interface, Ipv4Addr::BROADCAST, port, shards.into())?,
         false => Vec::new(),
     };
-    let steering = steer_udp(&unicast, &broadcast, hash);
+    let steering = steer(&unicast, &broadcast, hash);
     let group = match steering {
         Steering::Kernel => Group::new(Mode::Udp, hash, unicast.first())
             .map_err(|source| SocketError::new("sharing a socket", interface, source))?,
-        Steering::UserSpace { .. } => None,
+        Steering::UserSpace { .. } => {
+            // Without a program the kernel deals by flow, to the second queues as well: then there must be none.
+            drop(unicast);
+            unicast = open_group(interface, address, port, shards.into())?;
+            None
+        }
     };
     let mut broadcast = broadcast.into_iter();
     let mut sockets = Vec::new();
@@ -625,5 +642,34 @@ impl SocketError {
             return Self::Permission { step, interface, needs, source };
         }
         Self::Other { step, interface, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+    use crate::sys::interface;
+
+    #[test]
+    fn where_the_kernel_takes_no_program_each_shard_has_one_queue_for_all() {
+        let loopback = interface::list().unwrap().into_iter().find(|interface| interface.loopback).unwrap();
+        for (shards, refused, expected) in [(1, false, 2), (1, true, 1), (2, false, 2), (2, true, 1)] {
+            let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+            let steer = |unicast: &[Socket], broadcast: &[Socket], hash: &SteerHash| match refused {
+                true => Steering::UserSpace { cause: "no programs here".into() },
+                false => steer_udp(unicast, broadcast, hash),
+            };
+            let hash = SteerHash::new(1, shards);
+            let opened =
+                open_udp_steered(&loopback, Ipv4Addr::LOCALHOST, port, &hash, shards, steer).unwrap();
+            assert_eq!(opened.sockets.len(), usize::from(shards));
+            for socket in &opened.sockets {
+                let queues: Vec<Queue> = socket.inlets().iter().map(|inlet| inlet.queue).collect();
+                assert_eq!(queues, Queue::ALL[..expected], "{shards} shards, refused: {refused}");
+                assert_eq!(socket.group.is_none(), refused);
+            }
+        }
     }
 }
