@@ -153,9 +153,11 @@ impl SocketKeeper {
     fn keep(&mut self, wanted: Wanted, opened: Opened, ports: &[ShardPort]) {
         if let Steering::UserSpace { cause } = opened.steering {
             if self.user_space.is_none() {
+                let forwarding = if ports.len() > 1 { "shards forward queries, and " } else { "" };
                 log::warn!(
                     target: "kea-dhcp4.dhcp4",
-                    "TANDEM_STEERING_USER_SPACE the kernel does not take the steering programs ({cause}); shards forward queries"
+                    "TANDEM_STEERING_USER_SPACE the kernel does not take the steering programs ({cause}); \
+                     {forwarding}DISCOVERs wait in one queue with all else"
                 );
             }
             self.user_space = Some(cause);
@@ -171,16 +173,19 @@ impl SocketKeeper {
             wanted.interface,
             if wanted.raw { "raw" } else { "udp" },
         );
+        let interface = wanted.interface.clone();
         self.kept[number] = Some(Kept { wanted, _quiet: opened.quiet });
         let posted: Vec<_> = ports
             .iter()
             .zip(opened.sockets)
             .map(|(port, socket)| port.post(Request::AddSocket(number as u16, Box::new(socket))))
             .collect();
-        for done in posted {
-            if done.recv_timeout(PATIENCE).is_err() {
-                self.errors.push("a shard did not take its socket".to_owned());
-            }
+        let refused = posted.iter().filter(|done| done.recv_timeout(PATIENCE).is_err()).count();
+        if refused > 0 {
+            // Part of the clients would get no answer: it is opened anew when it is looked at next.
+            self.errors.push(format!("{refused} of {} shards cannot serve {interface}", posted.len()));
+            ask_all(ports, || Request::RemoveSocket(number as u16));
+            self.kept[number] = None;
         }
     }
 }

@@ -283,6 +283,8 @@ where
             Request::AddSocket(number, socket) => {
                 if let Err(error) = self.watched.add(usize::from(number), *socket) {
                     log::error!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_OPEN_SOCKET_FAIL cannot wait for it: {error}");
+                    // Whoever asked sees that it was not done.
+                    return;
                 }
             }
             Request::RemoveSocket(number) => self.watched.remove(usize::from(number)),

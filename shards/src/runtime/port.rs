@@ -15,7 +15,8 @@ use crate::queue_average::QueueAverages;
 /// What a shard's driver can be asked for.
 #[derive(Debug)]
 pub enum Request {
-    /// Serve this socket under this number, in place of what had the number before.
+    /// Serve this socket under this number, in place of what had the number before. Not done where the kernel does not let
+    /// the shard wait for it; the socket is closed then.
     AddSocket(u16, Box<ShardSocket>),
     /// Close the socket with this number.
     RemoveSocket(u16),
@@ -101,7 +102,8 @@ impl ShardPort {
         (Self { shared: shared.clone(), waker }, Inbox { shared })
     }
 
-    /// Posts a request. The receiver gets one message when it is done, and an error when the shard has ended.
+    /// Posts a request. The receiver gets one message when it is done, and an error when it failed or the shard has
+    /// ended.
     pub fn post(&self, request: Request) -> mpsc::Receiver<()> {
         let (done, receiver) = mpsc::channel();
         let mut letters = self.shared.letters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,7 +114,7 @@ impl ShardPort {
         receiver
     }
 
-    /// Posts a request and waits for it; false when the shard has ended or `patience` has passed.
+    /// Posts a request and waits for it; false when it failed, the shard has ended or `patience` has passed.
     pub fn ask(&self, request: Request, patience: Duration) -> bool {
         self.post(request).recv_timeout(patience).is_ok()
     }
