@@ -57,7 +57,6 @@ pub fn restart_required(old: &Document, new: &Document) -> Vec<RestartNeed> {
         };
         compare("high-availability.mode", &|block| block.mode.name().to_owned());
         compare("high-availability.peers", &peers);
-        compare("high-availability.require-client-certs", &|block| block.require_client_certs.to_string());
         compare("high-availability.restrict-commands", &|block| block.restrict_commands.to_string());
         compare("high-availability.multi-threading.http-dedicated-listener", &|block| {
             block.multi_threading.has_dedicated_listener().to_string()
@@ -71,9 +70,6 @@ pub fn restart_required(old: &Document, new: &Document) -> Vec<RestartNeed> {
             executors(*threads.enabled, *threads.client_threads).to_string()
         });
     }
-    compare("user-context.tandem.check-partner-name", &|document| {
-        document.tandem.check_partner_name.value.to_string()
-    });
     compare("user-context.tandem.cores", &|document| format!("{:?}", document.tandem.cores.value));
     compare("user-context.tandem.durability", &|document| word(&document.tandem.durability.value));
     compare("user-context.tandem.spin-us", &|document| document.tandem.spin_us.value.to_string());
@@ -97,11 +93,11 @@ fn control_sockets(document: &Document) -> String {
     list(document.control_sockets.iter().map(show))
 }
 
-/// What the listener and the connections to the partner are made of.
+/// Who is where. Certificates and credentials are read again with the file, and count for new connections.
 fn peers(block: &Relationship) -> String {
     let show = |peer: &Peer| {
         let (name, url, role) = (&peer.name.value, &peer.url.text, peer.role.name());
-        format!("{name} {url} {role} {}", tls_files(peer.tls.as_ref()))
+        format!("{name} {url} {role}")
     };
     list(std::iter::once(&block.own).chain(&block.others).map(show))
 }

@@ -16,10 +16,11 @@ use shards::{Lane, NodeId};
 
 use super::certificates::tls_files;
 use super::clock;
-use super::control_http::{HttpControlSocket, ServerCommands};
+use super::control_http::{HttpControlSocket, ServerCommands, SharedTls};
 use super::control_node::ControlNode;
 use super::control_socket::{CommandHandler, ControlSocket};
 use super::ha::driver::HaDriver;
+use super::renewal::Renewal;
 use super::tls;
 use crate::control::gather::GATHER_MS;
 use crate::control::json::without_comments;
@@ -51,9 +52,18 @@ impl ControlPlane {
             move |from, message| plane.handle_message(from, message)
         });
         let mut serving = Vec::new();
-        for socket in &document.control_sockets {
-            serving.push(plane.open(socket)?);
+        let mut certificates = Vec::new();
+        for (index, socket) in document.control_sockets.iter().enumerate() {
+            let (task, tls) = plane.open(socket)?;
+            serving.push(task);
+            certificates.extend(tls.map(|tls| (index, tls)));
         }
+        let renewal = Renewal::start(control.clone(), certificates);
+        let driver = plane.driver.clone();
+        control.set_follower(move |document| {
+            driver.reconfigure(document);
+            renewal.look_now();
+        });
         // Nothing new is taken once the server stops; a unix socket is removed by that.
         glommio::spawn_local(async move {
             control.stop_asked().await;
@@ -65,7 +75,8 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    fn open(self: &Rc<Self>, socket: &SocketDocument) -> Result<JoinHandle<()>, String> {
+    /// Opens a control socket and serves it; also its certificates, where it has some, to be replaced.
+    fn open(self: &Rc<Self>, socket: &SocketDocument) -> Result<(JoinHandle<()>, Option<SharedTls>), String> {
         match socket {
             SocketDocument::Unix(unix) => {
                 let path = self.control.server().folders.socket(&unix.name);
@@ -76,7 +87,7 @@ impl ControlPlane {
                     "COMMAND_ACCEPTOR_START Starting to accept connections via unix domain socket bound to {}",
                     path.display()
                 );
-                Ok(glommio::spawn_local(bound.serve(self.handler())).detach())
+                Ok((glommio::spawn_local(bound.serve(self.handler())).detach(), None))
             }
             SocketDocument::Http(http) => {
                 let address = SocketAddr::new(*http.address, *http.port);
@@ -96,7 +107,9 @@ impl ControlPlane {
                     "HTTP_COMMAND_MGR_SERVICE_STARTED started {protocol} service bound to address {} port {}",
                     address.ip(), address.port()
                 );
-                Ok(glommio::spawn_local(bound.serve(Rc::new(ServerCommands(self.handler())))).detach())
+                let shared = http.tls.is_some().then(|| bound.tls());
+                let serving = bound.serve(Rc::new(ServerCommands(self.handler())));
+                Ok((glommio::spawn_local(serving).detach(), shared))
             }
         }
     }

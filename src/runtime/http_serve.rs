@@ -50,7 +50,7 @@ pub async fn serve<H, F>(
         // With TLS 1.3 a client's certificate is checked after the handshake as the client sees it, so its
         // refusal of ours, too, comes with the first read.
         Err(LinkError::Tls(reason)) => refusals.refused(peer, &reason),
-        Err(LinkError::Io(_) | LinkError::TimedOut) => {}
+        Err(LinkError::Io(_) | LinkError::Outlived | LinkError::TimedOut) => {}
     }
 }
 

@@ -11,6 +11,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use rustls::{ClientConfig, ServerConfig};
 
+use super::clock;
 use super::tls_session::{Session, describe};
 
 /// Octets read from the socket at a time; a TLS record is a little over 16 KiB.
@@ -31,6 +32,9 @@ pub enum LinkError {
     /// The system says so.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// A session was taken up again, and the certificate it began with has expired.
+    #[error("the peer's certificate has expired since this TLS session began")]
+    Outlived,
     /// The peer did not move in time.
     #[error("timed out")]
     TimedOut,
@@ -118,6 +122,10 @@ impl Link {
             }
         }
         self.flush().await?;
+        let now_s = i64::try_from(clock::wall_s()).unwrap_or(i64::MAX);
+        if self.session.is_resumed() && !self.session.peer_is_current(now_s) {
+            return Err(LinkError::Outlived);
+        }
         self.early = early;
         Ok(())
     }

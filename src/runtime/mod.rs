@@ -27,6 +27,7 @@ mod parallel;
 pub mod pki;
 pub mod pki_cli;
 pub mod refusals;
+mod renewal;
 pub mod server;
 mod signals;
 pub mod snapshot_loader;

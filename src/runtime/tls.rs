@@ -137,30 +137,87 @@ pub fn warnings(files: &TlsFiles) -> Result<Vec<(String, String)>, TlsError> {
     const SOON_S: i64 = 30 * 24 * 3600;
     let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
     let mut warnings = Vec::new();
-    let mut check = |path: &Path, certificate: &CertificateDer<'_>| -> Result<(), TlsError> {
-        let certificate = parse(path, certificate)?;
-        let validity = certificate.validity();
-        let fault = if validity.not_before.timestamp() > now {
+    for validity in validities(files)? {
+        let fault = if validity.not_before_s > now {
             format!("is not valid before {}", validity.not_before)
-        } else if validity.not_after.timestamp() < now {
+        } else if validity.not_after_s < now {
             format!("expired on {}", validity.not_after)
-        } else if validity.not_after.timestamp() < now.saturating_add(SOON_S) {
+        } else if validity.not_after_s < now.saturating_add(SOON_S) {
             format!("expires on {}", validity.not_after)
         } else {
-            return Ok(());
+            continue;
         };
-        let path = path.display().to_string();
-        let text = format!("{path}: the certificate of {} {fault}", certificate.subject());
-        warnings.push((path, text));
-        Ok(())
-    };
-    for (path, anchor) in anchors(&files.trust_anchor)? {
-        check(&path, &anchor)?;
-    }
-    for certificate in certificates(&files.cert_file)? {
-        check(&files.cert_file, &certificate)?;
+        let text = format!("{} {fault}", validity.name());
+        warnings.push((validity.path, text));
     }
     Ok(warnings)
+}
+
+/// How long one certificate is good for.
+#[derive(Clone, Debug)]
+pub struct Validity {
+    /// The file it is in.
+    pub path: String,
+    /// Whose it is.
+    pub subject: String,
+    /// When it begins, seconds since the epoch and for people.
+    pub not_before_s: i64,
+    not_before: String,
+    /// When it ends.
+    pub not_after_s: i64,
+    not_after: String,
+}
+
+impl Validity {
+    /// The certificate, for people.
+    pub fn name(&self) -> String {
+        format!("{}: the certificate of {}", self.path, self.subject)
+    }
+}
+
+/// How long every certificate of `files` is good for: those of the trust anchor first.
+///
+/// # Errors
+/// A file that cannot be read, or holds none.
+pub fn validities(files: &TlsFiles) -> Result<Vec<Validity>, TlsError> {
+    let mut all = anchors(&files.trust_anchor)?;
+    all.extend(certificates(&files.cert_file)?.into_iter().map(|own| (files.cert_file.clone(), own)));
+    let validity = |(path, certificate): (PathBuf, CertificateDer<'static>)| {
+        let parsed = parse(&path, &certificate)?;
+        let (from, to) = (parsed.validity().not_before, parsed.validity().not_after);
+        Ok(Validity {
+            path: path.display().to_string(),
+            subject: parsed.subject().to_string(),
+            not_before_s: from.timestamp(),
+            not_before: from.to_string(),
+            not_after_s: to.timestamp(),
+            not_after: to.to_string(),
+        })
+    };
+    all.into_iter().map(validity).collect()
+}
+
+/// Everything that `files` hold, to tell whether it has changed.
+///
+/// # Errors
+/// A file that cannot be read, or holds none.
+pub fn contents(files: &TlsFiles) -> Result<Vec<u8>, TlsError> {
+    let mut contents = Vec::new();
+    for (_, anchor) in anchors(&files.trust_anchor)? {
+        contents.extend_from_slice(&anchor);
+    }
+    for path in [&files.cert_file, &files.key_file] {
+        contents.extend(std::fs::read(path).map_err(|source| TlsError::read(path, source))?);
+    }
+    Ok(contents)
+}
+
+/// Whether a certificate that was accepted once is still within its dates at `now_s`. One that cannot be read is not.
+pub fn is_current(certificate: &CertificateDer<'_>, now_s: i64) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, certificate)| {
+        let validity = certificate.validity();
+        validity.not_before.timestamp() <= now_s && now_s <= validity.not_after.timestamp()
+    })
 }
 
 fn verifier(
@@ -284,6 +341,6 @@ fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<X509Certificate<'a>, TlsError
 
 /// The verifier a client configuration of `files` uses, for tests that build other configurations around it.
 #[cfg(test)]
-pub(super) fn verifier_of(files: &TlsFiles) -> Result<Arc<ChainVerifier>, TlsError> {
+pub(in crate::runtime) fn verifier_of(files: &TlsFiles) -> Result<Arc<ChainVerifier>, TlsError> {
     verifier(&files.trust_anchor, &Arc::new(rustls::crypto::ring::default_provider()), false)
 }

@@ -13,6 +13,8 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, Connection, Error, HandshakeKind, ServerConfig,
 };
 
+use super::tls::is_current;
+
 /// A connection's protection.
 pub struct Session(Kind);
 
@@ -57,6 +59,18 @@ impl Session {
         match &self.0 {
             Kind::Plain(_) => false,
             Kind::Tls(connection) => connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+
+    /// Whether the peer's certificate is within its dates at `now_s`. A session that was taken up again has been
+    /// checked when it began, and may have outlived it.
+    pub fn peer_is_current(&self, now_s: i64) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => true,
+            Kind::Tls(connection) => connection
+                .peer_certificates()
+                .and_then(|chain| chain.first())
+                .is_none_or(|leaf| is_current(leaf, now_s)),
         }
     }
 

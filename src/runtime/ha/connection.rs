@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ends::SharedEnds;
+use super::ends::{PeerTls, SharedEnds};
 use crate::http::client::{ClientConnection, ClientError};
 use crate::runtime::clock;
 use crate::runtime::link::{Link, LinkError};
@@ -154,8 +154,17 @@ impl Connection {
         }
         let ends = self.ends.current();
         let Some(end) = ends.peers.get(self.peer) else { return Err(NO_SUCH_PEER.to_owned()) };
-        let tls = end.tls.as_ref().map(|tls| if self.resumes.get() { &tls.resuming } else { &tls.full });
-        let link = Link::connect(end.address, tls, within).await.map_err(|error| error.to_string())?;
+        let choose =
+            |tls: &'_ PeerTls| if self.resumes.get() { tls.resuming.clone() } else { tls.full.clone() };
+        let link = match Link::connect(end.address, end.tls.as_ref().map(choose).as_ref(), within).await {
+            // The peer may have a new certificate, which a whole handshake shows.
+            Err(LinkError::Outlived) => {
+                let full = end.tls.as_ref().map(|tls| &tls.full);
+                Link::connect(end.address, full, within).await
+            }
+            connected => connected,
+        };
+        let link = link.map_err(|error| error.to_string())?;
         let target = end.target.clone();
         Ok((link, ClientConnection::with_body_limit(clock::monotonic_ns(), target, self.octets_max)))
     }

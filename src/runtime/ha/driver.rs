@@ -74,8 +74,6 @@ impl HaDriver {
         });
         driver.feed(Event::Start);
         glommio::spawn_local(driver.clone().keep_time()).detach();
-        let follower = driver.clone();
-        driver.control.set_follower(move |document| follower.reconfigure(document));
         driver.control.set_farewell(driver.clone().say_farewell());
         driver
     }
@@ -143,7 +141,7 @@ impl HaDriver {
     }
 
     /// A document has come in force: the machine goes on under what it says, and keeps everything it knows.
-    fn reconfigure(self: &Rc<Self>, document: &Document) {
+    pub fn reconfigure(self: &Rc<Self>, document: &Document) {
         let Some(document) = &document.hooks.high_availability else { return };
         let relationship = Relationship::from(document);
         let changes = match &*self.kind.borrow() {

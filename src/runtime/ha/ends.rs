@@ -105,6 +105,15 @@ impl Ends {
         Ok(Self { listen, peers: peers.collect::<Result<_, _>>()? })
     }
 
+    /// Credentials and addresses, to tell whether they have changed; certificates are told by their files.
+    pub fn settings(&self) -> Vec<u8> {
+        let auth = |auth: &Option<BasicAuth>| auth.as_ref().map(|auth| auth.header().to_owned());
+        let peers: Vec<_> =
+            self.peers.iter().map(|peer| (&peer.name, peer.address, auth(&peer.target.auth))).collect();
+        let listen = (auth(&self.listen.auth), self.listen.lenient, self.listen.tls.is_some());
+        format!("{listen:?} {peers:?}").into_bytes()
+    }
+
     /// The peer index of the first peer at `address`.
     pub fn peer_at(&self, address: IpAddr) -> Option<usize> {
         self.peers.iter().position(|peer| peer.address.ip() == address)

@@ -24,6 +24,7 @@ use crate::runtime::pki::{self, Host};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::{self, TlsFiles, client_config, server_config};
 
+mod certificates;
 mod credentials;
 mod hostile;
 
@@ -42,6 +43,15 @@ struct Bench {
     files: TlsFiles,
     standings: Standings,
     _folder: tempfile::TempDir,
+}
+
+/// The files of host "one".
+fn files_in(folder: &std::path::Path) -> TlsFiles {
+    TlsFiles {
+        trust_anchor: folder.join("CA.pem"),
+        cert_file: folder.join("one_cert.pem"),
+        key_file: folder.join("one_key.pem"),
+    }
 }
 
 /// Both ends over TLS with certificates of one host: peer 0 is the partner, peer 1 a backup in the same place.
@@ -81,11 +91,7 @@ impl Bench {
     fn with(change: impl FnOnce(&mut Ends)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         pki::create(folder.path(), &[Host::parse("one=127.0.0.1").unwrap()], 30).unwrap();
-        let files = TlsFiles {
-            trust_anchor: folder.path().join("CA.pem"),
-            cert_file: folder.path().join("one_cert.pem"),
-            key_file: folder.path().join("one_key.pem"),
-        };
+        let files = files_in(folder.path());
         let listener = acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (producers, mut queues) = acceptor::queues(1);
