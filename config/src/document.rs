@@ -52,6 +52,15 @@ pub struct Document {
     pub tree: Arc<Value>,
 }
 
+impl Document {
+    /// Whether other servers of a relationship come through the control channels, or the control agent in front of
+    /// them: there is no dedicated listener.
+    pub fn partners_use_control_channels(&self) -> bool {
+        let relationship = self.hooks.high_availability.as_ref();
+        relationship.is_some_and(|relationship| !relationship.multi_threading.has_dedicated_listener())
+    }
+}
+
 /// The release whose dialect a file speaks; version-get answers with it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {

@@ -7,6 +7,7 @@ pub mod agent;
 mod answer;
 pub mod gather;
 pub mod json;
+pub mod lease_change;
 pub mod overload;
 pub mod service;
 pub mod statistic;

@@ -11,6 +11,7 @@ use shards::SmallBytes;
 
 use super::answer::Answer;
 use super::gather::{Gather, LeaseWriter, ListRequest};
+use super::lease_change::LeaseChange;
 use super::{statistic, version};
 use crate::engine::counters::ShardStatistics;
 use crate::engine::rules::Rules;
@@ -27,6 +28,8 @@ pub struct Facts<'a> {
     pub lease_commands: bool,
     /// Whether high availability is configured.
     pub high_availability: bool,
+    /// Seconds since the epoch.
+    pub wall_s: u64,
     /// Local time of the command, `YYYY-MM-DD HH:MM:SS.ffffff` (API-5).
     pub timestamp: String,
     /// Whether released leases are listed as expired, for a partner that does not know them.
@@ -39,6 +42,8 @@ pub struct Facts<'a> {
 pub enum Plan {
     /// Nothing more.
     Answer(Answer),
+    /// The owner of an address changes its lease.
+    Change(Box<LeaseChange>),
     /// The HA machine, or what holds the service locks without one, answers.
     Ha(HaCommand),
     /// The server does it.
@@ -95,11 +100,13 @@ const TABLE: &[(&str, Needs, Handler)] = &[
     ("ha-scopes", Needs::HighAvailability, ha_command),
     ("ha-sync", Needs::HighAvailability, ha_command),
     ("ha-sync-complete-notify", Needs::HighAvailability, ha_command),
+    ("lease4-del", Needs::LeaseCommands, lease_change),
     ("lease4-get", Needs::LeaseCommands, lease4_get),
     ("lease4-get-all", Needs::LeaseCommands, lease4_get_all),
     ("lease4-get-by-client-id", Needs::LeaseCommands, lease4_get_by_client_id),
     ("lease4-get-by-hw-address", Needs::LeaseCommands, lease4_get_by_hw_address),
     ("lease4-get-page", Needs::LeaseCommands, lease4_get_page),
+    ("lease4-update", Needs::LeaseCommands, lease_change),
     ("list-commands", Needs::Nothing, list_commands),
     ("shutdown", Needs::Nothing, shutdown),
     ("statistic-get", Needs::Nothing, statistic_get),
@@ -204,6 +211,10 @@ fn ha_command(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
         Some(command) => command.map(Plan::Ha),
         None => Err(Reply::unsupported(&envelope.command)),
     }
+}
+
+fn lease_change(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
+    LeaseChange::parse(envelope, facts.wall_s, facts.rules).map(|change| Plan::Change(Box::new(change)))
 }
 
 fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
@@ -345,7 +356,16 @@ mod tests {
         let timestamp = "2026-01-02 03:04:05.678901".to_owned();
         let listing = Listing::AsStored;
         let process = Vec::new();
-        Facts { dialect, rules, lease_commands: hooks, high_availability: hooks, timestamp, listing, process }
+        Facts {
+            dialect,
+            rules,
+            lease_commands: hooks,
+            high_availability: hooks,
+            wall_s: 1_795_335_152,
+            timestamp,
+            listing,
+            process,
+        }
     }
 
     fn described(plan: Plan) -> String {
@@ -355,6 +375,7 @@ mod tests {
                 answer.render(&mut text);
                 String::from_utf8(text).unwrap()
             }
+            Plan::Change(change) => format!("{}: {:?}", change.owner, change.body),
             Plan::Ha(command) => format!("ha {command:?}"),
             Plan::Server(command) => format!("server {command:?}"),
             Plan::Shards(mut gather) => {
@@ -399,6 +420,10 @@ mod tests {
         (
             r#"{"command":"lease4-get","arguments":{"ip-address":"x"}}"#,
             r#"{ "result": 1, "text": "'x' is not an IPv4 address" }"#,
+        ),
+        (
+            r#"{"command":"lease4-del","arguments":{"ip-address":"x"}}"#,
+            r#"{ "result": 1, "text": "'ip-address' is not an IPv4 address" }"#,
         ),
         (r#"{"command":"lease4-get"}"#, r#"{ "result": 1, "text": "Parameters missing or are not a map." }"#),
         (

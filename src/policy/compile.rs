@@ -11,7 +11,6 @@ use config::document::{Document, SocketType};
 use config::option::OptionData;
 use config::{ConfigError, Diagnostic, Position};
 
-use super::high_availability;
 use super::interfaces::{self, HostInterface};
 use super::option::definitions::{DefinitionText, Definitions};
 use super::option::scope::{OptionText, compile_scope};
@@ -59,7 +58,6 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
     let selection =
         interfaces::select(&document.interfaces, host.interfaces, host.interfaces_must_exist, &mut report);
     check_executors(document, &mut report);
-    high_availability::check(document, &mut report);
     let definitions = definitions(document, &mut report);
     let options = options(&document.options, &definitions, &mut report);
     let mut subnets = Vec::with_capacity(document.subnets.len());

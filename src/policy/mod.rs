@@ -5,7 +5,6 @@
 pub mod compile;
 pub mod effective;
 mod guard;
-mod high_availability;
 pub mod interfaces;
 pub mod option;
 pub mod option_set;

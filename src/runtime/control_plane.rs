@@ -24,11 +24,13 @@ use super::renewal::Renewal;
 use super::tls;
 use crate::control::gather::GATHER_MS;
 use crate::control::json::without_comments;
+use crate::control::lease_change::change_reply;
 use crate::control::status::{self, StatusFacts};
 use crate::control::{Answer, Facts, Gather, Plan, ServerCommand, plan};
 use crate::engine::message::{Message, PartnerCall};
-use crate::ha::command::{Envelope, EnvelopeError, Reply};
+use crate::ha::command::{Envelope, EnvelopeError, HaCommand, Reply};
 use crate::ha::event::CommandSource;
+use crate::ha::fingerprint;
 use crate::ha::lease_json::Listing;
 use crate::policy::effective::{effective, hash_text};
 
@@ -149,15 +151,17 @@ impl ControlPlane {
             Err(EnvelopeError::Refused(reply)) => return reply.into(),
         };
         let active = self.control.server().active();
-        let listing = match (source, self.driver.view().partner_knows_released) {
-            (CommandSource::Partner, false) => Listing::WithoutReleased,
-            _ => Listing::AsStored,
+        let for_partner = source == CommandSource::Partner || active.document.partners_use_control_channels();
+        let listing = match for_partner && !self.driver.view().partner_knows_released {
+            true => Listing::WithoutReleased,
+            false => Listing::AsStored,
         };
         let facts = Facts {
             dialect: active.document.dialect,
             rules: &active.rules,
             lease_commands: active.document.hooks.lease_commands,
             high_availability: active.document.hooks.high_availability.is_some(),
+            wall_s: clock::wall_s(),
             timestamp: clock::local_timestamp(),
             listing,
             process: self.control.server().process_counters(),
@@ -167,10 +171,31 @@ impl ControlPlane {
         }
         match plan(&envelope, &facts) {
             Plan::Answer(answer) => answer,
-            Plan::Ha(command) => self.driver.command(source, command).await.into(),
+            Plan::Change(change) => {
+                let answer = self.control.ask(change.owner, change.body).await.ok();
+                change_reply(change.address, answer).into()
+            }
+            Plan::Ha(command) => self.run_ha(source, command).await.into(),
             Plan::Server(command) => self.serve(command, facts.dialect, body).await,
             Plan::Shards(gather) => self.gather(*gather).await,
         }
+    }
+
+    /// Has the HA machine answer. Where partners come through the control channels, those of its commands that only
+    /// they send are theirs there too; and what Tandem servers can do beyond Kea is not offered through a channel that
+    /// does not carry it.
+    async fn run_ha(&self, source: CommandSource, command: HaCommand) -> Reply {
+        let shared = self.control.server().active().document.partners_use_control_channels();
+        let source = if shared && command.is_partners() { CommandSource::Partner } else { source };
+        let is_heartbeat = matches!(command, HaCommand::Heartbeat { .. });
+        let mut reply = self.driver.command(source, command).await;
+        if shared
+            && is_heartbeat
+            && let Some(Value::Object(members)) = &mut reply.arguments
+        {
+            members.retain(|name, _| !name.starts_with("tandem-") || name.starts_with(fingerprint::MEMBER));
+        }
+        reply
     }
 
     async fn gather(&self, mut gather: Gather) -> Answer {

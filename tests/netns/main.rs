@@ -10,5 +10,6 @@ mod leases;
 mod malformed;
 mod overload;
 mod pair;
+mod renewal;
 mod shards;
 mod support;

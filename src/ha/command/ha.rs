@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::fingerprint::Fingerprint;
 use super::super::state::PartnerState;
-use super::{Envelope, Reply};
+use super::{Envelope, REMOTE_ORIGIN_ID, Reply};
 
 /// A command the HA machine answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -93,6 +93,27 @@ pub enum Origin {
 }
 
 impl HaCommand {
+    /// Whether only another server of the relationship sends it (ha-protocol 3.12).
+    pub fn is_partners(&self) -> bool {
+        match self {
+            Self::DhcpDisable { origin, .. } | Self::DhcpEnable { origin } => match origin {
+                Origin::Id(id) => *id >= REMOTE_ORIGIN_ID,
+                Origin::Partner => true,
+                Origin::User => false,
+            },
+            Self::Heartbeat { .. }
+            | Self::MaintenanceNotify { .. }
+            | Self::Stopping { .. }
+            | Self::SyncCompleteNotify { .. } => true,
+            Self::Continue { .. }
+            | Self::MaintenanceCancel
+            | Self::MaintenanceStart
+            | Self::Reset { .. }
+            | Self::Scopes { .. }
+            | Self::Sync { .. } => false,
+        }
+    }
+
     /// Reads a command; `None` when it is not one the HA machine answers, `Some(Err(..))` is the answer to a
     /// command whose arguments are wrong.
     pub fn parse(envelope: &Envelope) -> Option<Result<Self, Reply>> {

@@ -191,7 +191,14 @@ impl HaDriver {
     pub fn status_high_availability(&self) -> Option<Value> {
         match &*self.kind.borrow() {
             Kind::Alone(_) => None,
-            Kind::Pair(machine) => Some(machine.status_high_availability(clock::now())),
+            Kind::Pair(machine) => {
+                let mut status = machine.status_high_availability(clock::now());
+                let backups = self.control.server().ha.as_ref().and_then(|shared| shared.standings.status());
+                if let (Some(relationship), Some(backups)) = (status.get_mut(0), backups) {
+                    relationship["tandem-backups"] = backups;
+                }
+                Some(status)
+            }
         }
     }
 

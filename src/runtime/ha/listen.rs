@@ -6,7 +6,6 @@
 //! nothing. Its rules and the HA view come from the control node.
 
 use std::cell::{Cell, RefCell};
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +18,14 @@ use super::places::Places;
 use super::setup::HaShared;
 use crate::control::Answer;
 use crate::control::gather::{GATHER_MS, Gather, ListRequest};
+use crate::control::lease_change::{LeaseChange, change_reply};
 use crate::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use crate::engine::rules::Rules;
 use crate::ha::batch;
-use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply, result};
-use crate::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
+use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply};
+use crate::ha::lease_json::{Listing, write_listing};
 use crate::ha::view::HaView;
 use crate::http::server::Request;
 use crate::runtime::clock;
@@ -171,10 +171,10 @@ impl Listener {
 
     /// A lease update or deletion: to the owner's shard, and its answer.
     async fn change(&self, envelope: Envelope) -> Reply {
-        let command = self.shard_command(&envelope);
+        let change = self.lease_change(&envelope);
         drop(envelope);
-        match command {
-            Ok((address, owner, body)) => change_reply(address, self.ask_shard(owner, body).await),
+        match change {
+            Ok(change) => change_reply(change.address, self.ask_shard(change.owner, change.body).await),
             Err(reply) => reply,
         }
     }
@@ -188,8 +188,8 @@ impl Listener {
         let answered = async {
             let mut asked = Vec::with_capacity(commands.len());
             for command in &commands {
-                asked.push(match self.shard_command(command) {
-                    Ok((address, owner, body)) => {
+                asked.push(match self.lease_change(command) {
+                    Ok(LeaseChange { address, owner, body }) => {
                         let question = self.from_shards.question();
                         let command = ShardCommand { request: question.number(), body };
                         let to = self.node.topology().shard(owner);
@@ -213,19 +213,8 @@ impl Listener {
         glommio::timer::timeout(ANSWER_WITHIN, answered).await.unwrap_or_else(late)
     }
 
-    /// What `lease4-update` or `lease4-del` asks of which shard.
-    fn shard_command(&self, envelope: &Envelope) -> Result<(Ipv4Addr, u8, ShardCommandBody), Reply> {
-        let rules = self.rules.borrow().clone();
-        let (address, body) = if envelope.command == "lease4-del" {
-            let address = parse_delete(envelope)?;
-            (address, ShardCommandBody::PartnerDelete(address))
-        } else {
-            let update = LeaseUpdate::parse(envelope, clock::wall_s(), rules.snapshot.as_ref())?;
-            let (address, force_create) = (update.lease.address, update.force_create);
-            let lease = Box::new(update.lease);
-            (address, ShardCommandBody::PartnerUpdate { lease, force_create })
-        };
-        Ok((address, rules.owners.owner_of(address), body))
+    fn lease_change(&self, envelope: &Envelope) -> Result<LeaseChange, Reply> {
+        LeaseChange::parse(envelope, clock::wall_s(), &self.rules.borrow().clone())
     }
 
     /// Lists leases of all shards; the whole HTTP body.
@@ -300,23 +289,5 @@ impl Listener {
             message = back;
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
-    }
-}
-
-/// What the partner is told of a change of the lease of `address`; `None` is a shard that did not answer.
-fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply {
-    match answer {
-        Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
-        Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
-        Some(ShardReplyBody::Missing) => {
-            let text = format!("failed to update the lease with address {address} - no such lease");
-            Reply::new(result::CONFLICT, text)
-        }
-        Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
-        Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
-        Some(_) => {
-            Reply::error(format!("the lease of {address} cannot be changed: the lease file takes nothing"))
-        }
-        None => Reply::error(format!("the lease of {address} was not changed in time")),
     }
 }

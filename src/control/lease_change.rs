@@ -1,0 +1,90 @@
+//! `lease4-update` and `lease4-del`: which shard is asked for what, and what its answer becomes.
+//!
+//! Shared by HA listeners and the control channels, through which partners come where there is no dedicated
+//! listener (ha-protocol 2.12).
+
+use std::net::Ipv4Addr;
+
+use crate::engine::message::{ShardCommandBody, ShardReplyBody};
+use crate::engine::rules::Rules;
+use crate::ha::command::{Envelope, Reply, result};
+use crate::ha::lease_json::{LeaseUpdate, parse_delete};
+
+/// One change of a lease on its way to the owner of its address.
+#[derive(Debug)]
+pub struct LeaseChange {
+    /// The address.
+    pub address: Ipv4Addr,
+    /// The shard that owns it.
+    pub owner: u8,
+    /// What to ask of it.
+    pub body: ShardCommandBody,
+}
+
+impl LeaseChange {
+    /// Reads a `lease4-del`, or else a `lease4-update`, at `now_s` (seconds since the epoch).
+    ///
+    /// # Errors
+    /// The answer, where the command is wrong (ha-protocol 3.5, 3.6).
+    pub fn parse(envelope: &Envelope, now_s: u64, rules: &Rules) -> Result<Self, Reply> {
+        let (address, body) = if envelope.command == "lease4-del" {
+            let address = parse_delete(envelope)?;
+            (address, ShardCommandBody::PartnerDelete(address))
+        } else {
+            let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
+            let (address, force_create) = (update.lease.address, update.force_create);
+            let lease = Box::new(update.lease);
+            (address, ShardCommandBody::PartnerUpdate { lease, force_create })
+        };
+        Ok(Self { address, owner: rules.owners.owner_of(address), body })
+    }
+}
+
+/// What is answered of a change of the lease of `address`; `None` is a shard that did not answer.
+pub fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply {
+    match answer {
+        Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
+        Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
+        Some(ShardReplyBody::Missing) => {
+            let text = format!("failed to update the lease with address {address} - no such lease");
+            Reply::new(result::CONFLICT, text)
+        }
+        Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
+        Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
+        Some(_) => {
+            Reply::error(format!("the lease of {address} cannot be changed: the lease file takes nothing"))
+        }
+        None => Reply::error(format!("the lease of {address} was not changed in time")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_of_a_shard_has_its_result() {
+        let address = Ipv4Addr::new(192, 0, 2, 1);
+        let rows = [
+            (Some(ShardReplyBody::Updated { created: true }), 0, "IPv4 lease added."),
+            (Some(ShardReplyBody::Updated { created: false }), 0, "IPv4 lease updated."),
+            (
+                Some(ShardReplyBody::Missing),
+                4,
+                "failed to update the lease with address 192.0.2.1 - no such lease",
+            ),
+            (Some(ShardReplyBody::Deleted(true)), 0, "IPv4 lease deleted."),
+            (Some(ShardReplyBody::Deleted(false)), 3, "IPv4 lease not found."),
+            (
+                Some(ShardReplyBody::Busy),
+                1,
+                "the lease of 192.0.2.1 cannot be changed: the lease file takes nothing",
+            ),
+            (None, 1, "the lease of 192.0.2.1 was not changed in time"),
+        ];
+        for (answer, code, text) in rows {
+            let reply = change_reply(address, answer);
+            assert_eq!((reply.result, reply.text.as_deref()), (code, Some(text)));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A pair whose certificates expire while it runs, and one whose servers come through each other's control sockets.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+use crate::support::certificates::Version;
+use crate::support::control;
+use crate::support::dhcp::{Direct, lease};
+use crate::support::pair::{FAST, Pair, template};
+use crate::support::process::eventually;
+use crate::support::server::Kind;
+
+const WHOLE: [&str; 2] = ["hot-standby", "hot-standby"];
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
+}
+
+/// An authority in `CA.pem` that issues certificates whose end is known to the second.
+struct Authority(Issuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(folder: &Path) -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = authority.self_signed(&key).expect("a certificate");
+        std::fs::write(folder.join("CA.pem"), certificate.pem()).expect("a file");
+        Self(Issuer::new(authority, key))
+    }
+
+    /// Puts a certificate and its key that end at `end` in the place of those of `name`.
+    fn issue(&self, folder: &Path, name: &str, end: Duration) {
+        let mut leaf = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
+        leaf.not_after = date_time_ymd(1970, 1, 1) + end;
+        let key = KeyPair::generate().expect("a key");
+        let certificate = leaf.signed_by(&key, &self.0).expect("a certificate");
+        for (kind, text) in [("key", key.serialize_pem()), ("cert", certificate.pem())] {
+            let fresh = folder.join("fresh");
+            std::fs::write(&fresh, text).expect("a file");
+            std::fs::rename(fresh, folder.join(format!("{name}_{kind}.pem"))).expect("a folder");
+        }
+    }
+}
+
+/// Goal: nobody reloads anything, and nobody notices. Method: certificates of 12 s, good ones in their place as soon
+/// as the pair is whole; states are watched beyond the end, and then clients come, whose updates need new connections.
+#[test]
+fn a_certificate_that_expires_is_replaced_and_the_pair_never_leaves_its_state() {
+    let Some(files) = template("2.x") else { return };
+    let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V3, FAST);
+    let authority = Authority::new(pair.root.path());
+    let end = now() + Duration::from_secs(12);
+    for name in ["server1", "server2"] {
+        authority.issue(pair.root.path(), name, end);
+    }
+    pair.start(0);
+    pair.start(1);
+    pair.wait_for_states(WHOLE, Duration::from_secs(10));
+    assert!(now() < end, "the pair took too long to be whole");
+    for name in ["server1", "server2"] {
+        authority.issue(pair.root.path(), name, now() + Duration::from_secs(86_400));
+    }
+    while now() < end + Duration::from_secs(2) {
+        assert_eq!([0, 1].map(|index| control::ha_state(&pair.socket(index))), WHOLE);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for index in [0, 1] {
+        assert!(pair.log(index).contains("TANDEM_CERTIFICATES_REPLACED"), "{}", pair.log(index));
+    }
+    let clients = pair.lan.host("clients", "cli0", &[]);
+    let wire = Direct(clients.packet_socket("cli0", 100));
+    let macs: Vec<[u8; 6]> = (0..8).map(|number| [2, 0x17, 0, 0, 0, number]).collect();
+    assert_eq!(lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(10)).len(), macs.len());
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), macs.len());
+    assert_eq!([0, 1].map(|index| control::ha_state(&pair.socket(index))), WHOLE);
+}
+
+/// Rule: ha-protocol 2.1, the third deployment. Everything a partner says arrives at the https control socket.
+#[test]
+fn without_a_dedicated_listener_partners_come_through_the_control_sockets() {
+    let Some(files) = template("3.x") else { return };
+    let changes = [
+        ("\"socket-port\": 8001", "\"socket-port\": 8005"),
+        ("\"http-dedicated-listener\": true", "\"http-dedicated-listener\": false"),
+        (
+            "\"control-sockets\": [ {",
+            "\"control-sockets\": [ { \"socket-type\": \"unix\", \"socket-name\": \"kea4-ctrl-socket\" }, {",
+        ),
+    ];
+    let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V3, &[FAST, &changes[..]].concat());
+    pair.start(0);
+    pair.start(1);
+    pair.wait_for_states(WHOLE, Duration::from_secs(30));
+    let clients = pair.lan.host("clients", "cli0", &[]);
+    let wire = Direct(clients.packet_socket("cli0", 100));
+    let macs: Vec<[u8; 6]> = (0..16).map(|number| [2, 0x18, 0, 0, 0, number]).collect();
+    assert_eq!(lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(10)).len(), macs.len());
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), macs.len());
+    // The standby copies what it has missed through the same door.
+    let killed = Instant::now();
+    pair.kill(1);
+    pair.start(1);
+    eventually("the pair is whole again", Duration::from_secs(30), || {
+        killed.elapsed() > Duration::from_secs(3)
+            && [0, 1].map(|index| control::ha_state(&pair.socket(index))) == WHOLE
+    });
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), macs.len());
+}
