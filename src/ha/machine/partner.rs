@@ -171,12 +171,13 @@ impl Machine {
         self.difference = difference;
     }
 
-    /// Only release 2.7.1 and later has `dhcp-state`, and 2.7.0 brought lease state 3 (ha-protocol 0.5).
+    /// Only release 2.7.1 and later has `dhcp-state`, and 2.7.0 brought lease state 3 (ha-protocol 0.5). A Tandem that
+    /// answers in the dialect of 2.2, because its file is in it, says who it is.
     fn handle_generation(&mut self, result: Result<Vec<u8>, String>) {
         let reply = result.ok().and_then(|body| Reply::parse_success(&body).ok());
         self.partner_knows_released = reply
             .and_then(|reply| reply.arguments)
-            .is_some_and(|arguments| arguments.get("dhcp-state").is_some());
+            .is_some_and(|arguments| arguments.get("dhcp-state").or(arguments.get("tandem")).is_some());
     }
 
     pub(super) fn partner_failed(&mut self) {

@@ -425,7 +425,10 @@ fn a_partner_of_another_mode_is_warned_of_once_and_nothing_is_served() {
 
 #[test]
 fn the_partner_s_generation_is_asked_once_per_appearance() {
-    for (arguments, knows) in [(json!({ "dhcp-state": {} }), true), (json!({ "pid": 1 }), false)] {
+    let tandem = json!({ "pid": 1, "tandem": {} });
+    for (arguments, knows) in
+        [(json!({ "dhcp-state": {} }), true), (tandem, true), (json!({ "pid": 1 }), false)]
+    {
         let mut rig = Rig::new(Role::Standby);
         rig.handle(Event::Start);
         let probe = calls(&rig.heartbeat_reply("waiting", 0, 0));
