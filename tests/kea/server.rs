@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::Process;
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::server::Kind;
 
 /// Address of the server on the link it has a subnet for.
 pub const SERVER_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(192, 0, 2, 1);

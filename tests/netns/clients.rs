@@ -7,7 +7,8 @@ use crate::support::client::{ALL, Client, Kind as ClientKind};
 use crate::support::lan::Lan;
 use crate::support::namespace::Namespace;
 use crate::support::process::{Process, eventually};
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::server::Kind;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 

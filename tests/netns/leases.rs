@@ -11,7 +11,8 @@ use crate::support::control;
 use crate::support::dhcp::{Direct, lease};
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::{Process, eventually};
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::server::Kind;
 
 /// A server on one end of a link and clients on the other.
 struct Site {

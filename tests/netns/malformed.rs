@@ -10,7 +10,8 @@ use crate::support::dhcp::{DISCOVER, Direct, Query, Wire, lease};
 use crate::support::frame::Frame;
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::eventually;
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::server::Kind;
 use crate::support::sys;
 
 /// A message with this fault and no other; `None` where no datagram can have it.

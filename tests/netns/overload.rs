@@ -15,7 +15,8 @@ use crate::support::control;
 use crate::support::dhcp::{DISCOVER, Direct, OFFER, Query, REQUEST, Wire, address_at, message_type};
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::{Process, eventually};
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::server::Kind;
 
 /// Clients that hold an offer when the server is stopped.
 const OFFERED: usize = 200;

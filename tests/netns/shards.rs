@@ -9,10 +9,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::control;
-use crate::support::dhcp::{DISCOVER, Direct, Query, Relay, Wire, lease};
+use crate::support::dhcp::{DISCOVER, Direct, Query, Wire, lease};
 use crate::support::namespace::{Namespace, join};
 use crate::support::process::{Process, eventually};
-use crate::support::server::{Kind, start_ready};
+use crate::support::ready::start_ready;
+use crate::support::relay::Relay;
+use crate::support::server::Kind;
 
 const SHARDS: usize = 4;
 

@@ -9,16 +9,21 @@ use serde_json::{Value, json};
 
 /// Sends `command` with `arguments` and returns the whole answer; `None` when nobody listens or answers.
 pub fn try_command(socket: &Path, command: &str, arguments: Value) -> Option<Value> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
     let mut request = json!({ "command": command });
     if !arguments.is_null() {
         request["arguments"] = arguments;
     }
-    stream.write_all(request.to_string().as_bytes()).ok()?;
+    serde_json::from_slice(&try_octets(socket, request.to_string().as_bytes())?).ok()
+}
+
+/// Sends octets and returns those of the answer.
+pub fn try_octets(socket: &Path, request: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    stream.write_all(request).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
-    serde_json::from_slice(&answer).ok()
+    Some(answer)
 }
 
 /// The same for a server that has to answer.

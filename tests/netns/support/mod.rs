@@ -10,5 +10,7 @@ pub mod lan;
 pub mod namespace;
 pub mod pair;
 pub mod process;
+pub mod ready;
+pub mod relay;
 pub mod server;
 pub mod sys;

@@ -39,14 +39,7 @@ impl Namespace {
 
     /// Runs `work` on a thread of this namespace; sockets made there stay in it.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let handle = File::open(format!("/run/netns/{}", self.name)).expect("the namespace's handle");
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                sys::enter_namespace(&handle).expect("setns");
-                work()
-            });
-            thread.join().expect("work in a namespace")
-        })
+        enter_named(&self.name, work)
     }
 
     /// A socket for whole frames on `interface`, which gives up receiving after `timeout_ms`.
@@ -67,6 +60,18 @@ impl Drop for Namespace {
         // A namespace that cannot be removed would only be noise here; the next test has its own.
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
+}
+
+/// The same for a namespace known by its name.
+pub fn enter_named<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> T {
+    let handle = File::open(format!("/run/netns/{name}")).expect("the namespace's handle");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            sys::enter_namespace(&handle).expect("setns");
+            work()
+        });
+        thread.join().expect("work in a namespace")
+    })
 }
 
 /// Joins two namespaces by a veth pair, one end in each, up, with checksums computed, and the given addresses

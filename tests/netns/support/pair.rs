@@ -82,8 +82,8 @@ impl Pair {
     /// Starts one server; `index` 0 is the primary.
     pub fn start(&mut self, index: usize) {
         let member = &mut self.members[index];
-        member.process =
-            Some(start(member.kind, &member.host, &member.folder.join("kea-dhcp4.conf"), &member.folder));
+        let config = member.folder.join("kea-dhcp4.conf");
+        member.process = Some(start(member.kind, &member.host, &config, &member.folder, &[]));
     }
 
     /// Kills one server as a power cut does.

@@ -1,0 +1,115 @@
+//! The conformance scenarios of ha-protocol section 7, A1 to H3: two servers (Tandem, a real Kea 2.2, or a script that
+//! speaks the dialect of Kea 3) in namespaces, brought to what a scenario describes, and both lease stores compared row
+//! by row afterwards. [`index`] says which test is which scenario, and fails for a scenario that has none.
+//!
+//! Most of a scenario is waiting, so many run side by side (`--test-threads`, 8 unless told); those that take longest
+//! start first. `TANDEM_CONFORMANCE_LONG=SECONDS` makes the soak that long. Needs root and the Debian packages that
+//! `tests/run` installs.
+//!
+//!     cargo test --test conformance            # all
+//!     cargo test --test conformance c5         # those whose name has `c5` in it
+
+mod copies;
+mod faults;
+mod index;
+mod replication;
+mod security;
+mod states;
+mod support;
+mod upheaval;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Trial};
+
+/// How many scenarios run side by side on two processors.
+const SIDE_BY_SIDE: usize = 8;
+
+/// A test that shows one scenario or more.
+pub struct Scenario {
+    /// Ids of ha-protocol section 7.
+    pub ids: &'static [&'static str],
+    /// States case and result; with the ids in front it is the test's name.
+    pub name: String,
+    /// About how long it takes: the longest are started first.
+    pub seconds: u32,
+    /// Panics when the scenario does not hold.
+    pub run: Box<dyn FnOnce() + Send>,
+}
+
+/// A scenario from its parts.
+pub fn scenario(
+    ids: &'static [&'static str],
+    name: impl Into<String>,
+    seconds: u32,
+    run: impl FnOnce() + Send + 'static,
+) -> Scenario {
+    Scenario { ids, name: name.into(), seconds, run: Box::new(run) }
+}
+
+/// How long the soak is to take, where that was asked for; numbers that are scaled down then are not.
+pub fn long_s() -> Option<u64> {
+    std::env::var("TANDEM_CONFORMANCE_LONG").ok().map(|seconds| seconds.parse().expect("seconds"))
+}
+
+/// Seconds that each scenario has taken, by name.
+static TAKEN: Mutex<BTreeMap<String, f64>> = Mutex::new(BTreeMap::new());
+
+fn all() -> Vec<Scenario> {
+    [
+        wire::scenarios(),
+        security::scenarios(),
+        states::scenarios(),
+        faults::scenarios(),
+        replication::scenarios(),
+        copies::scenarios(),
+        upheaval::scenarios(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(SIDE_BY_SIDE));
+    let mut scenarios = all();
+    index::check(&scenarios);
+    scenarios.sort_by_key(|scenario| std::cmp::Reverse(scenario.seconds));
+    let trials = scenarios.into_iter().map(|scenario| {
+        let name = format!("{}_{}", scenario.ids.join("_").to_ascii_lowercase(), scenario.name);
+        let run = scenario.run;
+        Trial::test(name.clone(), move || {
+            let start = Instant::now();
+            run();
+            TAKEN.lock().expect("the list").insert(name, start.elapsed().as_secs_f64());
+            Ok(())
+        })
+    });
+    let start = Instant::now();
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    tell(start.elapsed());
+    conclusion.exit();
+}
+
+/// Says how long each group has taken, and what took longest.
+fn tell(whole: Duration) {
+    let taken = TAKEN.lock().expect("the list");
+    let mut groups: BTreeMap<&str, (usize, f64)> = BTreeMap::new();
+    for (name, seconds) in taken.iter() {
+        let group = groups.entry(&name[..1]).or_default();
+        *group = (group.0 + 1, group.1 + seconds);
+    }
+    println!("{} scenarios that passed took {:.0} s of the clock", taken.len(), whole.as_secs_f64());
+    for (group, (count, seconds)) in groups {
+        println!("  group {}: {count} in {seconds:.0} s, one after the other", group.to_ascii_uppercase());
+    }
+    let mut longest: Vec<(&String, &f64)> = taken.iter().collect();
+    longest.sort_by(|one, other| other.1.total_cmp(one.1));
+    for (name, seconds) in longest.into_iter().take(8) {
+        println!("  {seconds:5.1} s  {name}");
+    }
+}

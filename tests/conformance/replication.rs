@@ -1,0 +1,402 @@
+//! Group D, first half: what is replicated, and what a partner's word does to the answer of a client.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::states::{PAIRINGS, WHOLE};
+use crate::support::clients::{self, PATIENCE, mac, macs, query};
+use crate::support::dhcp::{ACK, Query, REQUEST};
+use crate::support::http::response;
+use crate::support::k3::{now_s, updated};
+use crate::support::plan::{K, N, Plan, S, Seat};
+use crate::support::process::eventually;
+use crate::support::site::{SOON, Site, TOGETHER};
+use crate::support::tap::Verdict;
+use crate::wire::with_script;
+use crate::{Scenario, scenario};
+
+/// The scenarios of this half.
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = vec![
+        scenario(&["D3"], "a_release_deletes_at_a_kea_of_2_2", 8, d3_k22),
+        scenario(&["D3"], "a_release_is_kept_at_a_script_of_3_0", 4, d3_k3),
+        scenario(&["D4"], "leases_that_cannot_be_are_refused_with_keas_results", 3, d4),
+        scenario(&["D6"], "an_older_update_overwrites", 3, d6),
+        scenario(&["D7"], "conflicts_cost_answers_and_in_the_end_the_pair", 12, d7),
+        scenario(&["D8"], "an_error_is_no_conflict_and_no_death", 6, d8),
+        scenario(&["D9"], "nine_seconds_are_waited_for_and_ten_are_not", 25, d9),
+        scenario(&["D10"], "a_connection_that_closes_before_its_use_costs_nothing", 6, d10),
+        scenario(&["D13"], "without_updates_nothing_is_sent_and_nothing_counted", 4, d13),
+    ];
+    for (name, seats) in PAIRINGS {
+        let of = |what: &str| format!("{what}_{name}");
+        all.push(scenario(&["D1"], of("the_partner_has_the_lease_before_the_client"), 8, move || d1(seats)));
+        all.push(scenario(&["D2"], of("every_event_of_a_lease_is_told"), 10, move || d2(seats)));
+        all.push(scenario(&["D5"], of("an_infinite_lease_goes_beyond_32_bits"), 8, move || d5(seats)));
+        all.push(scenario(&["D11"], of("a_thousand_clients_at_once_end_equal"), 25, move || d11(seats)));
+    }
+    all
+}
+
+/// Method: the tap in front of the partner holds each answer back, and no ACK may be seen before it has gone on.
+fn d1(seats: [Seat; 2]) {
+    const HELD: Duration = Duration::from_millis(250);
+    let site = Site::whole(Plan::hot_standby(seats).tapped(), "hot-standby");
+    let tap = site.tap(0, 1);
+    tap.judge(|request| match request.command().as_str() {
+        "ha-heartbeat" => Verdict::Pass,
+        _ => Verdict::PassLate(HELD),
+    });
+    for number in 0..5 {
+        tap.forget();
+        let (client, id) = (mac(1, number), vec![1, 2, 3, 4, 5, number as u8]);
+        let options = [(12, format!("Host{number}.Example").into_bytes()), (61, id)];
+        let before = now_s();
+        let ack = site.clients.try_lease(client, &options, PATIENCE).expect("an ACK");
+        let update =
+            tap.exchanges().into_iter().rfind(|exchange| exchange.request.command() != "ha-heartbeat");
+        let passed = update.and_then(|update| update.answered_at).expect("an update that was answered");
+        assert!(passed <= ack.at, "the ACK was {:?} too early", passed - ack.at);
+        let [own, other] = [0, 1].map(|server| site.lease(server, ack.address).expect("a lease on both"));
+        assert_eq!(own, other);
+        let cltt = other["cltt"].as_i64().expect("seconds");
+        assert!((before - 1..=now_s() + 1).contains(&cltt), "cltt {cltt}");
+        assert_eq!(other["client-id"], format!("01:02:03:04:05:{number:02x}"));
+        assert_eq!(other["hostname"], format!("host{number}.example"));
+        assert_eq!((&other["valid-lft"], &other["subnet-id"]), (&json!(600), &json!(1)));
+        assert_eq!(other["hw-address"], format!("02:01:00:00:00:{number:02x}"));
+    }
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 5);
+}
+
+/// Commands that went through a tap, but heartbeats, with result and address; a batch is its commands.
+fn told(site: &Site) -> Vec<(String, Value)> {
+    let mut told = Vec::new();
+    for exchange in site.tap(0, 1).exchanges() {
+        let (name, arguments) = (exchange.request.command(), exchange.arguments());
+        match name.as_str() {
+            "ha-heartbeat" | "status-get" => {}
+            "lease4-del" | "lease4-update" => told.push((name, arguments)),
+            _ => {
+                let commands = arguments["commands"].as_array().cloned().unwrap_or_default();
+                let one = |command: &Value| {
+                    (command["command"].as_str().unwrap_or_default().to_owned(), command["arguments"].clone())
+                };
+                told.extend(commands.iter().map(one));
+            }
+        }
+    }
+    told
+}
+
+fn d2(seats: [Seat; 2]) {
+    // A renewal that finds its lease in the cache changes nothing, and is not told.
+    let plan = Plan::hot_standby(seats).tapped().global("cache-threshold", json!(0.001));
+    let site = Site::whole(plan, "hot-standby");
+    let clients = &site.clients;
+    let (one, server) = (mac(1, 1), site.lan_address(0));
+    let lease = clients.lease(one, &[]);
+    let names = || told(&site).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+
+    site.tap(0, 1).forget();
+    std::thread::sleep(Duration::from_millis(1100));
+    let renewed = clients.renew(one, lease.address, &[]).expect("an answer");
+    assert_eq!((renewed.message_type, renewed.address), (ACK, lease.address));
+    assert_eq!(names(), ["lease4-update"], "a renewal");
+
+    // INIT-REBOOT has option 50 and no server.
+    std::thread::sleep(Duration::from_millis(1100));
+    let reboot = query(REQUEST, one, vec![(50, lease.address.octets().to_vec())]);
+    assert_eq!(clients.ask(&reboot, PATIENCE).expect("an answer").message_type, ACK);
+    assert_eq!(names(), ["lease4-update"; 2], "a reboot");
+
+    // The client takes another address from an offer: the old lease goes.
+    site.tap(0, 1).forget();
+    let wanted = Ipv4Addr::new(10, 99, 5, 5);
+    let moved = query(REQUEST, one, vec![(50, wanted.octets().to_vec()), (54, server.octets().to_vec())]);
+    let moved = clients.ask(&moved, PATIENCE).expect("an answer");
+    assert_eq!((moved.message_type, moved.address), (ACK, wanted));
+    let mut moves = told(&site);
+    moves.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(moves.len(), 2, "{moves:?}");
+    assert_eq!(
+        (moves[0].0.as_str(), &moves[0].1["ip-address"]),
+        ("lease4-del", &json!(lease.address.to_string()))
+    );
+    assert_eq!((moves[1].0.as_str(), &moves[1].1["ip-address"]), ("lease4-update", &json!("10.99.5.5")));
+    assert!(site.lease(1, lease.address).is_none() && site.lease(1, wanted).is_some());
+
+    site.tap(0, 1).forget();
+    let two = clients.lease(mac(1, 2), &[(61, vec![1, 9, 9])]);
+    clients.decline(mac(1, 2), two.address, server);
+    eventually("the declined lease at the partner", SOON, || {
+        site.lease(1, two.address).is_some_and(|lease| lease["state"] == 1)
+    });
+    let declined = site.lease(1, two.address).expect("a lease");
+    assert_eq!(declined["hw-address"], "");
+    assert_eq!(declined.get("client-id").unwrap_or(&json!("")), "");
+    assert_eq!(declined["valid-lft"], 86_400);
+    assert_eq!(names(), ["lease4-update"; 2], "a lease and its end");
+    site.tap(0, 1).forget();
+    clients.release(one, wanted, server);
+    eventually("the release at the partner", SOON, || !told(&site).is_empty());
+    let with_kea = site.is_kea(0) || site.is_kea(1);
+    assert_eq!(names(), [if with_kea { "lease4-del" } else { "lease4-update" }], "a release");
+    if with_kea {
+        site.wait_for_equal_held([0, 1], SOON);
+    } else {
+        site.wait_for_equal_stores([0, 1], SOON);
+    }
+}
+
+/// Kea 2.2 does not know state 3: it is sent `lease4-del`, and says nothing of an error.
+fn d3_k22() {
+    let site = Site::whole(Plan::hot_standby([N, K]).tapped(), "hot-standby");
+    let lease = site.clients.lease(mac(1, 1), &[]);
+    let updates = site.logged(0, "HA_LEASE_UPDATE");
+    site.tap(0, 1).forget();
+    site.clients.release(mac(1, 1), lease.address, site.lan_address(0));
+    eventually("the release at the Kea", SOON, || site.lease(1, lease.address).is_none());
+    for exchange in site.tap(0, 1).exchanges() {
+        let request = String::from_utf8_lossy(&exchange.request.body).into_owned();
+        assert_eq!(exchange.result(), Some(0), "{request}");
+    }
+    assert_eq!(told(&site).iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["lease4-del"]);
+    assert_eq!([site.state(0), site.state(1)], WHOLE);
+    assert_eq!(site.logged(0, "HA_LEASE_UPDATE"), updates);
+    let again = site.clients.lease(mac(1, 1), &[]);
+    assert_eq!(again.address, lease.address, "its old address");
+}
+
+/// A partner of 3.0 is told of the release as a lease in state 3, as the reference has it from the wire.
+fn d3_k3() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let lease = site.clients.lease(mac(1, 1), &[]);
+    eventually("the partner's release is known", SOON, || !script.tap.of("status-get").is_empty());
+    site.clients.release(mac(1, 1), lease.address, site.lan_address(0));
+    let held = || script.says.lock().expect("the script").leases.get(&lease.address).cloned();
+    eventually("the release", SOON, || held().is_some_and(|lease| lease["state"] == 3));
+    let held = held().expect("a lease");
+    assert_eq!((&held["valid-lft"], &held["hw-address"]), (&json!(0), &json!("02:01:00:00:00:01")));
+    assert!(script.tap.of("lease4-del").is_empty());
+    assert_eq!(site.clients.lease(mac(1, 1), &[]).address, lease.address, "its old address");
+}
+
+/// Results of 3.5; the expected ones are those of 3.0, and of 2.2 they are 1.
+fn d4() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let base = || updated("10.99.3.3", "02:00:00:00:03:03");
+    let with = |key: &str, value: Value| {
+        let mut lease = base();
+        lease[key] = value;
+        lease
+    };
+    let without = |key: &str| {
+        let mut lease = base();
+        lease.as_object_mut().expect("a map").remove(key);
+        lease
+    };
+    for (what, lease, expected) in [
+        ("as it should be", base(), 0),
+        ("released", with("state", json!(3)), 0),
+        ("registered", with("state", json!(4)), 1),
+        ("state 9", with("state", json!(9)), 1),
+        ("no hardware address", without("hw-address"), 1),
+        ("expire 0", with("expire", json!(0)), 1),
+        ("expire before its lifetime", with("expire", json!(599)), 1),
+        ("unknown subnet", with("subnet-id", json!(77)), 4),
+        ("foreign address", with("ip-address", json!("192.0.2.1")), 4),
+        (
+            "foreign address and no subnet",
+            {
+                let mut lease = without("subnet-id");
+                lease["ip-address"] = json!("192.0.2.1");
+                lease
+            },
+            4,
+        ),
+        ("subnet by its address", without("subnet-id"), 0),
+        ("outside of every pool", with("ip-address", json!("10.99.200.1")), 0),
+        ("a past end", with("expire", json!(10_000)), 0),
+        ("no IPv4 address", with("ip-address", json!("::1")), 1),
+        ("a hardware address with dashes", with("hw-address", json!("02-00-00-00-03-03")), 1),
+        ("no client id", with("client-id", json!("")), 1),
+        ("a lifetime that is text", with("valid-lft", json!("600")), 1),
+        ("a name that is missing", with("fqdn-fwd", json!(true)), 1),
+        ("members nobody knows", with("colour", json!("green")), 0),
+    ] {
+        let answer = script.post(&site, 0, "lease4-update", lease);
+        assert_eq!(answer["result"], expected, "{what}: {answer}");
+    }
+    assert_eq!(site.lease(0, Ipv4Addr::new(10, 99, 3, 3)).expect("a lease")["state"], 0);
+    assert!(site.lease(0, Ipv4Addr::new(192, 0, 2, 1)).is_none());
+    let delete = |address: &str| {
+        script.post(&site, 0, "lease4-del", json!({ "ip-address": address }))["result"].clone()
+    };
+    assert_eq!([delete("10.99.3.3"), delete("10.99.3.3")], [json!(0), json!(3)]);
+}
+
+fn d5(seats: [Seat; 2]) {
+    let plan = Plan::hot_standby(seats).tapped();
+    let infinite =
+        [("valid-lifetime", u32::MAX), ("min-valid-lifetime", u32::MAX), ("max-valid-lifetime", u32::MAX)];
+    let plan = infinite.into_iter().fold(plan, |plan, (key, value)| plan.global(key, json!(value)));
+    let site = Site::whole(plan, "hot-standby");
+    let ack = site.clients.lease(mac(1, 1), &[]);
+    let (_, update) = told(&site).pop().expect("an update");
+    let expire = update["expire"].as_i64().expect("seconds");
+    assert!(expire > 1 << 32 && expire >= now_s() - 5 + i64::from(u32::MAX), "{expire}");
+    let [own, other] = [0, 1].map(|server| site.lease(server, ack.address).expect("a lease"));
+    assert_eq!(own, other);
+    assert_eq!(other["valid-lft"], u32::MAX);
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 1);
+}
+
+/// The receiver does not compare: the sender's order is the order.
+fn d6() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let post = |hwaddr: &str, expire: i64| {
+        let mut lease = updated("10.99.3.4", hwaddr);
+        lease["expire"] = json!(expire);
+        assert_eq!(script.post(&site, 0, "lease4-update", lease)["result"], 0);
+    };
+    post("02:00:00:00:00:01", now_s() + 600);
+    post("02:00:00:00:00:02", now_s() - 5000);
+    let lease = site.lease(0, Ipv4Addr::new(10, 99, 3, 4)).expect("a lease");
+    assert_eq!(lease["hw-address"], "02:00:00:00:00:02");
+    assert!(lease["cltt"].as_i64().expect("seconds") <= now_s() - 5600, "{lease}");
+}
+
+fn conflict() -> Verdict {
+    Verdict::Answer(response(r#"[ { "result": 4, "text": "subnet identifier 1 does not exist" } ]"#))
+}
+
+/// Two of three clients are refused, the third refusal ends high availability; a success forgives a client, and 0 is
+/// never.
+fn d7() {
+    for (limit, ends) in [(3, true), (0, false)] {
+        let plan = Plan::hot_standby([N, S]).ha("max-rejected-lease-updates", json!(limit));
+        let (site, script) = with_script(plan);
+        let refuse = || script.instead(|command, _| command.starts_with("lease4").then(conflict));
+        let refused = |number: u16| {
+            assert!(site.clients.try_lease(mac(1, number), &[], Duration::from_millis(600)).is_none());
+        };
+        refuse();
+        refused(1);
+        refused(2);
+        refused(2);
+        assert_eq!(site.ha_servers(0)["remote"]["last-state"], "hot-standby", "a conflict is an answer");
+        script.as_usual();
+        site.clients.lease(mac(1, 1), &[]);
+        refuse();
+        refused(3);
+        std::thread::sleep(Duration::from_millis(1200));
+        assert_eq!(site.state(0), "hot-standby", "one of three was forgiven");
+        refused(4);
+        if ends {
+            site.wait_for_state(0, "terminated", SOON);
+        } else {
+            refused(5);
+            std::thread::sleep(Duration::from_millis(1200));
+            assert_eq!(site.state(0), "hot-standby");
+        }
+    }
+}
+
+/// Where Kea counts the partner as unavailable, Tandem does not: any answer is a sign of life. The client asks in vain,
+/// and is served when the partner takes its lease.
+fn d8() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let error = || Verdict::Answer(response(r#"[ { "result": 1, "text": "no" } ]"#));
+    script.instead(move |command, _| command.starts_with("lease4").then(error));
+    assert!(site.clients.try_lease(mac(1, 1), &[], Duration::from_secs(1)).is_none());
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(site.state(0), "hot-standby");
+    assert_eq!(site.ha_servers(0)["remote"]["last-state"], "hot-standby");
+    script.as_usual();
+    assert!(site.clients.try_lease(mac(1, 1), &[], PATIENCE).is_some());
+}
+
+fn d9() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]).ha("max-response-delay", json!(60_000)));
+    let late = |seconds: u64| {
+        script.instead(move |command, request| {
+            let usual = r#"[ { "result": 0, "text": "IPv4 lease added." } ]"#;
+            let held = Duration::from_secs(seconds);
+            assert!(!request.body.is_empty());
+            command.starts_with("lease4").then(|| Verdict::Late(held, response(usual)))
+        });
+    };
+    late(9);
+    let request = site.clients.request(mac(1, 1), &[], PATIENCE).expect("an offer");
+    let asked = Instant::now();
+    let ack = site.clients.answers(request.xid, 1, Duration::from_secs(12)).pop().expect("the ACK after 9 s");
+    let took = ack.at.duration_since(asked);
+    assert!((8_900..9_900).contains(&took.as_millis()), "{took:?}");
+    late(11);
+    let connections = script.tap.connections();
+    let request = site.clients.request(mac(1, 2), &[], PATIENCE).expect("an offer");
+    assert!(site.clients.answers(request.xid, 1, Duration::from_secs(12)).is_empty(), "an ACK after 10 s");
+    script.as_usual();
+    assert!(site.clients.try_lease(mac(1, 2), &[], PATIENCE).is_some(), "on a new connection");
+    assert!(script.tap.connections() > connections, "the connection of the late answer is not used again");
+}
+
+/// The partner closes a connection it has answered on as soon as the next request is on its way.
+fn d10() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    // Every connection has been used before.
+    site.clients.lease_all(&macs(2, 40));
+    for number in 1..=5 {
+        let mut closed = false;
+        script.instead(move |command, _| {
+            (command.starts_with("lease4") && !std::mem::replace(&mut closed, true)).then_some(Verdict::Close)
+        });
+        let before = script.tap.of("lease4-update").len();
+        let ack = site.clients.try_lease(mac(1, number), &[], Duration::from_secs(2));
+        assert!(ack.is_some(), "client {number}");
+        assert_eq!(script.tap.of("lease4-update").len(), before + 2, "sent again once");
+    }
+    assert_eq!(site.state(0), "hot-standby");
+    assert_eq!(site.ha_servers(0)["remote"]["last-state"], "hot-standby");
+}
+
+/// The same client asks again and again among a thousand others: updates of one address follow each other, so that no
+/// Kea finds one busy.
+fn d11(seats: [Seat; 2]) {
+    let site = Site::whole(Plan::hot_standby(seats).global("parked-packet-limit", json!(0)), "hot-standby");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let again = clients::Clients::new(&site.outside, "cli0");
+            let lease = again.lease(mac(9, 1), &[]);
+            for _ in 0..60 {
+                for _ in 0..4 {
+                    let ciaddr = Some(lease.address);
+                    again.send(&Query { ciaddr, ..query(REQUEST, mac(9, 1), Vec::new()) });
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        site.clients.lease_all(&macs(1, 1000));
+    });
+    for server in [0, 1] {
+        assert_eq!(site.logged(server, "ResourceBusy"), 0, "server{}", server + 1);
+        assert_eq!(site.logged(server, "HA_LEASE_UPDATE_FAILED"), 0, "server{}", server + 1);
+    }
+    assert_eq!(site.wait_for_equal_stores([0, 1], TOGETHER), 1001);
+}
+
+fn d13() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]).ha("send-lease-updates", json!(false)));
+    script.instead(|command, _| command.starts_with("lease4").then_some(Verdict::Hang));
+    for number in 1..=5 {
+        let start = Instant::now();
+        site.clients.try_lease(mac(1, number), &[], Duration::from_secs(1)).expect("an ACK");
+        assert!(start.elapsed() < Duration::from_millis(800));
+    }
+    assert!(script.tap.of("lease4-update").is_empty());
+    let answer = script.post(&site, 0, "ha-heartbeat", Value::Null);
+    assert_eq!(answer["arguments"]["unsent-update-count"], 0);
+}

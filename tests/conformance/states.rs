@@ -1,0 +1,225 @@
+//! Group C, first half: start, the loss of a partner, and its return.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::clients::query;
+use crate::support::clients::{PATIENCE, mac, macs};
+use crate::support::dhcp::{DISCOVER, Query};
+use crate::support::plan::{K, N, Plan, S, Seat};
+use crate::support::process::eventually;
+use crate::support::site::{SOON, Site, TOGETHER};
+use crate::wire::with_script;
+use crate::{Scenario, scenario};
+
+/// Every pairing with a Tandem in it.
+pub const PAIRINGS: [(&str, [Seat; 2]); 3] =
+    [("tandem_tandem", [N, N]), ("tandem_kea", [N, K]), ("kea_tandem", [K, N])];
+
+/// The normal state of a hot-standby pair.
+pub const WHOLE: [&str; 2] = ["hot-standby", "hot-standby"];
+
+/// The scenarios of this half.
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = vec![
+        scenario(&["C6"], "a_standby_takes_over_when_enough_clients_go_unanswered_tandem", 20, || c6([N, N])),
+        scenario(&["C6"], "a_standby_takes_over_when_enough_clients_go_unanswered_kea", 20, || c6([K, N])),
+        scenario(&["C7"], "without_traffic_analysis_a_standby_takes_over_at_once", 12, c7),
+        scenario(&["C9"], "without_synchronisation_nobody_is_disabled", 4, c9),
+        scenario(&["C10"], "without_heartbeats_a_server_waits_and_does_not_spin", 6, c10),
+    ];
+    for (name, seats) in PAIRINGS {
+        all.push(scenario(&["C1"], format!("both_start_{name}"), 6, move || c1(seats)));
+        for first in [0, 1] {
+            if seats[first] == N {
+                let name = format!("server{}_alone_then_both_{name}", first + 1);
+                all.push(scenario(&["C3", "C4"], name, 20, move || c3_c4(seats, first)));
+            }
+        }
+        if seats[0] == N {
+            let name = format!("a_primary_is_silent_until_its_dead_standby_is_missed_{name}");
+            all.push(scenario(&["C5"], name, 15, move || c5(seats)));
+        }
+    }
+    all
+}
+
+/// The primary copies first: it is ready before the standby begins. Then both are in the normal state, and only the
+/// primary has a scope.
+fn c1(seats: [Seat; 2]) {
+    let mut site = Site::new(Plan::hot_standby(seats).tapped());
+    site.start_all();
+    site.wait_for_states(&WHOLE, TOGETHER);
+    assert_eq!([site.scopes(0), site.scopes(1)], [vec!["server1".to_owned()], vec![]]);
+    let copied = |from: usize| {
+        let pages = site.tap(from, 1 - from).of("lease4-get-page");
+        pages.first().unwrap_or_else(|| panic!("server{} has not copied", from + 1)).request.at
+    };
+    assert!(copied(0) < copied(1), "the primary copies first");
+    site.clients.lease_all(&macs(1, 20));
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 20);
+}
+
+/// What the heartbeat of a server says of leases it has granted and not sent.
+fn unsent(site: &Site, server: usize) -> u64 {
+    let heartbeat = json!({ "command": "ha-heartbeat", "service": ["dhcp4"] });
+    let answer = site.post(server, &heartbeat).answer();
+    answer["arguments"]["unsent-update-count"].as_u64().unwrap_or_else(|| panic!("{answer}"))
+}
+
+/// The first server starts alone, serves nobody until its partner counts as lost, then everybody; the second one copies
+/// from it, and the pair is whole with the same leases.
+fn c3_c4(seats: [Seat; 2], first: usize) {
+    let second = 1 - first;
+    let mut site = Site::new(Plan::hot_standby(seats).tapped());
+    site.start(first);
+    while site.state(first) != "waiting" {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(site.clients.discover(mac(1, 0), 0, Duration::from_secs(1)).is_none(), "served in waiting");
+    let missed = site.wait_for_state(first, "partner-down", SOON);
+    assert!((1..6).contains(&missed.as_secs()), "{missed:?} after the first second");
+    assert_eq!(site.scopes(first), ["server1"]);
+    assert_eq!(unsent(&site, first), 0);
+    for number in 1..=3 {
+        site.clients.lease(mac(1, number), &[]);
+        eventually("one more unsent", Duration::from_secs(2), || unsent(&site, first) == u64::from(number));
+    }
+    site.clients.discover(mac(1, 9), 0, PATIENCE).expect("an offer");
+    assert_eq!(unsent(&site, first), 3, "an offer is no lease");
+
+    site.start(second);
+    site.wait_for_states(&WHOLE, TOGETHER);
+    let names: Vec<String> = site
+        .tap(second, first)
+        .exchanges()
+        .iter()
+        .map(|exchange| exchange.request.command())
+        .filter(|name| !matches!(name.as_str(), "ha-heartbeat" | "status-get"))
+        .collect();
+    assert_eq!(&names[..3], ["dhcp-disable", "lease4-get-page", "ha-sync-complete-notify"], "{names:?}");
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 3);
+    assert_eq!([site.scopes(0), site.scopes(1)], [vec!["server1".to_owned()], vec![]]);
+    let ack = site.clients.lease(mac(1, 4), &[]);
+    assert_eq!(ack.server, site.lan_address(0));
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 4);
+}
+
+/// No lease is acknowledged that the other one lacks, until there is no other one; then they are at once.
+fn c5(seats: [Seat; 2]) {
+    let mut site = Site::whole(Plan::hot_standby(seats), "hot-standby");
+    site.clients.lease_all(&macs(1, 10));
+    site.kill(1);
+    let killed = Instant::now();
+    let mut number = 0;
+    let first = loop {
+        let before = site.state(0);
+        number += 1;
+        let ack = site.clients.try_lease(mac(2, number), &[], Duration::from_millis(300));
+        if let Some(ack) = ack {
+            assert_eq!(site.state(0), "partner-down", "an ACK in {before}");
+            break ack;
+        }
+        assert!(killed.elapsed() < Duration::from_secs(10), "no ACK");
+    };
+    // max-response-delay, a heartbeat, and the client's own patience.
+    let took = first.at.duration_since(killed);
+    assert!((3_000..6_500).contains(&took.as_millis()), "the first ACK after {took:?}");
+    site.start(1);
+    site.wait_for_states(&WHOLE, TOGETHER);
+    site.wait_for_equal_stores([0, 1], SOON);
+}
+
+fn unacked(site: &Site) -> Value {
+    site.ha_servers(1)["remote"]["unacked-clients"].clone()
+}
+
+/// `max-unacked-clients` is 2 and `max-ack-delay` 4 s. A client is counted once, 5 s may have its octets swapped, 3 s is
+/// no reason yet.
+fn c6(seats: [Seat; 2]) {
+    let mut site = Site::whole(Plan::hot_standby(seats).ha("max-ack-delay", json!(4000)), "hot-standby");
+    site.clients.lease_all(&macs(1, 5));
+    site.kill(0);
+    let start = Instant::now();
+    while site.ha_servers(1)["remote"]["communication-interrupted"] != true {
+        assert!(start.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let ask = |number: u16, secs: u16, xid: u32| {
+        site.clients.send(&Query { secs, xid, ..query(DISCOVER, mac(3, number), Vec::new()) });
+    };
+    ask(1, 10, 1);
+    ask(1, 12, 2);
+    ask(2, 0x0500, 3);
+    ask(3, 3, 4);
+    std::thread::sleep(Duration::from_millis(2500));
+    assert_eq!(unacked(&site), 2);
+    assert_eq!(site.ha_servers(1)["remote"]["connecting-clients"], 3);
+    assert_eq!(site.state(1), "hot-standby", "two clients are no proof");
+    assert!(site.clients.discover(mac(3, 5), 0, Duration::from_millis(300)).is_none());
+    ask(3, 20, 5);
+    site.wait_for_state(1, "partner-down", Duration::from_secs(3));
+    assert_eq!(site.scopes(1), ["server1"]);
+    site.clients.lease_all(&macs(4, 5));
+    site.start(0);
+    site.wait_for_states(&WHOLE, TOGETHER);
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 10);
+}
+
+fn c7() {
+    let mut site = Site::whole(Plan::hot_standby([K, N]).ha("max-unacked-clients", json!(0)), "hot-standby");
+    site.kill(0);
+    let took = site.wait_for_state(1, "partner-down", SOON);
+    assert!((2_500..6_000).contains(&took.as_millis()), "{took:?}");
+    site.clients.lease_all(&macs(4, 5));
+}
+
+fn c9() {
+    let site = Site::whole(Plan::hot_standby([N, K]).tapped().ha("sync-leases", json!(false)), "hot-standby");
+    for (from, to) in [(0, 1), (1, 0)] {
+        for command in ["dhcp-disable", "dhcp-enable", "lease4-get-page", "ha-sync-complete-notify"] {
+            assert!(site.tap(from, to).of(command).is_empty(), "{command} from server{}", from + 1);
+        }
+    }
+    assert_eq!(site.logged(0, "SYNCING"), 0);
+    site.clients.lease_all(&macs(1, 5));
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 5);
+}
+
+fn cpu_ticks(site: &Site) -> u64 {
+    let id = site.members[0].process.as_ref().expect("running").id();
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("stat");
+    let fields = text.rsplit(") ").next().expect("fields").split(' ');
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
+}
+
+fn c10() {
+    let mut site = Site::new(Plan::hot_standby([N, S]).ha("heartbeat-delay", json!(0)));
+    let script = crate::support::k3::Script::new(&site, 1, "hot-standby");
+    site.start(0);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = cpu_ticks(&site);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(site.state(0), "waiting");
+    assert!(script.tap.of("ha-heartbeat").is_empty());
+    // A hundred ticks are a second.
+    assert!(cpu_ticks(&site) - before < 40, "{} ticks", cpu_ticks(&site) - before);
+}
+
+/// A partner that is terminated is followed. A Kea sends no heartbeats then; this server goes on asking, slowly, so that
+/// nobody has to restart it once the partner was.
+pub fn c13() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    script.say(|says| says.state = "terminated");
+    site.wait_for_state(0, "terminated", SOON);
+    std::thread::sleep(Duration::from_millis(300));
+    script.tap.forget();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(script.tap.of("ha-heartbeat").len() <= 3, "{}", script.tap.of("ha-heartbeat").len());
+    let answer = script.post(&site, 0, "ha-heartbeat", Value::Null);
+    assert_eq!(answer["arguments"]["state"], "terminated");
+    let ack = site.clients.lease(mac(1, 1), &[]);
+    assert_eq!(ack.server, site.lan_address(0), "its own scope is served alone");
+    assert!(script.tap.of("lease4-update").is_empty());
+}

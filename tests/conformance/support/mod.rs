@@ -1,0 +1,28 @@
+//! What the scenarios share: sites with servers of either kind, partners that are scripts, taps between two servers,
+//! clients, and lease stores compared row by row.
+
+#[path = "../../netns/support/certificates.rs"]
+pub mod certificates;
+pub mod clients;
+#[path = "../../netns/support/control.rs"]
+pub mod control;
+#[path = "../../netns/support/dhcp.rs"]
+pub mod dhcp;
+#[path = "../../netns/support/frame.rs"]
+pub mod frame;
+pub mod http;
+pub mod k3;
+#[path = "../../netns/support/lan.rs"]
+pub mod lan;
+#[path = "../../netns/support/namespace.rs"]
+pub mod namespace;
+pub mod plan;
+#[path = "../../netns/support/process.rs"]
+pub mod process;
+pub mod rows;
+#[path = "../../netns/support/server.rs"]
+pub mod server;
+pub mod site;
+#[path = "../../netns/support/sys/mod.rs"]
+pub mod sys;
+pub mod tap;

@@ -1,0 +1,380 @@
+//! A site: servers of either kind on a LAN with clients, and a second network for what they say to each other, so that
+//! either can be cut without the other.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::clients::Clients;
+use super::control;
+use super::http::{Connection, Message, request};
+use super::lan::Lan;
+use super::namespace::Namespace;
+use super::plan::{PORT, Plan, Seat, address, tap_address};
+use super::process::Process;
+use super::rows;
+use super::server::{Kind, start};
+use super::tap::{Tap, Verdict};
+
+/// How long a pair may take to come together; with a Kea it takes a dozen seconds.
+pub const TOGETHER: Duration = Duration::from_secs(40);
+/// How long anything else that is expected may take.
+pub const SOON: Duration = Duration::from_secs(15);
+
+/// One place of the relationship.
+pub struct Member {
+    pub host: Namespace,
+    pub folder: PathBuf,
+    pub process: Option<Process>,
+    seat: Seat,
+    environment: Vec<(String, String)>,
+}
+
+impl Member {
+    /// What was put into its environment is there no more at the next start.
+    pub fn forget_environment(&mut self) {
+        self.environment.clear();
+    }
+}
+
+/// The servers, their networks and their clients.
+pub struct Site {
+    pub members: Vec<Member>,
+    pub clients: Clients,
+    /// Where clients are, and a stranger on the servers' network with the address 10.98.0.100.
+    pub outside: Namespace,
+    pub plan: Plan,
+    _root: tempfile::TempDir,
+    /// `taps[from][to]`, in a tapped plan.
+    taps: Vec<Vec<Option<Tap>>>,
+    _networks: [Lan; 2],
+}
+
+impl Site {
+    /// Hosts and configurations; nothing is started.
+    pub fn new(plan: Plan) -> Self {
+        let (mut lan, mut link) = (Lan::new(), Lan::new());
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let members: Vec<Member> = plan
+            .seats
+            .iter()
+            .enumerate()
+            .map(|(index, seat)| {
+                let host = lan.host(
+                    &format!("server{}", index + 1),
+                    "lan0",
+                    &[&format!("10.99.0.{}/16", index + 1)],
+                );
+                link.attach(&host, "ha0", &[&format!("10.98.0.{}/24", index + 1)]);
+                let folder = root.path().join(format!("server{}", index + 1));
+                std::fs::create_dir(&folder).expect("a folder");
+                Member { host, folder, process: None, seat: *seat, environment: Vec::new() }
+            })
+            .collect();
+        let outside = lan.host("clients", "cli0", &["10.99.0.90/16"]);
+        link.attach(&outside, "ha0", &["10.98.0.100/24"]);
+        let clients = Clients::new(&outside, "cli0");
+        let mut site =
+            Self { members, clients, outside, plan, _root: root, taps: Vec::new(), _networks: [lan, link] };
+        for server in 0..site.members.len() {
+            site.configure(server);
+        }
+        if site.plan.is_tapped {
+            site.taps = (0..site.members.len()).map(|from| site.taps_of(from)).collect();
+        }
+        site
+    }
+
+    fn taps_of(&self, from: usize) -> Vec<Option<Tap>> {
+        let host = &self.members[from].host;
+        let tap = |to| Tap::start(host, tap_address(to), Some(address(to)), |_| Verdict::Pass);
+        (0..self.members.len()).map(|to| (to != from).then(|| tap(to))).collect()
+    }
+
+    /// The tap that one server reaches another through.
+    pub fn tap(&self, from: usize, to: usize) -> &Tap {
+        self.taps[from][to].as_ref().expect("a tapped plan")
+    }
+
+    /// Writes the configuration of a server again, from the plan as it is now.
+    pub fn configure(&self, server: usize) {
+        let member = &self.members[server];
+        let text = self.plan.configuration(server, &member.folder).to_string();
+        std::fs::write(member.folder.join("dhcp4.conf"), text).expect("a configuration");
+    }
+
+    /// Starts a server.
+    pub fn start(&mut self, server: usize) {
+        let member = &mut self.members[server];
+        let Seat::Server(kind) = member.seat else { panic!("a script sits at {server}") };
+        let environment: Vec<(&str, &str)> =
+            member.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let config = member.folder.join("dhcp4.conf");
+        let process = start(kind, &member.host, &config, &member.folder, &environment);
+        member.process = Some(process);
+    }
+
+    /// Starts all servers.
+    pub fn start_all(&mut self) {
+        for server in 0..self.members.len() {
+            if self.members[server].seat != Seat::Script {
+                self.start(server);
+            }
+        }
+    }
+
+    /// The environment a server is started with from now on.
+    pub fn environment(&mut self, server: usize, name: &str, value: &str) {
+        self.members[server].environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// A pair in its normal state.
+    pub fn whole(plan: Plan, state: &str) -> Self {
+        let mut site = Self::new(plan);
+        site.start_all();
+        let states = vec![state; site.members.len()];
+        site.wait_for_states(&states, TOGETHER);
+        site
+    }
+
+    /// Kills a server as a power cut does.
+    pub fn kill(&mut self, server: usize) {
+        self.end(server, "KILL");
+    }
+
+    /// Ends a server with a signal and waits for it.
+    pub fn end(&mut self, server: usize, signal: &str) {
+        let mut process = self.members[server].process.take().expect("a running server");
+        process.signal(signal);
+        process.wait(Duration::from_secs(10));
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, server: usize, signal: &str) {
+        self.members[server].process.as_ref().expect("a running server").signal(signal);
+    }
+
+    /// Nothing that `from` sends to `to` between the servers arrives any more, in silence: its frames go to nobody.
+    pub fn cut(&self, from: usize, to: usize) {
+        let neighbour = address(to).ip().to_string();
+        let words = ["neigh", "replace", &neighbour, "lladdr", "02:ff:ff:ff:ff:ff", "nud", "permanent"];
+        self.members[from].host.ip(&[&words[..], &["dev", "ha0"]].concat());
+    }
+
+    /// Undoes [`Self::cut`].
+    pub fn mend(&self, from: usize, to: usize) {
+        let neighbour = address(to).ip().to_string();
+        self.members[from].host.ip(&["neigh", "del", &neighbour, "dev", "ha0"]);
+    }
+
+    /// Cuts both ways.
+    pub fn part(&self) {
+        self.cut(0, 1);
+        self.cut(1, 0);
+    }
+
+    /// Undoes [`Self::part`].
+    pub fn join(&self) {
+        self.mend(0, 1);
+        self.mend(1, 0);
+    }
+
+    /// The control socket of a server.
+    pub fn socket(&self, server: usize) -> PathBuf {
+        self.members[server].folder.join("socket")
+    }
+
+    /// A command over the control socket, which has to be answered.
+    pub fn command(&self, server: usize, command: &str, arguments: Value) -> Value {
+        control::command(&self.socket(server), command, arguments)
+    }
+
+    /// The state of a server's HA machine.
+    pub fn state(&self, server: usize) -> String {
+        control::ha_state(&self.socket(server))
+    }
+
+    /// `ha-servers` of `status-get`.
+    pub fn ha_servers(&self, server: usize) -> Value {
+        let answer = self.command(server, "status-get", Value::Null);
+        answer["arguments"]["high-availability"][0]["ha-servers"].clone()
+    }
+
+    /// The scopes a server serves.
+    pub fn scopes(&self, server: usize) -> Vec<String> {
+        let scopes = self.ha_servers(server)["local"]["scopes"].clone();
+        serde_json::from_value(scopes).expect("a list of names")
+    }
+
+    /// One counter.
+    pub fn statistic(&self, server: usize, name: &str) -> i64 {
+        let answer = self.command(server, "statistic-get", json!({ "name": name }));
+        answer["arguments"][name][0][0].as_i64().unwrap_or_else(|| panic!("no {name}: {answer}"))
+    }
+
+    /// Waits until one server is in a state; how long that took.
+    pub fn wait_for_state(&self, server: usize, state: &str, patience: Duration) -> Duration {
+        let start = Instant::now();
+        while self.state(server) != state {
+            assert!(
+                start.elapsed() < patience,
+                "server{} is in {}, expected {state}",
+                server + 1,
+                self.state(server)
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        start.elapsed()
+    }
+
+    /// Waits until the servers are in the states given.
+    pub fn wait_for_states(&self, states: &[&str], patience: Duration) {
+        let start = Instant::now();
+        let seen = || (0..states.len()).map(|server| self.state(server)).collect::<Vec<_>>();
+        while seen() != states {
+            assert!(start.elapsed() < patience, "states {:?}, expected {states:?}", seen());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until two servers hold the same leases, on request and in their files, row by row; how many there are.
+    pub fn wait_for_equal_stores(&self, servers: [usize; 2], patience: Duration) -> usize {
+        self.wait_for_equal_stores_but(servers, patience, &|_| false)
+    }
+
+    /// The same where addresses that `may_differ` do not count.
+    pub fn wait_for_equal_stores_but(
+        &self,
+        servers: [usize; 2],
+        patience: Duration,
+        may_differ: &dyn Fn(Ipv4Addr) -> bool,
+    ) -> usize {
+        let start = Instant::now();
+        let counts = |lease: &Value| {
+            let address = lease["ip-address"].as_str().and_then(|address| address.parse().ok());
+            !may_differ(address.expect("an address"))
+        };
+        let lists = || {
+            servers.map(|server| {
+                let leases = control::leases(&self.socket(server)).into_iter();
+                leases.filter(counts).collect::<Vec<_>>()
+            })
+        };
+        loop {
+            let [one, other] =
+                servers.map(|server| rows::read(&self.members[server].folder.join("leases.csv")));
+            let mut differences = rows::differences(&one, &other);
+            differences.retain(|address, _| !may_differ(*address));
+            let [listed, other_listed] = lists();
+            if differences.is_empty() && listed == other_listed {
+                assert!(one.len() >= listed.len(), "{} rows, {} leases", one.len(), listed.len());
+                return one.len();
+            }
+            let lines: Vec<String> = differences.into_values().collect();
+            let counts = [listed.len(), other_listed.len()];
+            assert!(start.elapsed() < patience, "stores differ:\n{}\nlists of {counts:?}", lines.join("\n"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until two servers give the same addresses to the same clients; leases that were given back do not count, for a
+    /// Kea of 2.2 forgets them and others do not.
+    pub fn wait_for_equal_held(&self, servers: [usize; 2], patience: Duration) {
+        let start = Instant::now();
+        let held = |server| {
+            let leases = control::leases(&self.socket(server)).into_iter();
+            leases.filter(|lease: &Value| lease["state"] == 0 || lease["state"] == 1).collect::<Vec<_>>()
+        };
+        while held(servers[0]) != held(servers[1]) {
+            assert!(
+                start.elapsed() < patience,
+                "{:?}
+{:?}",
+                held(servers[0]),
+                held(servers[1])
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The lease of an address at a server, if it has one.
+    pub fn lease(&self, server: usize, address: Ipv4Addr) -> Option<Value> {
+        let arguments = json!({ "ip-address": address.to_string() });
+        let answer = self.command(server, "lease4-get", arguments);
+        (answer["result"] == 0).then(|| answer["arguments"].clone())
+    }
+
+    /// A connection of the stranger to a server's HA listener.
+    pub fn connect(&self, server: usize) -> Connection {
+        Connection::open(&self.outside, address(server), Duration::from_secs(12))
+    }
+
+    /// Posts a command to a server's HA listener, as a partner does.
+    pub fn post(&self, server: usize, body: &Value) -> Message {
+        self.connect(server).post(body)
+    }
+
+    /// Sends octets to a server's HA listener on a new connection; the answer, if there is one.
+    pub fn send(&self, server: usize, body: &str) -> Option<Message> {
+        let mut connection = self.connect(server);
+        connection.send(&request(body));
+        connection.receive()
+    }
+
+    /// The LAN address of a server.
+    pub fn lan_address(&self, server: usize) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, 0, server as u8 + 1)
+    }
+
+    /// Where a script of this site listens, in whose host.
+    pub fn place(&self, server: usize) -> (&Namespace, SocketAddr) {
+        (&self.members[server].host, (Ipv4Addr::UNSPECIFIED, PORT).into())
+    }
+
+    /// What a server has logged since it was started.
+    pub fn log(&self, server: usize) -> String {
+        std::fs::read_to_string(self.members[server].folder.join("output")).unwrap_or_default()
+    }
+
+    /// How many lines of its log hold `text`.
+    pub fn logged(&self, server: usize, text: &str) -> usize {
+        self.log(server).lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Whether a server is a Kea.
+    pub fn is_kea(&self, server: usize) -> bool {
+        self.members[server].seat == Seat::Server(Kind::Kea)
+    }
+
+    /// Servers that have died when nobody killed them.
+    fn fallen(&mut self) -> Vec<usize> {
+        let mut fallen = Vec::new();
+        for (server, member) in self.members.iter_mut().enumerate() {
+            let running = member.process.as_mut().map(|process| process.is_running().unwrap_or(false));
+            if running == Some(false) {
+                fallen.push(server);
+            }
+        }
+        fallen
+    }
+}
+
+impl Drop for Site {
+    /// No scenario may end with a server that has died by itself; a failed one shows what the servers had to say.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for server in 0..self.members.len() {
+                let log = self.log(server);
+                let lines = log.lines().filter(|line| !line.contains("COMMAND_RECEIVED"));
+                let last: Vec<&str> = lines.rev().take(25).collect();
+                eprintln!("== server{} of {:?}, the last lines first", server + 1, self.plan.seats);
+                last.iter().for_each(|line| eprintln!("{line}"));
+            }
+            return;
+        }
+        let fallen = self.fallen();
+        assert!(fallen.is_empty(), "servers {fallen:?} died:\n{}", self.log(fallen[0]));
+    }
+}
