@@ -16,8 +16,9 @@ use crate::matrix::{Bench, End};
 use crate::measure::Subjects;
 use crate::outputs;
 use crate::remote;
-use crate::report::{self, Attachment, Durability, Report};
+use crate::report::{self, Attachment, Departure, Durability, Report};
 use crate::site::{Programs, namespaces};
+use crate::takeover;
 use crate::write;
 
 /// What `--quick` may take, seconds, with room for the pages and a slow last cell.
@@ -70,6 +71,13 @@ pub struct Cli {
     /// How clients reach the server; behind one relay, or as its neighbours.
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "relayed")]
     attachment: Vec<Attachment>,
+    /// Let the primary of a pair over TLS go away under load, in each of these ways, with the delays of the fast
+    /// take-over in the README.
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    take_over: Vec<Departure>,
+    /// Exchanges started a second in a take-over.
+    #[arg(long, value_name = "RATE", default_value = "1000", value_parser = positive)]
+    take_over_rate: f64,
     /// Measure every combination: pairs, and a second attachment, with all threads and queues.
     #[arg(long)]
     product: bool,
@@ -197,7 +205,8 @@ pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
     let files = cli.generators_folder()?;
     let remote = cli.remote(&programs, files.path())?;
     let (axes, parameters) = (cli.axes(cpus, remote.as_ref()), cli.parameters(cpus, remote.as_ref()));
-    programs.check(&axes.servers(), !axes.channels.is_empty())?;
+    let pairs = !axes.channels.is_empty() || !cli.take_over.is_empty();
+    programs.check(&axes.servers(), pairs)?;
     let host = Host::of_this_machine(&programs.folder)?;
     let mut report = Report::new(host, parameters);
     report.command = command_line(std::env::args());
@@ -205,11 +214,14 @@ pub fn carry_out(cli: &Cli, stop: &AtomicBool) -> Result<Outcome> {
     let budget = cli.quick.then_some(Duration::from_secs(QUICK_BUDGET_S));
     let subjects = Subjects { programs: &programs, out: &cli.out, stop, remote: remote.as_ref() };
     let end = Bench { subjects: &subjects, out: &cli.out, budget, stop }.run(&axes, &mut report)?;
+    let end = if end == End::Complete { cli.take_over(&subjects, &mut report)? } else { end };
     outputs::write_pages(&report, &cli.out)?;
     if let Some(file) = cli.write.as_ref().filter(|_| end == End::Complete) {
         print!("{}", outputs::write_values(&report, file)?);
     }
-    let duplicates = report.cells.iter().any(|found| found.duplicates > 0);
+    let duplicates = report.cells.iter().map(|found| found.duplicates);
+    let duplicates =
+        duplicates.chain(report.takeovers.iter().map(|found| found.duplicates)).any(|count| count > 0);
     if end == End::OutOfTime {
         eprintln!("the time is up; the same command goes on with what is left");
     }
@@ -239,6 +251,27 @@ impl Cli {
             print!("{}", outputs::write_values(&Report::load(path)?, file)?);
         }
         Ok(self.pages || self.perf.is_some() || complete)
+    }
+
+    /// Lets primaries go away that have not yet, and keeps what came of it after each.
+    fn take_over(&self, subjects: &Subjects<'_>, report: &mut Report) -> Result<End> {
+        for &departure in &self.take_over {
+            let known =
+                |found: &report::Takeover| (found.departure, found.rate) == (departure, self.take_over_rate);
+            if report.takeovers.iter().any(known) {
+                continue;
+            }
+            eprintln!("the primary is {}", departure.name());
+            let parameters = report.parameters.clone();
+            let Subjects { programs, out, stop, .. } = subjects;
+            let found = takeover::measure(departure, self.take_over_rate, programs, &parameters, out, stop)?;
+            let Some(found) = found else { return Ok(End::Interrupted) };
+            let after = found.first_ack_s.map_or("never".to_owned(), |after| format!("after {after:.2} s"));
+            eprintln!("    the standby answers {after}; {} unserved of {}", found.unserved, found.started);
+            report.takeovers.push(found);
+            report.save(&out.join("report.json"))?;
+        }
+        Ok(End::Complete)
     }
 
     fn programs(&self) -> Result<Programs> {

@@ -15,6 +15,7 @@ use loadgen::report::Summary;
 use crate::report::Parameters;
 use crate::site::namespaces::inside;
 use crate::site::process::apart;
+use crate::takeover::Course;
 
 /// Between two looks at a generator at work.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -67,13 +68,42 @@ impl Generator {
         stop: &AtomicBool,
     ) -> Result<Option<Summary>> {
         let clients = (rate * (parameters.probe_s + parameters.warm_up_s + 1.0)).ceil().max(1000.0) as u32;
+        let all = arguments(rate, clients, self.next_client, parameters, &self.way);
+        self.next_client = self.next_client.wrapping_add(clients);
+        self.run(&all, stop)
+    }
+
+    /// Offers a load of clients that try again, half of them with leases, and runs a command meanwhile; `None`
+    /// when told to stop.
+    ///
+    /// # Errors
+    /// When the generator fails.
+    pub fn watch(
+        &mut self,
+        course: &Course,
+        parameters: &Parameters,
+        stop: &AtomicBool,
+    ) -> Result<Option<Summary>> {
+        // Clients with leases renew in turn, so that none does so twice before it has its answer.
+        let clients = (course.rate * course.length_s).ceil().max(1000.0) as u32;
+        let timed = Parameters { probe_s: course.length_s, ..parameters.clone() };
+        let mut all = arguments(course.rate, clients, self.next_client, &timed, &self.way);
+        let event = format!("{}:{}", course.at_s, course.command);
+        let interval = course.interval_s.to_string();
+        let more = ["--scenario", "ha-takeover", "-t", &interval, "--event", &event];
+        // In front: what comes last is positional.
+        all.splice(0..0, more.map(str::to_owned));
+        self.next_client = self.next_client.wrapping_add(clients);
+        self.run(&all, stop)
+    }
+
+    fn run(&self, arguments: &[String], stop: &AtomicBool) -> Result<Option<Summary>> {
         let (summary, output) = (self.folder.join("summary.json"), self.folder.join("generator-output"));
         let mut command = inside(self.namespace.as_deref(), &self.program);
-        command.args(arguments(rate, clients, self.next_client, parameters, &self.way));
+        command.args(arguments);
         command.arg("--summary").arg(&summary);
         let file = File::create(&output).with_context(|| format!("writing {}", output.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        self.next_client = self.next_client.wrapping_add(clients);
         let mut child = Killed(apart(&mut command).spawn().context("starting the generator")?);
         let status = loop {
             if stop.load(Ordering::Relaxed) {

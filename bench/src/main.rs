@@ -6,6 +6,7 @@
 //! | [`axes`] | what is varied, and the cells that come of it |
 //! | [`matrix`] | the run: what is missing, how often a cell is measured |
 //! | [`measure`], [`search`] | one cell, once |
+//! | [`takeover`] | the primary of a pair goes away under load |
 //! | [`site`] | network namespaces, and the servers under load in them |
 //! | [`remote`] | servers on hosts of their own |
 //! | [`generator`] | the load |
@@ -31,6 +32,7 @@ mod render;
 mod report;
 mod search;
 mod site;
+mod takeover;
 mod watch;
 mod words;
 mod write;

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::remote::Host;
 use crate::report::{Cell, Disturbance, Load, Measurement, Parameters, Point, Probe, Server, States};
 use crate::search::Search;
-use crate::site::{Programs, Site};
+use crate::site::{Programs, Reach, Site};
 use crate::watch::{Taken, Watch};
 
 /// Steal time, as a share, from which on a cell is marked.
@@ -141,7 +141,7 @@ impl Subjects<'_> {
                 Ok(Some(Subject::There(host)))
             }
             None => {
-                let site = Site::start(cell, self.programs, parameters, self.out, self.stop)?;
+                let site = Site::start(cell, Reach::Primary, self.programs, parameters, self.out, self.stop)?;
                 Ok(site.map(|site| Subject::Here(Box::new(site))))
             }
         }

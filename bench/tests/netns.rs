@@ -114,6 +114,25 @@ fn a_matrix_of_one_cell_is_measured_kept_and_not_measured_again() {
     assert_eq!(read("kea-dhcp4.conf"), text);
 }
 
+/// Goal: a primary that is stopped under load leaves nobody unserved. Method: a pair over TLS, half of the exchanges
+/// renewals, SIGTERM after 5 s; what clients got is in the report and on the page, and is not measured again.
+#[test]
+fn a_primary_that_is_stopped_under_load_leaves_nobody_unserved() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = ["--take-over", "stopped", "--take-over-rate", "40"];
+    let output = bench(folder.path(), &options);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report = report(folder.path()).expect("a report");
+    let found = &report["takeovers"][0];
+    assert_eq!((&found["unserved"], &found["duplicates"]), (&0.into(), &0.into()), "{found}");
+    assert!(found["started"].as_u64().is_some_and(|started| started > 700), "{found}");
+    assert!(found["first_ack_s"].as_f64().is_some_and(|after| after < 5.0), "{found}");
+    let page = fs::read_to_string(folder.path().join("report.html")).expect("the page");
+    assert!(page.contains("When the primary goes away"));
+    let again = bench(folder.path(), &options);
+    assert!(again.status.success() && !said(&again).contains("the primary is"), "{}", said(&again));
+}
+
 #[test]
 fn missing_programs_are_code_1_and_a_bad_command_line_code_2() {
     let folder = tempfile::tempdir().expect("a folder");

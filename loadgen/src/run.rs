@@ -18,8 +18,8 @@ use crate::machine::{Machine, Parts, Phase};
 use crate::plan::{Course, Pace, Plan};
 use crate::recorder::{Counters, Interval, Latencies, Recorder, Stretch};
 use crate::report::{IntervalReport, Measured, Summary};
-use crate::scenario::Scenario;
 use crate::scenario::choose::Shares;
+use crate::scenario::{Exchange, Scenario};
 use crate::sender::{self, Work};
 use crate::settings::{DropLimit, Settings, nanoseconds};
 use crate::template::{Content, Templates};
@@ -29,6 +29,10 @@ const LEAD_NS: u64 = 20_000_000;
 
 /// How long clients that try again are waited for after the plan's end, seconds.
 const RETRY_DRAIN_S: f64 = 12.0;
+
+/// The same where some of them renew, seconds: those ask their own server for 4, 8 and 16 s before they ask
+/// any other (RFC 2131 section 4.4.5, with the waits of section 4.1).
+const RENEW_DRAIN_S: f64 = 40.0;
 
 /// The rest of a run is reported with the interval before it when it is shorter than this share of one.
 const TAIL_SHARE: f64 = 0.1;
@@ -216,7 +220,11 @@ impl Shared<'_> {
         };
         let clients = prepared + newcomers;
         machine.begin_phase(Phase::new(&definition, shares, clients, prepared, plan.measure_from_ns()));
-        let drain_s = if definition.retries { RETRY_DRAIN_S } else { 2.0 * settings.drop_s + 0.1 };
+        let drain_s = match (definition.retries, definition.second) {
+            (true, Some(Exchange::Renew)) => RENEW_DRAIN_S,
+            (true, _) => RETRY_DRAIN_S,
+            (false, _) => 2.0 * settings.drop_s + 0.1,
+        };
         let work = Work {
             plan,
             drain_ns: if definition.together { 0 } else { nanoseconds(drain_s) },

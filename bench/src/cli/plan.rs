@@ -51,6 +51,7 @@ impl Cli {
             (sized && self.control.is_none(), "--threads and --queue can only be set with --control URL"),
             (self.floor, "the reflector of --floor can only be started on this host"),
             (!self.against.is_empty(), "other servers (--against) can only be started on this host"),
+            (!self.take_over.is_empty(), "--take-over starts a pair of its own on this host"),
             (self.durability.len() > 1, "it has one durability, and changing it needs a restart"),
             (self.attachment.len() > 1, "it is reached in one way at a time: choose one --attachment"),
             (

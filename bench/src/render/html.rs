@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use super::bars::{self, Bar};
 use super::draw::Failure;
 use super::heat::{self, Axis};
-use super::{Contender, contenders, cpu_us, curves, kind_name, settings_name, sizing};
+use super::{Contender, contenders, cpu_us, curves, kind_name, settings_name, sizing, takeover};
 use crate::recommend::{Advice, Choice, advise, choose, tolerance};
 use crate::report::{Cell, Kind, Measurement, Report, Server};
 use crate::words::{count, several};
@@ -113,6 +113,7 @@ fn draw(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
         compared(report)?,
         waits(report)?,
         pair(report, advice)?,
+        takeovers(report)?,
         cpu(report)?,
         clients(advice),
     ]
@@ -186,10 +187,7 @@ fn waits(report: &Report) -> Result<String, Failure> {
             figures.push_str(&figure(&format!("{}{mark}", super::name(&found.cell)), &drawn));
         }
     }
-    let legend: String = curves::LEGEND
-        .iter()
-        .map(|(name, line)| format!("<span class=key style=\"border-top:{line}\"></span>{name}&ensp;"))
-        .collect();
+    let legend = legend(&curves::LEGEND);
     let text = "Milliseconds from the planned DISCOVER to the ACK that a share of the clients does not exceed, over the \
                 load. All panels have the same axes; a dotted line stands at the rate that was held.";
     Ok(section("What clients wait", text, &format!("<p>{legend}</p><div class=panels>{figures}</div>")))
@@ -223,6 +221,27 @@ fn pair(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
         Some(_) => "The rate that the pair held with its listeners and senders.",
     };
     Ok(section("The pair", text, &format!("{figures}{}", table(&rows))))
+}
+
+fn takeovers(report: &Report) -> Result<String, Failure> {
+    let Some(rows) = takeover::rows(&report.takeovers) else { return Ok(String::new()) };
+    let mut figures = String::new();
+    for found in &report.takeovers {
+        figures.push_str(&figure(&capital(found.departure.name()), &takeover::panel(found)?));
+    }
+    let text = "ACKs a second by the server that gave them. Clients without an answer ask again after 4, 8, 16 and 32 s, as \
+                RFC 2131 says; those that renew ask their own server three times before they ask every server, which is the \
+                second hill. Unserved is whom nobody has served by then. A pair over TLS with the delays of the fast \
+                take-over.";
+    let body = format!("<p>{}</p>{figures}{}", legend(&takeover::LEGEND), table(&rows));
+    Ok(section("When the primary goes away", text, &body))
+}
+
+fn legend(lines: &[(&str, &str)]) -> String {
+    let key = |(name, line): &(&str, &str)| {
+        format!("<span class=key style=\"border-top:{line}\"></span>{name}&ensp;")
+    };
+    lines.iter().map(key).collect()
 }
 
 fn cpu(report: &Report) -> Result<String, Failure> {
@@ -337,6 +356,7 @@ mod tests {
             "Compared",
             "What clients wait",
             "The pair",
+            "When the primary goes away",
             "CPU time of an exchange",
             "How many clients is that?",
         ] {

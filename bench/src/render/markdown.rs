@@ -18,6 +18,7 @@ pub fn render(report: &Report) -> String {
     let sections = [
         ("Compared", Some(super::comparison(report))),
         ("The pair", super::pairs(report)),
+        ("When the primary goes away", super::takeover::rows(&report.takeovers)),
         (
             "How many clients is that?",
             advice.pair.as_ref().or(advice.server.as_ref()).map(|choice| sizing::table(choice.capacity)),

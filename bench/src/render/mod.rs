@@ -8,6 +8,7 @@ pub mod html;
 pub mod markdown;
 pub mod perf;
 mod sizing;
+mod takeover;
 
 use crate::recommend::{Choice, shown};
 use crate::report::cell::Ha;

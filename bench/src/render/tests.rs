@@ -4,8 +4,11 @@ use loadgen::capacity::Verdict;
 
 use crate::report::cell::{Channel, Ha};
 use crate::report::measured::States;
+use crate::report::takeover::Moment;
 use crate::report::tests::{fixed, measured, probe};
-use crate::report::{Cell, Disturbance, Durability, Load, Measurement, Point, Report, Server};
+use crate::report::{
+    Cell, Departure, Disturbance, Durability, Load, Measurement, Point, Report, Server, Takeover,
+};
 
 /// A made-up machine: two CPUs, every server, every axis.
 pub fn full() -> Report {
@@ -44,7 +47,27 @@ pub fn full() -> Report {
         report.cells.push(pair);
     }
     report.planned = report.cells.iter().map(|found| found.cell).collect();
+    report.takeovers = vec![silence()];
     report
+}
+
+/// A primary that fell silent, and a standby that served what had waited.
+fn silence() -> Takeover {
+    let moments = (1..=80).map(|step| {
+        let at_s = f64::from(step) * 0.25;
+        let standby = if at_s < 9.25 { 0.0 } else { 1_000.0 + 2_000.0 * (9.25 - at_s).exp() };
+        Moment { at_s, primary: if at_s <= 5.0 { 1_000.0 } else { 0.0 }, standby }
+    });
+    Takeover {
+        departure: Departure::Frozen,
+        rate: 1_000.0,
+        at_s: 5.0,
+        first_ack_s: Some(4.25),
+        started: 20_000,
+        unserved: 0,
+        duplicates: 0,
+        moments: moments.collect(),
+    }
 }
 
 /// A measurement whose latencies rise towards its capacity.

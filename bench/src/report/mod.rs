@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`cell`] | what is configured in one measurement |
 //! | [`measured`] | what it showed |
+//! | [`takeover`] | what clients saw when a primary went away |
 //!
 //! The file is written anew after every cell and replaced in one step, so that an interrupted measurement
 //! goes on where it ended. Everything else that is written is a rendering of it.
 
 pub mod cell;
 pub mod measured;
+pub mod takeover;
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -23,6 +25,7 @@ use crate::host::Host;
 
 pub use cell::{Attachment, Cell, Channel, Durability, Ha, Kind, Server};
 pub use measured::{Disturbance, Load, Measurement, Point, Probe, States};
+pub use takeover::{Departure, Takeover};
 
 /// Version of [`Report`]; it rises when a field changes its meaning or goes.
 pub const VERSION: u32 = 2;
@@ -44,6 +47,9 @@ pub struct Report {
     pub planned: Vec<Cell>,
     /// What was measured, in order.
     pub cells: Vec<Measurement>,
+    /// Primaries that went away under load.
+    #[serde(default)]
+    pub takeovers: Vec<Takeover>,
 }
 
 /// What all cells of a report have in common.
@@ -99,7 +105,7 @@ impl Report {
     pub fn new(host: Host, parameters: Parameters) -> Self {
         let program = concat!("tandem-bench ", env!("CARGO_PKG_VERSION")).to_owned();
         let (command, planned, cells) = (String::new(), Vec::new(), Vec::new());
-        Self { version: VERSION, program, command, host, parameters, planned, cells }
+        Self { version: VERSION, program, command, host, parameters, planned, cells, takeovers: Vec::new() }
     }
 
     /// Reads the report in `path`.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::layout;
+use super::{Reach, layout};
 use crate::report::{Attachment, Cell, Channel, Ha, Server};
 
 /// Which of the servers it is.
@@ -39,11 +39,32 @@ impl Role {
     }
 }
 
+/// Delays of a pair, milliseconds, and clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Delays {
+    heartbeat: u32,
+    response: u32,
+    ack: u32,
+    unacked: u32,
+}
+
+impl Delays {
+    /// Clients reach the primary alone: long enough that a partner under load is not taken for dead. They reach
+    /// both: those of the fast take-over in the README.
+    fn of(reach: Reach) -> Self {
+        match reach {
+            Reach::Primary => Self { heartbeat: 1000, response: 20_000, ack: 10_000, unacked: 5 },
+            Reach::Both => Self { heartbeat: 500, response: 2500, ack: 1500, unacked: 2 },
+        }
+    }
+}
+
 /// The document of a server of `cell`.
-pub fn document(cell: &Cell, role: Role, places: &Places) -> Value {
-    let interface = match role {
-        Role::Primary => layout::SERVER_INTERFACE,
-        Role::Standby => layout::STANDBY_INTERFACE,
+pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value {
+    let interface = match (role, reach) {
+        (Role::Primary, _) => layout::SERVER_INTERFACE,
+        (Role::Standby, Reach::Primary) => layout::STANDBY_INTERFACE,
+        (Role::Standby, Reach::Both) => layout::STANDBY_CLIENTS_INTERFACE,
     };
     let socket_type = match cell.attachment {
         Attachment::Direct => "raw",
@@ -74,15 +95,14 @@ pub fn document(cell: &Cell, role: Role, places: &Places) -> Value {
         dhcp4["hooks-libraries"] = json!([
             { "library": places.hooks.join("libdhcp_lease_cmds.so") },
             { "library": places.hooks.join("libdhcp_ha.so"),
-              "parameters": { "high-availability": [ relationship(ha, role, &places.certificates) ] } },
+              "parameters": { "high-availability": [ relationship(ha, role, Delays::of(reach), &places.certificates) ] } },
         ]);
     }
     json!({ "Dhcp4": dhcp4 })
 }
 
-/// The pair: hot-standby with a listener of its own on each side. Delays are long enough that a partner under
-/// load is not taken for dead.
-fn relationship(ha: Ha, role: Role, certificates: &Path) -> Value {
+/// The pair: hot-standby with a listener of its own on each side.
+fn relationship(ha: Ha, role: Role, delays: Delays, certificates: &Path) -> Value {
     let peer = |of: Role, address: &str, part: &str| {
         // The word is `http` with TLS too: the certificates make the difference.
         let mut peer = json!({
@@ -98,10 +118,10 @@ fn relationship(ha: Ha, role: Role, certificates: &Path) -> Value {
     json!({
         "this-server-name": role.name(),
         "mode": "hot-standby",
-        "heartbeat-delay": 1000,
-        "max-response-delay": 20_000,
-        "max-ack-delay": 10_000,
-        "max-unacked-clients": 5,
+        "heartbeat-delay": delays.heartbeat,
+        "max-response-delay": delays.response,
+        "max-ack-delay": delays.ack,
+        "max-unacked-clients": delays.unacked,
         "multi-threading": {
             "enable-multi-threading": true,
             "http-dedicated-listener": true,
@@ -143,13 +163,15 @@ mod tests {
 
     #[test]
     fn one_server_alone_has_neither_hooks_nor_a_control_socket() {
-        let dhcp4 = document(&cell(Server::Kea, None), Role::Primary, &places())["Dhcp4"].clone();
+        let dhcp4 =
+            document(&cell(Server::Kea, None), Role::Primary, Reach::Primary, &places())["Dhcp4"].clone();
         assert_eq!(dhcp4["multi-threading"]["thread-pool-size"], 2);
         assert_eq!(dhcp4["interfaces-config"]["dhcp-socket-type"], "raw");
         for key in ["hooks-libraries", "control-socket", "user-context"] {
             assert!(dhcp4[key].is_null(), "{key}");
         }
-        let ours = document(&cell(Server::Tandem, None), Role::Primary, &places())["Dhcp4"].clone();
+        let ours =
+            document(&cell(Server::Tandem, None), Role::Primary, Reach::Primary, &places())["Dhcp4"].clone();
         assert_eq!(ours["user-context"]["tandem"]["durability"], "written");
     }
 
@@ -157,10 +179,12 @@ mod tests {
     fn both_of_a_pair_have_the_same_block_but_for_their_own_name() {
         let ha = |channel| Some(Ha { channel, listeners: 4, senders: 3 });
         let block = |role, channel| {
-            let dhcp4 = document(&cell(Server::Kea, ha(channel)), role, &places())["Dhcp4"].clone();
+            let dhcp4 =
+                document(&cell(Server::Kea, ha(channel)), role, Reach::Both, &places())["Dhcp4"].clone();
             dhcp4["hooks-libraries"][1]["parameters"]["high-availability"][0].clone()
         };
         let (mut one, other) = (block(Role::Primary, Channel::Tls), block(Role::Standby, Channel::Tls));
+        assert_eq!((&one["heartbeat-delay"], &one["max-response-delay"]), (&500.into(), &2500.into()));
         assert_eq!(one["multi-threading"]["http-listener-threads"], 4);
         assert_eq!(one["multi-threading"]["http-client-threads"], 3);
         assert_eq!(one["peers"][1]["cert-file"], "/pki/server2_cert.pem");

@@ -120,6 +120,15 @@ fn is_there(program: &Path) -> bool {
     program.exists() || std::env::split_paths(&path).any(|folder| folder.join(program).exists())
 }
 
+/// Which servers of a pair clients reach.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reach {
+    /// The primary, which has a link of its own to them.
+    Primary,
+    /// Both, on one bridge.
+    Both,
+}
+
 /// One server, or one pair, under load. Fields are dropped in this order: processes, namespaces, files.
 pub struct Site {
     pair: Option<Pair>,
@@ -137,6 +146,7 @@ impl Site {
     /// When a namespace cannot be made, a server does not open its port, or a pair does not become whole.
     pub fn start(
         cell: &Cell,
+        reach: Reach,
         programs: &Programs,
         parameters: &Parameters,
         out: &Path,
@@ -149,8 +159,14 @@ impl Site {
         // Sockets have short paths only, so they do not lie in `out`.
         let folders = [folder(out)?, folder(&std::env::temp_dir())?];
         let mut namespaces = Namespaces::default();
-        let starter =
-            Starter { cell, programs, parameters, files: folders[0].path(), sockets: folders[1].path() };
+        let starter = Starter {
+            cell,
+            reach,
+            programs,
+            parameters,
+            files: folders[0].path(),
+            sockets: folders[1].path(),
+        };
         let (mut primary, clients) = starter.primary(&mut namespaces)?;
         let mut pair = match cell.ha {
             Some(_) => Some(starter.pair()?),
@@ -167,7 +183,9 @@ impl Site {
         let way = match cell.attachment {
             Attachment::Direct => Way::Direct(layout::CLIENTS_INTERFACE.to_owned()),
             Attachment::Relayed => {
-                Way::Relayed(Some(layout::RELAY_ADDRESS.to_string()), vec![layout::SERVER_ADDRESS])
+                let mut servers = vec![layout::SERVER_ADDRESS];
+                servers.extend((reach == Reach::Both).then_some(layout::STANDBY_ADDRESS));
+                Way::Relayed(Some(layout::RELAY_ADDRESS.to_string()), servers)
             }
         };
         let generator =
@@ -194,6 +212,16 @@ impl Site {
         Ok(summary.map(|summary| (summary, cpu_ns)))
     }
 
+    /// Process number of the primary.
+    pub fn primary_id(&self) -> u32 {
+        self.primary.id()
+    }
+
+    /// What makes its load.
+    pub fn generator(&mut self) -> &mut Generator {
+        &mut self.generator
+    }
+
     /// The states of the pair, if it is one.
     pub fn states(&self) -> Option<States> {
         self.pair.as_ref().map(Pair::states)
@@ -209,6 +237,7 @@ impl Site {
 /// What it takes to start the servers of a cell.
 struct Starter<'a> {
     cell: &'a Cell,
+    reach: Reach,
     programs: &'a Programs,
     parameters: &'a Parameters,
     files: &'a Path,
@@ -220,12 +249,19 @@ impl Starter<'_> {
     fn primary(&self, namespaces: &mut Namespaces) -> Result<(Process, String)> {
         let (server, clients) = (namespaces.add("server")?, namespaces.add("clients")?);
         let with_length = |address| format!("{address}/{}", layout::PREFIX_LENGTH);
-        namespaces::join(
-            (&server, layout::SERVER_INTERFACE, &with_length(layout::SERVER_ADDRESS)),
-            (&clients, layout::CLIENTS_INTERFACE, &with_length(layout::RELAY_ADDRESS)),
-        )?;
-        if self.cell.ha.is_some() {
-            let standby = namespaces.add("standby")?;
+        let addresses =
+            [layout::SERVER_ADDRESS, layout::RELAY_ADDRESS, layout::STANDBY_ADDRESS].map(with_length);
+        let primary = (server.as_str(), layout::SERVER_INTERFACE, addresses[0].as_str());
+        let relay = (clients.as_str(), layout::CLIENTS_INTERFACE, addresses[1].as_str());
+        let standby = self.cell.ha.map(|_| namespaces.add("standby")).transpose()?;
+        match &standby {
+            Some(standby) if self.reach == Reach::Both => {
+                let other = (standby.as_str(), layout::STANDBY_CLIENTS_INTERFACE, addresses[2].as_str());
+                namespaces::bridge(relay, &[primary, other])?;
+            }
+            _ => namespaces::join(primary, relay)?,
+        }
+        if let Some(standby) = standby {
             namespaces::join(
                 (&server, layout::PRIMARY_HA_INTERFACE, &format!("{}/30", layout::PRIMARY_HA_ADDRESS)),
                 (&standby, layout::STANDBY_INTERFACE, &format!("{}/30", layout::STANDBY_HA_ADDRESS)),
@@ -267,7 +303,7 @@ impl Starter<'_> {
         let path = file.display().to_string();
         let (text, arguments) = match self.cell.server {
             Server::Kea | Server::Tandem => {
-                (kea::document(self.cell, role, &places).to_string(), vec!["-c".to_owned(), path])
+                (kea::document(self.cell, role, self.reach, &places).to_string(), vec!["-c".to_owned(), path])
             }
             Server::Dnsmasq => (dnsmasq::configuration(folder), dnsmasq::arguments(&file)),
             Server::Dhcpd => {

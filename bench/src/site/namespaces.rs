@@ -62,6 +62,28 @@ pub fn join(one: End<'_>, other: End<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Joins the namespace of clients to several servers, all on one link: a bridge named `interface` with the
+/// clients' `address`. Each server is a namespace, its interface, and its address with the prefix length.
+///
+/// # Errors
+/// When `ip` refuses.
+pub fn bridge(clients: End<'_>, servers: &[End<'_>]) -> Result<()> {
+    let (namespace, interface, address) = clients;
+    ip(&["-n", namespace, "link", "add", interface, "type", "bridge", "forward_delay", "0"])?;
+    ip(&["-n", namespace, "address", "add", address, "dev", interface])?;
+    ip(&["-n", namespace, "link", "set", interface, "up"])?;
+    for (place, (server, end, address)) in servers.iter().enumerate() {
+        let port = format!("port{place}");
+        ip(&[
+            "link", "add", end, "netns", server, "type", "veth", "peer", "name", &port, "netns", namespace,
+        ])?;
+        ip(&["-n", namespace, "link", "set", &port, "master", interface, "up"])?;
+        ip(&["-n", server, "address", "add", address, "dev", end])?;
+        ip(&["-n", server, "link", "set", end, "up"])?;
+    }
+    Ok(())
+}
+
 /// A command that runs in `namespace`, or where we are.
 pub fn inside(namespace: Option<&str>, program: &Path) -> Command {
     match namespace {

@@ -53,6 +53,11 @@ impl Process {
         Ok(Self { child, name, namespace: namespace.to_owned(), output })
     }
 
+    /// Its process number: the program took the place of what started it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until it listens to clients.
     ///
     /// # Errors
