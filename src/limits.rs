@@ -104,8 +104,31 @@ pub const SPARE_BOXES_MAX: usize = 1024;
 /// time-out and always answers; this is for the case that it does not.
 pub const PARKED_GRACE_MS: u64 = 30_000;
 
-/// Leases of a synchronisation page given to a shard at a time, as one commit: a shard serves others in between.
-pub const SYNC_CHUNK_LEASES: usize = 512;
+/// Leases of a synchronisation page given to a shard at a time, as one commit: about half a millisecond of its core, and
+/// it serves others in between.
+pub const SYNC_CHUNK_LEASES: usize = 256;
+/// Such parts that a shard may have before it at a time: enough that it never waits for the disk between two.
+pub const SYNC_CHUNKS_UNDER_WAY: usize = 4;
+
+/// Leases that may have changed while a partner copies, per shard and four octets each; a copy that does not keep up with
+/// more is told so and begins anew with the service off.
+pub const CHANGES_MAX: usize = 256 * 1024;
+/// Deleted leases remembered per shard for a partner that was away; of more it does not hear, as with Kea.
+pub const DELETIONS_MAX: usize = 16 * 1024;
+/// A copier that asks nothing for so long has gone, milliseconds: changes are no longer noted for it. A page takes
+/// `sync-timeout` at most, 60 s by default.
+pub const COPY_PATIENCE_MS: u64 = 120_000;
+/// Leases in one answer of a copy between Tandem servers, and octets of them after which it ends.
+pub const COPY_LEASES: usize = 16 * 1024;
+/// The same in octets: with the leases made of them, what a copier holds two of.
+pub const COPY_OCTETS: usize = 4 * 1024 * 1024;
+/// Changed leases a shard tells of at a time.
+pub const COPY_CHANGES: usize = 512;
+/// Most leases asked for in one page of a Kea, whatever `sync-page-limit` says: at 260 octets each, a page with user
+/// contexts of a kilobyte in all of them fits an answer.
+pub const SYNC_PAGE_LEASES_MAX: u32 = 50_000;
+/// Conflicts of one copy that are logged with both leases; the rest is counted.
+pub const CONFLICTS_LOGGED_MAX: usize = 16;
 
 /// Index entries that one changed lease moves at most: two removed and two added.
 const INDEX_CHANGES_PER_LEASE: usize = 4;
@@ -113,6 +136,8 @@ const INDEX_CHANGES_PER_LEASE: usize = 4;
 // A commit needs credit for all that follows from it at once: one that needs more than a lane has could never be done.
 const _: () = assert!(SYNC_CHUNK_LEASES * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
 const _: () = assert!(RECLAIM_SLICE * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
+// An answer of a copy is well within what a client takes, with the largest lease behind it.
+const _: () = assert!(COPY_OCTETS + HTTP_REQUEST_BODY_OCTETS_MAX <= HTTP_RESPONSE_BODY_OCTETS_MAX);
 // A batch of queries that all go to one other shard fits its lane, and so do the messages that follow from their leases.
 const _: () = assert!(RECEIVE_BATCH <= DATAGRAM_LANE);
 const _: () = assert!(RECEIVE_BATCH * INDEX_CHANGES_PER_LEASE <= STATE_LANE);

@@ -77,6 +77,12 @@ struct Merge {
     streams: Vec<Stream>,
     rendered: Vec<u8>,
     count: usize,
+    /// Octets after which it ends, as at the limit.
+    octets_max: usize,
+    /// Between two leases.
+    separator: &'static [u8],
+    /// The last lease that was merged.
+    last: Option<Ipv4Addr>,
     writer: LeaseWriter,
 }
 
@@ -89,10 +95,20 @@ struct Stream {
 impl Gather {
     /// Leases of all shards in order of address.
     pub fn leases(shards: u8, request: ListRequest, writer: LeaseWriter) -> Self {
-        let stream = || Stream { queue: VecDeque::new(), last: request.after, ended: false };
-        let streams = (0..shards).map(|_| stream()).collect();
-        let merge = Merge { request, streams, rendered: Vec::new(), count: 0, writer };
-        Self::of_all(shards, Kind::Leases(merge))
+        Self::of_all(shards, Kind::Leases(Merge::new(shards, request, writer, b", ", usize::MAX)))
+    }
+
+    /// The same with nothing between two leases, and no more than about `octets_max` octets of them;
+    /// [`Gather::finish_rows`] gives them.
+    pub fn rows(
+        shards: u8,
+        after: Option<Ipv4Addr>,
+        limit: usize,
+        octets_max: usize,
+        writer: LeaseWriter,
+    ) -> Self {
+        let request = ListRequest { after, limit: Some(limit), subnets: Vec::new() };
+        Self::of_all(shards, Kind::Leases(Merge::new(shards, request, writer, b"", octets_max)))
     }
 
     /// Leases of a client, from every shard. With `subnet_id` the one lease in that subnet (`lease4-get`).
@@ -191,10 +207,51 @@ impl Gather {
         self.failed || (self.to_ask.is_empty() && !self.awaited.contains(&true))
     }
 
+    /// What [`Gather::rows`] has gathered, and the address to go on after if there may be more.
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    pub fn finish_rows(self) -> Result<(Vec<u8>, Option<Ipv4Addr>), Reply> {
+        self.check_complete()?;
+        match self.kind {
+            Kind::Leases(merge) => {
+                let upto = if merge.is_full() { merge.last } else { None };
+                Ok((merge.rendered, upto))
+            }
+            _ => Err(Reply::error("no rows were asked for")),
+        }
+    }
+
     /// The answer. Before the gathering is complete it is an error that names the silent shards.
     pub fn finish(self) -> Answer {
+        if let Err(reply) = self.check_complete() {
+            return reply.into();
+        }
+        match self.kind {
+            Kind::Identity { subnet_id: Some(subnet_id), mut leases, writer, .. } => {
+                leases.retain(|lease| lease.subnet_id == subnet_id);
+                leases.sort_by_key(|lease| lease.address);
+                single(leases.first(), writer)
+            }
+            Kind::Identity { subnet_id: None, mut leases, writer, .. } => {
+                leases.sort_by_key(|lease| lease.address);
+                // Both indexes may know an address.
+                leases.dedup_by_key(|lease| lease.address);
+                let mut rendered = Vec::new();
+                leases.iter().for_each(|lease| append(&mut rendered, b", ", lease, writer));
+                Answer::leases(&rendered, leases.len(), false)
+            }
+            Kind::Leases(merge) => {
+                Answer::leases(&merge.rendered, merge.count, merge.request.limit.is_some())
+            }
+            Kind::One { lease, writer, .. } => single(lease.as_ref(), writer),
+            Kind::Statistics { shards, writer } => writer(shards),
+        }
+    }
+
+    fn check_complete(&self) -> Result<(), Reply> {
         if self.failed {
-            return Reply::error("a shard could not answer").into();
+            return Err(Reply::error("a shard could not answer"));
         }
         let silent: Vec<String> = (0u32..)
             .zip(&self.awaited)
@@ -208,28 +265,9 @@ impl Gather {
                 "no answer in time from shard(s) {}; what the others said is left out",
                 silent.join(", ")
             );
-            return Reply::error(text).into();
+            return Err(Reply::error(text));
         }
-        match self.kind {
-            Kind::Identity { subnet_id: Some(subnet_id), mut leases, writer, .. } => {
-                leases.retain(|lease| lease.subnet_id == subnet_id);
-                leases.sort_by_key(|lease| lease.address);
-                single(leases.first(), writer)
-            }
-            Kind::Identity { subnet_id: None, mut leases, writer, .. } => {
-                leases.sort_by_key(|lease| lease.address);
-                // Both indexes may know an address.
-                leases.dedup_by_key(|lease| lease.address);
-                let mut rendered = Vec::new();
-                leases.iter().for_each(|lease| append(&mut rendered, lease, writer));
-                Answer::leases(&rendered, leases.len(), false)
-            }
-            Kind::Leases(merge) => {
-                Answer::leases(&merge.rendered, merge.count, merge.request.limit.is_some())
-            }
-            Kind::One { lease, writer, .. } => single(lease.as_ref(), writer),
-            Kind::Statistics { shards, writer } => writer(shards),
-        }
+        Ok(())
     }
 }
 
@@ -244,14 +282,31 @@ fn single(lease: Option<&Lease>, writer: LeaseWriter) -> Answer {
     }
 }
 
-fn append(rendered: &mut Vec<u8>, lease: &Lease, writer: LeaseWriter) {
+fn append(rendered: &mut Vec<u8>, separator: &[u8], lease: &Lease, writer: LeaseWriter) {
     if !rendered.is_empty() {
-        rendered.extend_from_slice(b", ");
+        rendered.extend_from_slice(separator);
     }
     writer(lease, rendered);
 }
 
 impl Merge {
+    fn new(
+        shards: u8,
+        request: ListRequest,
+        writer: LeaseWriter,
+        separator: &'static [u8],
+        octets_max: usize,
+    ) -> Self {
+        let stream = || Stream { queue: VecDeque::new(), last: request.after, ended: false };
+        let streams = (0..shards).map(|_| stream()).collect();
+        let (rendered, count, last) = (Vec::new(), 0, None);
+        Self { request, streams, rendered, count, octets_max, separator, last, writer }
+    }
+
+    fn is_full(&self) -> bool {
+        self.request.limit.is_some_and(|limit| self.count >= limit) || self.rendered.len() >= self.octets_max
+    }
+
     fn command(&self, shard: u8) -> ShardCommandBody {
         let left = self.request.limit.map_or(usize::MAX, |limit| limit.saturating_sub(self.count));
         ShardCommandBody::Page {
@@ -274,7 +329,7 @@ impl Merge {
     /// Merges while every stream has a lease to show or has ended; gives the shards whose leases are missing.
     fn advance(&mut self) -> Vec<u8> {
         loop {
-            if self.request.limit.is_some_and(|limit| self.count >= limit) {
+            if self.is_full() {
                 self.streams.iter_mut().for_each(|stream| stream.queue.clear());
                 return Vec::new();
             }
@@ -290,7 +345,8 @@ impl Merge {
             let next = self.streams.iter_mut().filter(|stream| !stream.queue.is_empty());
             let Some(stream) = next.min_by_key(|stream| stream.queue[0].address) else { return Vec::new() };
             if let Some(lease) = stream.queue.pop_front() {
-                append(&mut self.rendered, &lease, self.writer);
+                append(&mut self.rendered, self.separator, &lease, self.writer);
+                self.last = Some(lease.address);
                 self.count += 1;
             }
         }

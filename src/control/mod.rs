@@ -5,6 +5,7 @@
 
 pub mod agent;
 mod answer;
+pub mod copy;
 pub mod gather;
 pub mod json;
 pub mod lease_change;
@@ -16,6 +17,7 @@ pub mod table;
 pub mod version;
 
 pub use answer::Answer;
+pub use copy::CopyAnswer;
 pub use gather::Gather;
 pub use overload::{OverloadDrops, OverloadNotice, OverloadWatch};
 pub use status::StatusFacts;

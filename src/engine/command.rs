@@ -4,6 +4,7 @@
 //! (ha-protocol 5.7), with `Busy` when there is no room. The partner's word is final: its updates overwrite
 //! without comparing; a synchronised lease only replaces an older one (6.3).
 
+use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 
 use shards::partition::Wanted;
@@ -11,7 +12,10 @@ use shards::{Lease, LeaseState, NodeId};
 
 use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
-use crate::engine::message::{Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody};
+use crate::engine::message::{
+    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    UpdateKind,
+};
 use crate::engine::shard::{Shard, Turn};
 use crate::limits;
 
@@ -38,9 +42,10 @@ impl Shard {
             ShardCommandBody::PartnerDelete(address) => {
                 return self.partner_delete(turn, from, request, address);
             }
-            ShardCommandBody::Synchronised(leases) => {
-                return self.synchronise(turn, from, request, leases);
+            ShardCommandBody::Synchronised(slice) => {
+                return self.synchronise(turn, from, request, &slice);
             }
+            ShardCommandBody::Changes { since, limit } => self.changes_since(turn, since, limit),
             ShardCommandBody::Statistics => ShardReplyBody::Statistics(Box::new(self.statistics_now())),
             ShardCommandBody::Stray => ShardReplyBody::Addresses(self.partition.strays()),
             ShardCommandBody::Drain => {
@@ -101,21 +106,27 @@ impl Shard {
         self.commit_command(turn, from, request, address, ShardReplyBody::Deleted(true));
     }
 
-    /// Leases of a page; all that are newer are taken, or none and the answer is `Busy`.
-    fn synchronise(&mut self, turn: &mut Turn, from: NodeId, request: u64, mut leases: Vec<Lease>) {
-        // An address that is there twice would be counted twice in the credit: the first one stays.
-        leases.sort_by_key(|lease| lease.address);
-        leases.dedup_by_key(|lease| lease.address);
-        if leases.iter().any(|lease| !self.partition.owns(lease.address)) {
+    /// Leases of a copy; all that are newer are taken, or none and the answer is `Busy`.
+    fn synchronise(&mut self, turn: &mut Turn, from: NodeId, request: u64, slice: &CopySlice) {
+        // An address that is there twice would be counted twice in the credit.
+        let ascending = slice.rows.is_sorted_by(|(_, one), (_, next)| one.address < next.address);
+        if !ascending || slice.rows.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
         self.changes.clear();
-        for lease in leases.into_iter().map(storable) {
-            if self.partition.get(lease.address).is_none_or(|mine| is_newer(&lease, &mine)) {
-                self.changes.push(Change::Put(lease));
+        let mut applied = Applied::default();
+        for (kind, theirs) in &slice.rows {
+            let ours = self.partition.get(theirs.address);
+            let theirs = storable(theirs.clone());
+            let (change, conflict) =
+                reconcile(*kind, theirs, ours, slice.source_wins_ties, turn.now.wall_s());
+            self.changes.extend(change);
+            if let Some(conflict) = conflict {
+                applied.add(Applied { conflicts: 1, examples: vec![conflict], written: 0 });
             }
         }
-        let applied = ShardReplyBody::Applied(self.changes.len());
+        applied.written = self.changes.len();
+        let applied = ShardReplyBody::Applied(applied);
         match self.changes.first() {
             Some(Change::Put(lease) | Change::Delete(lease)) => {
                 let address = lease.address;
@@ -123,6 +134,27 @@ impl Shard {
             }
             None => self.answer(turn, from, request, applied),
         }
+    }
+
+    /// What somebody who copies must hear of.
+    fn changes_since(&mut self, turn: &mut Turn, since: Option<u64>, limit: usize) -> ShardReplyBody {
+        let Some(since) = since else {
+            let mark = self.change_log.mark(turn.now);
+            let rows = self.change_log.deletions().map(|lease| (UpdateKind::Delete, lease.clone())).collect();
+            return ShardReplyBody::Changes { rows, mark, more: false };
+        };
+        let Some((addresses, mark)) = self.change_log.since(turn.now, since, limit) else {
+            return ShardReplyBody::ChangesLost;
+        };
+        let mut rows = Vec::with_capacity(addresses.len());
+        for address in addresses.into_iter().filter(|address| self.partition.owns(*address)) {
+            rows.push(match (self.partition.get(address), self.change_log.deletion(address)) {
+                (Some(lease), _) => (UpdateKind::Update, lease),
+                (None, Some(deleted)) => (UpdateKind::Delete, deleted.clone()),
+                (None, None) => return ShardReplyBody::ChangesLost,
+            });
+        }
+        ShardReplyBody::Changes { rows, mark, more: self.change_log.goes_on_after(mark) }
     }
 
     fn commit_command(
@@ -152,20 +184,51 @@ impl Shard {
     }
 }
 
-/// Whether the partner's lease replaces ours in a synchronisation (ha-protocol 6.3; with equal times 6.10).
-fn is_newer(theirs: &Lease, ours: &Lease) -> bool {
-    let same_client = theirs.hwaddr == ours.hwaddr && theirs.client_id == ours.client_id;
-    let rank = |lease: &Lease| {
-        let state = match lease.state {
-            // Who has released it holds it no longer; but somebody else may have been given it in the same second.
-            LeaseState::Released if !same_client => 0,
-            LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
-            LeaseState::Released => 2,
-            LeaseState::Declined => 3,
-        };
-        (lease.cltt, state, lease.expire())
+/// What the source's word on an address does to our lease of it (ha-protocol 6.3, 6.10), and whether two clients hold
+/// the address, one by each server.
+///
+/// The newer lease stays. What the source has deleted goes where it is the same client's and no newer; who was given the
+/// address since then keeps it.
+fn reconcile(
+    kind: UpdateKind,
+    theirs: Lease,
+    ours: Option<Lease>,
+    source_wins_ties: bool,
+    wall_s: u64,
+) -> (Option<Change>, Option<Conflict>) {
+    let Some(ours) = ours else {
+        return ((kind == UpdateKind::Update).then_some(Change::Put(theirs)), None);
     };
-    rank(theirs) > rank(ours)
+    if kind == UpdateKind::Delete {
+        let goes = is_same_client(&theirs, &ours) && ours.cltt <= theirs.cltt;
+        return (goes.then_some(Change::Delete(ours)), None);
+    }
+    let taken = match rank(&theirs, &ours).cmp(&rank(&ours, &theirs)) {
+        Ordering::Greater => true,
+        Ordering::Equal => source_wins_ties && theirs != ours,
+        Ordering::Less => false,
+    };
+    let is_held = |lease: &Lease| lease.state == LeaseState::Default && !lease.is_expired(wall_s);
+    let conflicts = is_held(&theirs) && is_held(&ours) && !is_same_client(&theirs, &ours);
+    let conflict = conflicts.then(|| Conflict { ours, theirs: theirs.clone(), taken });
+    (taken.then_some(Change::Put(theirs)), conflict)
+}
+
+fn is_same_client(one: &Lease, other: &Lease) -> bool {
+    one.hwaddr == other.hwaddr && one.client_id == other.client_id
+}
+
+/// The greater of two leases of an address stays: the newer one, and within a second declined before released before
+/// the one that ends later (ha-protocol 6.10). Of a lease that ran out, the row that says so is the later one.
+fn rank(lease: &Lease, other: &Lease) -> (u64, u8, u64, bool) {
+    let state = match lease.state {
+        // Who has released it holds it no longer; but somebody else may have been given it in the same second.
+        LeaseState::Released if !is_same_client(lease, other) => 0,
+        LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
+        LeaseState::Released => 2,
+        LeaseState::Declined => 3,
+    };
+    (lease.cltt, state, lease.expire(), lease.state == LeaseState::ExpiredReclaimed)
 }
 
 #[cfg(test)]
@@ -174,13 +237,14 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_synchronised_lease_replaces_an_older_one_only() {
-        let lease = |cltt, state, valid_lifetime| Lease {
+    const NOW_S: u64 = 50;
+
+    fn lease(cltt: u64, state: LeaseState, valid_lifetime: u32) -> Lease {
+        Lease {
             address: Ipv4Addr::new(192, 0, 2, 1),
             subnet_id: 1,
             pool_id: 0,
-            hwaddr: SmallBytes::empty(),
+            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]),
             client_id: SmallBytes::empty(),
             valid_lifetime,
             cltt,
@@ -189,23 +253,97 @@ mod tests {
             fqdn_rev: false,
             hostname: SmallBytes::empty(),
             user_context: None,
-        };
-        use LeaseState::{Declined, Default, Released};
+        }
+    }
+
+    fn of_another(lease: Lease) -> Lease {
+        Lease { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 2]), ..lease }
+    }
+
+    /// `Some(true)`: theirs is written; `Some(false)`: ours is deleted.
+    fn change(
+        kind: UpdateKind,
+        theirs: &Lease,
+        ours: Option<&Lease>,
+        source_wins_ties: bool,
+    ) -> Option<bool> {
+        reconcile(kind, theirs.clone(), ours.cloned(), source_wins_ties, NOW_S)
+            .0
+            .map(|change| matches!(change, Change::Put(_)))
+    }
+
+    #[test]
+    fn a_copied_lease_replaces_an_older_one_only() {
+        use LeaseState::{Declined, Default, ExpiredReclaimed, Released};
+        let named = Lease { hostname: SmallBytes::new(b"h"), ..lease(10, Default, 100) };
         let rows = [
             ("6.3 newer", lease(11, Default, 5), lease(10, Default, 100), true),
             ("6.3 older", lease(9, Declined, 500), lease(10, Default, 100), false),
             ("6.3 equal", lease(10, Default, 100), lease(10, Default, 100), false),
+            ("6.3 equal but for its name", named.clone(), lease(10, Default, 100), false),
             ("6.10 declined", lease(10, Declined, 1), lease(10, Default, 100), true),
             ("6.10 released", lease(10, Released, 0), lease(10, Default, 100), true),
+            ("6.10 declined before released", lease(10, Released, 0), lease(10, Declined, 0), false),
             ("6.10 longer", lease(10, Default, 101), lease(10, Default, 100), true),
+            ("reclaimed", lease(10, ExpiredReclaimed, 20), lease(10, Default, 20), true),
+            ("reclaimed, then renewed", lease(10, ExpiredReclaimed, 20), lease(40, Default, 20), false),
+            (
+                "given to another after a release",
+                of_another(lease(10, Default, 40)),
+                lease(10, Released, 0),
+                true,
+            ),
+            (
+                "released before it was given to another",
+                lease(10, Released, 0),
+                of_another(lease(10, Default, 40)),
+                false,
+            ),
         ];
         for (rule, theirs, ours, newer) in rows {
-            assert_eq!(is_newer(&theirs, &ours), newer, "{rule}");
+            let expected = newer.then_some(true);
+            assert_eq!(change(UpdateKind::Update, &theirs, Some(&ours), false), expected, "{rule}");
+            let differs = theirs != ours && theirs.cltt == ours.cltt && !rule.starts_with("released before");
+            let tie = differs && rank(&theirs, &ours) == rank(&ours, &theirs);
+            let expected = (newer || tie).then_some(true);
+            assert_eq!(change(UpdateKind::Update, &theirs, Some(&ours), true), expected, "{rule}, ties");
         }
-        let given_to_another =
-            Lease { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]), ..lease(10, Default, 40) };
-        let released = lease(10, Released, 0);
-        assert!(is_newer(&given_to_another, &released), "the address was free, and then it was not");
-        assert!(!is_newer(&released, &given_to_another));
+        assert_eq!(change(UpdateKind::Update, &named, Some(&lease(10, Default, 100)), true), Some(true));
+        assert_eq!(change(UpdateKind::Update, &named, None, false), Some(true), "what is not here is taken");
+    }
+
+    #[test]
+    fn a_deletion_at_the_source_deletes_what_it_was_of_and_nothing_newer() {
+        use LeaseState::Default;
+        let deleted = lease(10, Default, 100);
+        for (case, ours, goes) in [
+            ("the lease that was deleted", Some(deleted.clone()), true),
+            ("an older one of the client", Some(lease(5, Default, 100)), true),
+            ("one given to the client since", Some(lease(11, Default, 100)), false),
+            ("one given to another", Some(of_another(lease(9, Default, 100))), false),
+            ("none", None, false),
+        ] {
+            let expected = goes.then_some(false);
+            assert_eq!(change(UpdateKind::Delete, &deleted, ours.as_ref(), true), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn two_clients_that_hold_one_address_are_told_with_both_leases() {
+        use LeaseState::{Default, Released};
+        let conflict = |theirs: &Lease, ours: &Lease| {
+            reconcile(UpdateKind::Update, theirs.clone(), Some(ours.clone()), true, NOW_S).1
+        };
+        let (ours, theirs) = (lease(20, Default, 100), of_another(lease(30, Default, 100)));
+        let told = Conflict { ours: ours.clone(), theirs: theirs.clone(), taken: true };
+        assert_eq!(conflict(&theirs, &ours), Some(told));
+        assert!(conflict(&ours, &theirs).is_some_and(|conflict| !conflict.taken));
+        for (case, theirs, ours) in [
+            ("the same client", lease(30, Default, 100), ours.clone()),
+            ("ours has run out", theirs.clone(), lease(20, Default, 10)),
+            ("theirs is released", of_another(lease(30, Released, 100)), ours),
+        ] {
+            assert_eq!(conflict(&theirs, &ours), None, "{case}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use shards::journal::row;
-use shards::{Lane, Lease, LeaseState, NodeId};
+use shards::{Lane, Lease, LeaseState, NodeId, Now};
 
 use crate::dhcp4::respond::Built;
 use crate::engine::counters::{LeaseCounter, OwnCounter};
@@ -246,11 +246,13 @@ impl Shard {
         match change {
             Change::Delete(lease) => {
                 self.partition.remove(turn.now, lease.address);
+                self.note_deletion(turn.now, lease);
                 row::write_deletion(&mut turn.actions.rows, lease, self.columns);
             }
             Change::Put(lease) => {
                 self.count_assignment(turn, plan.old.as_ref(), lease);
                 self.partition.upsert(turn.now, lease);
+                self.change_log.note_put(turn.now, lease.address);
                 row::write_lease(&mut turn.actions.rows, lease, self.columns);
             }
         }
@@ -262,6 +264,13 @@ impl Shard {
                 turn.actions.send(node, Lane::State, Message::Index(change));
             }
         }
+    }
+
+    /// A partner that is not told and has the lease would bring it back when it is copied from.
+    fn note_deletion(&mut self, now: Now, lease: &Lease) {
+        let untold = self.view.configured && !matches!(self.view.updates, UpdateMode::Off | UpdateMode::Send);
+        let in_use = lease.state != LeaseState::ExpiredReclaimed && !lease.is_expired(now.wall_s());
+        self.change_log.note_delete(now, lease, untold && in_use);
     }
 
     /// A reply that still waits must not promise what this change takes away.

@@ -8,7 +8,9 @@ use crate::dhcp4::request::Availability;
 use crate::engine::commit::{Change, Commit, Reply};
 use crate::engine::counters::{Counter, OwnCounter};
 use crate::engine::event::{ClientLabel, EventKind};
-use crate::engine::message::{DeleteLeft, Message, PartnerUpdate, ShardReply, ShardReplyBody, UpdateOutcome};
+use crate::engine::message::{
+    DeleteLeft, Message, PartnerUpdate, ShardReply, ShardReplyBody, UpdateKind, UpdateOutcome,
+};
 use crate::engine::parking::{Completion, Finished, Progress};
 use crate::engine::shard::{Shard, Turn};
 use crate::ha::view::BackupUpdates;
@@ -96,6 +98,10 @@ impl Shard {
         // A sender that gives the box back without an outcome has not sent it.
         let outcome = update.outcome.unwrap_or(UpdateOutcome::Failed);
         let (park, address) = (update.park, update.lease.address);
+        let deletes = update.kind == UpdateKind::Delete;
+        if deletes && outcome != UpdateOutcome::Acked && self.partition.get(address).is_none() {
+            self.change_log.remember(&update.lease);
+        }
         if self.update_boxes.len() < limits::SPARE_BOXES_MAX {
             self.update_boxes.push(update);
         }

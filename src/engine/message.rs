@@ -10,6 +10,7 @@ use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 use crate::engine::rules::Rules;
 use crate::ha::event::ClientIdentity;
 use crate::ha::view::HaView;
+use crate::limits::CONFLICTS_LOGGED_MAX;
 use crate::policy::Scope;
 
 /// Names a parked query: slot and generation, so that a late answer finds nothing.
@@ -263,14 +264,63 @@ pub enum ShardCommandBody {
     },
     /// The partner's `lease4-del`. Durable before the reply.
     PartnerDelete(Ipv4Addr),
-    /// Leases of a synchronisation page: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
-    Synchronised(Vec<Lease>),
+    /// Leases of a copy: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
+    Synchronised(Arc<CopySlice>),
+    /// What has changed since a mark, in no more than `limit` entries of the log; without a mark, a new one, and which
+    /// leases were deleted that the partner may still have.
+    Changes {
+        /// What the last answer gave.
+        since: Option<u64>,
+        /// How many entries at most; 0 keeps the log awake and says whether the mark is good.
+        limit: usize,
+    },
     /// Counters and per-subnet lease counts.
     Statistics,
     /// Addresses of leases in no subnet the server has had since it started, one per block, for [`Rules::next`].
     Stray,
     /// Answer once every row appended so far is durable and nothing is parked: before a clean stop.
     Drain,
+}
+
+/// Part of a copy that one shard owns: addresses ascend, each once.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CopySlice {
+    /// Leases of the source; [`UpdateKind::Delete`] is one that was deleted there.
+    pub rows: Vec<(UpdateKind, Lease)>,
+    /// Which of two leases stays where neither is newer: the source's, else ours (ha-protocol 6.3).
+    pub source_wins_ties: bool,
+}
+
+/// What became of leases of a copy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Applied {
+    /// How many were written or deleted.
+    pub written: usize,
+    /// How many are held by different clients here and there.
+    pub conflicts: usize,
+    /// Some of those.
+    pub examples: Vec<Conflict>,
+}
+
+impl Applied {
+    /// Adds what became of another part; examples as far as they are wanted.
+    pub fn add(&mut self, other: Self) {
+        self.written += other.written;
+        self.conflicts += other.conflicts;
+        let room = CONFLICTS_LOGGED_MAX.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+    }
+}
+
+/// An address that two clients hold, one by each server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Conflict {
+    /// The lease here.
+    pub ours: Lease,
+    /// The source's.
+    pub theirs: Lease,
+    /// Whether the source's has replaced ours.
+    pub taken: bool,
 }
 
 /// A shard's answer.
@@ -304,8 +354,19 @@ pub enum ShardReplyBody {
     Busy,
     /// Addresses, ascending.
     Addresses(Vec<Ipv4Addr>),
-    /// How many leases of a page were applied.
-    Applied(usize),
+    /// What became of a part of a copy.
+    Applied(Applied),
+    /// What has changed.
+    Changes {
+        /// Changed leases as they are now, and deleted ones as they were.
+        rows: Vec<(UpdateKind, Lease)>,
+        /// The mark to ask with next.
+        mark: u64,
+        /// Whether there is more already.
+        more: bool,
+    },
+    /// The mark is not good: the copy has to begin anew.
+    ChangesLost,
     /// Counters of the shard.
     Statistics(Box<crate::engine::counters::ShardStatistics>),
     /// Everything asked for is done.

@@ -9,10 +9,13 @@ use shards::partition::{Partition, PartitionLimits};
 use shards::{Actions, Lane, NodeId, Now, Topology, Transmit};
 
 use crate::engine::EngineStart;
+use crate::engine::changes::ChangeLog;
 use crate::engine::commit::{Change, Plan};
 use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use crate::engine::event::{ClientLabel, Event, EventKind};
-use crate::engine::message::{Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody};
+use crate::engine::message::{
+    CopySlice, Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody, UpdateKind,
+};
 use crate::engine::parking::{Answer, ParkingLot};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::rules::{Rules, Steering};
@@ -62,6 +65,8 @@ pub(super) struct Shard {
     pub forward_boxes: Vec<Box<Forward>>,
     /// Changes of the commit under way; kept for its capacity.
     pub changes: Vec<Change>,
+    /// What somebody who copies our leases must hear of.
+    pub change_log: ChangeLog,
     /// What they do to the indexes; kept for its capacity.
     pub plans: Vec<Plan>,
     /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
@@ -151,6 +156,7 @@ impl Shard {
             update_boxes: Vec::new(),
             forward_boxes: Vec::new(),
             changes: Vec::new(),
+            change_log: ChangeLog::new(now),
             plans: Vec::new(),
             outbox: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,
@@ -243,6 +249,9 @@ impl Shard {
         let rules = turn.rules;
         let (owners, free) = (Arc::clone(&rules.owners), Arc::clone(&rules.free));
         let strays = self.partition.reconfigure(turn.now, owners, free, &rules.spaces);
+        if !strays.is_empty() {
+            self.change_log.break_off();
+        }
         self.hand_over(turn, strays);
         self.statistics.keep_subnets(&rules.snapshot.subnets);
         self.parking.set_limit(parked_max(&rules.snapshot, self.topology.shards));
@@ -260,13 +269,18 @@ impl Shard {
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let before = std::mem::replace(&mut self.view, view.clone());
         if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
+            if before.updates != UpdateMode::Queue {
+                // Whoever had to copy has done it.
+                self.change_log.forget_deletions();
+            }
             match before.updates {
                 // The partner got the backlog before the view changed. What failed before it began is still missing there.
                 UpdateMode::Queue => {}
                 // Alone until now: the partner has just copied everything there is.
                 _ if before.scopes.any() => self.unacknowledged.clear(),
                 // This server has copied; what it wrote before may be nowhere else.
-                _ => self.replicated_since_s = turn.now.wall_s(),
+                // A clock that was wrong may have written it for a time to come.
+                _ => self.replicated_since_s = turn.now.wall_s().max(self.partition.latest_cltt()),
             }
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
@@ -281,7 +295,8 @@ impl Shard {
     fn hand_over(&mut self, turn: &mut Turn, strays: Vec<shards::Lease>) {
         for lease in strays {
             let owner = self.node(turn.rules.owners.owner_of(lease.address));
-            let body = ShardCommandBody::Synchronised(vec![lease]);
+            let slice = CopySlice { rows: vec![(UpdateKind::Update, lease)], source_wins_ties: false };
+            let body = ShardCommandBody::Synchronised(Arc::new(slice));
             let command = Box::new(ShardCommand { request: 0, body });
             self.send_or_keep(turn, owner, Message::Command(command));
         }

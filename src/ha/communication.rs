@@ -33,6 +33,8 @@ pub struct HeartbeatReply {
     pub batch_max: u16,
     /// Fingerprint of the partner's configuration, if it is a Tandem server.
     pub fingerprint: Option<Fingerprint>,
+    /// Whether all its leases can be copied while it serves.
+    pub copies: bool,
 }
 
 impl HeartbeatReply {
@@ -57,7 +59,9 @@ impl HeartbeatReply {
         let batch_max = arguments.get(super::batch::ANNOUNCEMENT).and_then(Value::as_u64).unwrap_or(1);
         let batch_max = u16::try_from(batch_max).unwrap_or(u16::MAX).clamp(1, HA_BATCH_UPDATES_MAX);
         let fingerprint = Fingerprint::from_members(arguments);
-        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint })
+        let copies = arguments.get(super::copy::ANNOUNCEMENT).and_then(Value::as_u64);
+        let copies = copies == Some(u64::from(super::copy::VERSION));
+        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint, copies })
     }
 }
 
@@ -90,6 +94,7 @@ pub struct Communication {
     batch_max: u16,
     /// It has said that it is about to end, and nothing else since.
     has_stopped: bool,
+    copies: bool,
     unsent_latest: u64,
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
@@ -110,6 +115,7 @@ impl Communication {
             scopes: Vec::new(),
             batch_max: 1,
             has_stopped: false,
+            copies: false,
             unsent_latest: 0,
             unsent_known: 0,
             connecting: BTreeSet::new(),
@@ -131,6 +137,7 @@ impl Communication {
         self.scopes = reply.scopes;
         self.batch_max = reply.batch_max;
         self.has_stopped = false;
+        self.copies = reply.copies;
         if let Some(unsent) = reply.unsent {
             // A count that has fallen belongs to a new process: all of it is news.
             if unsent < self.unsent_latest {
@@ -155,6 +162,7 @@ impl Communication {
         self.skew_s = None;
         // What comes back may be another program.
         self.batch_max = 1;
+        self.copies = false;
         self.terminated_since_ns = None;
     }
 
@@ -214,9 +222,19 @@ impl Communication {
         self.wall_s
     }
 
+    /// How far the clocks are apart is to be heard anew.
+    pub fn forget_skew(&mut self) {
+        self.skew_s = None;
+    }
+
     /// How many lease updates the partner takes in one request.
     pub fn batch_max(&self) -> u16 {
         self.batch_max
+    }
+
+    /// Whether all leases of the partner can be copied while it serves.
+    pub fn copies(&self) -> bool {
+        self.copies
     }
 
     /// Scopes the partner serves.
@@ -314,8 +332,15 @@ mod tests {
     }
 
     fn heartbeat(state: PartnerState, unsent: u64) -> HeartbeatReply {
-        let scopes = Vec::new();
-        HeartbeatReply { state, wall_s: 100, scopes, unsent: Some(unsent), batch_max: 1, fingerprint: None }
+        HeartbeatReply {
+            state,
+            wall_s: 100,
+            scopes: Vec::new(),
+            unsent: Some(unsent),
+            batch_max: 1,
+            fingerprint: None,
+            copies: false,
+        }
     }
 
     #[test]

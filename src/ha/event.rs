@@ -9,11 +9,12 @@ use std::sync::Arc;
 use shards::{Lease, SmallBytes};
 
 use super::command::{HaCommand, Reply};
+use super::copy::CopyRows;
 use super::fingerprint::Fingerprint;
 use super::log::LogEvent;
 use super::relationship::Relationship;
 use super::view::HaView;
-use crate::engine::message::{UpdateKind, UpdateOutcome};
+use crate::engine::message::{Applied, UpdateKind, UpdateOutcome};
 
 /// Number of a call to the partner or of a page to apply; unique for the life of the machine.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -67,8 +68,8 @@ pub enum Event {
     PageApplied {
         /// Which page.
         id: CallId,
-        /// How many leases were written, or why the page could not be applied.
-        result: Result<usize, String>,
+        /// What became of its leases, or why the page could not be applied.
+        result: Result<Applied, String>,
     },
     /// The configuration was read again, and this is what it says now. Names, URLs, role and TLS files are those the
     /// machine was made with (a change of them needs a restart).
@@ -143,8 +144,8 @@ pub enum Action {
     ApplyPage {
         /// Comes back in [`Event::PageApplied`].
         id: CallId,
-        /// The leases, in the order of the page.
-        leases: Vec<Lease>,
+        /// The leases.
+        rows: CopyRows,
     },
     /// Send a command to the partner.
     Call(Call),

@@ -4,8 +4,11 @@
 
 use std::fmt;
 
+use shards::Lease;
+
 use super::fingerprint::Difference;
 use super::state::{OwnState, PartnerState};
+use crate::engine::message::Conflict;
 
 /// Logger every HA message goes to, as in Kea.
 pub const TARGET: &str = "kea-dhcp4.ha-hooks";
@@ -62,6 +65,10 @@ pub enum Message {
     LeasesSyncPageReceived { partner: String, leases: usize },
     /// Leases of a page were skipped.
     LeasesSyncSkipped { skipped: usize, first_reason: String },
+    /// Two clients hold an address, one by each server.
+    LeaseConflict(Box<Conflict>),
+    /// There were more such addresses than are told one by one.
+    LeaseConflicts { conflicts: usize },
     /// The partner refused a lease update as a conflict.
     LeaseUpdateConflict { partner: String, client: String },
     /// Too many clients' updates were refused.
@@ -129,6 +136,8 @@ impl Message {
             | Self::HeartbeatFailed { .. }
             | Self::HighClockSkew { .. }
             | Self::InvalidPartnerState { .. }
+            | Self::LeaseConflict(_)
+            | Self::LeaseConflicts { .. }
             | Self::LeaseUpdateConflict { .. }
             | Self::LeasesSyncSkipped { .. }
             | Self::MaintenanceRefused { .. }
@@ -180,6 +189,8 @@ impl Message {
             Self::LeasesSyncFailed { .. } => "HA_LEASES_SYNC_FAILED",
             Self::LeasesSyncPageReceived { .. } => "HA_LEASES_SYNC_LEASE_PAGE_RECEIVED",
             Self::LeasesSyncSkipped { .. } => "HA_LEASE_SYNC_FAILED",
+            Self::LeaseConflict(_) => "TANDEM_HA_LEASE_CONFLICT",
+            Self::LeaseConflicts { .. } => "TANDEM_HA_LEASE_CONFLICTS",
             Self::LeaseUpdateConflict { .. } => "HA_LEASE_UPDATE_CONFLICT",
             Self::LeaseUpdateRejectsCausedTermination { .. } => "HA_LEASE_UPDATE_REJECTS_CAUSED_TERMINATION",
             Self::LeaseUpdatesDisabled { .. } => "HA_LEASE_UPDATES_DISABLED",
@@ -275,6 +286,8 @@ impl fmt::Display for Message {
             Self::CopyOutdated { .. }
             | Self::DhcpDisableFailed { .. }
             | Self::DhcpEnableFailed { .. }
+            | Self::LeaseConflict(_)
+            | Self::LeaseConflicts { .. }
             | Self::LeasesSyncFailed { .. }
             | Self::LeasesSyncPageReceived { .. }
             | Self::LeasesSyncSkipped { .. }
@@ -376,6 +389,21 @@ impl Message {
             Self::DhcpEnableFailed { partner, reason } => {
                 write!(f, "failed to send request to enable DHCP service of {partner}: {reason}")
             }
+            Self::LeaseConflict(conflict) => {
+                let Conflict { ours, theirs, taken } = conflict.as_ref();
+                let kept = if *taken { "the partner's" } else { "ours" };
+                write!(
+                    f,
+                    "{} is held by two clients, {kept} is the newer lease and stays: ours ",
+                    ours.address
+                )?;
+                fmt_lease(ours, f)?;
+                f.write_str(", the partner's ")?;
+                fmt_lease(theirs, f)
+            }
+            Self::LeaseConflicts { conflicts } => {
+                write!(f, "{conflicts} addresses were held by two clients each; the newer leases stay")
+            }
             Self::LeasesSyncFailed { partner, reason } => {
                 write!(f, "failed to synchronize leases with {partner}: {reason}")
             }
@@ -404,4 +432,12 @@ impl Message {
             _ => f.write_str(self.id()),
         }
     }
+}
+
+fn fmt_lease(lease: &Lease, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(
+        f,
+        "[hwtype=1 {:?}], cid=[{:?}] since {} for {} s",
+        lease.hwaddr, lease.client_id, lease.cltt, lease.valid_lifetime
+    )
 }

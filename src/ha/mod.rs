@@ -13,6 +13,7 @@
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
 //! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
+//! | [`copy`] | copying from a Tandem server that goes on serving |
 //! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
 //! | [`relationship`] | the configuration of the pair |
 //! | [`state`], [`view`] | names of states; what shards must know |
@@ -24,6 +25,7 @@ pub mod backlog;
 pub mod batch;
 pub mod command;
 pub mod communication;
+pub mod copy;
 pub mod event;
 pub mod fingerprint;
 pub mod json;

@@ -151,9 +151,26 @@ impl ServerConnection {
     /// # Panics
     /// When no request is being handled: a mistake of the driver, which network input cannot cause.
     pub fn respond(&mut self, now_ns: u64, wall_s: u64, status: u16, body: &[u8], output: &mut Vec<u8>) {
+        self.respond_as(JSON, now_ns, wall_s, status, body, output);
+    }
+
+    /// The same with a body of another media type.
+    ///
+    /// # Panics
+    /// As [`ServerConnection::respond`].
+    pub fn respond_as(
+        &mut self,
+        media_type: &str,
+        now_ns: u64,
+        wall_s: u64,
+        status: u16,
+        body: &[u8],
+        output: &mut Vec<u8>,
+    ) {
         let phase = std::mem::replace(&mut self.phase, Phase::Closing);
         let Phase::Responding { head } = phase else { panic!("a response without a request") };
-        write_response(head.version_minor, status, wall_s, !head.keep_alive, body, output);
+        let about = About { version_minor: head.version_minor, status, media_type, close: !head.keep_alive };
+        write_response(&about, wall_s, body, output);
         if head.keep_alive {
             let started = !self.input.is_empty();
             let wait_ms = if started { HTTP_REQUEST_MS } else { HTTP_IDLE_MS };
@@ -221,7 +238,8 @@ impl ServerConnection {
     }
 
     fn refuse(&mut self, status: u16, version_minor: u8, wall_s: u64, output: &mut Vec<u8>) {
-        write_response(version_minor, status, wall_s, true, error_body(status).as_bytes(), output);
+        let about = About { version_minor, status, media_type: JSON, close: true };
+        write_response(&about, wall_s, error_body(status).as_bytes(), output);
         self.phase = Phase::Closing;
         self.deadline_ns = None;
         self.input = Vec::new();
@@ -355,14 +373,19 @@ fn as_http_1_0(input: &[u8]) -> Option<Vec<u8>> {
     Some(patched)
 }
 
-fn write_response(
+/// Media type of every command and answer of Kea's.
+const JSON: &str = "application/json";
+
+/// What the head of a response says beside lengths and dates.
+struct About<'a> {
     version_minor: u8,
     status: u16,
-    wall_s: u64,
+    media_type: &'a str,
     close: bool,
-    body: &[u8],
-    output: &mut Vec<u8>,
-) {
+}
+
+fn write_response(about: &About<'_>, wall_s: u64, body: &[u8], output: &mut Vec<u8>) {
+    let &About { version_minor, status, media_type, close } = about;
     let phrase = reason_phrase(status);
     let length = body.len();
     let date = rfc1123_date(wall_s);
@@ -375,7 +398,7 @@ fn write_response(
     let authenticate = if status == 401 { "WWW-Authenticate: Basic realm=\"\"\r\n" } else { "" };
     let head = format!(
         "HTTP/1.{version_minor} {status} {phrase}\r\n{connection}Content-Length: {length}\r\n\
-         Content-Type: application/json\r\nDate: {date}\r\n{authenticate}\r\n"
+         Content-Type: {media_type}\r\nDate: {date}\r\n{authenticate}\r\n"
     );
     output.extend_from_slice(head.as_bytes());
     output.extend_from_slice(body);

@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use super::clock;
 use super::link::{Link, LinkError};
 use super::refusals::Refusals;
+use crate::ha::lease_rows;
 use crate::http::server::{Request, ServerConnection};
 
 /// What a handler answers.
@@ -24,6 +25,8 @@ pub enum Response {
     Error(u16),
     /// 200 with this JSON.
     Json(Vec<u8>),
+    /// 200 with rows of leases.
+    Rows(Vec<u8>),
 }
 
 /// Serves the connection until either side ends it.
@@ -96,6 +99,9 @@ where
             match response {
                 Response::Error(status) => http.respond_error(now_ns, wall_s, status, &mut output),
                 Response::Json(body) => http.respond(now_ns, wall_s, 200, &body, &mut output),
+                Response::Rows(body) => {
+                    http.respond_as(lease_rows::MEDIA_TYPE, now_ns, wall_s, 200, &body, &mut output);
+                }
             }
             link.write(&output).await?;
             output.clear();

@@ -3,6 +3,7 @@
 
 mod clients;
 mod control;
+mod copying;
 mod ha;
 #[path = "../kea/mod.rs"]
 mod kea;

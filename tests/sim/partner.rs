@@ -1,11 +1,14 @@
 //! Replies that wait for the partner, for the disk, and for other shards (ha-protocol section 5).
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use shards::{Lease, LeaseState};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
-use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
+use tandem::engine::message::{
+    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome,
+};
 use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
@@ -352,13 +355,70 @@ fn synchronised_leases_replace_older_ones_only() {
     let owner = world.rules.owners.owner_of(address);
     let mine = world.lease(address).expect("the lease");
     let older = Lease { cltt: mine.cltt - 1, hostname: shards::SmallBytes::new(b"old"), ..mine.clone() };
-    let answer = world.command(owner, ShardCommandBody::Synchronised(vec![older]));
-    assert!(matches!(answer, Some(ShardReplyBody::Applied(0))));
+    let answer = world.command(owner, ShardCommandBody::Synchronised(copied(older)));
+    assert!(matches!(answer, Some(ShardReplyBody::Applied(Applied { written: 0, .. }))));
     assert_eq!(world.lease(address), Some(mine.clone()));
     let newer = Lease { cltt: mine.cltt + 1, hostname: shards::SmallBytes::new(b"new"), ..mine };
-    let answer = world.command(owner, ShardCommandBody::Synchronised(vec![newer.clone()]));
-    assert!(matches!(answer, Some(ShardReplyBody::Applied(1))));
+    let answer = world.command(owner, ShardCommandBody::Synchronised(copied(newer.clone())));
+    assert!(matches!(answer, Some(ShardReplyBody::Applied(Applied { written: 1, .. }))));
     assert_eq!(world.lease(address), Some(newer));
+}
+
+fn copied(lease: Lease) -> Arc<CopySlice> {
+    Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], source_wins_ties: false })
+}
+
+/// What a shard tells somebody who copies, and the mark to go on with.
+fn changes(world: &mut World, shard: u8, since: Option<u64>) -> (Vec<(UpdateKind, Lease)>, u64) {
+    match world.command(shard, ShardCommandBody::Changes { since, limit: 100 }) {
+        Some(ShardReplyBody::Changes { rows, mark, .. }) => (rows, mark),
+        other => panic!("no changes: {other:?}"),
+    }
+}
+
+/// Rule: every change between a mark and the end is told (`ha::copy`).
+#[test]
+fn whoever_copies_hears_of_every_lease_that_changes_and_of_those_that_go() {
+    let mut world = World::new(13, 1, snapshot(POOL, ""), Vec::new());
+    let before = world.join(plain(1));
+    let (deleted, mark) = changes(&mut world, 0, None);
+    assert_eq!(deleted, []);
+    assert_eq!(changes(&mut world, 0, Some(mark)), (Vec::new(), mark));
+    let after = address_of(&world.join(plain(2)));
+    let (rows, next) = changes(&mut world, 0, Some(mark));
+    let lease = world.lease(after).expect("the lease");
+    assert_eq!(rows, [(UpdateKind::Update, lease.clone())]);
+    assert!(next > mark);
+    let gone = world.lease(address_of(&before)).expect("the lease");
+    let answer = world.command(0, ShardCommandBody::PartnerDelete(gone.address));
+    assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
+    assert_eq!(changes(&mut world, 0, Some(next)).0, [(UpdateKind::Delete, gone.clone())]);
+    let both = changes(&mut world, 0, Some(mark)).0;
+    assert_eq!(both.len(), 2);
+    assert!(both.contains(&(UpdateKind::Delete, gone)) && both.contains(&(UpdateKind::Update, lease)));
+    let other = world.command(0, ShardCommandBody::Changes { since: Some(mark - 1), limit: 100 });
+    assert!(matches!(other, Some(ShardReplyBody::ChangesLost)));
+}
+
+/// Rule: ha-protocol 6.10. A lease that is deleted while the partner is away is told to whoever copies, until it is.
+#[test]
+fn a_lease_deleted_while_the_partner_is_away_is_remembered_until_it_has_copied() {
+    let mut world = World::new(14, 1, snapshot(POOL, ""), Vec::new());
+    let whole = world.replicating_view();
+    let alone = HaView { epoch: whole.epoch + 1, updates: UpdateMode::None, ..whole.clone() };
+    world.set_view(alone.clone());
+    let client = world.join(plain(1));
+    let lease = world.lease(address_of(&client)).expect("the lease");
+    let answer = world.command(0, ShardCommandBody::PartnerDelete(lease.address));
+    assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
+    assert_eq!(changes(&mut world, 0, None).0, [(UpdateKind::Delete, lease.clone())]);
+    let again = Lease { cltt: lease.cltt + 1, ..lease.clone() };
+    world.command(0, ShardCommandBody::Synchronised(copied(again.clone())));
+    assert_eq!(changes(&mut world, 0, None).0, [], "the address is given again");
+    world.command(0, ShardCommandBody::PartnerDelete(lease.address));
+    assert_eq!(changes(&mut world, 0, None).0, [(UpdateKind::Delete, again)]);
+    world.set_view(HaView { epoch: alone.epoch + 1, ..whole });
+    assert_eq!(changes(&mut world, 0, None).0, [], "the partner has copied");
 }
 
 #[test]

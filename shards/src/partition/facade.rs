@@ -440,6 +440,11 @@ impl Partition {
         strays.into_iter().map(Ipv4Addr::from).collect()
     }
 
+    /// The greatest `cltt` of all leases; 0 where there is none. Costs a look at every lease.
+    pub fn latest_cltt(&self) -> u64 {
+        self.table.rows_from(0).map(|(_, row)| row.cltt()).max().unwrap_or(0)
+    }
+
     /// How many leases there are, in any state.
     pub fn len(&self) -> usize {
         self.table.len()

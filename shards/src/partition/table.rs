@@ -81,6 +81,11 @@ impl LeaseRow {
         Self { packed, filed, strings }
     }
 
+    /// When its client was last heard, seconds since the epoch.
+    pub fn cltt(&self) -> u64 {
+        self.packed.cltt
+    }
+
     /// The row of a loaded lease, filed under `filed`.
     pub(super) fn loaded(lease: LoadedLease<'_>, filed: u32) -> Self {
         let (packed, strings) = lease.packed();

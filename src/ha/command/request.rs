@@ -65,7 +65,8 @@ pub fn status_get() -> Vec<u8> {
     command("status-get", None)
 }
 
-fn command(name: &str, arguments: Option<Value>) -> Vec<u8> {
+/// Any command.
+pub fn command(name: &str, arguments: Option<Value>) -> Vec<u8> {
     let mut members = Map::new();
     if let Some(arguments) = arguments {
         members.insert("arguments".into(), arguments);

@@ -99,6 +99,7 @@ impl Machine {
             "scopes": self.scope_names(),
             "state": self.state.name(),
             super::super::batch::ANNOUNCEMENT: HA_BATCH_UPDATES_MAX,
+            super::super::copy::ANNOUNCEMENT: super::super::copy::VERSION,
             "unsent-update-count": self.unsent_total(),
         });
         if self.fingerprint != Fingerprint::default() {
@@ -241,6 +242,8 @@ impl Machine {
             self.abort_synchronisation(actions);
         }
         self.log(Message::Reset { state: self.state }, actions);
+        // Clocks may have been set right: what is known of them is from before.
+        self.communication.forget_skew();
         self.enter(now, OwnState::Waiting, actions);
         self.evaluate(now, actions);
         Reply::success("HA state machine reset.")

@@ -4,13 +4,16 @@ use shards::Now;
 
 use super::super::sync::{Failure, Progress};
 use super::*;
+use crate::engine::message::Applied;
+use crate::limits::CONFLICTS_LOGGED_MAX;
 
 impl Machine {
     /// Whether the state `syncing` copies. An administrator's copy leaves the state alone.
     pub(super) fn is_copying(&self) -> bool {
-        self.synchronisation.as_ref().is_some_and(|running| running.purpose == Purpose::OwnState)
+        self.synchronisation.as_ref().is_some_and(|running| running.context.purpose == Purpose::OwnState)
     }
 
+    /// Begins a copy from the peer with index `peer`. A partner that can be copied while it serves is.
     pub(super) fn start_synchronisation(
         &mut self,
         now: Now,
@@ -20,9 +23,12 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.log(Message::SyncStart { partner: self.source(peer) }, actions);
+        let is_partner = peer == 0 && self.relationship.has_partner();
+        let live = is_partner && self.communication.copies() && !self.live_copy_failed;
         self.synchronisation = Some(Synchronisation::start(
             purpose,
             peer,
+            live,
             &self.relationship,
             max_period_s,
             now.monotonic_ns,
@@ -59,12 +65,18 @@ impl Machine {
         &mut self,
         now: Now,
         id: CallId,
-        result: Result<usize, String>,
+        result: Result<Applied, String>,
         actions: &mut Vec<Action>,
     ) {
         let Some(mut synchronisation) = self.synchronisation.take_if(|running| running.awaits(id)) else {
             return;
         };
+        if let Ok(applied) = &result {
+            let left = CONFLICTS_LOGGED_MAX.saturating_sub(synchronisation.applied.examples.len());
+            for conflict in applied.examples.iter().take(left).cloned() {
+                self.log(Message::LeaseConflict(Box::new(conflict)), actions);
+            }
+        }
         let progress = synchronisation.handle_applied(result, &mut self.ids, actions);
         self.synchronisation = Some(synchronisation);
         self.handle_progress(now, progress, actions);
@@ -80,29 +92,18 @@ impl Machine {
     /// Whether the running copy is of the active partner's leases, so that it says something about the partner.
     fn copies_partner(&self) -> bool {
         self.relationship.has_partner()
-            && self.synchronisation.as_ref().is_some_and(|running| running.peer == 0)
+            && self.synchronisation.as_ref().is_some_and(|running| running.context.peer == 0)
     }
 
     fn handle_progress(&mut self, now: Now, progress: Progress, actions: &mut Vec<Action>) {
         let of_partner = self.copies_partner();
-        let Some(running) = &mut self.synchronisation else { return };
-        let peer = running.peer;
+        let Some(running) = &self.synchronisation else { return };
+        let peer = running.context.peer;
         match progress {
-            Progress::Pending { page } => {
-                if of_partner {
-                    // The source has answered: it lives, whatever the heartbeats that rest meanwhile would say.
-                    self.communication.poke(now.monotonic_ns);
-                    self.interrupted_noticed = false;
-                }
-                let Some((leases, skipped, first_reason)) = page else { return };
-                let partner = self.source(peer);
-                self.log(Message::LeasesSyncPageReceived { partner, leases }, actions);
-                if let Some(first_reason) = first_reason {
-                    self.log(Message::LeasesSyncSkipped { skipped, first_reason }, actions);
-                }
-            }
+            Progress::Pending { page } => self.note_page(now, of_partner, peer, page, actions),
             Progress::Undoing => {}
-            Progress::Copied => {
+            Progress::Copied { page } => {
+                self.note_page(now, of_partner, peer, page, actions);
                 if self.is_copying() {
                     self.enter(now, OwnState::Ready, actions);
                 }
@@ -115,16 +116,42 @@ impl Machine {
         }
     }
 
+    /// The source has answered: it lives, whatever the heartbeats that rest meanwhile would say.
+    fn note_page(
+        &mut self,
+        now: Now,
+        of_partner: bool,
+        peer: u8,
+        page: Option<(usize, usize, Option<String>)>,
+        actions: &mut Vec<Action>,
+    ) {
+        if of_partner {
+            self.communication.poke(now.monotonic_ns);
+            self.interrupted_noticed = false;
+        }
+        let Some((leases, skipped, first_reason)) = page else { return };
+        let partner = self.source(peer);
+        self.log(Message::LeasesSyncPageReceived { partner, leases }, actions);
+        if let Some(first_reason) = first_reason {
+            self.log(Message::LeasesSyncSkipped { skipped, first_reason }, actions);
+        }
+    }
+
     fn finish_copy(&mut self, now: Now, of_partner: bool, actions: &mut Vec<Action>) {
         let Some(finished) = self.synchronisation.take() else { return };
-        actions.push(Action::ClosePrivate { peer: finished.peer });
+        actions.push(Action::ClosePrivate { peer: finished.context.peer });
         if of_partner {
+            self.live_copy_failed = false;
             self.communication.poke(now.monotonic_ns);
             self.communication.acknowledge_unsent();
         }
         let duration_ms = now.monotonic_ns.saturating_sub(finished.started_ns) / NS_PER_MS;
-        let partner = self.source(finished.peer);
-        self.log(Message::SyncSuccessful { partner, applied: finished.applied, duration_ms }, actions);
+        let Applied { written, conflicts, examples } = &finished.applied;
+        if *conflicts > examples.len() {
+            self.log(Message::LeaseConflicts { conflicts: *conflicts }, actions);
+        }
+        let partner = self.source(finished.context.peer);
+        self.log(Message::SyncSuccessful { partner, applied: *written, duration_ms }, actions);
         let reply = Reply::success("Lease database synchronization complete.");
         self.answer_administrator(&finished, reply, actions);
         self.poll_at(now.monotonic_ns);
@@ -133,14 +160,15 @@ impl Machine {
 
     fn fail_copy(&mut self, now: Now, of_partner: bool, failure: &Failure, actions: &mut Vec<Action>) {
         let Some(failed) = self.synchronisation.take() else { return };
-        actions.push(Action::ClosePrivate { peer: failed.peer });
-        self.log_sync_failure(failed.peer, failure, actions);
+        actions.push(Action::ClosePrivate { peer: failed.context.peer });
+        self.log_sync_failure(failed.context.peer, failure, actions);
         self.answer_administrator(&failed, Reply::error(failure.to_string()), actions);
         if of_partner {
+            self.live_copy_failed = matches!(failure, Failure::Copy(_));
             self.partner_failed();
         }
         // The notification failed after `ready` was advertised: the copy counts for nothing.
-        if failed.purpose == Purpose::OwnState && self.state == OwnState::Ready {
+        if failed.context.purpose == Purpose::OwnState && self.state == OwnState::Ready {
             self.enter(now, OwnState::Syncing, actions);
         }
         self.heartbeat_at_ns = None;
@@ -152,7 +180,9 @@ impl Machine {
         let partner = self.source(peer);
         let reason = failure.to_string();
         let message = match failure {
-            Failure::Apply(_) | Failure::Page(_) => Message::LeasesSyncFailed { partner, reason },
+            Failure::Apply(_) | Failure::Copy(_) | Failure::Page(_) => {
+                Message::LeasesSyncFailed { partner, reason }
+            }
             Failure::Disable(_) => Message::DhcpDisableFailed { partner, reason },
             Failure::Enable(_) => Message::DhcpEnableFailed { partner, reason },
             Failure::Notify(_) => Message::SyncCompleteNotifyFailed { partner, reason },
@@ -162,7 +192,7 @@ impl Machine {
     }
 
     fn answer_administrator(&self, ended: &Synchronisation, reply: Reply, actions: &mut Vec<Action>) {
-        if let Purpose::Administrator { token } = ended.purpose {
+        if let Purpose::Administrator { token } = ended.context.purpose {
             actions.push(Action::Answer { token, reply });
         }
     }

@@ -100,7 +100,10 @@ pub(super) fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
         }
         Kind::MaintenanceCancel => command(HaCommand::MaintenanceCancel),
         Kind::MaintenanceStart => command(HaCommand::MaintenanceStart),
-        Kind::PageUnknown => Event::PageApplied { id: CallId(u64::MAX), result: Ok(1) },
+        Kind::PageUnknown => Event::PageApplied {
+            id: CallId(u64::MAX),
+            result: Ok(crate::engine::message::Applied::default()),
+        },
         Kind::PartnerStops => command(HaCommand::Stopping { server_name: None }),
         Kind::Reset => command(HaCommand::Reset { server_name: None }),
         Kind::Scopes => command(HaCommand::Scopes { scopes: vec!["server1".into()], server_name: None }),

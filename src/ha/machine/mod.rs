@@ -115,6 +115,8 @@ pub struct Machine {
     communication: Communication,
     locks: Locks,
     synchronisation: Option<Synchronisation>,
+    /// The partner did not give its leases while it served: the next copy is as from a Kea.
+    live_copy_failed: bool,
     heartbeat_at_ns: Option<u64>,
     heartbeat: Option<CallId>,
     backlog: Backlog,
@@ -164,6 +166,7 @@ impl Machine {
             communication: Communication::new(now.monotonic_ns),
             locks,
             synchronisation: None,
+            live_copy_failed: false,
             heartbeat_at_ns: None,
             heartbeat: None,
             backlog: Backlog::default(),

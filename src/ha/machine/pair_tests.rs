@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use shards::{Lease, LeaseState, SmallBytes};
 
 use super::super::command::{Envelope, HaCommand, PageRequest, Reply};
+use super::super::copy::{self, CopyHead, CopyRequest, CopyRows, Mark};
 use super::super::lease_json::{Listing, write_page_reply};
+use super::super::lease_rows;
 use super::rig::{Rig, at, relationship};
 use super::*;
+use crate::engine::message::{Applied, UpdateKind};
 
 const LATENCY_NS: u64 = 2 * NS_PER_MS;
 
@@ -27,6 +30,8 @@ struct Server {
     alive: bool,
     dialect: Dialect,
     leases: BTreeMap<Ipv4Addr, Lease>,
+    /// Addresses that have changed, in their order: what marks count.
+    changed: Vec<Ipv4Addr>,
     restarts: u64,
 }
 
@@ -46,7 +51,7 @@ impl Pair {
     fn new(dialects: [Dialect; 2]) -> Self {
         let server = |role, dialect| {
             let rig = Rig::with(relationship(Mode::HotStandby, role));
-            Server { rig, alive: false, dialect, leases: BTreeMap::new(), restarts: 0 }
+            Server { rig, alive: false, dialect, leases: BTreeMap::new(), changed: Vec::new(), restarts: 0 }
         };
         let servers = [server(Role::Primary, dialects[0]), server(Role::Standby, dialects[1])];
         Self { now_ns: at(0.0).monotonic_ns, servers, flight: Vec::new(), linked: true }
@@ -90,8 +95,9 @@ impl Pair {
     fn carry_out(&mut self, index: usize, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::ApplyPage { id, leases } => {
-                    let applied = self.servers[index].apply(leases);
+                Action::ApplyPage { id, rows } => {
+                    let written = self.servers[index].apply(rows);
+                    let applied = Applied { written, ..Applied::default() };
                     self.feed(index, Event::PageApplied { id, result: Ok(applied) });
                 }
                 Action::Call(call) => {
@@ -182,6 +188,10 @@ impl Pair {
             write_page_reply(page.into_iter(), Listing::AsStored, &mut reply);
             return reply;
         }
+        if envelope.command == copy::COMMAND {
+            assert_eq!(self.servers[index].dialect, Dialect::Own, "not announced");
+            return self.servers[index].copied(&CopyRequest::parse(&envelope).unwrap());
+        }
         let Some(command) = HaCommand::parse(&envelope) else {
             let older = self.servers[index].dialect == Dialect::Older;
             let arguments = if older { json!({ "pid": 1 }) } else { json!({ "dhcp-state": {} }) };
@@ -192,8 +202,13 @@ impl Pair {
         self.servers[index].rig.now = now;
         let mut actions = self.servers[index].rig.handle(event);
         let answer = actions.iter().position(|action| matches!(action, Action::Answer { .. })).unwrap();
-        let Action::Answer { reply, .. } = actions.remove(answer) else { unreachable!() };
+        let Action::Answer { mut reply, .. } = actions.remove(answer) else { unreachable!() };
         self.carry_out(index, actions);
+        if self.servers[index].dialect == Dialect::Older
+            && let Some(Value::Object(arguments)) = &mut reply.arguments
+        {
+            arguments.remove(copy::ANNOUNCEMENT);
+        }
         reply.to_http_body()
     }
 
@@ -244,14 +259,43 @@ impl Pair {
             }
         }
         self.servers[index].leases.insert(address, lease);
+        self.servers[index].changed.push(address);
     }
 }
 
 impl Server {
-    fn apply(&mut self, leases: Vec<Lease>) -> usize {
+    /// Part of a copy while this server serves.
+    fn copied(&self, request: &CopyRequest) -> Vec<u8> {
+        let mut head = CopyHead { mark: Mark(vec![self.changed.len() as u64]), ..CopyHead::default() };
+        let listed = |after: Option<Ipv4Addr>, limit: usize| {
+            let above =
+                self.leases.values().filter(move |lease| after.is_none_or(|after| lease.address > after));
+            above.take(limit).collect::<Vec<&Lease>>()
+        };
+        let leases = match request {
+            CopyRequest::Changes { since } => {
+                self.changed[since.0[0] as usize..].iter().map(|address| &self.leases[address]).collect()
+            }
+            CopyRequest::Page { after, mark, limit } => {
+                head.mark = mark.clone();
+                listed(Some(*after), *limit)
+            }
+            CopyRequest::Start { limit } => listed(None, *limit),
+        };
+        if let CopyRequest::Page { limit, .. } | CopyRequest::Start { limit } = request {
+            head.more = leases.len() == *limit;
+            head.upto = leases.last().map(|lease| lease.address);
+        }
+        let mut body = Vec::new();
+        head.write(&mut body);
+        leases.into_iter().for_each(|lease| lease_rows::write(UpdateKind::Update, lease, &mut body));
+        body
+    }
+
+    fn apply(&mut self, rows: CopyRows) -> usize {
         let newer = |own: Option<&Lease>, lease: &Lease| own.is_none_or(|own| own.cltt < lease.cltt);
         let mut applied = 0;
-        for lease in leases {
+        for (_, lease) in rows.rows {
             if newer(self.leases.get(&lease.address), &lease) {
                 self.leases.insert(lease.address, lease);
                 applied += 1;

@@ -7,6 +7,7 @@ use super::super::command::{Reply, result};
 use super::event_tests::{KINDS, Kind, feed};
 use super::rig::{Rig, heartbeat_body, relationship};
 use super::*;
+use crate::engine::message::Applied;
 use crate::http::rfc1123_date;
 
 /// One step of a random life: an event, an answer to a call or a page, or time.
@@ -108,7 +109,8 @@ proptest! {
             actions = match turn {
                 Turn::Answer { which, body } if !waiting_pages.is_empty() => {
                     let id = waiting_pages.remove(which % waiting_pages.len());
-                    let result = if body == 0 { Err("busy".into()) } else { Ok(body) };
+                    let applied = Applied { written: body, ..Applied::default() };
+                    let result = if body == 0 { Err("busy".into()) } else { Ok(applied) };
                     rig.handle(Event::PageApplied { id, result })
                 }
                 Turn::Answer { which, body } if !waiting_calls.is_empty() => {

@@ -149,7 +149,15 @@ impl Rig {
 
 pub(super) fn heard(state: PartnerState) -> HeartbeatReply {
     let scopes = Vec::new();
-    HeartbeatReply { state, wall_s: WALL_S, scopes, unsent: Some(0), batch_max: 1, fingerprint: None }
+    HeartbeatReply {
+        state,
+        wall_s: WALL_S,
+        scopes,
+        unsent: Some(0),
+        batch_max: 1,
+        fingerprint: None,
+        copies: false,
+    }
 }
 
 pub(super) fn heartbeat_body(state: &str, wall_s: u64, unsent: u64) -> Vec<u8> {

@@ -3,9 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::command::{HaCommand, result};
+use super::super::copy::{CopyHead, Mark};
+use super::super::lease_rows;
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, calls, command_of, relationship};
 use super::*;
+use crate::engine::message::{Applied, UpdateKind};
 
 const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
 
@@ -23,6 +26,10 @@ fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
     Reply::new(result, "").with_arguments(json!({ "count": leases.len(), "leases": leases })).to_http_body()
 }
 
+fn written(written: usize) -> Applied {
+    Applied { written, ..Applied::default() }
+}
+
 /// Answers the calls of a copy by `answers`, applies every page, and returns the commands and addresses seen.
 fn copy(
     rig: &mut Rig,
@@ -37,14 +44,16 @@ fn copy(
             Action::Call(call) if call.private => {
                 let (command, arguments) = command_of(&call);
                 let from = arguments["from"].as_str().map(|from| format!(" {from}")).unwrap_or_default();
-                commands.push(format!("{command}{from}"));
+                let since = arguments["changes-since"].as_str();
+                let since = since.map(|mark| format!(" since {}", mark.trim_start_matches('0')));
+                commands.push(format!("{command}{from}{}", since.unwrap_or_default()));
                 if let Some(result) = answers.next() {
                     actions.extend(rig.handle(Event::CallDone { id: call.id, result: result.clone() }));
                 }
             }
-            Action::ApplyPage { id, leases } => {
-                applied += leases.len();
-                actions.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            Action::ApplyPage { id, rows } => {
+                applied += rows.rows.len();
+                actions.extend(rig.handle(Event::PageApplied { id, result: Ok(written(rows.rows.len())) }));
             }
             _ => {}
         }
@@ -206,8 +215,8 @@ fn a_copy_by_hand_leaves_the_state_and_answers_at_the_end() {
                 let body = answers.next().unwrap();
                 rest.extend(rig.handle(Event::CallDone { id: call.id, result: Ok(body) }));
             }
-            Action::ApplyPage { id, leases } => {
-                rest.extend(rig.handle(Event::PageApplied { id, result: Ok(leases.len()) }));
+            Action::ApplyPage { id, rows } => {
+                rest.extend(rig.handle(Event::PageApplied { id, result: Ok(written(rows.rows.len())) }));
             }
             Action::Answer { reply, .. } => replies.push(reply),
             _ => {}
@@ -242,4 +251,172 @@ fn without_sync_leases_nothing_is_copied() {
     let actions = rig.heartbeat_reply("waiting", 0, 0);
     assert_eq!(rig.machine.state(), OwnState::Ready);
     assert!(!calls(&actions).iter().any(|(_, name)| name == "dhcp-disable"));
+}
+
+/// A page of a Tandem server, or changes: whether there is more, the mark, and the leases.
+fn rows(more: bool, mark: u64, addresses: std::ops::Range<u8>) -> Result<Vec<u8>, String> {
+    let last = addresses.clone().next_back().map(|number| std::net::Ipv4Addr::new(10, 0, 0, number));
+    let mut body = Vec::new();
+    CopyHead { more, upto: last, mark: Mark(vec![mark]) }.write(&mut body);
+    let leases = super::super::lease_json::Page::parse(&page(addresses)).expect("a page").leases;
+    leases.iter().for_each(|lease| lease_rows::write(UpdateKind::Update, lease, &mut body));
+    Ok(body)
+}
+
+const COPY: &str = "tandem-lease4-copy";
+
+/// A partner that announces it is copied from while it serves.
+fn announced(rig: &mut Rig) -> Vec<Action> {
+    let arguments = json!({
+        "date-time": crate::http::rfc1123_date(rig.now.wall_s()), "scopes": [], "state": "partner-down",
+        "tandem-copy": 1, "unsent-update-count": 0
+    });
+    let body = Reply::success("").with_arguments(arguments).to_http_body();
+    let id = rig.machine.heartbeat.expect("a heartbeat is in flight");
+    rig.handle(Event::CallDone { id, result: Ok(body) })
+}
+
+#[test]
+fn a_tandem_server_is_copied_from_while_it_serves_and_rests_for_the_end_alone() {
+    let many = || rows(true, 3, 0..10);
+    let table: Vec<Copy<'_>> = vec![
+        (
+            "one page",
+            vec![rows(false, 1, 0..3), rows(false, 2, 0..1), ok(), rows(false, 3, 0..0), ok()],
+            &["start", "since 1", "dhcp-disable", "since 2", "ha-sync-complete-notify"],
+            4,
+            OwnState::Ready,
+        ),
+        (
+            "pages and changes to their ends",
+            vec![
+                rows(true, 1, 0..10),
+                rows(false, 9, 10..13),
+                many(),
+                rows(false, 4, 0..1),
+                ok(),
+                rows(true, 5, 1..2),
+                rows(false, 6, 0..0),
+                ok(),
+            ],
+            &["start", "10.0.0.9", "since 1", "since 3", "dhcp-disable", "since 4", "since 5", "notify"],
+            25,
+            OwnState::Ready,
+        ),
+        ("the first page fails", vec![dead()], &["start"], 0, OwnState::Syncing),
+        ("it is refused", vec![no(4)], &["start"], 0, OwnState::Syncing),
+        ("the mark is lost", vec![rows(false, 1, 0..3), no(4)], &["start", "since 1"], 3, OwnState::Syncing),
+        (
+            "it does not advance",
+            vec![rows(true, 1, 0..3), rows(true, 1, 0..3)],
+            &["start", "10.0.0.2"],
+            3,
+            OwnState::Syncing,
+        ),
+        ("it gives no rows", vec![ok()], &["start"], 0, OwnState::Syncing),
+        (
+            "dhcp-disable fails",
+            vec![rows(false, 1, 0..3), rows(false, 2, 0..0), dead(), ok()],
+            &["start", "since 1", "dhcp-disable", "dhcp-enable"],
+            3,
+            OwnState::Syncing,
+        ),
+        (
+            "the last changes are lost",
+            vec![rows(false, 1, 0..3), rows(false, 2, 0..0), ok(), no(4), ok()],
+            &["start", "since 1", "dhcp-disable", "since 2", "dhcp-enable"],
+            3,
+            OwnState::Syncing,
+        ),
+    ];
+    for (label, answers, commands, applied, state) in table {
+        let mut rig = Rig::new(Role::Primary);
+        rig.handle(Event::Start);
+        let actions = announced(&mut rig);
+        let (seen, count) = copy(&mut rig, actions, &answers);
+        let expected: Vec<String> = commands.iter().map(|command| in_full(command)).collect();
+        assert_eq!((seen, count), (expected, applied), "{label}");
+        assert_eq!(rig.machine.state(), state, "{label}");
+        assert!(rig.machine.synchronisation.is_none(), "{label}: nothing is left over");
+    }
+}
+
+fn in_full(command: &str) -> String {
+    match command {
+        "notify" => "ha-sync-complete-notify".to_owned(),
+        known if known.starts_with("dhcp-") || known.starts_with("ha-") => known.to_owned(),
+        asked => format!("{COPY} {asked}"),
+    }
+}
+
+#[test]
+fn a_source_that_refuses_is_copied_from_as_a_kea_the_next_time_and_one_that_is_silent_is_not() {
+    for (answer, next) in [(no(4), "dhcp-disable"), (dead(), "tandem-lease4-copy start")] {
+        let mut rig = Rig::new(Role::Primary);
+        rig.handle(Event::Start);
+        let actions = announced(&mut rig);
+        copy(&mut rig, actions, &[answer]);
+        rig.wait_until(1.1);
+        let actions = announced(&mut rig);
+        assert_eq!(copy(&mut rig, actions, &[]).0, [next]);
+    }
+}
+
+#[test]
+fn the_next_page_is_fetched_while_one_is_applied_and_no_more_than_one_waits() {
+    let mut rig = Rig::new(Role::Primary);
+    rig.handle(Event::Start);
+    let mut actions = announced(&mut rig);
+    let (mut pages, mut fetched) = (Vec::new(), 0u8);
+    for round in 0..4u8 {
+        let call = actions.drain(..).find_map(|action| match action {
+            Action::Call(call) if call.private => Some(call.id),
+            Action::ApplyPage { id, .. } => {
+                pages.push(id);
+                None
+            }
+            _ => None,
+        });
+        assert_eq!(call.is_some(), round < 2, "round {round}");
+        if let Some(id) = call {
+            let first = 10 * fetched;
+            fetched += 1;
+            let result = rows(true, 1, first..first + 10);
+            actions = rig.handle(Event::CallDone { id, result });
+        }
+        pages.extend(actions.iter().filter_map(|action| match action {
+            Action::ApplyPage { id, .. } => Some(*id),
+            _ => None,
+        }));
+        pages.dedup();
+    }
+    assert_eq!((pages.len(), fetched), (1, 2), "one is applied, one waits");
+    let actions = rig.handle(Event::PageApplied { id: pages[0], result: Ok(written(10)) });
+    assert!(actions.iter().any(|action| matches!(action, Action::ApplyPage { .. })));
+    assert!(actions.iter().any(|action| matches!(action, Action::Call(call) if call.private)));
+}
+
+#[test]
+fn rows_that_cannot_be_applied_end_the_copy_once_nothing_is_under_way() {
+    let mut rig = Rig::new(Role::Primary);
+    rig.handle(Event::Start);
+    let actions = announced(&mut rig);
+    let call = |actions: &[Action]| {
+        actions.iter().find_map(|action| match action {
+            Action::Call(call) if call.private => Some(call.id),
+            _ => None,
+        })
+    };
+    let id = call(&actions).expect("the first page is asked for");
+    let actions = rig.handle(Event::CallDone { id, result: rows(true, 1, 0..10) });
+    let page = actions.iter().find_map(|action| match action {
+        Action::ApplyPage { id, .. } => Some(*id),
+        _ => None,
+    });
+    let second = call(&actions).expect("the next page is asked for");
+    rig.handle(Event::CallDone { id: second, result: dead() });
+    assert!(rig.machine.synchronisation.is_some(), "rows of the failed copy are still being applied");
+    rig.handle(Event::PageApplied { id: page.expect("applied"), result: Ok(written(10)) });
+    assert!(rig.machine.synchronisation.is_none());
+    assert_eq!(rig.machine.partner_state(), PartnerState::Unavailable);
 }

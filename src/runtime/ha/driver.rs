@@ -10,24 +10,28 @@ use std::time::Duration;
 
 use config::Document;
 use serde_json::Value;
-use shards::{Lane, Lease, NodeId};
+use shards::{Lane, NodeId};
 
 use crate::control::service::ServiceSwitch;
-use crate::engine::message::{Message, PartnerCall, ShardCommandBody, ShardReplyBody};
+use crate::engine::message::{Applied, CopySlice, Message, PartnerCall, ShardCommandBody, ShardReplyBody};
 use crate::ha::command::{HaCommand, Reply};
+use crate::ha::copy::CopyRows;
 use crate::ha::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
 use crate::ha::machine::Machine;
 use crate::ha::relationship::Relationship;
 use crate::ha::view::HaView;
 use crate::limits;
 use crate::runtime::clock;
-use crate::runtime::control_node::ControlNode;
+use crate::runtime::control_node::{AskError, ControlNode};
 use crate::runtime::local::{Answers, Inbox};
 
 /// How long the end of the server waits for its partner to take notice.
 const FAREWELL_WITHIN: Duration = Duration::from_millis(600);
 /// How long the answer to `dhcp-disable` waits for queries in flight (ha-protocol 5.11).
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long a shard may have no room for leases of a copy.
+const APPLY_WITHIN_NS: u64 = 10 * 1_000_000_000;
 
 /// The HA side of the control node. Shared by `Rc` in its executor.
 pub struct HaDriver {
@@ -223,10 +227,10 @@ impl HaDriver {
         for action in actions {
             match action {
                 Action::Answer { token, reply } => self.commands.answer(token, reply),
-                Action::ApplyPage { id, leases } => {
+                Action::ApplyPage { id, rows } => {
                     let driver = self.clone();
                     glommio::spawn_local(async move {
-                        let result = driver.apply(leases).await;
+                        let result = driver.apply(rows).await;
                         driver.feed(Event::PageApplied { id, result });
                     })
                     .detach();
@@ -311,29 +315,30 @@ impl HaDriver {
         self.control.node().try_send(to, Lane::State, Message::HaView(view.clone())).is_ok()
     }
 
-    /// Applies leases of a page at their owners; how many were written.
-    async fn apply(&self, leases: Vec<Lease>) -> Result<usize, String> {
+    /// Applies leases of a copy at their owners, all of them at once and a few parts of each at a time; what became of
+    /// them.
+    async fn apply(&self, rows: CopyRows) -> Result<Applied, String> {
         let owners = self.control.server().active().rules.owners.clone();
-        let mut by_shard: Vec<Vec<Lease>> = (0..owners.shards()).map(|_| Vec::new()).collect();
-        for lease in leases {
-            by_shard[usize::from(owners.owner_of(lease.address))].push(lease);
-        }
-        let mut written = 0;
-        for (shard, leases) in (0u8..).zip(by_shard) {
-            let mut leases = leases.into_iter();
-            loop {
-                let chunk: Vec<Lease> = leases.by_ref().take(limits::SYNC_CHUNK_LEASES).collect();
-                if chunk.is_empty() {
-                    break;
-                }
-                match self.control.ask(shard, ShardCommandBody::Synchronised(chunk)).await {
-                    Ok(ShardReplyBody::Applied(count)) => written += count,
-                    Ok(_) => return Err(format!("shard {shard} cannot store leases")),
-                    Err(error) => return Err(error.to_string()),
-                }
+        let slices = rows.into_slices(owners.shards(), |address| owners.owner_of(address));
+        let mut workers = Vec::new();
+        for (shard, slices) in (0u8..).zip(slices) {
+            let under_way = slices.len().min(limits::SYNC_CHUNKS_UNDER_WAY);
+            let slices = Rc::new(RefCell::new(slices.into_iter()));
+            for _ in 0..under_way {
+                let work = apply_slices(self.control.clone(), shard, slices.clone());
+                workers.push(glommio::spawn_local(work));
             }
         }
-        Ok(written)
+        let mut applied = Ok(Applied::default());
+        // Every worker is waited for, whatever the others say: nothing may be stored behind the back of whoever asked.
+        for worker in workers {
+            match (&mut applied, worker.await) {
+                (Ok(sum), Ok(part)) => sum.add(part),
+                (Ok(_), Err(reason)) => applied = Err(reason),
+                (Err(_), _) => {}
+            }
+        }
+        applied
     }
 
     fn poke(&self) {
@@ -378,5 +383,33 @@ impl HaDriver {
             self.publish(Arc::new(view));
         }
         self.carry_out(actions);
+    }
+}
+
+/// Gives `slices` to a shard, one after the other.
+async fn apply_slices(
+    control: Rc<ControlNode>,
+    shard: u8,
+    slices: Rc<RefCell<std::vec::IntoIter<CopySlice>>>,
+) -> Result<Applied, String> {
+    let mut applied = Applied::default();
+    loop {
+        let Some(slice) = slices.borrow_mut().next() else { return Ok(applied) };
+        applied.add(apply_slice(&control, shard, Arc::new(slice)).await?);
+    }
+}
+
+/// Gives one part to a shard, again and again while it has no room.
+async fn apply_slice(control: &ControlNode, shard: u8, slice: Arc<CopySlice>) -> Result<Applied, String> {
+    let until_ns = clock::monotonic_ns() + APPLY_WITHIN_NS;
+    loop {
+        match control.ask(shard, ShardCommandBody::Synchronised(slice.clone())).await {
+            Ok(ShardReplyBody::Applied(applied)) => return Ok(applied),
+            Ok(ShardReplyBody::Busy) | Err(AskError::Busy(_)) if clock::monotonic_ns() < until_ns => {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(_) => return Err(format!("shard {shard} cannot store leases")),
+            Err(error) => return Err(error.to_string()),
+        }
     }
 }

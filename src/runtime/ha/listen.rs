@@ -16,15 +16,16 @@ use shards::{Lane, NodeId};
 use super::acceptor::AcceptedQueue;
 use super::places::Places;
 use super::setup::HaShared;
-use crate::control::Answer;
 use crate::control::gather::{GATHER_MS, Gather, ListRequest};
 use crate::control::lease_change::{LeaseChange, change_reply};
+use crate::control::{Answer, CopyAnswer};
 use crate::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use crate::engine::rules::Rules;
 use crate::ha::batch;
 use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply};
+use crate::ha::copy::{self, CopyRequest};
 use crate::ha::lease_json::{Listing, write_listing};
 use crate::ha::view::HaView;
 use crate::http::server::Request;
@@ -153,6 +154,10 @@ impl Listener {
                 }
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
+            copy::COMMAND => match CopyRequest::parse(&envelope) {
+                Ok(request) => self.copy(request).await,
+                Err(reply) => Response::Json(reply.to_http_body()),
+            },
             "lease4-get-all" => {
                 Response::Json(self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }).await)
             }
@@ -235,6 +240,22 @@ impl Listener {
         }
         let answer: Answer = gather.finish();
         answer.render_list()
+    }
+
+    /// Part of a copy, while clients are served.
+    async fn copy(&self, request: CopyRequest) -> Response {
+        let mut answer = CopyAnswer::new(self.node.topology().shards, request);
+        while !answer.is_complete() {
+            let Some((shard, body)) = answer.poll_request() else { break };
+            match self.ask_shard_within(shard, body, Duration::from_millis(GATHER_MS)).await {
+                Some(body) => answer.handle_reply(shard, body),
+                None => break,
+            }
+        }
+        match answer.finish() {
+            Ok(rows) => Response::Rows(rows),
+            Err(reply) => Response::Json(reply.to_http_body()),
+        }
     }
 
     async fn ask_shard(&self, shard: u8, body: ShardCommandBody) -> Option<ShardReplyBody> {

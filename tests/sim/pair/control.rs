@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::json;
-use shards::{Lane, Lease, NodeId};
+use shards::{Lane, NodeId};
 use tandem::engine::message::{
-    Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    Applied, CopySlice, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use tandem::ha::OwnState;
 use tandem::ha::command::{Envelope, HaCommand, Reply};
+use tandem::ha::copy::CopyRows;
 use tandem::ha::event::{Action, CallId, ClientIdentity, CommandSource, Event};
 use tandem::ha::view::{HaView, Scopes};
 
@@ -31,8 +32,8 @@ pub struct Control {
 /// A page of a synchronisation, one shard after the other.
 struct PageUnderWay {
     id: CallId,
-    left: VecDeque<(u8, Vec<Lease>)>,
-    written: usize,
+    left: VecDeque<(u8, CopySlice)>,
+    applied: Applied,
     request: u64,
     until_ns: u64,
 }
@@ -140,7 +141,7 @@ impl Simulation {
                         self.answer(server, call);
                     }
                 }
-                Action::ApplyPage { id, leases } => self.apply_page(server, id, leases),
+                Action::ApplyPage { id, rows } => self.apply_page(server, id, rows),
                 Action::Call(call) => {
                     self.send_call(server, call.peer, call.id.0, call.body, call.timeout_ms, call.private);
                 }
@@ -184,14 +185,15 @@ impl Simulation {
         self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
     }
 
-    fn apply_page(&mut self, server: usize, id: CallId, leases: Vec<Lease>) {
+    fn apply_page(&mut self, server: usize, id: CallId, rows: CopyRows) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let mut parts: BTreeMap<u8, Vec<Lease>> = BTreeMap::new();
-        for lease in leases {
-            parts.entry(process.rules.owners.owner_of(lease.address)).or_default().push(lease);
-        }
-        let left = parts.into_iter().collect();
-        process.control.page = Some(PageUnderWay { id, left, written: 0, request: 0, until_ns: 0 });
+        let owners = &process.rules.owners;
+        let slices = rows.into_slices(owners.shards(), |address| owners.owner_of(address));
+        let left = (0u8..)
+            .zip(slices)
+            .flat_map(|(shard, slices)| slices.into_iter().map(move |slice| (shard, slice)));
+        let (left, applied) = (left.collect(), Applied::default());
+        process.control.page = Some(PageUnderWay { id, left, applied, request: 0, until_ns: 0 });
         self.store_part(server);
     }
 
@@ -200,15 +202,15 @@ impl Simulation {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let control = &mut process.control;
         let Some(page) = &mut control.page else { return };
-        let Some((shard, leases)) = page.left.pop_front() else {
-            let (id, written) = (page.id, page.written);
+        let Some((shard, slice)) = page.left.pop_front() else {
+            let (id, applied) = (page.id, std::mem::take(&mut page.applied));
             control.page = None;
-            return self.feed(server, Event::PageApplied { id, result: Ok(written) });
+            return self.feed(server, Event::PageApplied { id, result: Ok(applied) });
         };
         control.requests += 1;
         page.request = control.requests;
         page.until_ns = now_ns + ANSWER_WITHIN_NS;
-        let body = ShardCommandBody::Synchronised(leases);
+        let body = ShardCommandBody::Synchronised(Arc::new(slice));
         let command = Box::new(ShardCommand { request: page.request, body });
         let (from, to) = (process.topology.control(), process.topology.shard(shard));
         self.post(server, from, to, Lane::State, Message::Command(command));
@@ -220,8 +222,8 @@ impl Simulation {
             return;
         };
         match reply.body {
-            ShardReplyBody::Applied(count) => {
-                page.written += count;
+            ShardReplyBody::Applied(applied) => {
+                page.applied.add(applied);
                 self.store_part(server);
             }
             _ => {

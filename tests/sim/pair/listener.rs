@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use shards::Lane;
+use tandem::control::CopyAnswer;
 use tandem::control::gather::{Gather, ListRequest};
 use tandem::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
@@ -14,6 +15,7 @@ use tandem::engine::message::{
 use tandem::engine::rules::Rules;
 use tandem::ha::batch;
 use tandem::ha::command::{Envelope, PageRequest, Reply, result};
+use tandem::ha::copy::{self, CopyRequest};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
 use tandem::http::server::Request;
 
@@ -43,6 +45,8 @@ struct Pending {
 enum Question {
     /// The control node, for the answer as it is.
     Control,
+    /// All shards, for a copy of their leases.
+    Copy(CopyAnswer),
     /// All shards, for a list of leases.
     List(Gather),
     /// The owners of leases, to change them.
@@ -92,6 +96,10 @@ impl Simulation {
             },
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => self.list(server, stream, page),
+                Err(reply) => self.respond(server, stream, &reply.to_http_body()),
+            },
+            copy::COMMAND => match CopyRequest::parse(&envelope) {
+                Ok(copied) => self.copy(server, stream, copied),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
             },
             _ => self.ask_control(server, stream, request.body.clone()),
@@ -164,6 +172,31 @@ impl Simulation {
         self.gather_on(server, number);
     }
 
+    fn copy(&mut self, server: usize, stream: StreamId, request: CopyRequest) {
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let answer = CopyAnswer::new(process.topology.shards, request);
+        let number = process.listener.ask(stream, now_ns, Question::Copy(answer));
+        self.copy_on(server, number);
+    }
+
+    fn copy_on(&mut self, server: usize, number: u64) {
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let Some(pending) = process.listener.pending.get_mut(&number) else { return };
+        let Question::Copy(answer) = &mut pending.what else { return };
+        let next = if answer.is_complete() { None } else { answer.poll_request() };
+        if let Some((shard, body)) = next {
+            return self.ask_shard(server, shard, number, body);
+        }
+        let Some(Pending { stream, what: Question::Copy(answer), .. }) =
+            process.listener.pending.remove(&number)
+        else {
+            return;
+        };
+        let body = answer.finish().unwrap_or_else(|reply| reply.to_http_body());
+        self.respond(server, stream, &body);
+    }
+
     /// Asks the next shard, or answers when all have been heard.
     fn gather_on(&mut self, server: usize, number: u64) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
@@ -211,6 +244,10 @@ impl Simulation {
         let Some(pending) = listener.pending.get_mut(&number) else { return };
         match &mut pending.what {
             Question::Control => {}
+            Question::Copy(answer) => {
+                answer.handle_reply(reply.shard, reply.body);
+                self.copy_on(server, number);
+            }
             Question::List(gather) => {
                 gather.handle_reply(reply.shard, reply.body);
                 self.gather_on(server, number);

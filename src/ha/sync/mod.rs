@@ -1,15 +1,22 @@
-//! Paged synchronisation (ha-protocol 6): disable, page, apply, … , then the notification.
+//! Synchronisation (ha-protocol 6): all leases of another server are copied, then it is told so.
 //!
 //! Pure: calls and pages to apply go out as actions, their results come back. Everything goes over one
-//! private connection. `dhcp-disable` is repeated before every page, because it re-arms the source's timer.
-//! Deletions made while the copier was away are not repaired (6.10), as in Kea.
+//! private connection. From a Kea: disable, page, apply, … , then the notification; `dhcp-disable` is repeated before
+//! every page, because it re-arms the source's timer, and deletions made while the copier was away are not repaired,
+//! as in Kea. From a Tandem server, which goes on serving: [`live`].
+
+mod live;
 
 use std::net::Ipv4Addr;
 
+use self::live::Live;
 use super::command::{PageRequest, Reply, ReplyError, request, result};
+use super::copy::CopyRows;
 use super::event::{Action, Call, CallId};
 use super::lease_json::Page;
 use super::relationship::Relationship;
+use crate::engine::message::{Applied, UpdateKind};
+use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};
 
 /// Time for every command but a page, milliseconds.
 const COMMAND_TIMEOUT_MS: u64 = 10_000;
@@ -30,7 +37,10 @@ pub enum Purpose {
 #[derive(Debug, Eq, PartialEq)]
 pub enum Progress {
     /// Every page is applied; [`Synchronisation::notify`] is to be called once `ready` is advertised (6.11).
-    Copied,
+    Copied {
+        /// As for `Pending`.
+        page: Option<(usize, usize, Option<String>)>,
+    },
     /// It has failed; nothing is outstanding.
     Failed(Failure),
     /// Done, and the source serves again.
@@ -50,6 +60,9 @@ pub enum Failure {
     /// A page could not be applied here.
     #[error("applying leases failed: {0}")]
     Apply(String),
+    /// A Tandem server does not give its leases while it serves; the next copy is as from a Kea.
+    #[error("tandem-lease4-copy failed: {0}")]
+    Copy(String),
     /// `dhcp-disable`.
     #[error("dhcp-disable failed: {0}")]
     Disable(String),
@@ -67,20 +80,58 @@ pub enum Failure {
 /// One copy.
 #[derive(Clone, Debug)]
 pub struct Synchronisation {
-    /// Who asked for it.
-    pub purpose: Purpose,
-    /// Peer index of the source.
-    pub peer: u8,
+    /// What it is made under.
+    pub context: Context,
     /// When it began, monotonic.
     pub started_ns: u64,
-    /// Leases written so far.
-    pub applied: usize,
-    max_period_s: u64,
-    page_limit: u32,
-    page_timeout_ms: u64,
+    /// What became of the leases so far.
+    pub applied: Applied,
     this_server_name: String,
     after: Option<Ipv4Addr>,
     phase: Phase,
+}
+
+/// Whom a copy is from and what for, and what it is told by the configuration.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// Peer index of the source.
+    pub peer: u8,
+    /// Who asked for it.
+    pub purpose: Purpose,
+    /// `max-period` of `dhcp-disable`, seconds.
+    max_period_s: u64,
+    /// `sync-page-limit`.
+    sync_page_limit: u32,
+    page_timeout_ms: u64,
+}
+
+impl Context {
+    /// Leases in a page of a Tandem server.
+    fn page_limit(&self) -> usize {
+        usize::try_from(self.sync_page_limit).unwrap_or(COPY_LEASES).clamp(1, COPY_LEASES)
+    }
+
+    /// Leases in a page of a Kea. A larger page would not fit an answer.
+    fn kea_page_limit(&self) -> u32 {
+        self.sync_page_limit.clamp(1, SYNC_PAGE_LEASES_MAX)
+    }
+
+    /// A server that joins takes the word of the one that has served; one that serves itself knows better what has
+    /// happened within the second.
+    fn source_wins_ties(&self) -> bool {
+        self.purpose == Purpose::OwnState
+    }
+
+    /// Any command but a page.
+    fn command(&self, body: Vec<u8>, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
+        self.call(body, COMMAND_TIMEOUT_MS, ids, actions)
+    }
+
+    fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
+        let id = ids.next_id();
+        actions.push(Action::Call(Call { id, peer: self.peer, body, timeout_ms, private: true }));
+        id
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +156,7 @@ enum Phase {
     Fetching {
         id: CallId,
     },
+    Live(Live),
     Notifying {
         id: CallId,
     },
@@ -124,29 +176,39 @@ impl CallIds {
 }
 
 impl Synchronisation {
-    /// Begins a copy: sends the first `dhcp-disable`.
+    /// Begins a copy from the peer with index `peer`: `live` from a Tandem server that goes on serving, else as from a
+    /// Kea. Without `max_period_s` the source's service is off for `sync-timeout` at most.
+    #[expect(clippy::too_many_arguments, reason = "each is another party's word")]
     pub fn start(
         purpose: Purpose,
         peer: u8,
+        live: bool,
         relationship: &Relationship,
         max_period_s: Option<u64>,
         now_ns: u64,
         ids: &mut CallIds,
         actions: &mut Vec<Action>,
     ) -> Self {
-        let mut synchronisation = Self {
-            purpose,
+        let context = Context {
             peer,
-            started_ns: now_ns,
-            applied: 0,
+            purpose,
             max_period_s: max_period_s.unwrap_or_else(|| relationship.sync_max_period_s()),
-            page_limit: relationship.sync_page_limit.max(1),
+            sync_page_limit: relationship.sync_page_limit,
             page_timeout_ms: u64::from(relationship.sync_timeout_ms),
+        };
+        let mut synchronisation = Self {
+            context,
+            started_ns: now_ns,
+            applied: Applied::default(),
             this_server_name: relationship.this_server_name.clone(),
             after: None,
             phase: Phase::Over,
         };
-        synchronisation.disable(ids, actions);
+        if live {
+            synchronisation.phase = Phase::Live(Live::start(&synchronisation.context, ids, actions));
+        } else {
+            synchronisation.disable(ids, actions);
+        }
         synchronisation
     }
 
@@ -159,6 +221,7 @@ impl Synchronisation {
             | Phase::EnablingInsteadOfNotify { id: awaited }
             | Phase::Fetching { id: awaited }
             | Phase::Notifying { id: awaited } => *awaited == id,
+            Phase::Live(live) => live.awaits(id),
             Phase::Copied | Phase::Over => false,
         }
     }
@@ -170,6 +233,10 @@ impl Synchronisation {
         ids: &mut CallIds,
         actions: &mut Vec<Action>,
     ) -> Progress {
+        if let Phase::Live(live) = &mut self.phase {
+            let progress = live.handle_call(result, &self.context, ids, actions);
+            return self.after_live(progress);
+        }
         let outcome =
             result.and_then(|body| Reply::parse_success(&body).map(|_| body).map_err(|e| e.to_string()));
         match std::mem::replace(&mut self.phase, Phase::Over) {
@@ -185,11 +252,20 @@ impl Synchronisation {
                 Ok(_) => Progress::Finished,
                 Err(reason) => Progress::Failed(Failure::Enable(reason)),
             },
-            other @ (Phase::Applying { .. } | Phase::Copied | Phase::Notifying { .. } | Phase::Over) => {
+            other => {
                 self.phase = other;
                 Progress::Pending { page: None }
             }
         }
+    }
+
+    fn after_live(&mut self, progress: Progress) -> Progress {
+        match progress {
+            Progress::Copied { .. } => self.phase = Phase::Copied,
+            Progress::Failed(_) => self.phase = Phase::Over,
+            Progress::Finished | Progress::Pending { .. } | Progress::Undoing => {}
+        }
+        progress
     }
 
     /// The notification has ended: result 2 is answered with `dhcp-enable` (6.2).
@@ -207,7 +283,7 @@ impl Synchronisation {
         match parsed {
             Ok(_) => Progress::Finished,
             Err(ReplyError::Result { result: result::UNSUPPORTED, .. }) => {
-                let id = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
+                let id = self.context.command(request::dhcp_enable(), ids, actions);
                 self.phase = Phase::EnablingInsteadOfNotify { id };
                 Progress::Pending { page: None }
             }
@@ -223,22 +299,25 @@ impl Synchronisation {
     /// A page has been applied.
     pub fn handle_applied(
         &mut self,
-        result: Result<usize, String>,
+        result: Result<Applied, String>,
         ids: &mut CallIds,
         actions: &mut Vec<Action>,
     ) -> Progress {
+        let result = result.map(|applied| self.applied.add(applied));
+        if let Phase::Live(live) = &mut self.phase {
+            let progress = live.handle_applied(result, &self.context, ids, actions);
+            return self.after_live(progress);
+        }
         let Phase::Applying { more, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
             return Progress::Pending { page: None };
         };
         match (result, more) {
             (Err(reason), _) => self.undo(Failure::Apply(reason), ids, actions),
-            (Ok(applied), None) => {
-                self.applied += applied;
+            (Ok(()), None) => {
                 self.phase = Phase::Copied;
-                Progress::Copied
+                Progress::Copied { page: None }
             }
-            (Ok(applied), Some(after)) => {
-                self.applied += applied;
+            (Ok(()), Some(after)) => {
                 self.after = Some(after);
                 self.disable(ids, actions);
                 Progress::Pending { page: None }
@@ -249,14 +328,16 @@ impl Synchronisation {
     /// Tells the source that the copy is complete.
     pub fn notify(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) {
         let body = request::sync_complete_notify(&self.this_server_name);
-        let id = self.call(body, COMMAND_TIMEOUT_MS, ids, actions);
+        let id = self.context.command(body, ids, actions);
         self.phase = Phase::Notifying { id };
     }
 
     /// Gives the copy up half-way, and the source its service back; the answer is not awaited.
     pub fn abort(self, ids: &mut CallIds, actions: &mut Vec<Action>) {
-        let _ = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
-        actions.push(Action::ClosePrivate { peer: self.peer });
+        if !matches!(&self.phase, Phase::Live(live) if !live.has_disabled()) {
+            let _ = self.context.command(request::dhcp_enable(), ids, actions);
+        }
+        actions.push(Action::ClosePrivate { peer: self.context.peer });
     }
 
     fn handle_page(
@@ -269,7 +350,7 @@ impl Synchronisation {
             Ok(page) => page,
             Err(reason) => return self.undo(Failure::Page(reason), ids, actions),
         };
-        let full = page.received as u64 >= u64::from(self.page_limit);
+        let full = page.received as u64 >= u64::from(self.context.kea_page_limit());
         let more = if full { page.last } else { None };
         // A source that does not get on would be asked for ever.
         if full && page.last.is_none_or(|last| self.after.is_some_and(|after| last <= after)) {
@@ -279,31 +360,26 @@ impl Synchronisation {
         let skipped = page.received - page.leases.len();
         let id = ids.next_id();
         self.phase = Phase::Applying { id, more };
-        actions.push(Action::ApplyPage { id, leases: page.leases });
+        let rows = page.leases.into_iter().map(|lease| (UpdateKind::Update, lease)).collect();
+        actions.push(Action::ApplyPage { id, rows: CopyRows { rows, source_wins_ties: false } });
         Progress::Pending { page: Some((page.received, skipped, page.skipped.into_iter().next())) }
     }
 
     fn disable(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) {
-        let id = self.call(request::dhcp_disable(self.max_period_s), COMMAND_TIMEOUT_MS, ids, actions);
+        let id = self.context.command(request::dhcp_disable(self.context.max_period_s), ids, actions);
         self.phase = Phase::Disabling { id };
     }
 
     fn fetch(&mut self, ids: &mut CallIds, actions: &mut Vec<Action>) -> Progress {
-        let page = PageRequest { after: self.after, limit: self.page_limit };
-        let id = self.call(request::lease_page(page), self.page_timeout_ms, ids, actions);
+        let page = PageRequest { after: self.after, limit: self.context.kea_page_limit() };
+        let id = self.context.call(request::lease_page(page), self.context.page_timeout_ms, ids, actions);
         self.phase = Phase::Fetching { id };
         Progress::Pending { page: None }
     }
 
     fn undo(&mut self, failure: Failure, ids: &mut CallIds, actions: &mut Vec<Action>) -> Progress {
-        let id = self.call(request::dhcp_enable(), COMMAND_TIMEOUT_MS, ids, actions);
+        let id = self.context.command(request::dhcp_enable(), ids, actions);
         self.phase = Phase::Enabling { id, failure };
         Progress::Undoing
-    }
-
-    fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
-        let id = ids.next_id();
-        actions.push(Action::Call(Call { id, peer: self.peer, body, timeout_ms, private: true }));
-        id
     }
 }
