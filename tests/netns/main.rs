@@ -1,6 +1,7 @@
 //! End to end, over veth pairs in network namespaces that each test makes and removes. Needs root and the Debian
 //! packages that `tests/run` installs.
 
+mod backups;
 mod clients;
 mod control;
 mod copying;
