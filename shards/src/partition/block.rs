@@ -56,11 +56,19 @@ impl FreeWords {
     ///
     /// # Panics
     /// When `position` is not below the capacity.
+    #[inline]
     pub fn put(&mut self, position: u64, set: bool) -> bool {
         assert!(position < self.capacity, "position {position} of {}", self.capacity);
+        // A renewal, the common change, leaves it as it is.
         if self.contains(position) == set {
             return false;
         }
+        self.flip(position, set);
+        true
+    }
+
+    /// Sets or clears `position`, which is not so yet.
+    fn flip(&mut self, position: u64, set: bool) {
         let mut index = position;
         for level in &mut self.levels {
             let word = &mut level[(index / 64) as usize];
@@ -77,7 +85,6 @@ impl FreeWords {
             index /= 64;
         }
         self.count = if set { self.count + 1 } else { self.count - 1 };
-        true
     }
 
     /// Sets every position of `first..=last`.

@@ -607,6 +607,7 @@ impl Partition {
     }
 
     /// Sets the bits of `address`.
+    #[inline]
     fn mark(&mut self, address: u32, available: bool, held: bool) {
         for place in places_of(&self.pools, address) {
             let blocks = &mut self.sets[place.slot];

@@ -80,6 +80,7 @@ pub(super) type Strings<'a> = [&'a [u8]; 4];
 
 impl Lengths {
     /// Those of `lease`.
+    #[inline]
     pub fn of(lease: &Lease) -> Self {
         let (hwaddr, client_id, hostname) = (lease.hwaddr.len(), lease.client_id.len(), lease.hostname.len());
         let fits = hwaddr < LENGTHS_IN_STRINGS as usize && client_id <= 0xff && hostname <= 0x3fff;

@@ -93,6 +93,7 @@ impl LeaseRow {
     }
 
     /// Takes over what `lease` says if its strings are those of the row; else changes nothing and gives false.
+    #[inline]
     fn renew(&mut self, lease: &Lease, filed: u32) -> bool {
         let lengths = self.packed.lengths;
         if !lengths.may_be_of(lease) || lengths.split(&self.strings) != packed::strings_of(lease) {
