@@ -146,7 +146,8 @@ impl Peer {
     fn set_view(&self, view: &HaView, overtaken: &mut Vec<Waiting>) {
         let mut outbox = self.outbox.borrow_mut();
         outbox.set_view(view, overtaken);
-        self.resumes.set(!outbox.is_for_backup() && view.partner_batch_max > 0);
+        // A Kea takes one update at a time; whoever announces more is a Tandem.
+        self.resumes.set(!outbox.is_for_backup() && view.partner_batch_max > 1);
     }
 }
 

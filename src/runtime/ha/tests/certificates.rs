@@ -69,7 +69,7 @@ fn sessions_are_taken_up_again_with_a_tandem_and_never_with_anybody_else() {
         bench.publish(tandem);
         assert_eq!([exchange(0), exchange(0), exchange(0)], [Full, Resumed, Resumed], "{version:?}");
         assert_eq!([exchange(1), exchange(1)], [Full, Full], "{version:?}: a backup says nothing of itself");
-        bench.publish(HaView { epoch: 2, ..HaView::default() });
+        bench.publish(HaView { epoch: 2, partner_batch_max: 1, ..HaView::default() });
         assert_eq!([exchange(0), exchange(0)], [Full, Full], "{version:?}: a Kea is in its place");
         bench.publish(HaView { epoch: 3, partner_batch_max: 8, ..HaView::default() });
         bench.ends.replace(both_ends(&files, address));
