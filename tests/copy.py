@@ -4,8 +4,8 @@
     tests/copy.py [RUNS]
 
 Prints for each run how long the copy took, how long clients of the primary went without an ACK, what both servers used of
-the CPU and of memory, and whether both have the same leases afterwards. Needs root, iproute2, openssl-free (`tandem pki` makes the
-certificates) and `cargo build --release --bins`; makes and removes its own network namespaces. Nothing here passes or fails by the
+the CPU and of memory, and whether both have the same leases afterwards. Needs root, iproute2 and `cargo build --release --bins`
+(`tandem pki` makes the certificates); makes and removes its own network namespaces. Nothing here passes or fails by the
 clock.
 
 Environment: LEASES (1000000), RATE (500 renewals a second), SHARDS (1), PRIMARY and STANDBY (`tandem`, or `kea` for Debian's
