@@ -9,9 +9,11 @@
 //!     cargo test --test conformance            # all
 //!     cargo test --test conformance c5         # those whose name has `c5` in it
 
+mod balance;
 mod copies;
 mod faults;
 mod index;
+mod maintenance;
 mod replication;
 mod security;
 mod states;
@@ -66,6 +68,8 @@ fn all() -> Vec<Scenario> {
         faults::scenarios(),
         replication::scenarios(),
         copies::scenarios(),
+        balance::scenarios(),
+        maintenance::scenarios(),
         upheaval::scenarios(),
     ]
     .into_iter()
