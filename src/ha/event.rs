@@ -74,7 +74,7 @@ pub enum Event {
     /// The configuration was read again, and this is what it says now. Names, URLs, role and TLS files are those the
     /// machine was made with (a change of them needs a restart).
     Reconfigured(Box<Relationship>),
-    /// What the configuration in force hashes to: once before the machine starts, and after every reload.
+    /// What the configuration in force hashes to: right after the start, and after every reload.
     Fingerprint(Box<Fingerprint>),
     /// The first event, once.
     Start,

@@ -4,6 +4,7 @@
 
 pub mod compile;
 pub mod effective;
+pub mod fingerprint;
 mod guard;
 pub mod interfaces;
 pub mod option;

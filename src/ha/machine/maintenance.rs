@@ -151,6 +151,9 @@ impl Machine {
                 ))
             }
             Ok(_) => {
+                if self.is_copying() {
+                    self.abort_synchronisation(actions);
+                }
                 self.communication.told(PartnerState::InMaintenance);
                 self.enter(now, OwnState::PartnerInMaintenance, actions);
                 Reply::success(
@@ -163,6 +166,9 @@ impl Machine {
                  following message to the ha-maintenance-notify command: {text}."
             )),
             Err(_) => {
+                if self.is_copying() {
+                    self.abort_synchronisation(actions);
+                }
                 self.partner_failed();
                 self.maintenance.serves_all = true;
                 self.enter(now, OwnState::PartnerDown, actions);
@@ -183,7 +189,18 @@ impl Machine {
             self.enter(now, state, actions);
         }
         self.evaluate(now, actions);
+        self.believe_what_was_told(now);
         Reply::success("Server maintenance successfully canceled.")
+    }
+
+    /// A heartbeat under way, or one sent before the partner has got this answer, would tell of the state it is just
+    /// about to leave, and lead both back into maintenance.
+    fn believe_what_was_told(&mut self, now: Now) {
+        if let Some(id) = self.heartbeat.take() {
+            self.in_flight.remove(&id);
+        }
+        self.heartbeat_at_ns = None;
+        self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
     }
 
     /// `ha-maintenance-notify` of the partner.
@@ -241,6 +258,7 @@ impl Machine {
         let next = self.maintenance.state_before();
         self.enter(now, next, actions);
         self.evaluate(now, actions);
+        self.believe_what_was_told(now);
         Reply::success("Server maintenance canceled.").with_arguments(json!({ "state": self.state.name() }))
     }
 }

@@ -439,6 +439,8 @@ mod healing_tests;
 #[cfg(test)]
 mod maintenance_tests;
 #[cfg(test)]
+mod pair;
+#[cfg(test)]
 mod pair_tests;
 #[cfg(test)]
 mod property_tests;

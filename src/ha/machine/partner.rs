@@ -233,7 +233,8 @@ impl Machine {
         match outcome {
             UpdateOutcome::Acked => self.communication.forgive(client),
             UpdateOutcome::Conflict => {
-                if self.relationship.max_rejected_lease_updates > 0 {
+                // A late answer to an update of a state that has been left is no news of this one.
+                if self.relationship.max_rejected_lease_updates > 0 && self.state.sends_updates() {
                     self.communication.reject(now.monotonic_ns, client);
                 }
                 let message =

@@ -77,6 +77,7 @@ impl HaDriver {
             poke: Inbox::default(),
         });
         driver.feed(Event::Start);
+        driver.tell_fingerprint();
         glommio::spawn_local(driver.clone().keep_time()).detach();
         driver.control.set_farewell(driver.clone().say_farewell());
         driver
@@ -160,6 +161,14 @@ impl HaDriver {
             );
             self.feed(Event::Reconfigured(Box::new(relationship)));
         }
+        self.tell_fingerprint();
+    }
+
+    /// What the rules in force hash to, for the partner to compare.
+    fn tell_fingerprint(self: &Rc<Self>) {
+        let rules = self.control.server().active().rules;
+        let fingerprint = crate::policy::fingerprint::fingerprint(&rules.snapshot);
+        self.feed(Event::Fingerprint(Box::new(fingerprint)));
     }
 
     /// A message that concerns high availability: shards' reports and the sender's answers.

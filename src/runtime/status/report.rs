@@ -111,7 +111,7 @@ impl ServerStatus {
         };
         let pair = &status["high-availability"][0]["ha-servers"];
         let (local, partner) = (peer(&pair["local"], "state"), peer(&pair["remote"], "last-state"));
-        let mut problems = problems(&pair["remote"], local.as_ref(), partner.as_ref());
+        let mut problems = problems(pair, local.as_ref(), partner.as_ref());
         let errors = status["sockets"]["errors"].as_array().into_iter().flatten();
         problems.extend(errors.filter_map(Value::as_str).map(|error| format!("socket: {error}")));
         Self {
@@ -144,11 +144,25 @@ fn peer(value: &Value, state: &str) -> Option<PeerStatus> {
     })
 }
 
-fn problems(remote: &Value, local: Option<&PeerStatus>, partner: Option<&PeerStatus>) -> Vec<String> {
+fn problems(pair: &Value, local: Option<&PeerStatus>, partner: Option<&PeerStatus>) -> Vec<String> {
     let (Some(local), Some(partner)) = (local, partner) else { return Vec::new() };
+    let (own, remote) = (&pair["local"], &pair["remote"]);
     let mut problems = Vec::new();
     if !GOOD_STATES.contains(&local.state.as_str()) {
-        problems.push(format!("{} is in {}", local.name, local.state));
+        let because = own["tandem-terminated-because"].as_str();
+        let because = because.map(|reason| format!(" because of {reason}")).unwrap_or_default();
+        problems.push(format!("{} is in {}{because}", local.name, local.state));
+    }
+    if own["tandem-paused"] == true {
+        problems.push(format!("{} is paused until ha-continue", local.name));
+    }
+    let differs = &remote["tandem-configuration-differs"];
+    if let Some(kinds) = differs["in"].as_array() {
+        let kinds: Vec<&str> = kinds.iter().filter_map(Value::as_str).collect();
+        let ids = differs["subnets"].as_array().into_iter().flatten();
+        let ids: Vec<String> = ids.map(Value::to_string).collect();
+        let of = if ids.is_empty() { String::new() } else { format!(" of subnet {}", ids.join(", ")) };
+        problems.push(format!("{} has other {}{of}", partner.name, kinds.join(", ")));
     }
     match partner.age_s {
         None => problems.push(format!("{} has never heard of {}", local.name, partner.name)),
@@ -213,7 +227,7 @@ pub(super) mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Change = fn(&mut Value);
-        let rows: [(Change, &[&str]); 7] = [
+        let rows: [(Change, &[&str]); 9] = [
             (|_| {}, &[]),
             (|status| drop(status["high-availability"].take()), &[]),
             (
@@ -226,6 +240,22 @@ pub(super) mod tests {
             ),
             (|status| remote(status)["in-touch"] = false.into(), &["server1 has never heard of server2"]),
             (|status| remote(status)["last-state"] = "syncing".into(), &["server2 is in syncing"]),
+            (
+                |status| {
+                    let local = &mut status["high-availability"][0]["ha-servers"]["local"];
+                    local["state"] = "terminated".into();
+                    local["tandem-terminated-because"] = "clock-skew".into();
+                    local["tandem-paused"] = true.into();
+                },
+                &["server1 is in terminated because of clock-skew", "server1 is paused until ha-continue"],
+            ),
+            (
+                |status| {
+                    remote(status)["tandem-configuration-differs"] =
+                        json!({ "in": ["pools", "options"], "subnets": [1, 7] });
+                },
+                &["server2 has other pools, options of subnet 1, 7"],
+            ),
             (
                 |status| status["sockets"] = json!({ "status": "retrying", "errors": ["eth0 is down"] }),
                 &["socket: eth0 is down"],
