@@ -7,6 +7,10 @@ use serde_json::{Value, json};
 use super::{Reach, layout};
 use crate::report::{Attachment, Cell, Channel, Ha, Server};
 
+/// Replies that may wait for the partner: more than a pair at its limit has waiting, where the default of 256 would be
+/// that limit.
+const PARKED_LIMIT: u32 = 4096;
+
 /// Which of the servers it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Role {
@@ -66,9 +70,10 @@ pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value
         (Role::Standby, Reach::Primary) => layout::STANDBY_INTERFACE,
         (Role::Standby, Reach::Both) => layout::STANDBY_CLIENTS_INTERFACE,
     };
-    let socket_type = match cell.attachment {
-        Attachment::Direct => "raw",
-        Attachment::Relayed => "udp",
+    // Each has what serves it best: Kea is slower with raw sockets where clients are behind a relay.
+    let socket_type = match (cell.server, cell.attachment) {
+        (Server::Kea, Attachment::Relayed) => "udp",
+        _ => "raw",
     };
     let mut dhcp4 = json!({
         "interfaces-config": { "interfaces": [interface], "dhcp-socket-type": socket_type },
@@ -91,6 +96,7 @@ pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value
         dhcp4["user-context"] = json!({ "tandem": { "durability": cell.durability.name() } });
     }
     if let Some(ha) = cell.ha {
+        dhcp4["parked-packet-limit"] = json!(PARKED_LIMIT);
         dhcp4["control-socket"] = json!({ "socket-type": "unix", "socket-name": places.socket });
         dhcp4["hooks-libraries"] = json!([
             { "library": places.hooks.join("libdhcp_lease_cmds.so") },
@@ -173,6 +179,11 @@ mod tests {
         let ours =
             document(&cell(Server::Tandem, None), Role::Primary, Reach::Primary, &places())["Dhcp4"].clone();
         assert_eq!(ours["user-context"]["tandem"]["durability"], "written");
+        for (server, expected) in [(Server::Kea, "udp"), (Server::Tandem, "raw")] {
+            let relayed = Cell { attachment: Attachment::Relayed, ..cell(server, None) };
+            let dhcp4 = document(&relayed, Role::Primary, &places())["Dhcp4"].clone();
+            assert_eq!(dhcp4["interfaces-config"]["dhcp-socket-type"], expected);
+        }
     }
 
     #[test]
