@@ -69,7 +69,7 @@ pub const HA_FOREIGN_CONNECTIONS_MAX: usize = 64;
 /// listener.
 pub const HA_PEER_CONNECTIONS_MIN: usize = 16;
 /// Lease updates in one request between Tandem servers: what gathers in a few milliseconds under full load.
-pub const HA_BATCH_UPDATES_MAX: u16 = 128;
+pub const HA_BATCH_UPDATES_MAX: u16 = 512;
 /// A request of lease updates is not made longer than this, octets: well below `HTTP_REQUEST_BODY_OCTETS_MAX`, which
 /// leases with large user contexts could otherwise reach.
 pub const HA_BATCH_OCTETS_MAX: usize = 256 * 1024;
@@ -135,6 +135,7 @@ const INDEX_CHANGES_PER_LEASE: usize = 4;
 
 // A commit needs credit for all that follows from it at once: one that needs more than a lane has could never be done.
 const _: () = assert!(SYNC_CHUNK_LEASES * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
+const _: () = assert!(HA_BATCH_UPDATES_MAX as usize * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
 const _: () = assert!(RECLAIM_SLICE * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
 // An answer of a copy is well within what a client takes, with the largest lease behind it.
 const _: () = assert!(COPY_OCTETS + HTTP_REQUEST_BODY_OCTETS_MAX <= HTTP_RESPONSE_BODY_OCTETS_MAX);

@@ -42,6 +42,9 @@ impl Shard {
             ShardCommandBody::PartnerDelete(address) => {
                 return self.partner_delete(turn, from, request, address);
             }
+            ShardCommandBody::PartnerBatch(updates) => {
+                return self.partner_batch(turn, from, request, updates);
+            }
             ShardCommandBody::Synchronised(slice) => {
                 return self.synchronise(turn, from, request, &slice);
             }
@@ -106,6 +109,46 @@ impl Shard {
         self.commit_command(turn, from, request, address, ShardReplyBody::Deleted(true));
     }
 
+    /// Updates of one request; all are carried out, or none and the answer is `Busy`.
+    fn partner_batch(
+        &mut self,
+        turn: &mut Turn,
+        from: NodeId,
+        request: u64,
+        mut updates: Vec<(UpdateKind, Lease)>,
+    ) {
+        if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
+            return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
+        // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one
+        // behind a reversal.
+        updates.reverse();
+        updates.sort_by_key(|(_, lease)| lease.address);
+        updates.dedup_by_key(|(_, lease)| lease.address);
+        self.changes.clear();
+        for (kind, lease) in updates {
+            match kind {
+                UpdateKind::Update => self.changes.push(Change::Put(storable(lease))),
+                UpdateKind::Delete => {
+                    self.changes.extend(self.partition.get(lease.address).map(Change::Delete))
+                }
+            }
+        }
+        self.commit_changes(turn, from, request, Applied::default());
+    }
+
+    /// Commits what is in `Shard::changes`, and answers what became of it.
+    fn commit_changes(&mut self, turn: &mut Turn, from: NodeId, request: u64, applied: Applied) {
+        let applied = ShardReplyBody::Applied(Applied { written: self.changes.len(), ..applied });
+        match self.changes.first() {
+            Some(Change::Put(lease) | Change::Delete(lease)) => {
+                let address = lease.address;
+                self.commit_command(turn, from, request, address, applied);
+            }
+            None => self.answer(turn, from, request, applied),
+        }
+    }
+
     /// Leases of a copy; all that are newer are taken, or none and the answer is `Busy`.
     fn synchronise(&mut self, turn: &mut Turn, from: NodeId, request: u64, slice: &CopySlice) {
         // An address that is there twice would be counted twice in the credit.
@@ -125,15 +168,7 @@ impl Shard {
                 applied.add(Applied { conflicts: 1, examples: vec![conflict], written: 0 });
             }
         }
-        applied.written = self.changes.len();
-        let applied = ShardReplyBody::Applied(applied);
-        match self.changes.first() {
-            Some(Change::Put(lease) | Change::Delete(lease)) => {
-                let address = lease.address;
-                self.commit_command(turn, from, request, address, applied);
-            }
-            None => self.answer(turn, from, request, applied),
-        }
+        self.commit_changes(turn, from, request, applied);
     }
 
     /// What somebody who copies must hear of.

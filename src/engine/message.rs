@@ -264,6 +264,9 @@ pub enum ShardCommandBody {
     },
     /// The partner's `lease4-del`. Durable before the reply.
     PartnerDelete(Ipv4Addr),
+    /// Updates of one request of the partner, in their order: each as if it came alone, but all of them or none. Durable
+    /// before the reply.
+    PartnerBatch(Vec<(UpdateKind, Lease)>),
     /// Leases of a copy: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
     Synchronised(Arc<CopySlice>),
     /// What has changed since a mark, in no more than `limit` entries of the log; without a mark, a new one, and which
@@ -354,7 +357,7 @@ pub enum ShardReplyBody {
     Busy,
     /// Addresses, ascending.
     Addresses(Vec<Ipv4Addr>),
-    /// What became of a part of a copy.
+    /// What became of a part of a copy, or of a batch.
     Applied(Applied),
     /// What has changed.
     Changes {

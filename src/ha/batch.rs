@@ -1,26 +1,27 @@
 //! Many lease updates in one request: an extension of the protocol between two Tandem servers.
 //!
 //! A server names in its answer to `ha-heartbeat` how many updates it takes at a time ([`ANNOUNCEMENT`]); Kea
-//! ignores the member and never gets the command. The command carries whole `lease4-update` and `lease4-del`
-//! commands, which mean what they mean alone, in their order; the answer lists their result codes in the same
-//! order. Nothing is answered before every one of them is durable, so one sync of the receiver serves them all.
+//! ignores the member and never gets such a request. Its body is a line and [rows](super::lease_rows); a row means what
+//! `lease4-update` with `force-create`, or `lease4-del`, of its lease means, in the order of the rows. The answer is
+//! JSON and lists a result code for each row in the same order. Nothing is answered before every one of them is
+//! durable, so one sync of the receiver serves them all.
+
+use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
-use super::command::{Envelope, EnvelopeError, Reply, ReplyError, outcome_of_result};
-use super::lease_json::write_update_request;
-use crate::engine::message::{UpdateKind, UpdateOutcome};
+use super::command::{Reply, ReplyError, outcome_of_result, result};
+use super::lease_json::{SubnetDirectory, check_placed, write_update_request};
+use super::lease_rows;
+use crate::engine::message::{ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
 use crate::limits::HA_BATCH_UPDATES_MAX;
 use shards::Lease;
-
-/// Name of the command.
-pub const COMMAND: &str = "tandem-lease4-batch";
 
 /// Member of the answer to `ha-heartbeat`: the most updates in one request.
 pub const ANNOUNCEMENT: &str = "tandem-batch-max";
 
-const HEAD: &[u8] = b"{ \"arguments\": { \"commands\": [ ";
-const TAIL: &[u8] = b" ] }, \"command\": \"tandem-lease4-batch\", \"service\": [ \"dhcp4\" ] }";
+/// The first line of a batch. No JSON begins with it.
+const HEAD: &[u8] = b"tandem-lease4-batch\n";
 
 /// Writes the body of a request: one update as Kea knows it, several as a batch.
 pub fn write_request<'a>(
@@ -31,44 +32,97 @@ pub fn write_request<'a>(
     if is_batch {
         output.extend_from_slice(HEAD);
     }
-    for (index, (kind, lease)) in updates.enumerate() {
-        if index > 0 {
-            output.extend_from_slice(b", ");
+    for (kind, lease) in updates {
+        match is_batch {
+            true => lease_rows::write(kind, lease, output),
+            false => write_update_request(kind, lease, output),
         }
-        write_update_request(kind, lease, output);
-    }
-    if is_batch {
-        output.extend_from_slice(TAIL);
     }
 }
 
-/// The commands of a request, in order.
-///
-/// # Errors
-/// The answer to give; then no command was read, and none may be carried out.
-pub fn parse(envelope: Envelope) -> Result<Vec<Envelope>, Reply> {
-    let commands = envelope.arguments.and_then(|mut arguments| match arguments.get_mut("commands") {
-        Some(Value::Array(commands)) => Some(std::mem::take(commands)),
-        _ => None,
-    });
-    let commands = commands.ok_or_else(|| Reply::error("'commands' is not a list"))?;
-    if commands.len() > usize::from(HA_BATCH_UPDATES_MAX) {
-        return Err(Reply::error(format!("more than {HA_BATCH_UPDATES_MAX} commands at a time")));
-    }
-    let read = |value| match Envelope::from_value(value) {
-        Ok(command) if matches!(command.command.as_str(), "lease4-del" | "lease4-update") => Ok(command),
-        Ok(command) => Err(Reply::error(format!("'{}' is not for a batch", command.command))),
-        Err(EnvelopeError::Json(error)) => Err(Reply::error(error.to_string())),
-        Err(EnvelopeError::Refused(reply)) => Err(reply),
-    };
-    commands.into_iter().map(read).collect()
+/// Whether `body` is a batch and no JSON.
+pub fn is_batch(body: &[u8]) -> bool {
+    body.starts_with(HEAD)
 }
 
-/// The answer, from those of the commands in their order. Its text is that of the first one that failed.
-pub fn reply(replies: &[Reply]) -> Reply {
-    let results: Vec<i64> = replies.iter().map(|reply| reply.result).collect();
-    let failed = replies.iter().find(|reply| !reply.is_success()).and_then(|reply| reply.text.as_deref());
-    Reply::success(failed.unwrap_or("")).with_arguments(json!({ "results": results }))
+/// A batch that was received: which shard has which part of it, and what came of each update.
+#[derive(Debug)]
+pub struct Received {
+    /// Result codes, in the order of the updates.
+    results: Vec<i64>,
+    /// What is wrong with the first that failed.
+    text: Option<String>,
+    /// For each shard the places of the updates that it has; empty once it has answered.
+    places: Vec<Vec<usize>>,
+}
+
+impl Received {
+    /// Reads a batch and deals its updates to the owners of their addresses, as many as there are `shards`; also what
+    /// to ask of which shard.
+    ///
+    /// # Errors
+    /// The answer to give; then nothing was read, and nothing may be carried out.
+    pub fn read(
+        body: &[u8],
+        shards: u8,
+        owner_of: impl Fn(Ipv4Addr) -> u8,
+        subnets: &dyn SubnetDirectory,
+    ) -> Result<(Self, Vec<(u8, ShardCommandBody)>), Reply> {
+        let mut rows = body.strip_prefix(HEAD).ok_or_else(|| Reply::error("not a batch"))?;
+        let mut received = Self { results: Vec::new(), text: None, places: vec![Vec::new(); shards.into()] };
+        let mut parts: Vec<Vec<(UpdateKind, Lease)>> = (0..shards).map(|_| Vec::new()).collect();
+        while let Some((kind, lease)) =
+            lease_rows::read(&mut rows).map_err(|error| Reply::error(error.to_string()))?
+        {
+            let place = received.results.len();
+            if place == usize::from(HA_BATCH_UPDATES_MAX) {
+                return Err(Reply::error(format!("more than {HA_BATCH_UPDATES_MAX} updates at a time")));
+            }
+            let checked = if kind == UpdateKind::Update { check_placed(&lease, subnets) } else { Ok(()) };
+            received.results.push(result::SUCCESS);
+            match checked {
+                Ok(()) => {
+                    let owner = usize::from(owner_of(lease.address));
+                    received.places[owner].push(place);
+                    parts[owner].push((kind, lease));
+                }
+                Err(reply) => received.fail(place, reply),
+            }
+        }
+        let asked = (0..shards).zip(parts).filter(|(_, part)| !part.is_empty());
+        let asked = asked.map(|(shard, part)| (shard, ShardCommandBody::PartnerBatch(part))).collect();
+        Ok((received, asked))
+    }
+
+    /// What `shard` says of its part; `None` if it has not answered in time.
+    pub fn handle_reply(&mut self, shard: u8, answer: Option<&ShardReplyBody>) {
+        let places = std::mem::take(&mut self.places[usize::from(shard)]);
+        let text = match answer {
+            Some(ShardReplyBody::Applied(_)) => return,
+            Some(_) => "the leases cannot be changed: the lease file takes nothing",
+            None => "the leases were not changed in time",
+        };
+        for place in places {
+            self.fail(place, Reply::error(text));
+        }
+    }
+
+    /// Whether every shard has answered.
+    pub fn is_complete(&self) -> bool {
+        self.places.iter().all(Vec::is_empty)
+    }
+
+    fn fail(&mut self, place: usize, reply: Reply) {
+        self.results[place] = reply.result;
+        if self.text.is_none() {
+            self.text = reply.text;
+        }
+    }
+
+    /// The answer.
+    pub fn finish(self) -> Reply {
+        Reply::success(self.text.unwrap_or_default()).with_arguments(json!({ "results": self.results }))
+    }
 }
 
 /// What the answer to a request of `count` updates says of each, in order, and its text.
@@ -89,12 +143,24 @@ pub fn outcomes(body: &[u8], count: usize) -> Result<(Vec<UpdateOutcome>, Option
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use shards::{LeaseState, SmallBytes};
 
     use super::*;
+    use crate::engine::message::Applied;
     use crate::ha::json;
+
+    /// A subnet of the first hundred addresses.
+    struct Subnets;
+
+    impl SubnetDirectory for Subnets {
+        fn subnet(&self, id: u32, address: Ipv4Addr) -> Option<(u32, bool)> {
+            (id == 1).then_some((600, address.octets()[3] < 100))
+        }
+
+        fn subnet_of(&self, _address: Ipv4Addr) -> Option<u32> {
+            None
+        }
+    }
 
     fn lease(number: u8) -> Lease {
         Lease {
@@ -119,44 +185,78 @@ mod tests {
         body
     }
 
+    fn read(body: &[u8]) -> Result<(Received, Vec<(u8, ShardCommandBody)>), Reply> {
+        Received::read(body, 2, |address| address.octets()[3] % 2, &Subnets)
+    }
+
+    /// What two updates of a good batch and one of a bad lease come to, by the answers of the shards.
+    fn results(answers: [Option<ShardReplyBody>; 2]) -> (Vec<UpdateOutcome>, Option<String>) {
+        let body = request(&[
+            (UpdateKind::Update, lease(1)),
+            (UpdateKind::Update, lease(101)),
+            (UpdateKind::Delete, lease(2)),
+        ]);
+        let (mut received, _) = read(&body).expect("a batch");
+        for (shard, answer) in (0..).zip(&answers) {
+            assert!(!received.is_complete());
+            received.handle_reply(shard, answer.as_ref());
+        }
+        assert!(received.is_complete());
+        outcomes(&received.finish().to_http_body(), 3).expect("an answer")
+    }
+
     #[test]
     fn one_update_is_the_request_that_kea_expects() {
         let mut alone = Vec::new();
         write_update_request(UpdateKind::Update, &lease(1), &mut alone);
         assert_eq!(request(&[(UpdateKind::Update, lease(1))]), alone);
+        assert!(!is_batch(&alone));
     }
 
     #[test]
-    fn a_batch_is_read_back_as_the_commands_it_was_made_of() {
-        let updates = [(UpdateKind::Update, lease(1)), (UpdateKind::Delete, lease(2))];
+    fn each_shard_gets_its_own_updates_in_their_order() {
+        use UpdateKind::{Delete, Update};
+        let updates = [(Update, lease(1)), (Update, lease(2)), (Delete, lease(3)), (Delete, lease(101))];
         let body = request(&updates);
-        let envelope = Envelope::parse(&body).unwrap();
-        assert_eq!(envelope.command, COMMAND);
-        let alone: Vec<Envelope> = updates
-            .iter()
-            .map(|update| Envelope::parse(&request(std::slice::from_ref(update))).unwrap())
-            .collect();
-        assert_eq!(parse(envelope).unwrap(), alone);
+        assert!(is_batch(&body));
+        let [first, second, third, fourth] = updates;
+        let (_, asked) = read(&body).expect("a batch");
+        let [(0, ShardCommandBody::PartnerBatch(even)), (1, ShardCommandBody::PartnerBatch(odd))] =
+            &asked[..]
+        else {
+            panic!("{asked:?}");
+        };
+        assert_eq!(even, &[second]);
+        assert_eq!(odd, &[first, third, fourth], "a deletion is not asked where it belongs");
     }
 
     #[test]
     fn a_batch_that_is_wrong_anywhere_is_refused_as_a_whole() {
-        let many = format!("[{}{{}}]", "{},".repeat(usize::from(HA_BATCH_UPDATES_MAX)));
-        for commands in
-            ["7", "[7]", r#"[{"command":"ha-reset"}]"#, r#"[{"command":"lease4-del","x":1}]"#, &many]
-        {
-            let body = format!(r#"{{"command":"{COMMAND}","arguments":{{"commands":{commands}}}}}"#);
-            let refused = parse(Envelope::parse(body.as_bytes()).unwrap()).unwrap_err();
-            assert_eq!(refused.result, 1, "{commands}");
+        let mut cut = request(&[(UpdateKind::Update, lease(1)), (UpdateKind::Update, lease(2))]);
+        cut.pop();
+        let many = vec![(UpdateKind::Update, lease(1)); usize::from(HA_BATCH_UPDATES_MAX) + 1];
+        for body in [cut, request(&many), b"{}".to_vec()] {
+            assert_eq!(read(&body).expect_err("refused").result, 1);
         }
-        assert!(parse(Envelope::parse(format!(r#"{{"command":"{COMMAND}"}}"#).as_bytes()).unwrap()).is_err());
+    }
+
+    #[test]
+    fn what_a_shard_could_not_do_has_failed_and_nothing_else() {
+        use UpdateOutcome::{Acked, Conflict, Refused};
+        let done = || Some(ShardReplyBody::Applied(Applied::default()));
+        let (all, text) = results([done(), done()]);
+        assert_eq!(all, [Acked, Conflict, Acked]);
+        assert!(text.is_some_and(|text| text.contains("does not belong")));
+        assert_eq!(results([None, done()]).0, [Acked, Conflict, Refused]);
+        assert_eq!(results([done(), Some(ShardReplyBody::Busy)]).0, [Refused, Conflict, Acked]);
     }
 
     #[test]
     fn an_answer_says_of_each_update_how_it_ended_or_nothing_of_any() {
         use UpdateOutcome::{Acked, Conflict, Refused};
-        let replies = [0, 3, 4, 1].map(|result| Reply::new(result, "t"));
-        let body = json::to_vec(&Value::Array(vec![reply(&replies).to_value()]));
+        let arguments = json!({ "results": [0, 3, 4, 1] });
+        let body =
+            json::to_vec(&Value::Array(vec![Reply::success("t").with_arguments(arguments).to_value()]));
         let read = outcomes(&body, 4).unwrap();
         assert_eq!(read, (vec![Acked, Acked, Conflict, Refused], Some("t".to_owned())));
         assert!(outcomes(&body, 3).is_err());

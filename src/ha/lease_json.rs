@@ -276,6 +276,24 @@ impl LeaseUpdate {
     }
 }
 
+/// What `lease4-update` checks of a lease beyond its own fields, for one that came another way (ha-protocol 3.5).
+///
+/// # Errors
+/// The answer to give.
+pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), Reply> {
+    let (address, subnet_id) = (lease.address, lease.subnet_id);
+    let problem = match subnets.subnet(subnet_id, address) {
+        Some((_, true)) => return Ok(()),
+        Some((_, false)) => {
+            format!("The address {address} does not belong to the subnet with subnet-id={subnet_id}")
+        }
+        None => {
+            format!("Invalid subnet-id: No IPv4 subnet with subnet-id={subnet_id} currently configured.")
+        }
+    };
+    Err(Reply::new(result::CONFLICT, problem))
+}
+
 /// Reads the address of a `lease4-del`; nothing else of it counts (ha-protocol 3.6).
 pub fn parse_delete(envelope: &Envelope) -> Result<Ipv4Addr, Reply> {
     let fields = Fields::of_arguments(envelope)?;

@@ -223,7 +223,8 @@ impl ClientConnection {
     }
 }
 
-/// Writes a request as Kea does: `Host` first, then the headers in alphabetical order.
+/// Writes a request as Kea does: `Host` first, then the headers in alphabetical order. A body that is no JSON object, as
+/// every command is, says that it is octets.
 pub fn write_request(target: &Target, body: &[u8], output: &mut Vec<u8>) {
     output.extend_from_slice(b"POST / HTTP/1.1\r\nHost: ");
     output.extend_from_slice(target.host.as_bytes());
@@ -233,7 +234,10 @@ pub fn write_request(target: &Target, body: &[u8], output: &mut Vec<u8>) {
     }
     output.extend_from_slice(b"\r\nContent-Length: ");
     output.extend_from_slice(body.len().to_string().as_bytes());
-    output.extend_from_slice(b"\r\nContent-Type: application/json\r\n\r\n");
+    output.extend_from_slice(b"\r\nContent-Type: ");
+    let media_type = if body.first() == Some(&b'{') { super::JSON } else { super::OCTETS };
+    output.extend_from_slice(media_type.as_bytes());
+    output.extend_from_slice(b"\r\n\r\n");
     output.extend_from_slice(body);
 }
 

@@ -15,6 +15,11 @@ pub mod server;
 
 use std::time::{Duration, SystemTime};
 
+/// Media type of every command and answer of Kea's.
+const JSON: &str = "application/json";
+/// Media type of a body that is not.
+const OCTETS: &str = "application/octet-stream";
+
 /// Header fields taken from one message; more is malformed.
 const HEADERS_MAX: usize = 64;
 

@@ -20,6 +20,8 @@ pub struct Request {
     pub keep_alive: bool,
     /// Value of the `Authorization` header.
     pub authorization: Option<Vec<u8>>,
+    /// Whether the body is octets of a kind of its own and not JSON.
+    pub is_octets: bool,
     /// Body, whole.
     pub body: Vec<u8>,
 }
@@ -41,6 +43,8 @@ pub struct ServerConnection {
     /// When the request that is coming in must be whole, however its bytes are spread.
     whole_by_ns: Option<u64>,
     body_octets_max: usize,
+    /// Whether bodies may be something else than JSON.
+    takes_octets: bool,
 }
 
 #[derive(Debug)]
@@ -65,6 +69,7 @@ struct Head {
     version_minor: u8,
     keep_alive: bool,
     authorization: Option<Vec<u8>>,
+    is_octets: bool,
 }
 
 impl ServerConnection {
@@ -81,7 +86,13 @@ impl ServerConnection {
             deadline_ns: Some(after_ms(now_ns, HTTP_REQUEST_MS)),
             whole_by_ns: None,
             body_octets_max,
+            takes_octets: false,
         }
+    }
+
+    /// The same, where bodies of octets ([`super::OCTETS`]) are taken beside JSON.
+    pub fn taking_octets(self) -> Self {
+        Self { takes_octets: true, ..self }
     }
 
     /// Bytes have come. Returns a request when one is whole; an error response goes to `output`.
@@ -108,24 +119,26 @@ impl ServerConnection {
         loop {
             match &mut self.phase {
                 Phase::Closing | Phase::Responding { .. } => return None,
-                Phase::Head { .. } => match parse_head(&self.input, self.body_octets_max) {
-                    Ok(None) => {
-                        if self.input.len() > HTTP_HEAD_OCTETS_MAX {
-                            self.refuse(431, 1, wall_s, output);
-                        } else if !self.input.is_empty() {
-                            self.phase = Phase::Head { started: true };
+                Phase::Head { .. } => {
+                    match parse_head(&self.input, self.body_octets_max, self.takes_octets) {
+                        Ok(None) => {
+                            if self.input.len() > HTTP_HEAD_OCTETS_MAX {
+                                self.refuse(431, 1, wall_s, output);
+                            } else if !self.input.is_empty() {
+                                self.phase = Phase::Head { started: true };
+                            }
+                            return None;
                         }
-                        return None;
+                        Ok(Some((head_octets, head, decoder))) => {
+                            self.input.drain(..head_octets);
+                            self.phase = Phase::Body { head, decoder };
+                        }
+                        Err(refusal) => {
+                            self.refuse(refusal.status, refusal.version_minor, wall_s, output);
+                            return None;
+                        }
                     }
-                    Ok(Some((head_octets, head, decoder))) => {
-                        self.input.drain(..head_octets);
-                        self.phase = Phase::Body { head, decoder };
-                    }
-                    Err(refusal) => {
-                        self.refuse(refusal.status, refusal.version_minor, wall_s, output);
-                        return None;
-                    }
-                },
+                }
                 Phase::Body { head, decoder } => {
                     let mut rest = self.input.as_slice();
                     let progress = decoder.take(&mut rest);
@@ -231,6 +244,7 @@ impl ServerConnection {
             method: Method::Post,
             keep_alive: head.keep_alive,
             authorization: head.authorization.clone(),
+            is_octets: head.is_octets,
             body: decoder.into_body(),
         };
         self.phase = Phase::Responding { head };
@@ -257,7 +271,11 @@ struct Refusal {
 }
 
 /// Parses a head at the front of `input`; `Ok(None)` when it is not whole.
-fn parse_head(input: &[u8], body_octets_max: usize) -> Result<Option<(usize, Head, Decoder)>, Refusal> {
+fn parse_head(
+    input: &[u8],
+    body_octets_max: usize,
+    takes_octets: bool,
+) -> Result<Option<(usize, Head, Decoder)>, Refusal> {
     let bad = |version_minor| Refusal { status: 400, version_minor };
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -285,7 +303,7 @@ fn parse_head(input: &[u8], body_octets_max: usize) -> Result<Option<(usize, Hea
         return Err(Refusal { status: 431, version_minor });
     }
     let fields = Fields::read(parsed.headers).ok_or_else(|| bad(version_minor))?;
-    if parsed.method != Some("POST") || !fields.json {
+    if parsed.method != Some("POST") || !(fields.json || takes_octets && fields.octets) {
         return Err(bad(version_minor));
     }
     let decoder = match (fields.chunked, fields.content_length) {
@@ -298,7 +316,8 @@ fn parse_head(input: &[u8], body_octets_max: usize) -> Result<Option<(usize, Hea
         0 => fields.keep_alive,
         _ => !fields.close,
     };
-    let head = Head { version_minor, keep_alive, authorization: fields.authorization };
+    let head =
+        Head { version_minor, keep_alive, authorization: fields.authorization, is_octets: fields.octets };
     Ok(Some((head_octets, head, decoder)))
 }
 
@@ -311,6 +330,7 @@ struct Fields {
     content_length: Option<u64>,
     json: bool,
     keep_alive: bool,
+    octets: bool,
 }
 
 impl Fields {
@@ -333,6 +353,7 @@ impl Fields {
             } else if header.name.eq_ignore_ascii_case("content-type") {
                 let media_type = value.split(|octet| *octet == b';').next().unwrap_or(value).trim_ascii();
                 fields.json = media_type.eq_ignore_ascii_case(b"application/json");
+                fields.octets = media_type.eq_ignore_ascii_case(super::OCTETS.as_bytes());
             } else if header.name.eq_ignore_ascii_case("connection") {
                 fields.close |= has_token(value, b"close");
                 fields.keep_alive |= has_token(value, b"keep-alive");

@@ -75,8 +75,10 @@ impl HttpControlSocket {
             let (open, handler, tls, refusals) =
                 (open.clone(), handler.clone(), self.tls.borrow().clone(), self.refusals.clone());
             glommio::spawn_local(async move {
-                serve(tcp, peer.ip(), tls.as_ref(), &refusals, |request| handler.clone().run(request.body))
-                    .await;
+                serve(tcp, peer.ip(), tls.as_ref(), &refusals, false, |request| {
+                    handler.clone().run(request.body)
+                })
+                .await;
                 open.set(open.get() - 1);
             })
             .detach();

@@ -29,12 +29,13 @@ pub enum Response {
     Rows(Vec<u8>),
 }
 
-/// Serves the connection until either side ends it.
+/// Serves the connection until either side ends it; bodies of octets are taken beside JSON where `takes_octets`.
 pub async fn serve<H, F>(
     tcp: TcpStream,
     peer: IpAddr,
     tls: Option<&Arc<ServerConfig>>,
     refusals: &Refusals,
+    takes_octets: bool,
     handler: H,
 ) where
     H: Fn(Request) -> F,
@@ -48,7 +49,7 @@ pub async fn serve<H, F>(
         Ok(()) => {}
         Err(error) => return refusals.refused(peer, &error.to_string()),
     }
-    match exchange(&mut link, peer, refusals, handler).await {
+    match exchange(&mut link, peer, refusals, takes_octets, handler).await {
         Ok(()) => link.close().await,
         // With TLS 1.3 a client's certificate is checked after the handshake as the client sees it, so its
         // refusal of ours, too, comes with the first read.
@@ -61,13 +62,15 @@ async fn exchange<H, F>(
     link: &mut Link,
     peer: IpAddr,
     refusals: &Refusals,
+    takes_octets: bool,
     handler: H,
 ) -> Result<(), LinkError>
 where
     H: Fn(Request) -> F,
     F: Future<Output = Response>,
 {
-    let mut http = ServerConnection::new(clock::monotonic_ns());
+    let http = ServerConnection::new(clock::monotonic_ns());
+    let mut http = if takes_octets { http.taking_octets() } else { http };
     let (mut input, mut output) = (Vec::new(), Vec::new());
     let mut known = false;
     loop {

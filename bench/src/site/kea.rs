@@ -70,7 +70,7 @@ pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value
         (Role::Standby, Reach::Primary) => layout::STANDBY_INTERFACE,
         (Role::Standby, Reach::Both) => layout::STANDBY_CLIENTS_INTERFACE,
     };
-    // Each has what serves it best: Kea is slower with raw sockets where clients are behind a relay.
+    // Each has what its manual recommends: Kea's names udp where all clients are behind relays.
     let socket_type = match (cell.server, cell.attachment) {
         (Server::Kea, Attachment::Relayed) => "udp",
         _ => "raw",
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(ours["user-context"]["tandem"]["durability"], "written");
         for (server, expected) in [(Server::Kea, "udp"), (Server::Tandem, "raw")] {
             let relayed = Cell { attachment: Attachment::Relayed, ..cell(server, None) };
-            let dhcp4 = document(&relayed, Role::Primary, &places())["Dhcp4"].clone();
+            let dhcp4 = document(&relayed, Role::Primary, Reach::Primary, &places())["Dhcp4"].clone();
             assert_eq!(dhcp4["interfaces-config"]["dhcp-socket-type"], expected);
         }
     }

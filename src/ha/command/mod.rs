@@ -38,7 +38,7 @@ pub const LOCAL_ORIGIN_ID: i64 = 1000;
 pub const USER_ORIGIN_ID: i64 = 1;
 
 /// Commands a partner may send when `restrict-commands` is set (ha-protocol 2.9), and our own.
-pub const PARTNER_COMMANDS: [&str; 15] = [
+pub const PARTNER_COMMANDS: [&str; 14] = [
     "dhcp-disable",
     "dhcp-enable",
     "ha-heartbeat",
@@ -51,7 +51,6 @@ pub const PARTNER_COMMANDS: [&str; 15] = [
     "lease4-update",
     "list-commands",
     "status-get",
-    super::batch::COMMAND,
     super::copy::COMMAND,
     request::STOPPING,
 ];

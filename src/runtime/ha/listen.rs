@@ -23,7 +23,7 @@ use crate::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use crate::engine::rules::Rules;
-use crate::ha::batch;
+use crate::ha::batch::{self, Received};
 use crate::ha::command::{Envelope, EnvelopeError, PARTNER_COMMANDS, PageRequest, Reply};
 use crate::ha::copy::{self, CopyRequest};
 use crate::ha::lease_json::{Listing, write_listing};
@@ -123,7 +123,7 @@ impl Listener {
         glommio::spawn_local(async move {
             let tcp = shards::sys::adopt::tcp_stream(accepted.socket);
             let handle = |request| listener.handle(index, request);
-            serve(tcp, peer, ends.listen.tls.as_ref(), &listener.refusals, handle).await;
+            serve(tcp, peer, ends.listen.tls.as_ref(), &listener.refusals, true, handle).await;
             listener.connections.borrow_mut().give_back(index);
         })
         .detach();
@@ -133,6 +133,12 @@ impl Listener {
     async fn handle(&self, peer: Option<usize>, request: Request) -> Response {
         if !self.shared.ends.current().listen.permits(peer.is_some(), request.authorization.as_deref()) {
             return Response::Error(401);
+        }
+        if request.is_octets {
+            return match batch::is_batch(&request.body) {
+                true => Response::Json(self.batch(&request.body).await.to_http_body()),
+                false => Response::Error(400),
+            };
         }
         let envelope = match Envelope::parse(&request.body) {
             Ok(envelope) => envelope,
@@ -144,7 +150,6 @@ impl Listener {
         }
         match envelope.command.as_str() {
             "lease4-del" | "lease4-update" => Response::Json(self.change(envelope).await.to_http_body()),
-            batch::COMMAND => Response::Json(self.batch(envelope).await.to_http_body()),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
@@ -184,38 +189,35 @@ impl Listener {
         }
     }
 
-    /// Many of them: all are handed over, in their order, before the first answer is waited for.
-    async fn batch(&self, envelope: Envelope) -> Reply {
-        let commands = match batch::parse(envelope) {
-            Ok(commands) => commands,
+    /// Many of them: every shard is handed its part before the first answer is waited for.
+    async fn batch(&self, body: &[u8]) -> Reply {
+        let rules = self.rules.borrow().clone();
+        let owner_of = |address| rules.owners.owner_of(address);
+        let shards = self.node.topology().shards;
+        let (mut received, parts) = match Received::read(body, shards, owner_of, rules.snapshot.as_ref()) {
+            Ok(read) => read,
             Err(reply) => return reply,
         };
         let answered = async {
-            let mut asked = Vec::with_capacity(commands.len());
-            for command in &commands {
-                asked.push(match self.lease_change(command) {
-                    Ok(LeaseChange { address, owner, body }) => {
-                        let question = self.from_shards.question();
-                        let command = ShardCommand { request: question.number(), body };
-                        let to = self.node.topology().shard(owner);
-                        self.send(to, Message::Command(Box::new(command))).await;
-                        Ok((address, question))
-                    }
-                    Err(reply) => Err(reply),
-                });
+            let mut asked = Vec::with_capacity(parts.len());
+            for (shard, body) in parts {
+                let question = self.from_shards.question();
+                let command = ShardCommand { request: question.number(), body };
+                self.send(self.node.topology().shard(shard), Message::Command(Box::new(command))).await;
+                asked.push(question);
             }
-            drop(commands);
-            let mut replies = Vec::with_capacity(asked.len());
-            for asked in asked {
-                replies.push(match asked {
-                    Ok((address, question)) => change_reply(address, Some(question.await.body)),
-                    Err(reply) => reply,
-                });
+            for question in asked {
+                let reply = question.await;
+                received.handle_reply(reply.shard, Some(&reply.body));
             }
-            Ok(batch::reply(&replies))
+            Ok(())
         };
-        let late = |_| Reply::error("the leases were not stored in time");
-        glommio::timer::timeout(ANSWER_WITHIN, answered).await.unwrap_or_else(late)
+        // Who has not answered by then has its updates failed.
+        let _ = glommio::timer::timeout(ANSWER_WITHIN, answered).await;
+        for shard in 0..shards {
+            received.handle_reply(shard, None);
+        }
+        received.finish()
     }
 
     fn lease_change(&self, envelope: &Envelope) -> Result<LeaseChange, Reply> {

@@ -13,7 +13,7 @@ use tandem::engine::message::{
     Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use tandem::engine::rules::Rules;
-use tandem::ha::batch;
+use tandem::ha::batch::{self, Received};
 use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::copy::{self, CopyRequest};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
@@ -29,8 +29,6 @@ pub struct Listener {
     rules: Arc<Rules>,
     /// What was asked of shards and control, by number.
     pending: BTreeMap<u64, Pending>,
-    /// Which of them waits for the answer of a shard about a change.
-    changes: BTreeMap<u64, u64>,
     asked: u64,
     as_stored: bool,
 }
@@ -49,31 +47,15 @@ enum Question {
     Copy(CopyAnswer),
     /// All shards, for a list of leases.
     List(Gather),
-    /// The owners of leases, to change them.
-    Changes(Changes),
-}
-
-/// Changes of one request, in their order, with the answer to each that has one by now.
-struct Changes {
-    replies: Vec<Option<Reply>>,
-    /// Numbers of the shards' answers that are still out, and which change each is about.
-    asked: BTreeMap<u64, usize>,
-    is_batch: bool,
-}
-
-impl Changes {
-    fn to_http_body(&self) -> Vec<u8> {
-        let replies: Vec<Reply> = self.replies.iter().flatten().cloned().collect();
-        match &replies[..] {
-            [only] if !self.is_batch => only.to_http_body(),
-            _ => batch::reply(&replies).to_http_body(),
-        }
-    }
+    /// The owners of leases, to change many of them.
+    Batch(Received),
+    /// The owner of a lease, to change it.
+    Change,
 }
 
 impl Listener {
     pub fn new(rules: Arc<Rules>) -> Self {
-        Self { rules, pending: BTreeMap::new(), changes: BTreeMap::new(), asked: 0, as_stored: false }
+        Self { rules, pending: BTreeMap::new(), asked: 0, as_stored: false }
     }
 
     pub fn next_timeout(&self) -> Option<u64> {
@@ -84,16 +66,15 @@ impl Listener {
 impl Simulation {
     /// A request has come in whole.
     pub fn handle_request(&mut self, server: usize, stream: StreamId, request: &Request) {
+        if request.is_octets {
+            return self.batch(server, stream, &request.body);
+        }
         let envelope = match Envelope::parse(&request.body) {
             Ok(envelope) => envelope,
             Err(error) => panic!("the partner's command cannot be read: {error}"),
         };
         match envelope.command.as_str() {
-            "lease4-del" | "lease4-update" => self.change(server, stream, &[envelope], false),
-            batch::COMMAND => match batch::parse(envelope) {
-                Ok(commands) => self.change(server, stream, &commands, true),
-                Err(reply) => self.respond(server, stream, &reply.to_http_body()),
-            },
+            "lease4-del" | "lease4-update" => self.change(server, stream, &envelope),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => self.list(server, stream, page),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
@@ -106,31 +87,38 @@ impl Simulation {
         }
     }
 
-    /// Hands changes of leases to their owners, in their order, and answers when all are durable.
-    fn change(&mut self, server: usize, stream: StreamId, commands: &[Envelope], is_batch: bool) {
+    /// Hands a change of a lease to its owner, and answers when it is durable.
+    fn change(&mut self, server: usize, stream: StreamId, command: &Envelope) {
         let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let listener = &mut process.listener;
-        let rules = listener.rules.clone();
-        let mut changes = Changes { replies: Vec::new(), asked: BTreeMap::new(), is_batch };
-        let mut to_ask = Vec::new();
-        for (place, command) in commands.iter().enumerate() {
-            let asked = shard_command(&rules, now.wall_s(), command);
-            changes.replies.push(asked.as_ref().err().cloned());
-            if let Ok((owner, body)) = asked {
-                listener.asked += 1;
-                changes.asked.insert(listener.asked, place);
-                to_ask.push((owner, listener.asked, body));
+        match shard_command(&process.listener.rules, now.wall_s(), command) {
+            Ok((owner, body)) => {
+                let number = process.listener.ask(stream, now.monotonic_ns, Question::Change);
+                self.ask_shard(server, owner, number, body);
             }
+            Err(reply) => self.respond(server, stream, &reply.to_http_body()),
         }
-        if to_ask.is_empty() {
-            return self.respond(server, stream, &changes.to_http_body());
-        }
-        let asked: Vec<u64> = changes.asked.keys().copied().collect();
-        let number = listener.ask(stream, now.monotonic_ns, Question::Changes(changes));
-        listener.changes.extend(asked.into_iter().map(|asked| (asked, number)));
-        for (owner, asked, body) in to_ask {
-            self.ask_shard(server, owner, asked, body);
+    }
+
+    /// Hands many changes to their owners, and answers when all are durable.
+    fn batch(&mut self, server: usize, stream: StreamId, body: &[u8]) {
+        assert!(batch::is_batch(body), "the partner sends octets that are no batch");
+        let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(process) = self.servers[server].process.as_mut() else { return };
+        let rules = process.listener.rules.clone();
+        let owner_of = |address| rules.owners.owner_of(address);
+        match Received::read(body, process.topology.shards, owner_of, rules.snapshot.as_ref()) {
+            Ok((received, parts)) if received.is_complete() => {
+                assert!(parts.is_empty());
+                self.respond(server, stream, &received.finish().to_http_body());
+            }
+            Ok((received, parts)) => {
+                let number = process.listener.ask(stream, now_ns, Question::Batch(received));
+                for (shard, body) in parts {
+                    self.ask_shard(server, shard, number, body);
+                }
+            }
+            Err(reply) => self.respond(server, stream, &reply.to_http_body()),
         }
     }
 
@@ -240,28 +228,34 @@ impl Simulation {
     fn shard_replied(&mut self, server: usize, reply: ShardReply) {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let listener = &mut process.listener;
-        let number = listener.changes.remove(&reply.request).unwrap_or(reply.request);
+        let number = reply.request;
         let Some(pending) = listener.pending.get_mut(&number) else { return };
-        match &mut pending.what {
-            Question::Control => {}
+        let stream = pending.stream;
+        let answer = match &mut pending.what {
+            Question::Control => return,
             Question::Copy(answer) => {
                 answer.handle_reply(reply.shard, reply.body);
-                self.copy_on(server, number);
+                return self.copy_on(server, number);
             }
             Question::List(gather) => {
                 gather.handle_reply(reply.shard, reply.body);
-                self.gather_on(server, number);
+                return self.gather_on(server, number);
             }
-            Question::Changes(changes) => {
-                let Some(place) = changes.asked.remove(&reply.request) else { return };
-                changes.replies[place] = Some(change_reply(&reply.body));
-                if changes.asked.is_empty() {
-                    let (stream, body) = (pending.stream, changes.to_http_body());
-                    listener.pending.remove(&number);
-                    self.respond(server, stream, &body);
+            Question::Change => change_reply(&reply.body),
+            Question::Batch(received) => {
+                received.handle_reply(reply.shard, Some(&reply.body));
+                if !received.is_complete() {
+                    return;
                 }
+                let Some(Pending { what: Question::Batch(received), .. }) = listener.pending.remove(&number)
+                else {
+                    return;
+                };
+                received.finish()
             }
-        }
+        };
+        listener.pending.remove(&number);
+        self.respond(server, stream, &answer.to_http_body());
     }
 
     /// Looks at the deadlines of questions.

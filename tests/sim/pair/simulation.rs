@@ -389,7 +389,7 @@ impl Simulation {
         if !host.is_up() {
             return self.schedule(delay_ns, Event::Refused { stream });
         }
-        host.connections.insert(stream, ServerConnection::new(now_ns));
+        host.connections.insert(stream, ServerConnection::new(now_ns).taking_octets());
         let life = host.life;
         if let Some(stream) = self.streams.get_mut(stream) {
             stream.listener_life = life;
