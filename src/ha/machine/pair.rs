@@ -9,13 +9,26 @@ use shards::{Lease, LeaseState, SmallBytes};
 use super::super::batch;
 use super::super::command::{Envelope, HaCommand, PageRequest, Reply};
 use super::super::copy::{self, CopyHead, CopyRequest, CopyRows, Mark};
-use super::super::lease_json::{Listing, write_page_reply};
+use super::super::lease_json::{Listing, SubnetDirectory, write_page_reply};
 use super::super::lease_rows;
 use super::rig::{Rig, at, relationship};
 use super::*;
-use crate::engine::message::{Applied, UpdateKind};
+use crate::engine::message::{Applied, ShardCommandBody, ShardReplyBody, UpdateKind};
 
 const LATENCY_NS: u64 = 2 * NS_PER_MS;
+
+/// Every address is in every subnet.
+struct Everywhere;
+
+impl SubnetDirectory for Everywhere {
+    fn subnet(&self, _id: u32, _address: Ipv4Addr) -> Option<(u32, bool)> {
+        Some((600, true))
+    }
+
+    fn subnet_of(&self, _address: Ipv4Addr) -> Option<u32> {
+        Some(1)
+    }
+}
 
 /// How a server speaks as a listener.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -193,19 +206,15 @@ impl Pair {
 
     /// A listener's answer to a request body.
     fn serve(&mut self, index: usize, body: &[u8]) -> Vec<u8> {
+        if batch::is_batch(body) {
+            return self.batch(index, body);
+        }
         let mut envelope = Envelope::parse(body).unwrap();
         if self.servers[index].dialect == Dialect::Older {
             envelope.forget_new_arguments();
         }
-        match envelope.command.as_str() {
-            "lease4-update" => return self.update(index, &envelope).to_http_body(),
-            batch::COMMAND => {
-                let commands = batch::parse(envelope).unwrap();
-                let replies: Vec<Reply> =
-                    commands.iter().map(|command| self.update(index, command)).collect();
-                return batch::reply(&replies).to_http_body();
-            }
-            _ => {}
+        if envelope.command == "lease4-update" {
+            return self.update(index, &envelope).to_http_body();
         }
         if envelope.command == "lease4-get-page" {
             let request = PageRequest::parse(&envelope).unwrap();
@@ -272,6 +281,20 @@ impl Pair {
         self.servers[index].leases.insert(address, lease);
         self.servers[index].changed.push(address);
         Reply::success("IPv4 lease updated.")
+    }
+
+    fn batch(&mut self, index: usize, body: &[u8]) -> Vec<u8> {
+        assert_eq!(self.servers[index].dialect, Dialect::Own, "not announced");
+        let (mut received, parts) = batch::Received::read(body, 1, |_| 0, &Everywhere).unwrap();
+        for (shard, part) in parts {
+            let ShardCommandBody::PartnerBatch(updates) = part else { panic!("{part:?}") };
+            for (_, lease) in updates {
+                self.servers[index].changed.push(lease.address);
+                self.servers[index].leases.insert(lease.address, lease);
+            }
+            received.handle_reply(shard, Some(&ShardReplyBody::Applied(Applied::default())));
+        }
+        received.finish().to_http_body()
     }
 
     pub fn grant(&mut self, index: usize, number: u8) {
