@@ -37,6 +37,9 @@ pub struct Tally {
     pub failed_syncs: u64,
     /// Terminated servers that an operator had to reset.
     pub resets_by_hand: u64,
+    /// Terminated Keas that had to be started again, and addresses they were busy with.
+    pub kea_restarts: u64,
+    pub busy: u64,
     /// Streams reset.
     pub resets: u64,
     /// Lease updates the partner acknowledged, and those that failed.
@@ -121,6 +124,8 @@ impl Tally {
             ("crashes at a write", &mut self.doomed),
             ("failed syncs", &mut self.failed_syncs),
             ("resets by hand", &mut self.resets_by_hand),
+            ("Keas started again", &mut self.kea_restarts),
+            ("busy addresses", &mut self.busy),
             ("reset streams", &mut self.resets),
             ("updates acknowledged", &mut self.updates_acked),
             ("updates failed", &mut self.updates_failed),

@@ -112,10 +112,27 @@ impl Holders {
         self.disturbed_ns[member] = now_ns;
     }
 
-    /// A client has taken the lease of ACK `ack`; `holds` says what each client holds, and until when.
-    pub fn granted(&mut self, now_ns: u64, member: usize, ack: usize, holds: &[Option<(Ipv4Addr, u64)>]) {
+    /// A server that is not ours has changed its lease of `address`: what was given before may go to somebody else.
+    pub fn decided_elsewhere(&mut self, address: Ipv4Addr) {
+        self.acks.iter_mut().filter(|ack| ack.address == address).for_each(|ack| ack.exposed = true);
+    }
+
+    /// Whether what `member` holds was given by a server of ours.
+    pub fn is_ours(&self, member: usize) -> bool {
+        self.current.get(member).is_some_and(Option::is_some)
+    }
+
+    /// A client has taken the lease of ACK `ack`, or of a server that is not ours; `holds` says what each client holds, and until when.
+    pub fn granted(
+        &mut self,
+        now_ns: u64,
+        member: usize,
+        ack: Option<usize>,
+        holds: &[Option<(Ipv4Addr, u64)>],
+    ) {
         self.current.resize(holds.len(), None);
-        self.current[member] = Some(ack);
+        self.current[member] = ack;
+        let Some(ack) = ack else { return };
         let address = self.acks[ack].address;
         for (other, held) in holds.iter().enumerate() {
             let overlaps =
@@ -125,7 +142,7 @@ impl Holders {
             }
             let by = self.current[other].map(|ack| &self.acks[ack]);
             let disturbed_ns = self.disturbed_ns.get(other).copied().unwrap_or(0);
-            if by.is_some_and(|sent| sent.exposed || sent.at_ns <= disturbed_ns) {
+            if by.is_none_or(|sent| sent.exposed || sent.at_ns <= disturbed_ns) {
                 self.excused += 1;
                 continue;
             }
@@ -171,11 +188,11 @@ mod tests {
         let mut holders = Holders::default();
         let given = holders.sent(first, false);
         let held = Some((first.address, first.at_ns + held_ns));
-        holders.granted(first.at_ns, 0, given, &[held, None]);
+        holders.granted(first.at_ns, 0, Some(given), &[held, None]);
         between(&mut holders);
         let second = ack(first.at_ns + 2, 1, false);
         let again = holders.sent(&second, false);
-        holders.granted(second.at_ns, 1, again, &[held, Some((second.address, u64::MAX))]);
+        holders.granted(second.at_ns, 1, Some(again), &[held, Some((second.address, u64::MAX))]);
         (holders.take_violation().is_some_and(|what| what.starts_with("invariant 1")), holders.excused)
     }
 
@@ -194,6 +211,8 @@ mod tests {
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, takes_over), (true, 0), "it was told");
         assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, takes_over), (false, 1));
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.disturbed(6, 0)), (false, 1));
+        let decided = |it: &mut Holders| it.decided_elsewhere(partnered.address);
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, decided), (false, 1));
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(6, true, false)), (false, 1));
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.clocks_set(6, false, false)), (true, 0));
     }

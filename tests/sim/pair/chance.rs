@@ -1,7 +1,7 @@
 //! What goes wrong and when; and the end of a run, when nothing does.
 
 use tandem::ha::command::HaCommand;
-use tandem::ha::{CommandSource, Event as HaEvent, OwnState};
+use tandem::ha::{CommandSource, Event as HaEvent, OwnState, PartnerState};
 
 use super::links::{Cut, Links};
 use super::server::LIFETIME_S;
@@ -145,9 +145,17 @@ impl Simulation {
         }
     }
 
-    /// What an operator does once everything works: a terminated server is told to begin again.
+    /// What an operator does once everything works: a terminated server is told to begin again, a Kea is restarted.
     fn reset_by_hand(&mut self) {
         for server in 0..self.servers.len() {
+            if self.servers[server]
+                .kea
+                .as_ref()
+                .is_some_and(|kea| kea.machine.state == PartnerState::Terminated)
+            {
+                self.tally.kea_restarts += 1;
+                self.crash(server, false);
+            }
             let Some(process) = &self.servers[server].process else { continue };
             if process.machine.state() == OwnState::Terminated {
                 self.tally.resets_by_hand += 1;
@@ -182,11 +190,10 @@ impl Simulation {
         let until_ns = self.now_ns + WHOLE_WITHIN_NS;
         while !self.is_whole() {
             if self.now_ns >= until_ns {
-                let states = self.servers.iter().map(|host| {
-                    host.process.as_ref().map_or("down", |process| process.machine.state().name())
-                });
+                let states = self.servers.iter().map(|host| host.state().map_or("down", PartnerState::name));
                 let states: Vec<_> = states.collect();
-                return Err(format!("after all is well the pair is not whole but {}", states.join(" and ")));
+                let states = states.join(" and ");
+                return Err(format!("invariant 6: after all is well the pair is not whole but {states}"));
             }
             self.run_until(self.now_ns + NS_PER_S)?;
             self.reset_by_hand();

@@ -66,6 +66,9 @@ impl Listener {
 impl Simulation {
     /// A request has come in whole.
     pub fn handle_request(&mut self, server: usize, stream: StreamId, request: &Request) {
+        if self.servers[server].kea.is_some() {
+            return self.kea_request(server, stream, &request.body);
+        }
         if request.is_octets {
             return self.batch(server, stream, &request.body);
         }

@@ -9,6 +9,7 @@
 //! | [`watch`] | what the checks look at after every event |
 //! | [`engines`] | drives the engines: lanes, timers, journal writes, transmissions |
 //! | [`disk`] | the lease file: written, synced, lost, torn, full |
+//! | [`kea`], [`kea_server`] | a model of Kea as the partner |
 //! | [`links`] | which ways are cut |
 //! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
 //! | [`sender`] | the sending end of the HA link over the real HTTP client |
@@ -17,14 +18,16 @@
 //! | [`control`] | drives the real HA machine |
 //! | [`population`] | the clients, by their real machine, and the network before them |
 //!
-//! Nothing here decides anything about DHCP or high availability: all of that is the servers' own code. What holds
-//! at every moment is in [`super::checks`].
+//! Nothing here decides anything about DHCP or high availability: all of that is the servers' own code, but for the model
+//! of Kea. What holds at every moment is in [`super::checks`].
 
 pub mod chance;
 pub mod connections;
 pub mod control;
 pub mod disk;
 pub mod engines;
+pub mod kea;
+pub mod kea_server;
 pub mod links;
 pub mod listener;
 pub mod plan;

@@ -3,6 +3,8 @@
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 
+use super::kea::Version;
+
 /// A lie of the drivers that the checks must notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plant {
@@ -23,6 +25,8 @@ pub enum Plant {
 pub struct Plan {
     pub seed: u64,
     pub plant: Option<Plant>,
+    /// Which of the servers is a Kea, and which one.
+    pub kea: Option<(usize, Version)>,
     /// Shards of the primary and of the standby.
     pub shards: [u8; 2],
     /// Clients, and addresses they share.
@@ -76,6 +80,7 @@ impl Plan {
         Self {
             seed,
             plant,
+            kea: kea_of(seed).filter(|_| plant.is_none()),
             shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
             clients,
             pool: (clients + draw(&[0, 2, 5])) as u8,
@@ -97,4 +102,10 @@ impl Plan {
             chaos_ms: 90_000,
         }
     }
+}
+
+/// Every fifth seed pairs Tandem with a Kea: each release in each role.
+fn kea_of(seed: u64) -> Option<(usize, Version)> {
+    let version = if seed / 5 % 2 == 0 { Version::K22 } else { Version::K3 };
+    (seed % 5 == 4).then_some(((seed / 10 % 2) as usize, version))
 }

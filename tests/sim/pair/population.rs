@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use tandem::client::{Client, ClientConfig, ClientEvent, ClientState, Relay, Route};
-use tandem::ha::OwnState;
+use tandem::ha::{OwnState, PartnerState};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -154,11 +154,16 @@ impl Simulation {
             (Some(MessageType::Offer), _) => self.tally.offers += 1,
             _ => {}
         }
+        self.send_reply(server, &bytes, ack);
+    }
+
+    /// What a server says goes its way; `ack` is the number of the lease it gives.
+    pub fn send_reply(&mut self, server: usize, bytes: &[u8], ack: Option<usize>) {
         if !self.links.is_open(Cut::ToClients(server)) {
             return;
         }
         for delay_ns in self.journeys(false) {
-            self.schedule(delay_ns, Event::ToClient { bytes: bytes.clone(), ack });
+            self.schedule(delay_ns, Event::ToClient { bytes: bytes.to_vec(), ack });
         }
     }
 
@@ -197,15 +202,15 @@ impl Simulation {
         if !(first..=last).contains(&address) {
             self.checks.fail(format!("{address} lies outside the pool"));
         }
-        self.checks.acknowledged(&ack, |server, address| self.servers[server].disk.durable(address));
+        self.checks.acknowledged(&ack, |server, address| self.servers[server].durable(address));
         let serves_after_failure = server == STANDBY && state == OwnState::PartnerDown;
         let life = self.servers[server].life;
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        let other = self.servers[1 - server].process.as_ref().map(|process| process.machine.state());
-        let other_serves = other == Some(OwnState::PartnerDown)
-            || (other == Some(OwnState::HotStandby) && server == STANDBY);
+        let other = self.servers[1 - server].state();
+        let other_serves = other == Some(PartnerState::PartnerDown)
+            || (other == Some(PartnerState::HotStandby) && server == STANDBY);
         Some(self.checks.holders.sent(&ack, other_serves))
     }
 
@@ -221,7 +226,7 @@ impl Simulation {
         let it = &mut self.population[member];
         let own_ns = it.clock.monotonic_ns(self.now_ns);
         let event = it.client.handle_reply(own_ns, bytes);
-        if let (Some(ClientEvent::Bound(lease) | ClientEvent::Renewed(lease)), Some(ack)) = (event, ack) {
+        if let Some(ClientEvent::Bound(lease) | ClientEvent::Renewed(lease)) = event {
             self.trace(|| format!("client {member} holds {}", lease.address));
             let holds: Vec<_> = self.population.iter().map(Member::holds).collect();
             self.checks.holders.granted(self.now_ns, member, ack, &holds);

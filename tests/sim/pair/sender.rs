@@ -71,6 +71,11 @@ impl Worker {
         }
     }
 
+    /// How much it has to do.
+    pub fn load(&self) -> usize {
+        self.calls.len() + usize::from(self.active.is_some())
+    }
+
     /// When this worker wants to be looked at, on the monotonic clock.
     pub fn next_timeout(&self) -> Option<u64> {
         let connecting = self.connecting.as_ref().map(|(_, until_ns)| *until_ns);
@@ -112,6 +117,12 @@ impl Simulation {
         for update in failed {
             self.return_update(server, update, UpdateOutcome::Failed);
         }
+        self.work(server, worker);
+    }
+
+    /// A call for a worker.
+    pub fn hand_call(&mut self, server: usize, worker: usize, call: Box<PartnerCall>) {
+        self.servers[server].workers[worker].calls.push_back(call);
         self.work(server, worker);
     }
 
@@ -262,10 +273,12 @@ impl Simulation {
 
     fn retry(&mut self, server: usize, worker: usize) {
         self.close_connection(server, worker);
+        let is_kea = self.servers[server].kea.is_some();
         let Some(active) = self.worker(server, worker).and_then(|state| state.active.as_mut()) else {
             return;
         };
-        if std::mem::replace(&mut active.retried, true) {
+        // Kea loses a request that meets a close (ha-protocol 2.6).
+        if is_kea || std::mem::replace(&mut active.retried, true) {
             return self.finish(server, worker, Err(ClientError::Closed.to_string()));
         }
         self.attempt(server, worker);
@@ -350,6 +363,10 @@ impl Simulation {
                         call.body = Vec::new();
                         call.failure = Some(failure);
                     }
+                }
+                if self.servers[server].kea.is_some() {
+                    self.kea_called_back(server, &call);
+                    return self.work(server, worker);
                 }
                 let Some(process) = &self.servers[server].process else { return };
                 let (from, to) = (process.topology.sender(0), process.topology.control());

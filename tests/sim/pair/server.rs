@@ -6,18 +6,19 @@ use std::sync::Arc;
 
 use shards::journal::append::{Batch, BatchBuffer};
 use shards::partition::LoadedLeases;
-use shards::{Actions, Now, Topology};
+use shards::{Actions, Lease, Now, Topology};
 use tandem::engine::event::Event;
 use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
-use tandem::ha::{Machine, Mode, OwnState, PeerName, Relationship, Role};
+use tandem::ha::{Machine, Mode, OwnState, PartnerState, PeerName, Relationship, Role};
 use tandem::http::server::ServerConnection;
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
 use super::control::Control;
 use super::disk::{Disk, Leases};
+use super::kea_server::{Kea, KeaDisk};
 use super::listener::Listener;
 use super::plan::Plan;
 use super::sender::Worker;
@@ -49,6 +50,11 @@ pub struct Server {
     /// Without power a host does not even refuse a connection.
     pub powered: bool,
     pub process: Option<Process>,
+    /// The process where this is a Kea, and what outlives it.
+    pub kea: Option<Kea>,
+    pub kea_disk: KeaDisk,
+    /// When the process is woken next, true time.
+    pub wake_ns: Option<u64>,
     /// The connections it has opened, and those it has accepted.
     pub workers: Vec<Worker>,
     pub connections: BTreeMap<StreamId, ServerConnection>,
@@ -78,8 +84,6 @@ pub struct Process {
     pub state: OwnState,
     pub control: Control,
     pub listener: Listener,
-    /// When the process is woken next, true time.
-    pub wake_ns: Option<u64>,
     pub watched: Watched,
 }
 
@@ -140,6 +144,9 @@ impl Server {
             life: 0,
             powered: true,
             process: None,
+            kea: None,
+            kea_disk: KeaDisk::default(),
+            wake_ns: None,
             workers: Vec::new(),
             connections: BTreeMap::new(),
             paused_until_ns: 0,
@@ -149,12 +156,23 @@ impl Server {
 
     /// Whether a process runs here.
     pub fn is_up(&self) -> bool {
-        self.process.is_some()
+        self.process.is_some() || self.kea.is_some()
+    }
+
+    /// What its partner sees of its state; none while it is down.
+    pub fn state(&self) -> Option<PartnerState> {
+        let own = self.process.as_ref().map(|process| process.machine.state().as_seen_by_partner());
+        own.or_else(|| self.kea.as_ref().map(|kea| kea.machine.state))
+    }
+
+    /// The row of `address` that would survive the loss of power. A Kea syncs nothing: what it has taken counts.
+    pub fn durable(&self, address: Ipv4Addr) -> Option<&Lease> {
+        self.disk.durable(address).or_else(|| self.kea_disk.accepted.get(&address))
     }
 
     /// The process has ended, and with it every connection.
     pub fn end(&mut self) {
-        self.process = None;
+        (self.process, self.kea, self.wake_ns) = (None, None, None);
         self.workers.clear();
         self.connections.clear();
         self.paused_until_ns = 0;
@@ -198,7 +216,6 @@ impl Process {
             control: Control::default(),
             listener: Listener::new(rules.clone()),
             rules,
-            wake_ns: None,
             watched: Watched::new(shards),
         }
     }

@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 use shards::Now;
-use tandem::ha::{Event as HaEvent, OwnState};
+use tandem::ha::{Event as HaEvent, OwnState, PartnerState};
 use tandem::http::server::ServerConnection;
 use tandem::wire::Query;
 
@@ -44,6 +44,7 @@ pub enum Event {
     Flow { stream: StreamId, way: Way },
     Heal,
     Mend { ways: Vec<Cut> },
+    KeaAnswer { server: usize, life: u32, stream: StreamId, body: Vec<u8> },
     Knock { stream: StreamId },
     Lane { server: usize, life: u32, lane: usize },
     Refused { stream: StreamId },
@@ -104,6 +105,8 @@ pub struct Simulation {
     pub calm: bool,
     /// Clients say nothing any more.
     pub silent: bool,
+    /// The state of the Kea, if one of them is one.
+    pub kea_state: Option<PartnerState>,
     hash: EventHash,
     tracing: bool,
     random: Pcg32,
@@ -126,6 +129,7 @@ impl Simulation {
             tally: Tally::default(),
             calm: false,
             silent: false,
+            kea_state: None,
             hash: EventHash::default(),
             tracing,
             random: Pcg32::new(seed, 2),
@@ -193,6 +197,7 @@ impl Simulation {
             Event::Flow { stream, way } => self.flow(stream, way),
             Event::Heal => self.heal(),
             Event::Mend { ways } => self.mend(&ways),
+            Event::KeaAnswer { server, stream, body, .. } => self.respond(server, stream, &body),
             Event::Knock { stream } => self.knocked(stream),
             Event::Lane { server, lane, .. } => self.step_lane(server, lane),
             Event::Refused { stream } => {
@@ -208,7 +213,10 @@ impl Simulation {
                 self.record(&[b"query", &[server as u8], &bytes]);
                 self.trace(|| format!("to server{}: {}", server + 1, described(&bytes)));
                 self.note_stale_request(&bytes);
-                self.receive(server, source, unicast, &bytes);
+                match self.servers[server].kea {
+                    Some(_) => self.kea_receives(server, &bytes),
+                    None => self.receive(server, source, unicast, &bytes),
+                }
             }
             Event::Wake { server, .. } => self.wake(server),
         }
@@ -219,6 +227,7 @@ impl Simulation {
         match event {
             Event::DiskSync { server, life, .. }
             | Event::DiskWrite { server, life, .. }
+            | Event::KeaAnswer { server, life, .. }
             | Event::Lane { server, life, .. }
             | Event::Reload { server, life }
             | Event::Wake { server, life } => self.servers[*server].life != *life,
@@ -231,6 +240,7 @@ impl Simulation {
         let server = match event {
             Event::DiskSync { server, .. }
             | Event::DiskWrite { server, .. }
+            | Event::KeaAnswer { server, .. }
             | Event::Lane { server, .. }
             | Event::ToServer { server, .. }
             | Event::Wake { server, .. } => *server,
@@ -249,6 +259,9 @@ impl Simulation {
     fn start(&mut self, server: usize) {
         if self.servers[server].is_up() {
             return;
+        }
+        if let Some((_, version)) = self.plan.kea.filter(|(kea, _)| *kea == server) {
+            return self.start_kea(server, version);
         }
         let now = self.clock_of(server);
         let host = &mut self.servers[server];
@@ -274,10 +287,15 @@ impl Simulation {
     pub fn crash(&mut self, server: usize, power: bool) {
         let (cut, chance) = (self.random_u64(), self.random_u64());
         let host = &mut self.servers[server];
-        let Some(process) = host.process.take() else { return };
+        if !host.is_up() {
+            return;
+        }
+        let process = host.process.take();
         host.end();
+        host.kea_disk.boot(power);
         self.tally.crashes += 1;
-        let in_flight = process.journals.iter().filter(|journal| journal.written_to.is_none());
+        let journals = process.iter().flat_map(|process| &process.journals);
+        let in_flight = journals.filter(|journal| journal.written_to.is_none());
         for batch in in_flight.filter_map(|journal| journal.batch.as_ref()) {
             if cut % 3 > 0 {
                 host.disk.write_part(&batch.bytes, (cut >> 8) as usize % (batch.bytes.len() + 1));
@@ -322,39 +340,36 @@ impl Simulation {
 
     /// Both serve as a pair.
     pub fn is_whole(&self) -> bool {
-        self.servers[..2].iter().all(|host| {
-            host.process.as_ref().is_some_and(|process| process.machine.state() == OwnState::HotStandby)
-        })
+        self.servers[..2].iter().all(|host| host.state() == Some(PartnerState::HotStandby))
     }
 
     /// Sees to it that the process is woken for its next deadline.
     fn arm(&mut self, server: usize) {
         let now_ns = self.now_ns;
         let host = &mut self.servers[server];
-        let Some(process) = host.process.as_mut() else { return };
+        if !host.is_up() {
+            return;
+        }
         let workers = host.workers.iter().filter_map(Worker::next_timeout);
         let connections = host.connections.values().filter_map(ServerConnection::next_timeout);
-        let others = [
-            process.engines_timeout(),
-            process.machine.next_timeout(),
-            process.control.next_timeout(),
-            process.listener.next_timeout(),
-        ];
-        let next = others.into_iter().flatten().chain(workers).chain(connections).min();
+        let process = host.process.as_ref().and_then(Process::next_timeout);
+        let kea = host.kea.as_ref().and_then(|kea| kea.machine.next_timeout());
+        let next = process.into_iter().chain(kea).chain(workers).chain(connections).min();
         let Some(at_ns) = next.map(|next| host.clock.true_ns(next).max(now_ns + 1)) else { return };
-        if process.wake_ns.is_none_or(|armed| at_ns < armed) {
-            process.wake_ns = Some(at_ns);
+        if host.wake_ns.is_none_or(|armed| at_ns < armed) {
+            host.wake_ns = Some(at_ns);
             let life = host.life;
             self.schedule(at_ns - now_ns, Event::Wake { server, life });
         }
     }
 
     fn wake(&mut self, server: usize) {
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        if process.wake_ns.take_if(|at_ns| *at_ns <= self.now_ns).is_none() {
+        let host = &mut self.servers[server];
+        if host.wake_ns.take_if(|at_ns| *at_ns <= self.now_ns).is_none() {
             return;
         }
         let workers = self.servers[server].workers.len();
+        self.run_kea_timers(server);
         self.run_engine_timers(server);
         self.run_control_timers(server);
         self.run_listener_timers(server);

@@ -121,9 +121,11 @@ impl Process {
         indexed::compare(&expected, found, count)
     }
 
-    /// When an engine wants to be looked at next.
-    pub fn engines_timeout(&self) -> Option<u64> {
-        self.engines.iter().filter_map(shards::Engine::next_timeout).min()
+    /// When the process wants to be looked at next, connections aside.
+    pub fn next_timeout(&self) -> Option<u64> {
+        let engines = self.engines.iter().filter_map(shards::Engine::next_timeout).min();
+        let others = [self.machine.next_timeout(), self.control.next_timeout(), self.listener.next_timeout()];
+        others.into_iter().flatten().chain(engines).min()
     }
 }
 

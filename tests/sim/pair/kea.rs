@@ -1,0 +1,417 @@
+//! Kea's side of a hot-standby pair as a model: its state machine with its quirks, without its code.
+//!
+//! After ha-protocol 4 and 8: one update in each request, every update overwrites, a copy disables the source before
+//! each page and starts again from the first one, deadlines are noticed at heartbeats only, `terminated` is left by a
+//! restart alone, and a restart forgets all but the leases. Release 2.2 has one flag for the service, whose timer is not
+//! stopped, and tells a conflict as an error; release 3 has a lock for each origin.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use shards::Now;
+use tandem::ha::PartnerState as State;
+use tandem::ha::command::Envelope;
+
+use super::simulation::NS_PER_S;
+
+/// Which Kea.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Version {
+    K22,
+    K3,
+}
+
+/// Parameters of its configuration, the same as its partner's.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub version: Version,
+    pub primary: bool,
+    pub heartbeat_ns: u64,
+    pub response_ns: u64,
+    pub ack_ms: u64,
+    pub unacked_max: usize,
+    pub rejected_max: usize,
+    pub page_limit: usize,
+}
+
+/// A command it sends, and why.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    Disable,
+    Enable,
+    Heartbeat,
+    Notify,
+    Page,
+    /// Of the parked reply with this number.
+    Update(u64),
+}
+
+impl Purpose {
+    /// Whether it goes over the connection of the copy.
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::Disable | Self::Enable | Self::Notify | Self::Page)
+    }
+}
+
+/// Who holds the service off: itself, its partner; release 2.2 does not tell them apart.
+const LOCAL: u32 = 1000;
+const REMOTE: u32 = 2000;
+
+/// Its state machine.
+pub struct Machine {
+    pub settings: Settings,
+    pub state: State,
+    partner: State,
+    contact_ns: u64,
+    skew_s: Option<i64>,
+    /// Updates not sent, and the partner's count at the last two heartbeats.
+    pub unsent: u64,
+    partner_unsent: (u64, u64),
+    rejected: BTreeSet<Vec<u8>>,
+    unacked: BTreeMap<Vec<u8>, bool>,
+    notified: bool,
+    off: BTreeSet<u32>,
+    timers: Vec<(u64, u32)>,
+    heartbeat_ns: Option<u64>,
+    /// A copy is under way, and the address it has come to.
+    copying: bool,
+    copied_to: Option<String>,
+    /// Commands to send.
+    pub calls: Vec<(Purpose, Value)>,
+}
+
+impl Machine {
+    pub fn new(settings: Settings, now: Now) -> Self {
+        let mut this = Self {
+            settings,
+            state: State::Waiting,
+            partner: State::Unknown,
+            contact_ns: now.monotonic_ns,
+            skew_s: None,
+            unsent: 0,
+            partner_unsent: (0, 0),
+            rejected: BTreeSet::new(),
+            unacked: BTreeMap::new(),
+            notified: false,
+            off: BTreeSet::new(),
+            timers: Vec::new(),
+            heartbeat_ns: None,
+            copying: false,
+            copied_to: None,
+            calls: Vec::new(),
+        };
+        this.hold(LOCAL);
+        this.evaluate(now);
+        this
+    }
+
+    pub fn service_on(&self) -> bool {
+        self.off.is_empty()
+    }
+
+    /// Whether it answers clients.
+    pub fn in_scope(&self) -> bool {
+        match self.state {
+            State::HotStandby | State::Terminated => self.settings.primary,
+            State::PartnerDown => true,
+            _ => false,
+        }
+    }
+
+    pub fn sends_updates(&self) -> bool {
+        self.state == State::HotStandby
+    }
+
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.timers.iter().map(|(at_ns, _)| *at_ns).chain(self.heartbeat_ns).min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        let due: Vec<u32> =
+            self.timers.extract_if(.., |(at_ns, _)| *at_ns <= now.monotonic_ns).map(|(_, id)| id).collect();
+        for id in due {
+            self.off.remove(&id);
+        }
+        if self.heartbeat_ns.is_some_and(|at_ns| at_ns <= now.monotonic_ns) {
+            self.heartbeat_ns = None;
+            self.ask(Purpose::Heartbeat, "ha-heartbeat", json!({}));
+        }
+    }
+
+    // ---- service locks --------------------------------------------------------------------------------------
+
+    fn lock_id(&self, id: u32) -> u32 {
+        if self.settings.version == Version::K22 { 0 } else { id }
+    }
+
+    fn hold(&mut self, id: u32) {
+        self.off.insert(self.lock_id(id));
+    }
+
+    fn release(&mut self, id: u32) {
+        let id = self.lock_id(id);
+        self.off.remove(&id);
+        if self.settings.version == Version::K3 {
+            self.timers.retain(|(_, of)| *of != id);
+        }
+    }
+
+    // ---- commands of the partner ----------------------------------------------------------------------------
+
+    /// The answer to a command that is not about leases: result, text, arguments.
+    pub fn command(&mut self, now: Now, envelope: &Envelope) -> (i64, String, Option<Value>) {
+        let argument = |name: &str| envelope.arguments.as_ref().and_then(|arguments| arguments.get(name));
+        match envelope.command.as_str() {
+            "ha-heartbeat" => {
+                let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now.wall_ms));
+                let scopes = if self.in_scope() { vec!["server1"] } else { Vec::new() };
+                let arguments = json!({ "date-time": date, "scopes": scopes, "state": self.state.name(),
+                                        "unsent-update-count": self.unsent });
+                (0, "HA peer status returned.".to_owned(), Some(arguments))
+            }
+            "dhcp-disable" => {
+                let id = self.lock_id(REMOTE);
+                self.off.insert(id);
+                self.timers.retain(|(_, of)| *of != id);
+                if let Some(period_s) = argument("max-period").and_then(Value::as_u64) {
+                    self.timers.push((now.monotonic_ns + period_s * NS_PER_S, id));
+                }
+                (0, "DHCPv4 service disabled".to_owned(), None)
+            }
+            "dhcp-enable" => {
+                self.release(REMOTE);
+                (0, "DHCP service successfully enabled".to_owned(), None)
+            }
+            "ha-sync-complete-notify" => {
+                let named = argument("origin-id").and_then(Value::as_u64);
+                match self.settings.version {
+                    Version::K22 if self.state == State::PartnerDown => {}
+                    Version::K22 => self.release(LOCAL),
+                    // Without an id the wrong lock is released (ha-protocol 3.8).
+                    Version::K3 => self.release(named.map_or(REMOTE + 1, |id| id as u32)),
+                }
+                if self.state == State::PartnerDown {
+                    self.notified = true;
+                    self.hold(LOCAL);
+                }
+                (0, "Server successfully notified about the synchronization completion.".to_owned(), None)
+            }
+            "ha-reset" if self.state == State::Waiting => {
+                (0, "HA state machine already in WAITING state.".to_owned(), None)
+            }
+            "ha-reset" => {
+                self.copying = false;
+                self.enter(now, State::Waiting);
+                (0, "HA state machine reset.".to_owned(), None)
+            }
+            "status-get" if self.settings.version == Version::K3 => {
+                let state = json!({ "globally-disabled": !self.service_on() });
+                (0, String::new(), Some(json!({ "dhcp-state": state })))
+            }
+            "status-get" => (0, String::new(), Some(json!({ "pid": 1 }))),
+            other => (2, format!("'{other}' command not supported."), None),
+        }
+    }
+
+    // ---- answers of the partner -----------------------------------------------------------------------------
+
+    /// The answer to a command, or why there is none.
+    pub fn answered(&mut self, now: Now, purpose: Purpose, answer: Result<&Value, &str>) {
+        let result = answer.ok().and_then(|reply| reply.get("result")).and_then(Value::as_i64);
+        let good = matches!(result, Some(0 | 3));
+        let arguments = answer.ok().and_then(|reply| reply.get("arguments"));
+        match purpose {
+            Purpose::Heartbeat => return self.heard(now, arguments.filter(|_| good)),
+            Purpose::Update(_) => {
+                let is_conflict = self.settings.version == Version::K3 && result == Some(4);
+                if !good && !is_conflict {
+                    self.partner = State::Unavailable;
+                }
+            }
+            _ if !self.copying => {}
+            Purpose::Disable if good => {
+                let from = self.copied_to.clone().unwrap_or_else(|| "start".to_owned());
+                let arguments = json!({ "from": from, "limit": self.settings.page_limit });
+                return self.ask(Purpose::Page, "lease4-get-page", arguments);
+            }
+            Purpose::Page if good => {
+                let leases =
+                    arguments.and_then(|arguments| arguments.get("leases")).and_then(Value::as_array);
+                let leases = leases.expect("a page without leases would have killed it");
+                let last = leases.last().and_then(|lease| lease.get("ip-address")).and_then(Value::as_str);
+                if leases.len() >= self.settings.page_limit {
+                    self.copied_to = last.map(str::to_owned);
+                    return self.disable();
+                }
+                let named = json!({ "origin": REMOTE, "origin-id": REMOTE });
+                let named = if self.settings.version == Version::K3 { named } else { json!({}) };
+                return self.ask(Purpose::Notify, "ha-sync-complete-notify", named);
+            }
+            Purpose::Notify if good => {
+                self.copying = false;
+                self.enter(now, State::Ready);
+            }
+            Purpose::Notify if result == Some(2) => {
+                return self.ask(Purpose::Enable, "dhcp-enable", json!({ "origin": "ha-partner" }));
+            }
+            Purpose::Enable if good => {
+                self.copying = false;
+                self.enter(now, State::Ready);
+            }
+            Purpose::Disable | Purpose::Enable | Purpose::Notify | Purpose::Page => {
+                if purpose == Purpose::Page {
+                    self.ask(Purpose::Enable, "dhcp-enable", json!({ "origin": "ha-partner" }));
+                }
+                self.copying = false;
+                self.partner = State::Unavailable;
+                self.arm(now);
+                return;
+            }
+        }
+        self.evaluate(now);
+    }
+
+    fn heard(&mut self, now: Now, arguments: Option<&Value>) {
+        let state = arguments.and_then(|arguments| arguments.get("state")).and_then(Value::as_str);
+        let date = arguments.and_then(|arguments| arguments.get("date-time")).and_then(Value::as_str);
+        let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+        match (state.and_then(State::from_name), date) {
+            (Some(state), Some(date)) => {
+                self.partner = state;
+                let theirs_s = date.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+                self.skew_s = Some(theirs_s.cast_signed() - now.wall_s().cast_signed());
+                let unsent = arguments.and_then(|arguments| arguments.get("unsent-update-count"));
+                if let Some(unsent) = unsent.and_then(Value::as_u64) {
+                    self.partner_unsent = (self.partner_unsent.1, unsent);
+                }
+                self.contact_ns = now.monotonic_ns;
+                self.unacked.clear();
+                self.notified = false;
+            }
+            _ => {
+                self.partner = State::Unavailable;
+                if self.settings.version == Version::K3 {
+                    self.skew_s = None;
+                }
+                if std::mem::take(&mut self.notified) {
+                    self.release(LOCAL);
+                }
+            }
+        }
+        self.arm(now);
+        self.evaluate(now);
+    }
+
+    /// The partner refuses the lease of a client, or takes one of it again.
+    pub fn refused(&mut self, client: &[u8], refused: bool) {
+        if refused && self.settings.version == Version::K3 {
+            self.rejected.insert(client.to_vec());
+        } else {
+            self.rejected.remove(client);
+        }
+    }
+
+    /// A query of a client that is its partner's.
+    pub fn unanswered(&mut self, now: Now, client: Vec<u8>, secs: u16) {
+        if self.is_interrupted(now) {
+            *self.unacked.entry(client).or_default() |= u64::from(secs) * 1000 > self.settings.ack_ms;
+        }
+    }
+
+    // ---- the state ------------------------------------------------------------------------------------------
+
+    fn is_interrupted(&self, now: Now) -> bool {
+        now.monotonic_ns > self.contact_ns + self.settings.response_ns
+    }
+
+    fn failure(&self, now: Now) -> bool {
+        let unacked = self.unacked.values().filter(|unacked| **unacked).count();
+        let max = self.settings.unacked_max;
+        let needs_proof = self.service_on() && !self.settings.primary;
+        self.is_interrupted(now) && (!needs_proof || max == 0 || unacked > max)
+    }
+
+    /// Runs handlers until one stays.
+    pub fn evaluate(&mut self, now: Now) {
+        while !self.copying {
+            let Some(next) = self.next_state(now) else { break };
+            self.enter(now, next);
+        }
+        if self.state == State::Syncing && !self.copying && self.partner != State::Unavailable {
+            (self.copying, self.copied_to, self.heartbeat_ns) = (true, None, None);
+            self.disable();
+        }
+        if !self.copying && self.heartbeat_ns.is_none() && self.state != State::Terminated {
+            self.arm(now);
+        }
+    }
+
+    fn next_state(&self, now: Now) -> Option<State> {
+        use State as S;
+        if self.state == S::Terminated {
+            return None;
+        }
+        let rejected_max = self.settings.rejected_max;
+        let rejects = rejected_max > 0 && self.rejected.len() >= rejected_max;
+        if self.skew_s.is_some_and(|skew| skew.abs() > 60) || rejects {
+            return Some(S::Terminated);
+        }
+        if self.partner == S::Unavailable {
+            let alone = self.state != S::PartnerDown && self.failure(now);
+            return alone.then_some(S::PartnerDown);
+        }
+        if self.partner == S::Terminated {
+            return (self.state != S::Waiting).then_some(S::Terminated);
+        }
+        match (self.state, self.partner) {
+            (S::Waiting, S::Waiting) => self.settings.primary.then_some(S::Syncing),
+            (S::Waiting, S::Ready | S::HotStandby | S::PartnerDown) => Some(S::Syncing),
+            (S::Ready, S::Ready) => self.settings.primary.then_some(S::HotStandby),
+            (S::Ready, S::HotStandby) => Some(S::HotStandby),
+            (S::HotStandby | S::PartnerDown, S::PartnerDown) => Some(S::Waiting),
+            (S::PartnerDown, S::Ready) => {
+                let (before, latest) = self.partner_unsent;
+                Some(if latest > 0 && latest != before { S::Waiting } else { S::HotStandby })
+            }
+            _ => None,
+        }
+    }
+
+    fn enter(&mut self, now: Now, next: State) {
+        self.state = next;
+        if next != State::HotStandby {
+            self.rejected.clear();
+        }
+        if matches!(next, State::HotStandby | State::PartnerDown | State::Terminated) {
+            self.release(LOCAL);
+        } else if self.service_on() {
+            self.hold(LOCAL);
+        }
+        if next == State::Terminated {
+            self.heartbeat_ns = None;
+        } else if self.heartbeat_ns.is_none() {
+            self.arm(now);
+        }
+    }
+
+    fn arm(&mut self, now: Now) {
+        self.heartbeat_ns = Some(now.monotonic_ns + self.settings.heartbeat_ns);
+    }
+
+    fn disable(&mut self) {
+        let arguments = match self.settings.version {
+            Version::K22 => json!({ "max-period": 10, "origin": "ha-partner" }),
+            Version::K3 => json!({ "max-period": 10, "origin": "ha-partner", "origin-id": REMOTE }),
+        };
+        self.ask(Purpose::Disable, "dhcp-disable", arguments);
+    }
+
+    fn ask(&mut self, purpose: Purpose, command: &str, arguments: Value) {
+        let mut request = json!({ "command": command, "service": ["dhcp4"] });
+        if arguments.as_object().is_some_and(|map| !map.is_empty()) {
+            request["arguments"] = arguments;
+        }
+        self.calls.push((purpose, request));
+    }
+}
