@@ -106,6 +106,6 @@ impl Plan {
 
 /// Every fifth seed pairs Tandem with a Kea: each release in each role.
 fn kea_of(seed: u64) -> Option<(usize, Version)> {
-    let version = if seed / 5 % 2 == 0 { Version::K22 } else { Version::K3 };
+    let version = if (seed / 5).is_multiple_of(2) { Version::K22 } else { Version::K3 };
     (seed % 5 == 4).then_some(((seed / 10 % 2) as usize, version))
 }
