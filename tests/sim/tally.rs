@@ -35,7 +35,13 @@ pub struct Tally {
     /// Crashes at a step of the disk, and because a sync failed.
     pub doomed: u64,
     pub failed_syncs: u64,
-    /// Terminated servers that an operator had to reset.
+    /// States entered: communication-recovery, partner-in-maintenance, terminated.
+    pub recoveries: u64,
+    pub maintenances: u64,
+    pub terminations: u64,
+    /// Commands of operators.
+    pub commands: u64,
+    /// Servers in maintenance that an operator had to reset, because nobody was left to end it.
     pub resets_by_hand: u64,
     /// Terminated Keas that had to be started again, and addresses they were busy with.
     pub kea_restarts: u64,
@@ -97,6 +103,9 @@ impl Tally {
             ("wrong configurations", self.mistakes),
             ("spills", self.spills),
             ("batches", self.batches),
+            ("communication-recoveries", self.recoveries),
+            ("maintenances", self.maintenances),
+            ("terminations", self.terminations),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
@@ -123,6 +132,10 @@ impl Tally {
             ("clocks set", &mut self.steps),
             ("crashes at a write", &mut self.doomed),
             ("failed syncs", &mut self.failed_syncs),
+            ("communication-recoveries", &mut self.recoveries),
+            ("maintenances", &mut self.maintenances),
+            ("terminations", &mut self.terminations),
+            ("commands of operators", &mut self.commands),
             ("resets by hand", &mut self.resets_by_hand),
             ("Keas started again", &mut self.kea_restarts),
             ("busy addresses", &mut self.busy),

@@ -1,7 +1,7 @@
 //! What goes wrong and when; and the end of a run, when nothing does.
 
 use tandem::ha::command::HaCommand;
-use tandem::ha::{CommandSource, Event as HaEvent, OwnState, PartnerState};
+use tandem::ha::{CommandSource, Event as HaEvent, PartnerState};
 
 use super::links::{Cut, Links};
 use super::server::LIFETIME_S;
@@ -37,6 +37,18 @@ impl Simulation {
             29..31 if self.plan.mistakes => {
                 let server = self.draw_server();
                 self.misconfigure(server);
+            }
+            31..34 if self.plan.operators => {
+                let server = self.draw_server();
+                let maintenance = self.chance(600);
+                if maintenance {
+                    self.operate(server, HaCommand::MaintenanceStart);
+                    let while_ns = self.draw(8 * NS_PER_S);
+                    let life = self.servers[server].life;
+                    self.schedule(while_ns, Event::Operator { server, life });
+                } else {
+                    self.operate(server, HaCommand::Reset { server_name: None });
+                }
             }
             _ => {
                 let member = self.draw(u64::from(self.plan.clients)) as usize;
@@ -145,7 +157,20 @@ impl Simulation {
         }
     }
 
-    /// What an operator does once everything works: a terminated server is told to begin again, a Kea is restarted.
+    /// A command of an operator, on the server's own socket.
+    pub fn operate(&mut self, server: usize, command: HaCommand) {
+        let host = &self.servers[server];
+        if host.process.is_some() && host.paused_until_ns <= self.now_ns {
+            self.trace(|| format!("server{} is told {command:?}", server + 1));
+            self.tally.commands += 1;
+            // Nobody listens to the answer.
+            let source = CommandSource::Administrator;
+            self.feed(server, HaEvent::Command { token: 0, source, command });
+        }
+    }
+
+    /// What an operator has to do once everything works: maintenance that nobody else can end is ended, and a Kea that
+    /// has given up is started again.
     fn reset_by_hand(&mut self) {
         for server in 0..self.servers.len() {
             if self.servers[server]
@@ -156,12 +181,17 @@ impl Simulation {
                 self.tally.kea_restarts += 1;
                 self.crash(server, false);
             }
-            let Some(process) = &self.servers[server].process else { continue };
-            if process.machine.state() == OwnState::Terminated {
-                self.tally.resets_by_hand += 1;
-                let (source, command) =
-                    (CommandSource::Administrator, HaCommand::Reset { server_name: None });
-                self.feed(server, HaEvent::Command { token: 0, source, command });
+            match self.servers[server].state() {
+                Some(PartnerState::InMaintenance)
+                    if self.servers[1 - server].state() != Some(PartnerState::PartnerInMaintenance) =>
+                {
+                    self.tally.resets_by_hand += 1;
+                    self.operate(server, HaCommand::Reset { server_name: None });
+                }
+                Some(PartnerState::PartnerInMaintenance) => {
+                    self.operate(server, HaCommand::MaintenanceCancel)
+                }
+                _ => {}
             }
         }
     }

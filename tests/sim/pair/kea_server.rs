@@ -240,72 +240,26 @@ impl Simulation {
 
     /// A datagram of a client.
     pub fn kea_receives(&mut self, server: usize, bytes: &[u8]) {
-        let (now, range) = (self.clock_of(server), pool(&self.plan));
+        let now = self.clock_of(server);
         let Ok(query) = Query::decode(bytes) else { return };
         let Some(kea) = &mut self.servers[server].kea else { return };
         if !kea.machine.service_on() {
             return;
         }
-        let client_id = query.client_id().unwrap_or_default().to_vec();
-        let client = [query.chaddr(), &client_id[..]].concat();
+        let client_id = query.client_id().unwrap_or_default();
+        let client = [query.chaddr(), client_id].concat();
         if !kea.machine.in_scope() {
             return kea.machine.unanswered(now, client, query.secs());
         }
-        let is_its = |lease: &Lease| {
+        let is_its = |lease: &&Lease| {
             let same_id = lease.client_id.as_slice() == client_id;
-            same_id && (!client_id.is_empty() || lease.hwaddr.as_slice() == query.chaddr())
+            let is_same = same_id && (!client_id.is_empty() || lease.hwaddr.as_slice() == query.chaddr());
+            is_same && lease.state == LeaseState::Default
         };
-        let is_free = |address: &Ipv4Addr| {
-            kea.leases.get(address).is_none_or(|lease| {
-                lease.is_expired(now.wall_s())
-                    || matches!(lease.state, LeaseState::ExpiredReclaimed | LeaseState::Released)
-            })
-        };
-        let held = kea.leases.values().find(|lease| lease.state == LeaseState::Default && is_its(lease));
-        let held = held.map(|lease| lease.address);
-        let in_pool = |address: &Ipv4Addr| (range.0..=range.1).contains(address);
-        let usable = |address: &Ipv4Addr| in_pool(address) && (held == Some(*address) || is_free(address));
+        let held = kea.leases.values().find(is_its).map(|lease| lease.address);
         match query.message_type() {
-            Some(MessageType::Discover) => {
-                let first = u32::from(range.0);
-                let all = (first..=u32::from(range.1)).map(Ipv4Addr::from);
-                let wanted = held.into_iter().chain(query.requested_address()).chain(all).find(usable);
-                if let Some(address) = wanted {
-                    let offer = reply(&query, 2, server, address);
-                    self.reply_of_kea(server, offer);
-                }
-            }
-            Some(MessageType::Request) => {
-                if query.server_id().is_some_and(|id| id != ADDRESSES[server]) {
-                    return;
-                }
-                let ciaddr = Some(query.ciaddr()).filter(|address| !address.is_unspecified());
-                let Some(address) = query.requested_address().or(ciaddr) else { return };
-                if !usable(&address) || query.server_id().is_none() && held != Some(address) {
-                    let nak = reply(&query, 6, server, Ipv4Addr::UNSPECIFIED);
-                    return self.reply_of_kea(server, nak);
-                }
-                let lease = Lease {
-                    address,
-                    subnet_id: 1,
-                    pool_id: 0,
-                    hwaddr: SmallBytes::new(query.chaddr()),
-                    client_id: SmallBytes::new(&client_id),
-                    valid_lifetime: LIFETIME_S,
-                    cltt: now.wall_s(),
-                    state: LeaseState::Default,
-                    fqdn_fwd: false,
-                    fqdn_rev: false,
-                    hostname: SmallBytes::empty(),
-                    user_context: None,
-                };
-                let left = held.filter(|held| *held != address).and_then(|held| kea.leases.remove(&held));
-                kea.leases.insert(address, lease.clone());
-                let mut changes: Vec<_> = left.into_iter().map(|left| (UpdateKind::Delete, left)).collect();
-                changes.push((UpdateKind::Update, lease));
-                let ack = reply(&query, 5, server, address);
-                self.replicate_of_kea(server, client, changes, ack);
-            }
+            Some(MessageType::Discover) => self.kea_offers(server, &query, held),
+            Some(MessageType::Request) => self.kea_grants(server, &query, client, held),
             Some(MessageType::Release) => {
                 if let Some(lease) = held.and_then(|held| kea.leases.remove(&held)) {
                     self.replicate_of_kea(server, client, vec![(UpdateKind::Delete, lease)], Vec::new());
@@ -324,6 +278,59 @@ impl Simulation {
             }
             _ => {}
         }
+    }
+
+    /// Whether it may give `address` to a client that holds `held`.
+    fn kea_has(&self, server: usize, address: Ipv4Addr, held: Option<Ipv4Addr>) -> bool {
+        let (now_s, range) = (self.clock_of(server).wall_s(), pool(&self.plan));
+        let Some(kea) = &self.servers[server].kea else { return false };
+        let is_free = kea.leases.get(&address).is_none_or(|lease| {
+            lease.is_expired(now_s)
+                || matches!(lease.state, LeaseState::ExpiredReclaimed | LeaseState::Released)
+        });
+        (range.0..=range.1).contains(&address) && (held == Some(address) || is_free)
+    }
+
+    fn kea_offers(&mut self, server: usize, query: &Query<'_>, held: Option<Ipv4Addr>) {
+        let (first, last) = pool(&self.plan);
+        let all = (u32::from(first)..=u32::from(last)).map(Ipv4Addr::from);
+        let mut wanted = held.into_iter().chain(query.requested_address()).chain(all);
+        if let Some(address) = wanted.find(|address| self.kea_has(server, *address, held)) {
+            self.reply_of_kea(server, reply(query, 2, server, address));
+        }
+    }
+
+    fn kea_grants(&mut self, server: usize, query: &Query<'_>, client: Vec<u8>, held: Option<Ipv4Addr>) {
+        let now = self.clock_of(server);
+        if query.server_id().is_some_and(|id| id != ADDRESSES[server]) {
+            return;
+        }
+        let ciaddr = Some(query.ciaddr()).filter(|address| !address.is_unspecified());
+        let Some(address) = query.requested_address().or(ciaddr) else { return };
+        let is_selecting = query.server_id().is_some();
+        if !self.kea_has(server, address, held) || !is_selecting && held != Some(address) {
+            return self.reply_of_kea(server, reply(query, 6, server, Ipv4Addr::UNSPECIFIED));
+        }
+        let lease = Lease {
+            address,
+            subnet_id: 1,
+            pool_id: 0,
+            hwaddr: SmallBytes::new(query.chaddr()),
+            client_id: SmallBytes::new(query.client_id().unwrap_or_default()),
+            valid_lifetime: LIFETIME_S,
+            cltt: now.wall_s(),
+            state: LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: SmallBytes::empty(),
+            user_context: None,
+        };
+        let Some(kea) = &mut self.servers[server].kea else { return };
+        let left = held.filter(|held| *held != address).and_then(|held| kea.leases.remove(&held));
+        kea.leases.insert(address, lease.clone());
+        let mut changes: Vec<_> = left.into_iter().map(|left| (UpdateKind::Delete, left)).collect();
+        changes.push((UpdateKind::Update, lease));
+        self.replicate_of_kea(server, client, changes, reply(query, 5, server, address));
     }
 
     /// Tells the partner, each change in a request of its own, and keeps the reply until it has answered all.

@@ -27,6 +27,12 @@ pub struct Plan {
     pub plant: Option<Plant>,
     /// Which of the servers is a Kea, and which one.
     pub kea: Option<(usize, Version)>,
+    /// Whether the servers share the clients.
+    pub balancing: bool,
+    /// Updates that wait for the partner at most while it does not answer, where the servers share the clients.
+    pub delayed_updates_limit: u32,
+    /// Whether operators reset servers and begin and cancel maintenance now and then.
+    pub operators: bool,
     /// Shards of the primary and of the standby.
     pub shards: [u8; 2],
     /// Clients, and addresses they share.
@@ -81,6 +87,9 @@ impl Plan {
             seed,
             plant,
             kea: kea_of(seed).filter(|_| plant.is_none()),
+            balancing: seed % 5 == 3,
+            delayed_updates_limit: if seed.is_multiple_of(2) { 3 } else { 100 },
+            operators: seed % 5 != 4 && seed.is_multiple_of(3),
             shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
             clients,
             pool: (clients + draw(&[0, 2, 5])) as u8,
@@ -104,7 +113,7 @@ impl Plan {
     }
 }
 
-/// Every fifth seed pairs Tandem with a Kea: each release in each role.
+/// Every fifth seed, and not one in which the servers share the clients, pairs Tandem with a Kea: each release in each role.
 fn kea_of(seed: u64) -> Option<(usize, Version)> {
     let version = if (seed / 5).is_multiple_of(2) { Version::K22 } else { Version::K3 };
     (seed % 5 == 4).then_some(((seed / 10 % 2) as usize, version))

@@ -209,8 +209,17 @@ impl Simulation {
             self.tally.take_overs += 1;
         }
         let other = self.servers[1 - server].state();
-        let other_serves = other == Some(PartnerState::PartnerDown)
-            || (other == Some(PartnerState::HotStandby) && server == STANDBY);
+        let serves_its_own = match other {
+            Some(PartnerState::HotStandby | PartnerState::Terminated) => {
+                server == STANDBY || self.plan.balancing
+            }
+            Some(PartnerState::CommunicationRecovery | PartnerState::LoadBalancing) => true,
+            _ => false,
+        };
+        let for_both = matches!(state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
+        let other_serves =
+            matches!(other, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
+                || (serves_its_own && for_both);
         Some(self.checks.holders.sent(&ack, other_serves))
     }
 

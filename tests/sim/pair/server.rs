@@ -14,7 +14,7 @@ use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::ha::{Machine, Mode, OwnState, PartnerState, PeerName, Relationship, Role};
 use tandem::http::server::ServerConnection;
-use tandem::policy::{Host, HostInterface, Snapshot, compile};
+use tandem::policy::{Guard, Host, HostInterface, Scope, Snapshot, Subnets, compile};
 
 use super::control::Control;
 use super::disk::{Disk, Leases};
@@ -249,10 +249,28 @@ pub fn peer_of(worker: usize) -> usize {
     worker / WORKERS_PER_PEER
 }
 
-/// First and last address of the pool.
+/// First and last address of the pools: one for both servers, or half of it for each where they share the clients.
 pub fn pool(plan: &Plan) -> (Ipv4Addr, Ipv4Addr) {
     let address = |last| Ipv4Addr::new(192, 0, 2, last);
-    (address(POOL_FIRST), address(POOL_FIRST + plan.pool - 1))
+    let halves = 1 + u8::from(plan.balancing);
+    (address(POOL_FIRST), address(POOL_FIRST + halves * plan.pool - 1))
+}
+
+/// The first pool for the clients of the primary, the second one for those of the secondary.
+fn halved(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
+    let Some(mut subnet) = snapshot.subnets.iter().next().cloned() else { return snapshot };
+    let Some(pool) = subnet.pools.first().cloned() else { return snapshot };
+    let at = |last| Ipv4Addr::new(192, 0, 2, last);
+    let half = |scope, first: u8| tandem::policy::Pool {
+        first: at(first),
+        last: at(first + plan.pool - 1),
+        guard: Guard::of([scope]),
+        ..pool.clone()
+    };
+    subnet.pools = vec![half(Scope::Primary, POOL_FIRST), half(Scope::Secondary, POOL_FIRST + plan.pool)];
+    subnet.has_guarded_pools = true;
+    snapshot.subnets = Subnets::new(vec![subnet]);
+    snapshot
 }
 
 /// The rules of a server; without the subnet if they are not the right ones.
@@ -287,15 +305,21 @@ pub fn snapshot(plan: &Plan, index: usize, right: bool) -> Snapshot {
         up: true,
         loopback: false,
     }];
-    compile(&document, &Host::new(&interfaces, 1)).unwrap_or_else(|error| panic!("{error}")).snapshot
+    let compiled = compile(&document, &Host::new(&interfaces, 1));
+    let snapshot = compiled.unwrap_or_else(|error| panic!("{error}")).snapshot;
+    if plan.balancing && right { halved(snapshot, plan) } else { snapshot }
 }
 
 fn relationship(plan: &Plan, index: usize) -> Relationship {
     let name = |index: usize| format!("server{}", index + 1);
-    let role = |index| if index == PRIMARY { Role::Primary } else { Role::Standby };
+    let role = |index| match index {
+        PRIMARY => Role::Primary,
+        _ if plan.balancing => Role::Secondary,
+        _ => Role::Standby,
+    };
     Relationship {
         index: 0,
-        mode: Mode::HotStandby,
+        mode: if plan.balancing { Mode::LoadBalancing } else { Mode::HotStandby },
         this_server_name: name(index),
         role: role(index),
         others: vec![PeerName {
@@ -315,7 +339,7 @@ fn relationship(plan: &Plan, index: usize) -> Relationship {
         max_ack_delay_ms: 1_000,
         max_unacked_clients: plan.max_unacked_clients,
         max_rejected_lease_updates: plan.max_rejected_lease_updates,
-        delayed_updates_limit: 0,
+        delayed_updates_limit: if plan.balancing { plan.delayed_updates_limit } else { 0 },
         pauses: Vec::new(),
     }
 }

@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 use shards::Now;
+use tandem::ha::command::HaCommand;
 use tandem::ha::{Event as HaEvent, OwnState, PartnerState};
 use tandem::http::server::ServerConnection;
 use tandem::wire::Query;
@@ -47,6 +48,7 @@ pub enum Event {
     KeaAnswer { server: usize, life: u32, stream: StreamId, body: Vec<u8> },
     Knock { stream: StreamId },
     Lane { server: usize, life: u32, lane: usize },
+    Operator { server: usize, life: u32 },
     Refused { stream: StreamId },
     Reload { server: usize, life: u32 },
     Reset { stream: StreamId, way: Way },
@@ -205,6 +207,7 @@ impl Simulation {
                     self.refused(server, worker, stream);
                 }
             }
+            Event::Operator { server, .. } => self.operate(server, HaCommand::MaintenanceCancel),
             Event::Reload { server, .. } => self.correct(server),
             Event::Reset { stream, way } => self.reset(stream, way),
             Event::Start { server } => self.start(server),
@@ -229,6 +232,7 @@ impl Simulation {
             | Event::DiskWrite { server, life, .. }
             | Event::KeaAnswer { server, life, .. }
             | Event::Lane { server, life, .. }
+            | Event::Operator { server, life }
             | Event::Reload { server, life }
             | Event::Wake { server, life } => self.servers[*server].life != *life,
             _ => false,
@@ -242,6 +246,7 @@ impl Simulation {
             | Event::DiskWrite { server, .. }
             | Event::KeaAnswer { server, .. }
             | Event::Lane { server, .. }
+            | Event::Operator { server, .. }
             | Event::ToServer { server, .. }
             | Event::Wake { server, .. } => *server,
             Event::Flow { stream, way } | Event::Reset { stream, way } => {
@@ -331,6 +336,9 @@ impl Simulation {
         if std::mem::replace(&mut process.state, state) != state {
             self.record(&[b"state", &[server as u8], state.name().as_bytes()]);
             self.tally.syncs += u64::from(state == OwnState::Ready);
+            self.tally.recoveries += u64::from(state == OwnState::CommunicationRecovery);
+            self.tally.maintenances += u64::from(state == OwnState::PartnerInMaintenance);
+            self.tally.terminations += u64::from(state == OwnState::Terminated);
             self.checks.holders.state_changed(now_ns, server, state);
         }
         if self.is_whole() {
@@ -340,7 +348,8 @@ impl Simulation {
 
     /// Both serve as a pair.
     pub fn is_whole(&self) -> bool {
-        self.servers[..2].iter().all(|host| host.state() == Some(PartnerState::HotStandby))
+        let normal = if self.plan.balancing { PartnerState::LoadBalancing } else { PartnerState::HotStandby };
+        self.servers[..2].iter().all(|host| host.state() == Some(normal))
     }
 
     /// Sees to it that the process is woken for its next deadline.
