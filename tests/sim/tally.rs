@@ -104,7 +104,6 @@ impl Tally {
             ("spills", self.spills),
             ("batches", self.batches),
             ("communication-recoveries", self.recoveries),
-            ("maintenances", self.maintenances),
             ("terminations", self.terminations),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()

@@ -11,7 +11,7 @@ use super::stream::Way;
 /// Clocks may be this far from the true time without harm, milliseconds.
 const ALLOWED_SKEW_MS: i64 = 300;
 /// A pair whose link and hosts are well is whole within this time.
-const WHOLE_WITHIN_NS: u64 = 90 * NS_PER_S;
+const WHOLE_WITHIN_NS: u64 = 300 * NS_PER_S;
 
 impl Simulation {
     /// One thing happens that nobody planned, and the time of the next one is drawn.
@@ -40,8 +40,7 @@ impl Simulation {
             }
             31..34 if self.plan.operators => {
                 let server = self.draw_server();
-                let maintenance = self.chance(600);
-                if maintenance {
+                if self.chance(600) && self.plan.maintenance {
                     self.operate(server, HaCommand::MaintenanceStart);
                     let while_ns = self.draw(8 * NS_PER_S);
                     let life = self.servers[server].life;

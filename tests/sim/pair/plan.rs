@@ -31,8 +31,9 @@ pub struct Plan {
     pub balancing: bool,
     /// Updates that wait for the partner at most while it does not answer, where the servers share the clients.
     pub delayed_updates_limit: u32,
-    /// Whether operators reset servers and begin and cancel maintenance now and then.
+    /// Whether operators reset servers now and then, and whether they begin and cancel maintenance, too.
     pub operators: bool,
+    pub maintenance: bool,
     /// Shards of the primary and of the standby.
     pub shards: [u8; 2],
     /// Clients, and addresses they share.
@@ -89,6 +90,7 @@ impl Plan {
             kea: kea_of(seed).filter(|_| plant.is_none()),
             balancing: seed % 5 == 3,
             delayed_updates_limit: if seed.is_multiple_of(2) { 3 } else { 100 },
+            maintenance: std::env::var_os("TANDEM_MAINTENANCE").is_some(),
             operators: seed % 5 != 4 && seed.is_multiple_of(3),
             shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
             clients,

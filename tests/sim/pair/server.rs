@@ -167,7 +167,10 @@ impl Server {
 
     /// The row of `address` that would survive the loss of power. A Kea syncs nothing: what it has taken counts.
     pub fn durable(&self, address: Ipv4Addr) -> Option<&Lease> {
-        self.disk.durable(address).or_else(|| self.kea_disk.accepted.get(&address))
+        let taken = self.kea_disk.accepted.get(&address);
+        let own = self.kea_disk.written.get(&address);
+        let newest = taken.into_iter().chain(own).max_by_key(|lease| lease.cltt);
+        self.disk.durable(address).or(newest)
     }
 
     /// The process has ended, and with it every connection.
