@@ -103,7 +103,6 @@ impl Tally {
             ("wrong configurations", self.mistakes),
             ("spills", self.spills),
             ("batches", self.batches),
-            ("communication-recoveries", self.recoveries),
             ("terminations", self.terminations),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()

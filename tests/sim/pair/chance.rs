@@ -187,6 +187,12 @@ impl Simulation {
                     self.tally.resets_by_hand += 1;
                     self.operate(server, HaCommand::Reset { server_name: None });
                 }
+                Some(PartnerState::Terminated)
+                    if !self.plan.more && self.servers[server].process.is_some() =>
+                {
+                    self.tally.resets_by_hand += 1;
+                    self.operate(server, HaCommand::Reset { server_name: None });
+                }
                 Some(PartnerState::PartnerInMaintenance) => {
                     self.operate(server, HaCommand::MaintenanceCancel)
                 }

@@ -23,6 +23,8 @@ pub enum Plant {
 /// Sizes, faults and clocks of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
+    /// More than is known to hold: pairs that share the clients, operators, and nobody who resets a terminated server.
+    pub more: bool,
     pub seed: u64,
     pub plant: Option<Plant>,
     /// Which of the servers is a Kea, and which one.
@@ -83,15 +85,17 @@ impl Plan {
     pub fn new(seed: u64, plant: Option<Plant>) -> Self {
         let mut random = Pcg32::new(seed, 1);
         let mut draw = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
+        let more = std::env::var_os("TANDEM_MORE").is_some();
         let clients = draw(&[3, 5, 8]);
         Self {
+            more,
             seed,
             plant,
             kea: kea_of(seed).filter(|_| plant.is_none()),
-            balancing: seed % 5 == 3,
+            balancing: more && seed % 5 == 3,
             delayed_updates_limit: if seed.is_multiple_of(2) { 3 } else { 100 },
-            maintenance: std::env::var_os("TANDEM_MAINTENANCE").is_some(),
-            operators: seed % 5 != 4 && seed.is_multiple_of(3),
+            maintenance: more,
+            operators: more && seed % 5 != 4 && seed.is_multiple_of(3),
             shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
             clients,
             pool: (clients + draw(&[0, 2, 5])) as u8,
