@@ -147,7 +147,7 @@ fn e4(seats: [Seat; 2], limit: u32) {
     assert_eq!(copies.iter().sum::<usize>() > 0, limit < 8, "{copies:?}");
 }
 
-/// Ten times `max-response-delay` would be too long to wait for here: three times it is.
+/// Ten times `max-response-delay` would be too long to wait for here: four times it is.
 fn e5(seats: [Seat; 2]) {
     let site = Site::whole(balanced(seats).ha("max-response-delay", json!(3000)), "load-balancing");
     site.part();

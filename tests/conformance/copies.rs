@@ -300,8 +300,7 @@ fn f9() {
     assert_eq!(notify, json!({ "origin": 2000, "origin-id": 2000, "server-name": "server1" }));
 }
 
-/// The three locks that Kea leaves behind: alone and notified, then the copier is gone; notified without an id; locked
-/// without an end. In each case this server serves again, soon and by itself.
+/// Alone and notified by a copier of 2.2, which then is gone: this server serves again by itself, within two heartbeats.
 fn f10() {
     let mut site = Site::new(Plan::hot_standby([N, S]));
     site.start(0);

@@ -29,11 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
         all.push(scenario(&["G1"], format!("a_partner_is_taken_out_and_comes_back_{name}"), 15, move || {
             g1(seats)
         }));
-        if seats.contains(&K) {
-            all.push(scenario(&["G2"], format!("maintenance_that_is_cancelled_{name}"), 8, move || {
-                g2(seats)
-            }));
-        }
+        all.push(scenario(&["G2"], format!("maintenance_that_is_cancelled_{name}"), 8, move || g2(seats)));
     }
     for (mode, roles) in [
         ("hot-standby", ["primary", "standby", "backup"]),

@@ -65,10 +65,10 @@ fn a1() {
     }
 }
 
-/// Goal: a thousand polls. Method: a Kea looks at its timers when a packet wakes it, at the latest after a second; so it
+/// Goal: a thousand polls, 250 unless told. Method: a Kea looks at its timers when a packet wakes it, at the latest after a second; so it
 /// is kept awake with DISCOVERs, which replicate nothing.
 fn a2() {
-    let polls = if crate::long_s().is_some() { 1000 } else { 250 };
+    let polls = if crate::is_long() { 1000 } else { 250 };
     let plan = Plan::hot_standby([K, N]).tapped().ha_of(0, "heartbeat-delay", json!(10));
     let site = Site::whole(plan, "hot-standby");
     site.tap(0, 1).forget();

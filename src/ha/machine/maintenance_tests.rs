@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::command::{HaCommand, result};
 use super::event_tests::{Kind, feed};
-use super::rig::{Rig, client, command_of, relationship};
+use super::rig::{Rig, calls, client, command_of, heartbeat_body, relationship};
 use super::*;
 
 const START: HaCommand = HaCommand::MaintenanceStart;
@@ -116,6 +116,50 @@ fn called_off_both_return_to_the_state_before() {
             (survivor.machine.state(), survivor.machine.partner_state()),
             (OwnState::HotStandby, heard)
         );
+    }
+}
+
+/// 8 no. 18: each side has a heartbeat under way when maintenance is called off, and its answer tells of the state the
+/// other one is just leaving.
+#[test]
+fn the_answer_to_a_heartbeat_sent_before_maintenance_was_called_off_moves_nobody() {
+    let servers = [(Mode::HotStandby, Role::Primary), (Mode::LoadBalancing, Role::Secondary)];
+    for (mode, role) in servers {
+        for (survives, stale) in [(true, "in-maintenance"), (false, "partner-in-maintenance")] {
+            for told in [Some(mode.normal_state().as_seen_by_partner()), None] {
+                let normal = mode.normal_state();
+                let label = format!("{mode:?}, survives: {survives}, told: {told:?}");
+                let mut rig = Rig::of(relationship(mode, role), normal, normal.as_seen_by_partner());
+                if survives {
+                    run(&mut rig, START, done(json!({})));
+                } else {
+                    rig.command(CommandSource::Partner, notify(false, told));
+                }
+                assert!(rig.machine.state().is_maintenance(), "{label}");
+                rig.machine.heartbeat_at_ns = Some(rig.now.monotonic_ns);
+                rig.machine.handle_timeout(rig.now, &mut rig.actions);
+                rig.actions.clear();
+                let id = rig.machine.heartbeat.expect("a heartbeat is under way");
+                if survives {
+                    let answer = told.map_or(json!({}), |state| json!({ "state": state.name() }));
+                    run(&mut rig, CANCEL, done(answer));
+                } else {
+                    rig.command(CommandSource::Partner, notify(true, told));
+                }
+                let heard = told.unwrap_or(PartnerState::Unknown);
+                assert_eq!((rig.machine.state(), rig.machine.partner_state()), (normal, heard), "{label}");
+                // None is sent either while the other one may not have heard of the end yet.
+                assert_eq!(calls(&rig.wait_until(0.9)), [], "{label}");
+
+                let result = Ok(heartbeat_body(stale, rig.now.wall_s(), 0));
+                rig.handle(Event::CallDone { id, result });
+                assert_eq!((rig.machine.state(), rig.machine.partner_state()), (normal, heard), "{label}");
+                // The next one is believed.
+                assert_eq!(calls(&rig.wait_until(1.1)).len(), 1, "{label}");
+                rig.heartbeat_reply(stale, 0, 0);
+                assert!(rig.machine.state().is_maintenance(), "{label}");
+            }
+        }
     }
 }
 
