@@ -386,7 +386,11 @@ fn a10() {
     for (leases, is_read) in [(100_000, true), (400_000, false)] {
         let octets = response(&page(leases));
         assert_eq!(octets.len() < 64 << 20, is_read, "{} octets", octets.len());
-        script.instead(move |command, _| {
+        // A page of more leases than were asked for, and nothing after it.
+        let end = response(&page(0));
+        script.instead(move |command, request| {
+            let is_first = request.json()["arguments"]["from"] == "start";
+            let octets = if is_first { &octets } else { &end };
             (command == "lease4-get-page").then(|| Verdict::Answer(octets.clone()))
         });
         let answer = sync().expect("an answer");

@@ -214,6 +214,8 @@ impl Machine {
     /// The partner has copied our leases. Alone until now, this server grants nothing before it has heard the
     /// partner again, but never for longer than two heartbeats (ha-protocol 8 no. 8).
     fn sync_complete(&mut self, now: Now, origin_id: Option<i64>, actions: &mut Vec<Action>) -> Reply {
+        // What was granted since the copier's lock ran out is not in its copy.
+        let rested = !self.locks.service_on();
         match origin_id {
             Some(id) => self.locks.release(self.holder(CommandSource::Partner, Origin::Id(id))),
             None => self.locks.release_remote(self.relationship.index),
@@ -222,7 +224,7 @@ impl Machine {
             let grace_ns = 2 * u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
             let notified = Holder::Notified(self.relationship.index);
             self.locks.take(notified, Some(now.monotonic_ns.saturating_add(grace_ns)));
-            self.copied = true;
+            self.copied = rested;
         }
         self.poll_at(now.monotonic_ns);
         self.log(Message::SyncCompleteNotified, actions);

@@ -75,7 +75,8 @@ impl Machine {
                 | OwnState::PartnerInMaintenance
                 | OwnState::Terminated
         );
-        if refused || !self.relationship.has_partner() {
+        // Leases that were acknowledged and wait for the partner would be missing there; it gets them first.
+        if refused || !self.relationship.has_partner() || self.holds_backlog() {
             return Some(Reply::error(format!(
                 "Unable to transition the server from the {} to partner-in-maintenance state.",
                 self.state.name()
@@ -165,6 +166,13 @@ impl Machine {
                 "Unable to transition to the partner-in-maintenance state. The partner server responded with the \
                  following message to the ha-maintenance-notify command: {text}."
             )),
+            // The partner may have been lost for reasons of its own, and this server be about to rest.
+            Err(_) if matches!(self.state, OwnState::InMaintenance | OwnState::Terminated) => {
+                Reply::error(format!(
+                    "Unable to transition the server from the {} to partner-in-maintenance state.",
+                    self.state.name()
+                ))
+            }
             Err(_) => {
                 if self.is_copying() {
                     self.abort_synchronisation(actions);
@@ -221,7 +229,9 @@ impl Machine {
                 | OwnState::PassiveBackup
                 | OwnState::Terminated
         );
-        if refused {
+        // Two servers that ask each other at the same time would both rest.
+        let asks = self.maintenance.call.is_some_and(|(_, notification)| !notification.cancel);
+        if refused || asks || self.holds_backlog() {
             self.log(Message::MaintenanceRefused { state: self.state }, actions);
             return Reply::new(
                 result::MAINTENANCE_NOT_ALLOWED,
@@ -241,6 +251,11 @@ impl Machine {
             self.enter(now, OwnState::InMaintenance, actions);
         }
         Reply::success("Server is in-maintenance state.")
+    }
+
+    /// Whether leases that were acknowledged alone wait for the partner (ha-protocol 5.6).
+    fn holds_backlog(&self) -> bool {
+        self.state == OwnState::CommunicationRecovery && !self.backlog.is_empty()
     }
 
     fn maintenance_called_off(

@@ -243,3 +243,14 @@ fn maintenance_that_is_forgotten_ends_after_ten_minutes() {
     rig.wait_until(600.0);
     assert_eq!(rig.machine.state(), OwnState::Syncing, "it copies, and comes back");
 }
+
+/// Both administrators ask at the same time: neither server may rest for the other.
+#[test]
+fn a_server_that_asks_its_partner_to_rest_does_not_rest_for_it() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let event = Event::Command { token: 7, source: CommandSource::Administrator, command: START };
+    assert_eq!(Rig::answers(&rig.handle(event)), Vec::new(), "the partner is asked first");
+    let reply = rig.command(CommandSource::Partner, notify(false, None));
+    assert_eq!(reply.result, 1001);
+    assert_eq!(rig.machine.state(), OwnState::HotStandby);
+}

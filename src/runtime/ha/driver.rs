@@ -308,14 +308,15 @@ impl HaDriver {
         }
         let driver = self.clone();
         glommio::spawn_local(async move {
-            while !left.is_empty() && Arc::ptr_eq(&driver.view(), &view) {
+            while !left.is_empty() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
+                // A newer one must not be followed by this one; it says itself when it is posted.
+                if !Arc::ptr_eq(&driver.view(), &view) {
+                    return;
+                }
                 left.retain(|node| !driver.post_view(*node, &view));
             }
-            // Otherwise a newer one is being posted, and says so itself.
-            if left.is_empty() {
-                driver.posting.set(false);
-            }
+            driver.posting.set(false);
         })
         .detach();
     }

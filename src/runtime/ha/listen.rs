@@ -154,7 +154,7 @@ impl Listener {
                 Ok(page) => {
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
                     Response::Json(
-                        self.list(ListRequest { after: page.after, limit, subnets: Vec::new() }).await,
+                        self.list(ListRequest { after: page.after, limit, subnets: Vec::new() }, peer).await,
                     )
                 }
                 Err(reply) => Response::Json(reply.to_http_body()),
@@ -163,9 +163,9 @@ impl Listener {
                 Ok(request) => self.copy(request).await,
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
-            "lease4-get-all" => {
-                Response::Json(self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }).await)
-            }
+            "lease4-get-all" => Response::Json(
+                self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }, peer).await,
+            ),
             name => {
                 let copied = name == "ha-sync-complete-notify";
                 // What was read of it is as large as itself, and is of no more use.
@@ -224,9 +224,10 @@ impl Listener {
         LeaseChange::parse(envelope, clock::wall_s(), &self.rules.borrow().clone())
     }
 
-    /// Lists leases of all shards; the whole HTTP body.
-    async fn list(&self, request: ListRequest) -> Vec<u8> {
-        let writer: crate::control::gather::LeaseWriter = match self.view.borrow().partner_knows_released {
+    /// Lists leases of all shards; the whole HTTP body. Which states a backup server knows is not known.
+    async fn list(&self, request: ListRequest, peer: Option<usize>) -> Vec<u8> {
+        let knows_released = peer.is_none_or(|peer| peer == 0) && self.view.borrow().partner_knows_released;
+        let writer: crate::control::gather::LeaseWriter = match knows_released {
             true => |lease, output| write_listing(lease, Listing::AsStored, output),
             false => |lease, output| write_listing(lease, Listing::WithoutReleased, output),
         };
