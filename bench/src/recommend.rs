@@ -5,7 +5,7 @@
 //! nothing is written into a file.
 
 use crate::report::cell::Channel;
-use crate::report::{Attachment, Cell, Durability, Kind, Measurement, Report, Server};
+use crate::report::{Attachment, Cell, Disturbance, Durability, Kind, Measurement, Report, Server};
 use crate::words::{count, ms, several};
 use crate::write::Settings;
 
@@ -83,14 +83,18 @@ pub fn shown(report: &Report, kind: Kind) -> Option<&Measurement> {
     }
 }
 
+/// Whether a rate was held by the server at least: where the generator was the limit, it does no less.
+fn is_calm(found: &Measurement) -> bool {
+    found.disturbances.iter().all(|disturbance| *disturbance == Disturbance::Generator)
+}
+
 /// The knee among the cells of `kind`: fewest threads, then the shortest queue, then fewest HA threads.
 ///
 /// `None` when none of them held any rate.
 pub fn choose(report: &Report, kind: Kind) -> Option<Choice<'_>> {
     let of_kind = report.cells.iter().filter(|found| found.cell.kind() == kind);
     let held: Vec<&Measurement> = of_kind.filter(|found| found.capacity.is_some()).collect();
-    let calm: Vec<&Measurement> =
-        held.iter().copied().filter(|found| found.disturbances.is_empty()).collect();
+    let calm: Vec<&Measurement> = held.iter().copied().filter(|found| is_calm(found)).collect();
     let disturbed = held.len() - calm.len();
     let cells = if calm.is_empty() { &held } else { &calm };
     let best = cells.iter().copied().max_by(|one, other| {
@@ -124,6 +128,11 @@ pub fn choose(report: &Report, kind: Kind) -> Option<Choice<'_>> {
     }
     if calm.is_empty() {
         reasons.push("Every measurement was disturbed: measure again on a quieter machine.".to_owned());
+    }
+    if chosen.disturbances.contains(&Disturbance::Generator) {
+        reasons.push(
+            "The generator was the limit: the server does that much at least (--generator-cpus).".to_owned(),
+        );
     }
     Some(Choice { measured: chosen, capacity: rate(chosen), reasons, doubt, parked })
 }
@@ -347,6 +356,17 @@ mod tests {
         }
         let found = server(&report);
         assert_eq!((size(&found), found.doubt), ((1, 64), Some("every measurement was disturbed")));
+    }
+
+    #[test]
+    fn where_the_generator_was_the_limit_the_rate_stands_and_says_so() {
+        let mut report = fixed();
+        for found in &mut report.cells {
+            found.disturbances = vec![Disturbance::Generator];
+        }
+        let found = server(&report);
+        assert_eq!((size(&found), found.doubt), ((1, 64), None));
+        assert!(found.reasons.iter().any(|reason| reason.contains("generator")), "{:?}", found.reasons);
     }
 
     #[test]
