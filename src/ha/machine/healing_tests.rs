@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::command::HaCommand;
+use super::super::command::{HaCommand, Origin};
 use super::super::fingerprint::{MEMBER, SUBNETS_MEMBER, Sums};
 use super::rig::{Rig, at, calls, client, command_of, logged, relationship};
 use super::*;
@@ -344,7 +344,7 @@ fn a_backup_serves_when_told_its_scopes_and_enabled() {
     assert!(calls(&started).is_empty() && rig.machine.next_timeout().is_none(), "it polls nobody");
     let names = vec!["server1".to_owned()];
     rig.command(CommandSource::Administrator, HaCommand::Scopes { scopes: names, server_name: None });
-    let enable = HaCommand::DhcpEnable { origin: super::super::command::Origin::User };
+    let enable = HaCommand::DhcpEnable { origin: Origin::User };
     rig.command(CommandSource::Administrator, enable);
     assert!(rig.service_on() && rig.machine.view().unwrap().scopes.primary);
     let status = rig.machine.status_high_availability(at(1.0));
@@ -364,4 +364,24 @@ fn the_primary_of_backups_serves_at_once_and_tells_them() {
     let view = rig.machine.view().unwrap();
     assert_eq!((view.updates, view.scopes), (UpdateMode::Off, Scopes::PRIMARY));
     assert_eq!((view.backups, view.backup_peers.indices()), (super::super::view::BackupUpdates::Send, 0..1));
+}
+
+/// Both have served beside each other: the one in partner-down copies as well, whatever the other's counter says.
+#[test]
+fn a_server_that_took_over_from_one_that_went_on_serving_copies_too() {
+    for (told, then) in [
+        (&["waiting", "ready"][..], OwnState::HotStandby),
+        (&["hot-standby", "waiting", "ready"], OwnState::Syncing),
+    ] {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::PartnerDown, PartnerState::Unavailable);
+        for state in told {
+            if *state == "ready" {
+                rig.command(CommandSource::Partner, tests::disable(Origin::Partner, Some(60)));
+                let notify = HaCommand::SyncCompleteNotify { origin_id: None, server_name: None };
+                rig.command(CommandSource::Partner, notify);
+            }
+            rig.heartbeat_reply(state, 0, 0);
+        }
+        assert_eq!(rig.machine.state(), then, "{told:?}");
+    }
 }

@@ -123,6 +123,8 @@ pub struct Machine {
     flush: Option<recovery::Flush>,
     /// The partner has copied our leases, and nobody was served since.
     copied: bool,
+    /// In partner-down the partner was found serving: it may have given leases that no counter of its tells of.
+    served_beside: bool,
     /// `ha-reset` under way, whether its effect has yet to be heard of, and how often it was sent in this state.
     reset_call: Option<CallId>,
     reset_waits: bool,
@@ -172,6 +174,7 @@ impl Machine {
             backlog: Backlog::default(),
             flush: None,
             copied: false,
+            served_beside: false,
             reset_call: None,
             reset_waits: false,
             resets: 0,

@@ -129,6 +129,9 @@ impl Machine {
         if !matches!(is, PartnerState::Ready | PartnerState::Syncing) {
             self.release_notified();
         }
+        // A Kea keeps a lease whose update has failed, and does not count it (ha-protocol 5.3).
+        self.served_beside |= self.state == OwnState::PartnerDown
+            && is == self.relationship.mode.normal_state().as_seen_by_partner();
         self.maintenance.heard(is, now.monotonic_ns);
         self.compare_configurations(fingerprint, actions);
         self.warn_of_skew(now, actions);

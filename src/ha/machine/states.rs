@@ -114,7 +114,7 @@ impl Machine {
             backlog: self.backlog.state(),
             partner_terminated_long: terminated_since
                 .is_some_and(|since| now.monotonic_ns >= since.saturating_add(PATIENCE_NS)),
-            partner_has_unsent: self.communication.has_unsent(),
+            partner_has_unsent: self.communication.has_unsent() || self.served_beside,
             copy_outdated: self.relationship.sync_leases && !self.copied && self.resets < RESETS_MAX,
             healed: self.has_healed(now),
             partner_heals: self.communication.is_tandem(),
@@ -203,6 +203,7 @@ impl Machine {
         self.leave_backlog(actions);
         self.release_notified();
         (self.copied, self.reset_waits, self.resets) = (false, false, 0);
+        self.served_beside = false;
         self.scopes_by_hand = None;
         let local = Holder::Local(self.relationship.index);
         if next.serves_dhcp() {

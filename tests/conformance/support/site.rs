@@ -279,6 +279,12 @@ impl Site {
         }
     }
 
+    /// Addresses whose rows differ between the files of two servers.
+    pub fn differing(&self, servers: [usize; 2]) -> Vec<Ipv4Addr> {
+        let [one, other] = servers.map(|server| rows::read(&self.members[server].folder.join("leases.csv")));
+        rows::differences(&one, &other).into_keys().collect()
+    }
+
     /// Waits until two servers give the same addresses to the same clients; leases that were given back do not count, for a
     /// Kea of 2.2 forgets them and others do not.
     pub fn wait_for_equal_held(&self, servers: [usize; 2], patience: Duration) {
