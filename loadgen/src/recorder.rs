@@ -322,7 +322,8 @@ impl Recorder {
         self.latencies.exchange_raw.record(now_ns.saturating_sub(first_sent_ns));
         self.interval.exchange.record(now_ns.saturating_sub(planned_ns));
         if let Some(last_ns) = self.last_completed_ns.replace(now_ns) {
-            let gap = Stretch { from_ns: last_ns, to_ns: now_ns };
+            // Once the last exchange has started there are only those that wait to try again.
+            let gap = Stretch { from_ns: last_ns, to_ns: now_ns.min(self.last_started_ns.max(last_ns)) };
             if gap.length_ns() > self.gap.length_ns() {
                 self.gap = gap;
             }
@@ -371,14 +372,17 @@ mod tests {
     #[test]
     fn latency_is_counted_from_the_plan_and_the_raw_figure_is_kept_beside_it() {
         let mut recorder = Recorder::new();
+        recorder.started(1_000_000, 4_000_000);
         recorder.completed(1_000_000, 4_000_000, 5_000_000);
+        recorder.started(25_000_000, 25_000_000);
         recorder.completed(2_000_000, 4_000_000, 25_000_000);
+        recorder.completed(2_000_000, 4_000_000, 95_000_000);
         let cases = [
-            ("from the plan", &recorder.latencies.exchange, 4_000_000, 23_000_000),
-            ("raw", &recorder.latencies.exchange_raw, 1_000_000, 21_000_000),
+            ("from the plan", &recorder.latencies.exchange, 23_000_000, 93_000_000),
+            ("raw", &recorder.latencies.exchange_raw, 21_000_000, 91_000_000),
         ];
         for (case, latency, low, high) in cases {
-            assert_eq!(latency.count(), 2, "{case}");
+            assert_eq!(latency.count(), 3, "{case}");
             assert!(latency.quantile(0.5).abs_diff(low) < low / 500, "{case} {}", latency.quantile(0.5));
             assert!(latency.max().abs_diff(high) < high / 500, "{case} {}", latency.max());
         }
