@@ -165,10 +165,10 @@ impl Machine {
             configured => configured,
         };
         let unbounded_ns = UNBOUNDED_LOCK_SYNC_TIMEOUTS * sync_timeout_ms * NS_PER_MS;
-        let period_ns = match (max_period_s, source) {
+        let period_ns = match (max_period_s, holder) {
             (Some(period_s), _) => Some(period_s.min(MAX_PERIOD_S_MAX) * NS_PER_S),
-            (None, CommandSource::Administrator) => None,
-            (None, CommandSource::Partner) => Some(unbounded_ns),
+            (None, Holder::Remote(..)) => Some(unbounded_ns),
+            (None, _) => None,
         };
         let deadline_ns = period_ns.map(|period_ns| now.monotonic_ns.saturating_add(period_ns));
         if !self.locks.take(holder, deadline_ns) {
@@ -194,20 +194,23 @@ impl Machine {
         Reply::success("DHCP service successfully enabled")
     }
 
-    /// Number 1 is the administrator's, and 1000 + index the own lock, which only an administrator may touch; every
-    /// other number is the partner's (ha-protocol 3.2).
+    /// For an administrator number 1 is the own lock, and 1000 + index that of the state; every other number is a
+    /// partner's (ha-protocol 3.2). Nobody is an administrator on the HA port: what names none of a partner's numbers
+    /// there is the one flag that a partner of release 2.2 has, so that no partner can touch an administrator's lock.
     fn holder(&self, source: CommandSource, origin: Origin) -> Holder {
         let relationship = self.relationship.index;
-        match origin {
-            Origin::Id(USER_ORIGIN_ID) | Origin::User => Holder::User,
-            Origin::Id(id)
-                if source == CommandSource::Administrator
-                    && id == LOCAL_ORIGIN_ID + i64::from(relationship) =>
+        match (source, origin) {
+            (CommandSource::Administrator, Origin::Id(USER_ORIGIN_ID) | Origin::User) => Holder::User,
+            (CommandSource::Administrator, Origin::Id(id))
+                if id == LOCAL_ORIGIN_ID + i64::from(relationship) =>
             {
                 Holder::Local(relationship)
             }
-            Origin::Id(id) => Holder::Remote(relationship, id),
-            Origin::Partner => Holder::Remote(relationship, REMOTE_ORIGIN_ID),
+            (CommandSource::Partner, Origin::Id(id)) if id < REMOTE_ORIGIN_ID => {
+                Holder::Remote(relationship, REMOTE_ORIGIN_ID)
+            }
+            (_, Origin::Id(id)) => Holder::Remote(relationship, id),
+            (_, Origin::Partner | Origin::User) => Holder::Remote(relationship, REMOTE_ORIGIN_ID),
         }
     }
 

@@ -287,15 +287,47 @@ fn both_dialects_of_enable_and_notify_release_the_partner_s_lock() {
         ("another's id", Origin::Id(2001), notify(Some(2000)), false),
         ("2.2 enable", Origin::Partner, enable(Origin::Partner), true),
         ("3.0 enable", Origin::Id(2000), enable(Origin::Id(2000)), true),
-        ("the user's enable", Origin::Id(2000), enable(Origin::User), false),
-        ("a notification leaves the user's lock", Origin::User, notify(None), false),
-        ("the user's lock by number", Origin::Id(1), enable(Origin::User), true),
+        ("no origin is the flag of 2.2", Origin::Id(2000), enable(Origin::User), true),
+        ("which is none of a later release", Origin::Id(2001), enable(Origin::User), false),
+        ("no origin is the partner's flag too", Origin::User, notify(None), true),
+        ("and so is the user's number", Origin::Id(1), enable(Origin::Partner), true),
     ] {
         let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
         rig.command(CommandSource::Partner, disable(lock, Some(60)));
         assert!(!rig.service_on(), "{label}");
         rig.command(CommandSource::Partner, release);
         assert_eq!(rig.service_on(), released, "{label}");
+    }
+}
+
+/// What comes in on the HA port is the partner's, whatever it says of itself.
+#[test]
+fn an_administrator_s_lock_is_out_of_the_partner_s_reach() {
+    let enable = |origin| HaCommand::DhcpEnable { origin };
+    let notify = |origin_id| HaCommand::SyncCompleteNotify { origin_id, server_name: None };
+    for (label, command) in [
+        ("a disable without an origin", disable(Origin::User, Some(5))),
+        ("a disable by the user's number", disable(Origin::Id(1), Some(5))),
+        ("a disable by the number of the state's lock", disable(Origin::Id(1000), Some(5))),
+        ("an enable without an origin", enable(Origin::User)),
+        ("an enable by the user's number", enable(Origin::Id(1))),
+        ("an enable by 2.2", enable(Origin::Partner)),
+        ("a notification with the user's number", notify(Some(1))),
+        ("a notification without one", notify(None)),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.command(CommandSource::Administrator, disable(Origin::User, None));
+        rig.command(CommandSource::Partner, command);
+        for second in 1..20 {
+            rig.wait_until(f64::from(second));
+            rig.heartbeat_reply("hot-standby", 0, 0);
+        }
+        assert!(!rig.service_on(), "{label}");
+        let state = rig.machine.status_dhcp_state();
+        assert_eq!(state["disabled-by-user"], true, "{label}");
+        assert_eq!(state["disabled-by-remote-command"], json!([]), "{label}: the partner's has run out");
+        rig.command(CommandSource::Administrator, enable(Origin::User));
+        assert!(rig.service_on(), "{label}");
     }
 }
 
