@@ -54,7 +54,7 @@ pub const HTTP_IDLE_MS: u64 = 300_000;
 /// An idle outbound connection is given up after this time: Kea closes at 30 s and a race loses the request.
 pub const HTTP_CLIENT_IDLE_MS: u64 = 25_000;
 
-/// Locks partners may hold on the DHCP service at a time; a pair needs one or two.
+/// Locks another server may hold on the DHCP service at a time; it needs one or two.
 pub const HA_REMOTE_LOCKS_MAX: usize = 16;
 
 /// Clients remembered by the traffic analysis of an interrupted pair; beyond it they are counted, not kept.

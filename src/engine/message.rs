@@ -381,7 +381,8 @@ pub enum ShardReplyBody {
 pub struct PartnerCall {
     /// Chosen by the asker.
     pub request: u64,
-    /// Peer index of the server it goes to; of no meaning in one that came from a partner.
+    /// Peer index of the server it goes to, or whose address it came from; [`PartnerCall::NO_PEER`] for one that came
+    /// from elsewhere.
     pub peer: u8,
     /// Node that asked, where the answer goes.
     pub asker: Option<NodeId>,
@@ -393,6 +394,11 @@ pub struct PartnerCall {
     pub private: bool,
     /// Set in an answer when there was none: why.
     pub failure: Option<String>,
+}
+
+impl PartnerCall {
+    /// No peer of the relationship.
+    pub const NO_PEER: u8 = u8::MAX;
 }
 
 const _: () = assert!(size_of::<Message>() <= 64, "an envelope must fit a cache line");

@@ -34,7 +34,9 @@ pub struct ClientIdentity {
 pub enum CommandSource {
     /// Control socket or HTTP control socket.
     Administrator,
-    /// The HA listener of the relationship.
+    /// The HA listener, from the address of the backup server with this peer index.
+    Backup(u8),
+    /// The HA listener of the relationship, from the address of the active partner or from one that tells nothing.
     Partner,
 }
 

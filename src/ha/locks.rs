@@ -10,6 +10,8 @@ use crate::limits::HA_REMOTE_LOCKS_MAX;
 /// Holder of a lock.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Holder {
+    /// The backup server of a relationship with this peer index, under its origin id, which is the partner's too.
+    Backup(u8, u8, i64),
     /// The own state in this relationship does not serve.
     Local(u8),
     /// In partner-down the partner of this relationship has said that its copy is complete: nothing is granted until
@@ -32,10 +34,12 @@ pub struct Locks {
 
 impl Locks {
     /// Takes a lock, or takes it again with a new deadline (monotonic, nanoseconds). False, taking nothing,
-    /// when partners hold too many.
+    /// when the same server holds too many.
     pub fn take(&mut self, holder: Holder, deadline_ns: Option<u64>) -> bool {
-        let is_new_remote = matches!(holder, Holder::Remote(..)) && !self.held.contains_key(&holder);
-        if is_new_remote && self.remote_locks() >= HA_REMOTE_LOCKS_MAX {
+        let owner = holder.remote_owner();
+        let of_the_same = |held: &&Holder| held.remote_owner() == owner;
+        let is_new_remote = owner.is_some() && !self.held.contains_key(&holder);
+        if is_new_remote && self.held.keys().filter(of_the_same).count() >= HA_REMOTE_LOCKS_MAX {
             return false;
         }
         self.held.insert(holder, deadline_ns);
@@ -49,7 +53,13 @@ impl Locks {
 
     /// Releases every lock of the partner of a relationship.
     pub fn release_remote(&mut self, relationship: u8) {
-        self.held.retain(|holder, _| !matches!(holder, Holder::Remote(of, _) if *of == relationship));
+        self.release_all_of(Holder::Remote(relationship, 0));
+    }
+
+    /// Releases every lock of the server that `holder` is a lock of.
+    pub fn release_all_of(&mut self, holder: Holder) {
+        let owner = holder.remote_owner();
+        self.held.retain(|held, _| owner.is_none() || held.remote_owner() != owner);
     }
 
     /// Releases the locks whose deadline has passed.
@@ -72,10 +82,10 @@ impl Locks {
         self.held.is_empty()
     }
 
-    /// Origin ids of partners' locks, ascending, each once.
+    /// Origin ids of other servers' locks, ascending, each once.
     pub fn remote_ids(&self) -> BTreeSet<i64> {
         let id = |holder: &Holder| match holder {
-            Holder::Remote(_, id) => Some(*id),
+            Holder::Backup(_, _, id) | Holder::Remote(_, id) => Some(*id),
             Holder::Local(_) | Holder::Notified(_) | Holder::Stopping | Holder::User => None,
         };
         self.held.keys().filter_map(id).collect()
@@ -85,13 +95,20 @@ impl Locks {
     pub fn local_relationships(&self) -> BTreeSet<u8> {
         let relationship = |holder: &Holder| match holder {
             Holder::Local(relationship) | Holder::Notified(relationship) => Some(*relationship),
-            Holder::Remote(..) | Holder::Stopping | Holder::User => None,
+            Holder::Backup(..) | Holder::Remote(..) | Holder::Stopping | Holder::User => None,
         };
         self.held.keys().filter_map(relationship).collect()
     }
+}
 
-    fn remote_locks(&self) -> usize {
-        self.held.keys().filter(|holder| matches!(holder, Holder::Remote(..))).count()
+impl Holder {
+    /// Which other server it is: the relationship, and the peer index of a backup.
+    fn remote_owner(self) -> Option<(u8, Option<u8>)> {
+        match self {
+            Self::Backup(relationship, peer, _) => Some((relationship, Some(peer))),
+            Self::Remote(relationship, _) => Some((relationship, None)),
+            Self::Local(_) | Self::Notified(_) | Self::Stopping | Self::User => None,
+        }
     }
 }
 
@@ -141,7 +158,12 @@ mod tests {
         let taken = (0..100).filter(|id| locks.take(Holder::Remote(0, *id), Some(1))).count();
         assert_eq!(taken, HA_REMOTE_LOCKS_MAX);
         assert!(locks.take(Holder::Remote(0, 0), Some(2)), "one that is held may be renewed");
+        assert!(locks.take(Holder::Backup(0, 1, 2000), Some(1)), "of another server");
         locks.release_remote(0);
+        assert!(!locks.service_on(), "the backup's stays");
+        locks.release_all_of(Holder::Backup(0, 2, 2000));
+        assert!(!locks.service_on(), "it is another backup's");
+        locks.release_all_of(Holder::Backup(0, 1, 0));
         assert!(locks.service_on());
     }
 }

@@ -138,7 +138,9 @@ impl ControlPlane {
 
     /// Answers a command that a listener has passed on.
     async fn answer_partner(&self, listener: NodeId, mut call: Box<PartnerCall>) {
-        let answer = self.run(&call.body, CommandSource::Partner).await;
+        let ha = self.control.server().ha.as_ref();
+        let source = ha.map_or(CommandSource::Partner, |ha| ha.standings.source_of(call.peer));
+        let answer = self.run(&call.body, source).await;
         call.body = answer.render_list();
         // A listener that takes nothing has let the partner time out already.
         let _ = self.control.node().try_send(listener, Lane::State, Message::Partner(call));
@@ -151,7 +153,8 @@ impl ControlPlane {
             Err(EnvelopeError::Refused(reply)) => return reply.into(),
         };
         let active = self.control.server().active();
-        let for_partner = source == CommandSource::Partner || active.document.partners_use_control_channels();
+        let for_partner =
+            source != CommandSource::Administrator || active.document.partners_use_control_channels();
         let listing = match for_partner && !self.driver.view().partner_knows_released {
             true => Listing::WithoutReleased,
             false => Listing::AsStored,
@@ -188,7 +191,12 @@ impl ControlPlane {
         let shared = self.control.server().active().document.partners_use_control_channels();
         let source = if shared && command.is_partners() { CommandSource::Partner } else { source };
         let is_heartbeat = matches!(command, HaCommand::Heartbeat { .. });
+        let ha = self.control.server().ha.as_ref();
+        let copier = ha.and_then(|ha| ha.standings.copier(source, &command));
         let mut reply = self.driver.command(source, command).await;
+        if let (Some(ha), Some(peer)) = (ha, copier.filter(|_| reply.is_success())) {
+            ha.standings.copied(peer);
+        }
         if shared
             && is_heartbeat
             && let Some(Value::Object(members)) = &mut reply.arguments

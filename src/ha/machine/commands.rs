@@ -54,12 +54,20 @@ impl Machine {
             HaCommand::Heartbeat { fingerprint, .. } => self.heartbeat_reply(now, fingerprint.as_deref()),
             HaCommand::MaintenanceCancel => return self.cancel_maintenance(token, actions),
             HaCommand::MaintenanceNotify { cancel, state, .. } => {
-                self.maintenance_notified(now, cancel, state, actions)
+                match source {
+                    // Nobody serves for this server but its partner.
+                    CommandSource::Backup(_) => self.refuse_maintenance(actions),
+                    CommandSource::Administrator | CommandSource::Partner => {
+                        self.maintenance_notified(now, cancel, state, actions)
+                    }
+                }
             }
             HaCommand::MaintenanceStart => return self.start_maintenance(token, actions),
             HaCommand::Reset { .. } => self.reset(now, actions),
             HaCommand::Scopes { scopes, .. } => self.name_scopes(scopes),
-            HaCommand::Stopping { .. } => self.partner_stops(now, source, actions),
+            HaCommand::Stopping { server_name } => {
+                self.partner_stops(now, source, server_name.as_deref(), actions)
+            }
             HaCommand::Sync { server_name, max_period_s } => match self.source_of_sync(&server_name) {
                 Err(refusal) => refusal,
                 Ok(peer) => {
@@ -69,7 +77,9 @@ impl Machine {
                     return None;
                 }
             },
-            HaCommand::SyncCompleteNotify { origin_id, .. } => self.sync_complete(now, origin_id, actions),
+            HaCommand::SyncCompleteNotify { origin_id, server_name } => {
+                self.sync_complete(now, source, origin_id, server_name.as_deref(), actions)
+            }
         })
     }
 
@@ -136,8 +146,15 @@ impl Machine {
     }
 
     /// The partner serves nobody any longer: it is taken over from at once, which needs no other proof.
-    fn partner_stops(&mut self, now: Now, source: CommandSource, actions: &mut Vec<Action>) -> Reply {
-        if source == CommandSource::Partner && self.relationship.has_partner() {
+    fn partner_stops(
+        &mut self,
+        now: Now,
+        source: CommandSource,
+        server_name: Option<&str>,
+        actions: &mut Vec<Action>,
+    ) -> Reply {
+        let by_hand = source == CommandSource::Administrator;
+        if !by_hand && self.relationship.has_partner() && self.is_of_partner(source, server_name) {
             self.partner_failed();
             self.communication.stop();
             self.log(Message::PartnerStops { partner: self.partner() }, actions);
@@ -167,7 +184,7 @@ impl Machine {
         let unbounded_ns = UNBOUNDED_LOCK_SYNC_TIMEOUTS * sync_timeout_ms * NS_PER_MS;
         let period_ns = match (max_period_s, holder) {
             (Some(period_s), _) => Some(period_s.min(MAX_PERIOD_S_MAX) * NS_PER_S),
-            (None, Holder::Remote(..)) => Some(unbounded_ns),
+            (None, Holder::Backup(..) | Holder::Remote(..)) => Some(unbounded_ns),
             (None, _) => None,
         };
         let deadline_ns = period_ns.map(|period_ns| now.monotonic_ns.saturating_add(period_ns));
@@ -182,10 +199,11 @@ impl Machine {
 
     fn enable(&mut self, source: CommandSource, origin: Origin) -> Reply {
         let relationship = self.relationship.index;
+        let holder = self.holder(source, origin);
         match origin {
-            // A partner that names no number has one flag for all of its locks.
-            Origin::Partner => self.locks.release_remote(relationship),
-            Origin::Id(_) | Origin::User => self.locks.release(self.holder(source, origin)),
+            // A server that names no number has one flag for all of its locks.
+            Origin::Partner => self.locks.release_all_of(holder),
+            Origin::Id(_) | Origin::User => self.locks.release(holder),
         }
         // An administrator who names scopes takes the service in hand: a backup server is made to serve in this way.
         if source == CommandSource::Administrator && self.scopes_by_hand.is_some() {
@@ -206,24 +224,59 @@ impl Machine {
             {
                 Holder::Local(relationship)
             }
-            (CommandSource::Partner, Origin::Id(id)) if id < REMOTE_ORIGIN_ID => {
-                Holder::Remote(relationship, REMOTE_ORIGIN_ID)
+            (CommandSource::Administrator, Origin::Id(id)) => Holder::Remote(relationship, id),
+            (CommandSource::Administrator, Origin::Partner) => Holder::Remote(relationship, REMOTE_ORIGIN_ID),
+            (CommandSource::Backup(_) | CommandSource::Partner, origin) => {
+                let id = match origin {
+                    Origin::Id(id) => id.max(REMOTE_ORIGIN_ID),
+                    Origin::Partner | Origin::User => REMOTE_ORIGIN_ID,
+                };
+                self.remote_holder(source, id)
             }
-            (_, Origin::Id(id)) => Holder::Remote(relationship, id),
-            (_, Origin::Partner | Origin::User) => Holder::Remote(relationship, REMOTE_ORIGIN_ID),
+        }
+    }
+
+    /// The lock that the server behind `source` holds under its number `id`.
+    fn remote_holder(&self, source: CommandSource, id: i64) -> Holder {
+        let relationship = self.relationship.index;
+        match source {
+            CommandSource::Backup(peer) => Holder::Backup(relationship, peer, id),
+            CommandSource::Administrator | CommandSource::Partner => Holder::Remote(relationship, id),
+        }
+    }
+
+    /// Whether a command is the active partner's. The name counts that comes with it (release 2.5.5 and later); without
+    /// one it is the address, for a certificate says nothing: a server shows that of the entry of whom it speaks to
+    /// (ha-protocol 1.6).
+    fn is_of_partner(&self, source: CommandSource, server_name: Option<&str>) -> bool {
+        let partner = self.relationship.partner().map(|partner| partner.name.as_str());
+        match server_name {
+            Some(_) => server_name == partner,
+            None => !matches!(source, CommandSource::Backup(_)),
         }
     }
 
     /// The partner has copied our leases. Alone until now, this server grants nothing before it has heard the
     /// partner again, but never for longer than two heartbeats (ha-protocol 8 no. 8).
-    fn sync_complete(&mut self, now: Now, origin_id: Option<i64>, actions: &mut Vec<Action>) -> Reply {
+    fn sync_complete(
+        &mut self,
+        now: Now,
+        source: CommandSource,
+        origin_id: Option<i64>,
+        server_name: Option<&str>,
+        actions: &mut Vec<Action>,
+    ) -> Reply {
         // What was granted since the copier's lock ran out is not in its copy.
         let rested = !self.locks.service_on();
+        let id = origin_id.map_or(REMOTE_ORIGIN_ID, |id| id.max(REMOTE_ORIGIN_ID));
+        let holder = self.remote_holder(source, id);
         match origin_id {
-            Some(id) => self.locks.release(self.holder(CommandSource::Partner, Origin::Id(id))),
-            None => self.locks.release_remote(self.relationship.index),
+            Some(_) => self.locks.release(holder),
+            None => self.locks.release_all_of(holder),
         }
-        if self.state == OwnState::PartnerDown && self.relationship.heartbeat_delay_ms > 0 {
+        // A backup that has copied says nothing of the partner.
+        let of_partner = self.is_of_partner(source, server_name);
+        if of_partner && self.state == OwnState::PartnerDown && self.relationship.heartbeat_delay_ms > 0 {
             let grace_ns = 2 * u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
             let notified = Holder::Notified(self.relationship.index);
             self.locks.take(notified, Some(now.monotonic_ns.saturating_add(grace_ns)));

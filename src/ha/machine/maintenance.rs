@@ -232,14 +232,7 @@ impl Machine {
         // Two servers that ask each other at the same time would both rest.
         let asks = self.maintenance.call.is_some_and(|(_, notification)| !notification.cancel);
         if refused || asks || self.holds_backlog() {
-            self.log(Message::MaintenanceRefused { state: self.state }, actions);
-            return Reply::new(
-                result::MAINTENANCE_NOT_ALLOWED,
-                format!(
-                    "Unable to transition the server from the {} to in-maintenance state.",
-                    self.state.name()
-                ),
-            );
+            return self.refuse_maintenance(actions);
         }
         if self.is_copying() {
             self.abort_synchronisation(actions);
@@ -251,6 +244,18 @@ impl Machine {
             self.enter(now, OwnState::InMaintenance, actions);
         }
         Reply::success("Server is in-maintenance state.")
+    }
+
+    /// The answer to `ha-maintenance-notify` where this server cannot rest.
+    pub(super) fn refuse_maintenance(&self, actions: &mut Vec<Action>) -> Reply {
+        self.log(Message::MaintenanceRefused { state: self.state }, actions);
+        Reply::new(
+            result::MAINTENANCE_NOT_ALLOWED,
+            format!(
+                "Unable to transition the server from the {} to in-maintenance state.",
+                self.state.name()
+            ),
+        )
     }
 
     /// Whether leases that were acknowledged alone wait for the partner (ha-protocol 5.6).

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::command::{HaCommand, Origin};
+use super::super::command::{HaCommand, Origin, result};
+use super::super::relationship::PeerName;
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, WALL_S, at, calls, client, logged, relationship};
 use super::*;
@@ -298,6 +299,47 @@ fn both_dialects_of_enable_and_notify_release_the_partner_s_lock() {
         rig.command(CommandSource::Partner, release);
         assert_eq!(rig.service_on(), released, "{label}");
     }
+}
+
+/// A backup that copies takes a lock under the number that the partner's has, and says that it is done.
+#[test]
+fn a_backup_that_has_copied_is_not_taken_for_the_partner() {
+    use CommandSource::{Backup, Partner};
+    let name = |name: &str| Some(name.to_owned());
+    // Whose address, which name, whether the partner is awaited then.
+    for (source, server_name, awaited) in [
+        (Backup(1), None, false),
+        (Backup(1), name("backup"), false),
+        (Partner, name("backup"), false),
+        (Backup(1), name("server2"), true),
+        (Partner, name("server2"), true),
+        (Partner, None, true),
+    ] {
+        let mut with_backup = relationship(Mode::HotStandby, Role::Primary);
+        let backup = PeerName { name: "backup".into(), url: String::new(), role: Role::Backup };
+        with_backup.others.push(backup);
+        let label = format!("{source:?} {server_name:?}");
+        let mut rig = Rig::of(with_backup, OwnState::PartnerDown, PartnerState::Unavailable);
+        rig.command(source, disable(Origin::Id(2000), Some(60)));
+        assert!(!rig.service_on(), "{label}");
+        let notify = HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name };
+        assert_eq!(rig.command(source, notify).result, 0, "{label}");
+        assert_eq!(rig.service_on(), !awaited, "{label}");
+        let actions = rig.heartbeat_reply("ready", 0, 0);
+        let resets = calls(&actions).iter().any(|(_, name)| name == "ha-reset");
+        assert_eq!(resets, !awaited, "{label}: the partner has not copied");
+    }
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.command(Partner, disable(Origin::Id(2000), Some(60)));
+    rig.command(Backup(1), disable(Origin::Partner, Some(60)));
+    rig.command(Backup(1), HaCommand::SyncCompleteNotify { origin_id: None, server_name: None });
+    assert!(!rig.service_on(), "the partner goes on copying");
+    rig.command(Partner, HaCommand::SyncCompleteNotify { origin_id: None, server_name: None });
+    assert!(rig.service_on());
+    let notify = HaCommand::MaintenanceNotify { cancel: false, server_name: None, state: None };
+    assert_eq!(rig.command(Backup(1), notify).result, result::MAINTENANCE_NOT_ALLOWED);
+    rig.command(Backup(1), HaCommand::Stopping { server_name: None });
+    assert_eq!(rig.machine.state(), OwnState::HotStandby, "nor is its end the partner's");
 }
 
 /// What comes in on the HA port is the partner's, whatever it says of itself.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
+use crate::ha::CommandSource;
+use crate::ha::command::HaCommand;
 use crate::ha::log::TARGET;
 
 /// One entry for each peer, by peer index. Shared by senders, which write it, and the control node, which shows it.
@@ -40,6 +42,25 @@ impl Standings {
     /// Whether the peer is a backup.
     pub fn is_backup(&self, peer: usize) -> bool {
         self.0.get(peer).is_some_and(|standing| standing.backup)
+    }
+
+    /// Whose command it is that came from the address of the peer of this index.
+    pub fn source_of(&self, peer: u8) -> CommandSource {
+        match self.is_backup(usize::from(peer)) {
+            true => CommandSource::Backup(peer),
+            false => CommandSource::Partner,
+        }
+    }
+
+    /// Peer index of the server that says with `command` that it has copied all leases: by the name it gives, else by
+    /// its address.
+    pub fn copier(&self, source: CommandSource, command: &HaCommand) -> Option<usize> {
+        let HaCommand::SyncCompleteNotify { server_name, .. } = command else { return None };
+        match (server_name, source) {
+            (Some(name), _) => self.0.iter().position(|standing| standing.name == *name),
+            (None, CommandSource::Backup(peer)) => Some(usize::from(peer)),
+            (None, CommandSource::Administrator | CommandSource::Partner) => None,
+        }
     }
 
     /// Updates for the peer are lost to it; logged where it had missed none before.
@@ -83,6 +104,29 @@ impl Standings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::message::PartnerCall;
+
+    #[test]
+    fn who_has_copied_is_told_by_name_and_else_by_address() {
+        let standings = Standings::new([("server2".to_owned(), false), ("backup".to_owned(), true)]);
+        assert_eq!(standings.source_of(0), CommandSource::Partner);
+        assert_eq!(standings.source_of(1), CommandSource::Backup(1));
+        assert_eq!(standings.source_of(PartnerCall::NO_PEER), CommandSource::Partner);
+        let notify = |name: Option<&str>| HaCommand::SyncCompleteNotify {
+            origin_id: None,
+            server_name: name.map(str::to_owned),
+        };
+        for (source, command, copier) in [
+            (CommandSource::Backup(1), notify(None), Some(1)),
+            (CommandSource::Backup(1), notify(Some("server2")), Some(0)),
+            (CommandSource::Partner, notify(Some("backup")), Some(1)),
+            (CommandSource::Partner, notify(Some("stranger")), None),
+            (CommandSource::Partner, notify(None), None),
+            (CommandSource::Backup(1), HaCommand::Reset { server_name: None }, None),
+        ] {
+            assert_eq!(standings.copier(source, &command), copier, "{source:?} {command:?}");
+        }
+    }
 
     #[test]
     fn a_backup_that_missed_updates_needs_a_copy_until_it_has_made_one() {

@@ -166,15 +166,10 @@ impl Listener {
             "lease4-get-all" => Response::Json(
                 self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }, peer).await,
             ),
-            name => {
-                let copied = name == "ha-sync-complete-notify";
+            _ => {
                 // What was read of it is as large as itself, and is of no more use.
                 drop(envelope);
-                let response = self.ask_control(request.body).await;
-                if let (true, Some(peer)) = (copied, peer) {
-                    self.shared.standings.copied(peer);
-                }
-                response
+                self.ask_control(request.body, peer).await
             }
         }
     }
@@ -281,12 +276,12 @@ impl Listener {
         glommio::timer::timeout(within, answered).await.ok().map(|reply: ShardReply| reply.body)
     }
 
-    async fn ask_control(&self, body: Vec<u8>) -> Response {
+    async fn ask_control(&self, body: Vec<u8>, peer: Option<usize>) -> Response {
         let question = self.from_control.question();
         let timeout_ms = u64::try_from(ANSWER_WITHIN.as_millis()).unwrap_or(u64::MAX);
         let call = PartnerCall {
             request: question.number(),
-            peer: 0,
+            peer: peer.and_then(|peer| u8::try_from(peer).ok()).unwrap_or(PartnerCall::NO_PEER),
             asker: Some(self.node.id()),
             body,
             timeout_ms,
