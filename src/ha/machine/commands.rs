@@ -5,7 +5,9 @@ use shards::Now;
 
 use super::super::command::{HaCommand, LOCAL_ORIGIN_ID, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID};
 use super::super::fingerprint::{self, Fingerprint};
-use super::{Action, CommandSource, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose};
+use super::{
+    Action, CommandSource, CopyOfOurs, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose,
+};
 use crate::http::rfc1123_date;
 use crate::limits::HA_BATCH_UPDATES_MAX;
 
@@ -177,6 +179,16 @@ impl Machine {
         max_period_s: Option<u64>,
     ) -> Reply {
         let holder = self.holder(source, origin);
+        if source == CommandSource::Partner {
+            if self.copying == CopyOfOurs::None {
+                self.copying = CopyOfOurs::Whole;
+            }
+            // A Kea whose threads are all busy with its copy answers no heartbeat, and yet it lives.
+            if self.state == OwnState::PartnerDown {
+                self.communication.poke(now.monotonic_ns);
+                self.interrupted_noticed = false;
+            }
+        }
         let sync_timeout_ms = match u64::from(self.relationship.sync_timeout_ms) {
             0 => SYNC_TIMEOUT_DEFAULT_MS,
             configured => configured,
@@ -204,6 +216,10 @@ impl Machine {
             // A server that names no number has one flag for all of its locks.
             Origin::Partner => self.locks.release_all_of(holder),
             Origin::Id(_) | Origin::User => self.locks.release(holder),
+        }
+        // A copy that has failed begins anew.
+        if source == CommandSource::Partner {
+            self.copying = CopyOfOurs::None;
         }
         // An administrator who names scopes takes the service in hand: a backup server is made to serve in this way.
         if source == CommandSource::Administrator && self.scopes_by_hand.is_some() {
@@ -266,8 +282,8 @@ impl Machine {
         server_name: Option<&str>,
         actions: &mut Vec<Action>,
     ) -> Reply {
-        // What was granted since the copier's lock ran out is not in its copy.
-        let rested = !self.locks.service_on();
+        // What was granted since the copier's lock ran out, or between two of its pages, is not in its copy.
+        let rested = !self.locks.service_on() && self.copying != CopyOfOurs::Lacking;
         let id = origin_id.map_or(REMOTE_ORIGIN_ID, |id| id.max(REMOTE_ORIGIN_ID));
         let holder = self.remote_holder(source, id);
         match origin_id {
@@ -281,6 +297,9 @@ impl Machine {
             let notified = Holder::Notified(self.relationship.index);
             self.locks.take(notified, Some(now.monotonic_ns.saturating_add(grace_ns)));
             self.copied = rested;
+        }
+        if of_partner {
+            self.copying = CopyOfOurs::None;
         }
         self.poll_at(now.monotonic_ns);
         self.log(Message::SyncCompleteNotified, actions);

@@ -23,7 +23,8 @@
 //!
 //! Invariants: a view is published before the answer to the command that changed it; at most one heartbeat,
 //! one synchronisation and one flush are in flight; the advertised state and scopes are those of the last published
-//! view; alone in partner-down, the service is held off by nothing without an end but an administrator's command.
+//! view; alone in partner-down, the service is held off by nothing without an end but an administrator's command, and by
+//! no partner that has been silent for `max-response-delay`.
 
 mod calls;
 mod commands;
@@ -107,6 +108,18 @@ impl Timer {
     ];
 }
 
+/// What is known of a copy that the partner makes of our leases.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum CopyOfOurs {
+    /// The service was on while it went on: it may lack leases.
+    Lacking,
+    /// There is none.
+    #[default]
+    None,
+    /// The service has been off since it began.
+    Whole,
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -121,6 +134,8 @@ pub struct Machine {
     heartbeat: Option<CallId>,
     backlog: Backlog,
     flush: Option<recovery::Flush>,
+    /// The copy that the partner makes of our leases with the service off.
+    copying: CopyOfOurs,
     /// The partner has copied our leases, and nobody was served since.
     copied: bool,
     /// In partner-down the partner was found serving: it may have given leases that no counter of its tells of.
@@ -173,6 +188,7 @@ impl Machine {
             heartbeat: None,
             backlog: Backlog::default(),
             flush: None,
+            copying: CopyOfOurs::None,
             copied: false,
             served_beside: false,
             reset_call: None,
@@ -332,6 +348,9 @@ impl Machine {
         self.look_out(now);
         // Whoever is served from here on is not in the partner's copy.
         self.copied &= !self.locks.service_on();
+        if self.copying == CopyOfOurs::Whole && self.locks.service_on() {
+            self.copying = CopyOfOurs::Lacking;
+        }
         self.note_calls(now, &actions[first..]);
         let mut view = self.current_view(now);
         let last = self.published.clone();

@@ -124,6 +124,10 @@ impl Machine {
         {
             self.communication.acknowledge_unsent();
         }
+        // Whatever it copied before, it begins anew.
+        if is == PartnerState::Waiting {
+            self.copying = CopyOfOurs::None;
+        }
         // A copier of another make may still say `syncing` right after its notification; one in any other
         // state is not about to come back, and this server goes on serving alone.
         if !matches!(is, PartnerState::Ready | PartnerState::Syncing) {
@@ -272,9 +276,15 @@ impl Machine {
         (max + 1).saturating_sub(self.communication.unacked())
     }
 
+    /// A partner that has been judged dead holds nobody's service, however long its locks were to last: one that is in
+    /// the middle of a copy would be heard ([`Machine::disable`]).
+    ///
     /// In maintenance nobody is served, but a survivor that falls silent must not leave its clients alone: they are
     /// listened to, so that they can prove it.
     pub(super) fn look_out(&mut self, now: Now) {
+        if self.state == OwnState::PartnerDown && self.is_interrupted(now) {
+            self.locks.release_remote(self.relationship.index);
+        }
         if self.state != OwnState::InMaintenance {
             return;
         }

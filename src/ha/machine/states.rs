@@ -203,6 +203,10 @@ impl Machine {
         self.leave_backlog(actions);
         self.release_notified();
         (self.copied, self.reset_waits, self.resets) = (false, false, 0);
+        self.copying = CopyOfOurs::None;
+        if next == OwnState::PartnerDown {
+            self.locks.release_remote(self.relationship.index);
+        }
         self.served_beside = false;
         self.scopes_by_hand = None;
         let local = Holder::Local(self.relationship.index);

@@ -429,11 +429,70 @@ fn a_partner_s_lock_always_ends_and_an_administrator_s_need_not() {
     ] {
         let mut rig = Rig::in_state(Role::Primary, OwnState::Terminated, PartnerState::Terminated);
         rig.command(source, disable(origin, period));
-        rig.wait_until(off_s);
+        let live_until = |rig: &mut Rig, end_s: f64| {
+            while rig.now.monotonic_ns + 30 * NS_PER_S < at(end_s).monotonic_ns {
+                rig.heartbeat_reply("terminated", 0, 0);
+                rig.wait_until((rig.now.monotonic_ns / NS_PER_S) as f64 + 29.0);
+            }
+            rig.wait_until(end_s);
+        };
+        live_until(&mut rig, off_s);
         assert!(!rig.service_on(), "{source:?} {origin:?} {period:?}");
         if let Some(on_s) = on_s {
-            rig.wait_until(on_s);
+            live_until(&mut rig, on_s);
             assert!(rig.service_on(), "{source:?} {origin:?} {period:?}");
+        }
+    }
+}
+
+/// `sync-timeout` may be hours, and then so is the lock of whoever copies.
+#[test]
+fn a_partner_that_is_judged_dead_holds_nobody_s_service() {
+    let hours = || disable(Origin::Id(2000), Some(36_000));
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.command(CommandSource::Partner, hours());
+    rig.wait_until(59.0);
+    assert!(!rig.service_on());
+    rig.end_heartbeat(Err("timed out".into()));
+    rig.wait_until(61.0);
+    assert_eq!((rig.machine.state(), rig.service_on()), (OwnState::PartnerDown, true));
+
+    // It comes back, and dies in the middle of its copy.
+    rig.command(CommandSource::Partner, hours());
+    rig.command(CommandSource::Backup(1), hours());
+    assert!(!rig.service_on(), "a copier is no dead partner");
+    rig.wait_until(115.0);
+    rig.command(CommandSource::Partner, hours());
+    rig.end_heartbeat(Err("timed out".into()));
+    rig.wait_until(174.0);
+    assert!(!rig.service_on(), "a Kea that copies may not answer heartbeats");
+    rig.command(CommandSource::Administrator, HaCommand::DhcpEnable { origin: Origin::Partner });
+    rig.command(CommandSource::Partner, hours());
+    rig.wait_until(176.0);
+    assert!(!rig.service_on());
+    rig.command(CommandSource::Backup(1), HaCommand::DhcpEnable { origin: Origin::Partner });
+    rig.wait_until(240.0);
+    assert!(rig.service_on());
+}
+
+/// A lock that ran out between two pages: what was given then is on a page that has been read already.
+#[test]
+fn a_copy_during_which_clients_were_served_is_to_be_made_again() {
+    for (label, pause_s, whole) in [("in time", 2.0, true), ("too late", 4.0, false)] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Syncing);
+        rig.command(CommandSource::Partner, disable(Origin::Partner, Some(3)));
+        rig.wait_until(pause_s);
+        assert_eq!(rig.service_on(), !whole, "{label}");
+        rig.command(CommandSource::Partner, disable(Origin::Partner, Some(3)));
+        let notify = || HaCommand::SyncCompleteNotify { origin_id: None, server_name: None };
+        rig.command(CommandSource::Partner, notify());
+        rig.heartbeat_reply("ready", 0, 0);
+        assert_eq!(rig.machine.state() == OwnState::HotStandby, whole, "{label}");
+        if !whole {
+            rig.command(CommandSource::Partner, disable(Origin::Partner, Some(3)));
+            rig.command(CommandSource::Partner, notify());
+            rig.heartbeat_reply("ready", 0, 0);
+            assert_eq!(rig.machine.state(), OwnState::HotStandby, "the second copy is whole");
         }
     }
 }
