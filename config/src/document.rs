@@ -56,8 +56,8 @@ impl Document {
     /// Whether other servers of a relationship come through the control channels, or the control agent in front of
     /// them: there is no dedicated listener.
     pub fn partners_use_control_channels(&self) -> bool {
-        let relationship = self.hooks.high_availability.as_ref();
-        relationship.is_some_and(|relationship| !relationship.multi_threading.has_dedicated_listener())
+        let mut relationships = self.hooks.high_availability.iter();
+        relationships.any(|relationship| !relationship.multi_threading.has_dedicated_listener())
     }
 }
 
@@ -167,6 +167,7 @@ pub struct Compatibility {
 pub struct Hooks {
     /// Whether `libdhcp_lease_cmds.so` is listed: the lease commands.
     pub lease_commands: bool,
-    /// The relationship of `libdhcp_ha.so`, where it is listed.
-    pub high_availability: Option<Relationship>,
+    /// The relationships of `libdhcp_ha.so` in file order; none where it is not listed. Several are of a hub: each is
+    /// hot-standby and has a listener of its own, and no two have a peer of the same name (ha-protocol 1.9).
+    pub high_availability: Vec<Relationship>,
 }

@@ -10,6 +10,7 @@ use crate::document::{
 };
 use crate::guard;
 use crate::ha::Relationship;
+use crate::ha_hub;
 use crate::ha_reader::Surroundings;
 use crate::logger::Logger;
 use crate::option::{OptionData, OptionDefinition};
@@ -63,11 +64,13 @@ impl Document {
     /// Checks what concerns several parts of the file.
     fn check(&self, reader: &mut Reader<'_, '_>) {
         guard::check_all(&self.subnets, &self.hooks, reader);
-        let Some(relationship) = &self.hooks.high_availability else { return };
-        if relationship.multi_threading.has_dedicated_listener() {
-            self.check_listeners_apart(relationship, reader);
-        } else {
-            self.check_partners_can_come(relationship, reader);
+        ha_hub::check_subnets(&self.subnets, &self.hooks, reader);
+        for relationship in &self.hooks.high_availability {
+            if relationship.multi_threading.has_dedicated_listener() {
+                self.check_listeners_apart(relationship, reader);
+            } else {
+                self.check_partners_can_come(relationship, reader);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::document::Hooks;
 use crate::ha::Relationship;
+use crate::ha_hub;
 use crate::ha_reader::Surroundings;
 use crate::reader::{Reader, quoted};
 use crate::value::Value;
@@ -59,7 +60,7 @@ impl Hooks {
             }
             seen.push(name);
         }
-        if hooks.high_availability.is_some() && !hooks.lease_commands {
+        if !hooks.high_availability.is_empty() && !hooks.lease_commands {
             let position = reader.map.position.clone();
             let message = format!("partners need the lease commands of a server: list {LEASE_COMMANDS} too");
             reader.warn(&position, "hooks-libraries", message);
@@ -89,26 +90,13 @@ fn warn_parameters(reader: &mut Reader<'_, '_>, name: &str, known: &[&str]) {
     }
 }
 
-fn read_high_availability(reader: &mut Reader<'_, '_>, around: Surroundings) -> Option<Relationship> {
+fn read_high_availability(reader: &mut Reader<'_, '_>, around: Surroundings) -> Vec<Relationship> {
     warn_parameters(reader, HIGH_AVAILABILITY, &["high-availability"]);
     let list = reader.get("parameters").and_then(|parameters| parameters.get("high-availability"));
     let Some(list) = list else {
         let position = reader.map.position.clone();
         reader.error(&position, "high-availability", "missing parameter 'high-availability'");
-        return None;
+        return Vec::new();
     };
-    match list.items() {
-        [block] => Relationship::read(&mut reader.inside(block), around),
-        [] => {
-            let message = "'high-availability' must be a list with exactly one relationship";
-            reader.error(&list.position, "high-availability", message);
-            None
-        }
-        [_, second, ..] => {
-            let message = "invalid number of configurations in the HA configuration list. Expected exactly \
-                           one configuration: several relationships are not built yet";
-            reader.error(&second.position, "high-availability", message);
-            None
-        }
-    }
+    ha_hub::read_list(reader, list, |inside| Relationship::read(inside, around))
 }

@@ -28,6 +28,7 @@ pub mod diagnostics;
 pub mod document;
 pub mod guard;
 pub mod ha;
+pub mod ha_hub;
 pub mod logger;
 pub mod option;
 pub mod paths;

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use crate::guard::Guard;
+use crate::ha_hub::HaServerName;
 use crate::option::OptionData;
 use crate::reader::Reader;
 use crate::scope::Scope;
@@ -33,6 +34,8 @@ pub struct Subnet {
     pub options: Vec<OptionData>,
     /// What the subnet itself says; `scope.inherit(&document.scope)` gives what applies.
     pub scope: Scope,
+    /// `ha-server-name` of the user context: whose the subnet is where there are several HA relationships.
+    pub ha_server_name: HaServerName,
     /// `user-context`.
     pub user_context: Option<Value>,
 }
@@ -149,6 +152,7 @@ impl Subnet {
             guard: Guard::read(reader),
             options: OptionData::read_all(reader),
             scope,
+            ha_server_name: HaServerName::read(reader),
             user_context: reader.user_context(),
         };
         subnet.check_pools(reader);

@@ -27,7 +27,7 @@ fn single_server_serves_two_subnets() {
     assert_eq!(document.multi_threading.shards(), Some(2));
     assert_eq!(document.lease_database.name.as_ref().map(|name| name.as_str()), Some("kea-leases4.csv"));
     assert_eq!(*document.tandem.durability, Durability::Synced);
-    assert!(document.hooks.lease_commands && document.hooks.high_availability.is_none());
+    assert!(document.hooks.lease_commands && document.hooks.high_availability.is_empty());
     assert_eq!(document.options.len(), 2);
     let pools: Vec<String> = document
         .subnets
@@ -48,7 +48,7 @@ fn single_server_serves_two_subnets() {
 fn hot_standby_pair_agrees_but_for_the_point_of_view() {
     let primary = server("hot-standby-primary.conf");
     let standby = server("hot-standby-standby.conf");
-    let (one, other) = (primary.hooks.high_availability.unwrap(), standby.hooks.high_availability.unwrap());
+    let (one, other) = (&primary.hooks.high_availability[0], &standby.hooks.high_availability[0]);
     assert_eq!((*one.own.role, *one.others[0].role), (Role::Primary, Role::Standby));
     assert_eq!((*other.own.role, *other.others[0].role), (Role::Standby, Role::Primary));
     for (left, right) in [(&one.own, &other.others[0]), (&one.others[0], &other.own)] {

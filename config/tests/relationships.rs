@@ -27,7 +27,7 @@ fn parse(around: &str, block: &str, peers: &[Entry<'_>]) -> Result<Loaded<Docume
 fn relationship(around: &str, block: &str, peers: &[Entry<'_>]) -> (Relationship, Vec<String>) {
     let loaded = parse(around, block, peers).unwrap_or_else(|error| panic!("{block}: {error}"));
     let warnings = loaded.warnings.into_iter().map(|warning| warning.message).collect();
-    (loaded.document.hooks.high_availability.expect("the block was read"), warnings)
+    (loaded.document.hooks.high_availability.into_iter().next().expect("the block was read"), warnings)
 }
 
 fn block(this: &str, mode: &str) -> String {

@@ -7,7 +7,8 @@ use shards::DatagramMeta;
 
 use crate::policy::option_set::ConfiguredOption;
 use crate::policy::{
-    ExpiredLeases, Guard, Interface, LifetimeTriplet, OptionSet, Pool, Snapshot, Subnet, Subnets,
+    Attachment, ExpiredLeases, Guard, Interface, LifetimeTriplet, OptionSet, Pool, Relationships, Snapshot,
+    Subnet, Subnets,
 };
 use crate::wire::codes::{self, MessageType};
 use crate::wire::reply::{MessageHeader, MessageWriter};
@@ -100,6 +101,7 @@ pub(crate) fn subnet(id: u32, third: u8, options: Vec<ConfiguredOption>) -> Subn
         prefix_len: 24,
         interface: None,
         relays: Vec::new(),
+        attachment: Attachment::Of(0),
         pools: vec![Pool {
             first: Ipv4Addr::new(192, 0, third, 100),
             last: Ipv4Addr::new(192, 0, third, 199),
@@ -131,6 +133,7 @@ pub(crate) fn snapshot(subnets: Vec<Subnet>) -> Snapshot {
     Snapshot {
         epoch: 1,
         subnets: Subnets::new(subnets),
+        relationships: Relationships::default(),
         interfaces: vec![Interface {
             ifindex: 3,
             name: "eth0".into(),

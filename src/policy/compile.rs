@@ -15,7 +15,7 @@ use super::interfaces::{self, HostInterface};
 use super::option::definitions::{DefinitionText, Definitions};
 use super::option::scope::{OptionText, compile_scope};
 use super::option_set::OptionSet;
-use super::{ExpiredLeases, Snapshot, Subnets, subnet};
+use super::{ExpiredLeases, Relationships, Snapshot, Subnets, subnet};
 use crate::limits::EXECUTORS_MAX;
 
 /// What does not stand in the file.
@@ -69,6 +69,7 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
     let snapshot = Snapshot {
         epoch: host.epoch,
         subnets: Subnets::new(subnets),
+        relationships: Relationships::of(document),
         interfaces: selection.interfaces,
         interfaces_missing: selection.missing,
         options,
@@ -96,6 +97,9 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
 
 /// Numbers of executors are bounded; 0 is as many as there are processors, up to the bound.
 fn check_executors(document: &Document, report: &mut Diagnostics) {
+    if let [_, second, ..] = document.hooks.high_availability.as_slice() {
+        report.error(&second.position, "high-availability", "several relationships are not built yet");
+    }
     let mut check = |key: &str, count: u32, position: &Position| {
         if count > EXECUTORS_MAX {
             let message = format!(
@@ -106,7 +110,7 @@ fn check_executors(document: &Document, report: &mut Diagnostics) {
     };
     let pool = &document.multi_threading.thread_pool_size;
     check("thread-pool-size", u32::from(**pool), &pool.position);
-    if let Some(relationship) = &document.hooks.high_availability {
+    for relationship in &document.hooks.high_availability {
         let threads = &relationship.multi_threading;
         check("http-listener-threads", *threads.listener_threads, &threads.listener_threads.position);
         check("http-client-threads", *threads.client_threads, &threads.client_threads.position);

@@ -9,6 +9,7 @@ mod guard;
 pub mod interfaces;
 pub mod option;
 pub mod option_set;
+pub mod relationships;
 pub mod restart;
 mod subnet;
 mod subnets;
@@ -23,6 +24,7 @@ pub use compile::{Compiled, Host, compile};
 pub use guard::{Guard, Scope};
 pub use interfaces::HostInterface;
 pub use option_set::{ConfiguredOption, OptionSet, VendorOptions};
+pub use relationships::{Attachment, Relationships, SubnetFilter};
 pub use subnets::Subnets;
 
 /// One compiled configuration.
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub epoch: u64,
     /// Subnets in ascending id (ALC-1).
     pub subnets: Subnets,
+    /// HA relationships, and which subnets concern which of them.
+    pub relationships: Relationships,
     /// Interfaces the server answers on, as found on the host when the snapshot was made.
     pub interfaces: Vec<Interface>,
     /// Interfaces the file names and the host cannot serve on now: absent, down or without an address. The server
@@ -104,6 +108,8 @@ pub struct Subnet {
     pub relays: Vec<Ipv4Addr>,
     /// Pools in file order.
     pub pools: Vec<Pool>,
+    /// Whose it is where there are several HA relationships; the only one's else.
+    pub attachment: Attachment,
     /// Who is served from the subnet (ALC-6).
     pub guard: Guard,
     /// Whether a pool has a guard, so that what is free depends on who asks.

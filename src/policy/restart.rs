@@ -2,11 +2,14 @@
 //!
 //! The one list of such settings. Everything else is put in force by handing shards a new snapshot.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
 use config::Document;
 use config::ha::{Peer, Relationship};
+use config::ha_hub::Attachment;
 use config::socket::{ControlSocket, TlsFiles};
+use config::subnet::Subnet;
 
 /// A setting that differs and is fixed while the server runs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,33 +50,77 @@ pub fn restart_required(old: &Document, new: &Document) -> Vec<RestartNeed> {
         document.multi_threading.packet_queue_size.value.to_string()
     });
     compare("control-sockets", &control_sockets);
-    compare("high-availability", &|document| {
-        let there = document.hooks.high_availability.is_some();
-        if there { "configured" } else { "not configured" }.to_owned()
+    compare("high-availability", &|document| match document.hooks.high_availability.as_slice() {
+        [] => "not configured".to_owned(),
+        [_] => "configured".to_owned(),
+        several => {
+            let names = several.iter().map(|block| block.own.name.value.clone());
+            format!("{} relationships {}", several.len(), list(names))
+        }
     });
-    if old.hooks.high_availability.is_some() && new.hooks.high_availability.is_some() {
-        let mut compare = |key, show: &dyn Fn(&Relationship) -> String| {
-            compare(key, &|document| document.hooks.high_availability.as_ref().map(show).unwrap_or_default());
-        };
-        compare("high-availability.mode", &|block| block.mode.name().to_owned());
-        compare("high-availability.peers", &peers);
-        compare("high-availability.restrict-commands", &|block| block.restrict_commands.to_string());
-        compare("high-availability.multi-threading.http-dedicated-listener", &|block| {
-            block.multi_threading.has_dedicated_listener().to_string()
-        });
-        compare("high-availability.multi-threading.http-listener-threads", &|block| {
-            let threads = &block.multi_threading;
-            executors(*threads.enabled, *threads.listener_threads).to_string()
-        });
-        compare("high-availability.multi-threading.http-client-threads", &|block| {
-            let threads = &block.multi_threading;
-            executors(*threads.enabled, *threads.client_threads).to_string()
-        });
+    let relationships = |document: &Document| document.hooks.high_availability.len();
+    if relationships(old) == relationships(new) {
+        for place in 0..relationships(old) {
+            compare_relationships(place, &mut compare);
+        }
+        compare("subnet4.user-context.ha-server-name", &|document| attachments(document, old, new));
     }
     compare("user-context.tandem.cores", &|document| format!("{:?}", document.tandem.cores.value));
     compare("user-context.tandem.durability", &|document| word(&document.tandem.durability.value));
     compare("user-context.tandem.spin-us", &|document| document.tandem.spin_us.value.to_string());
     needs
+}
+
+/// What of the relationship at `place` of the list is fixed.
+fn compare_relationships(place: usize, compare: &mut impl FnMut(&'static str, &dyn Fn(&Document) -> String)) {
+    let mut compare = |key, show: &dyn Fn(&Relationship) -> String| {
+        compare(key, &|document| {
+            let relationships = &document.hooks.high_availability;
+            let shown = relationships.get(place).map(show).unwrap_or_default();
+            if relationships.len() > 1 { format!("{shown} (relationship {})", place + 1) } else { shown }
+        });
+    };
+    compare("high-availability.mode", &|block| block.mode.name().to_owned());
+    compare("high-availability.peers", &peers);
+    compare("high-availability.restrict-commands", &|block| block.restrict_commands.to_string());
+    compare("high-availability.multi-threading.http-dedicated-listener", &|block| {
+        block.multi_threading.has_dedicated_listener().to_string()
+    });
+    compare("high-availability.multi-threading.http-listener-threads", &|block| {
+        let threads = &block.multi_threading;
+        executors(*threads.enabled, *threads.listener_threads).to_string()
+    });
+    compare("high-availability.multi-threading.http-client-threads", &|block| {
+        let threads = &block.multi_threading;
+        executors(*threads.enabled, *threads.client_threads).to_string()
+    });
+}
+
+/// Whose the subnets are that both `old` and `new` have. Leases of a subnet that becomes another relationship's are
+/// unknown to the partner there, and nobody would copy them.
+fn attachments(document: &Document, old: &Document, new: &Document) -> String {
+    let relationships = &document.hooks.high_availability;
+    if relationships.len() < 2 {
+        return String::new();
+    }
+    let attachments = |of: &Document| -> BTreeMap<u32, Attachment> {
+        let attachment = |subnet: &Subnet| (*subnet.id, of.hooks.attachment(&subnet.ha_server_name));
+        of.subnets.iter().map(attachment).collect()
+    };
+    let (old, new) = (attachments(old), attachments(new));
+    let changed = document.subnets.iter().filter_map(|subnet| {
+        let id = *subnet.id;
+        let (before, after) = (old.get(&id)?, new.get(&id)?);
+        (before != after).then(|| match document.hooks.attachment(&subnet.ha_server_name) {
+            Attachment::Of(place) => {
+                format!("subnet {id} of relationship {}", relationships[usize::from(place)].own.name.value)
+            }
+            Attachment::Invalid | Attachment::Stranger | Attachment::Unnamed => {
+                format!("subnet {id} of no relationship")
+            }
+        })
+    });
+    list(changed)
 }
 
 /// A variant as the file spells it.

@@ -11,7 +11,7 @@ use config::value::Located;
 use super::compile::{Host, options};
 use super::option::definitions::Definitions;
 use super::option_set::OptionSet;
-use super::{Guard, LifetimeTriplet, Pool, Scope as ScopeOfQuery, Subnet};
+use super::{Attachment, Guard, LifetimeTriplet, Pool, Scope as ScopeOfQuery, Subnet};
 
 /// Lifetime where the file says nothing, seconds.
 pub(super) const VALID_LIFETIME_S: u32 = 7200;
@@ -41,16 +41,17 @@ pub(super) fn compile(
     check_interface(entry, context, report);
     let own = options(&entry.options, context.definitions, report);
     let merged = own.over(context.global);
+    let attachment = context.document.hooks.attachment(&entry.ha_server_name);
     let pools = entry.pools.iter().map(|pool| Pool {
         first: pool.range.0,
         last: pool.range.1,
         pool_id: *pool.pool_id,
-        guard: guard(&pool.guard, context, report),
+        guard: guard(&pool.guard, Some(attachment), context, report),
         options: options(&pool.options, context.definitions, report).over(&merged),
     });
     let pools: Vec<Pool> = pools.collect();
     let has_guarded_pools = pools.iter().any(|pool| !pool.guard.is_open());
-    let guard = guard(&entry.guard, context, report);
+    let guard = guard(&entry.guard, None, context, report);
     let valid_lifetime = lifetimes(&scope, report);
     let (renew_timer_s, rebind_timer_s) = timers(&scope, valid_lifetime, report);
     let (cache_threshold, cache_max_age_s) = cache(&scope);
@@ -59,6 +60,7 @@ pub(super) fn compile(
         prefix: prefix.network(),
         prefix_len: prefix.len,
         interface: entry.interface.as_deref().cloned(),
+        attachment,
         relays: entry.relays.iter().map(|relay| relay.value).collect(),
         pools,
         guard,
@@ -85,15 +87,41 @@ fn value<T: Copy>(setting: &Option<Located<T>>) -> Option<T> {
 }
 
 /// ALC-6 over the classes of ha-protocol 5.10. The reader has refused every other class.
-fn guard(guard: &config::guard::Guard, context: &Context<'_>, report: &mut Diagnostics) -> Guard {
+///
+/// With several relationships a query gets its class once its subnet is known, and the class of the subnet's own
+/// relationship at that: `attachment` is that of the pool's subnet, or `None` for the guard of a subnet itself.
+fn guard(
+    guard: &config::guard::Guard,
+    attachment: Option<Attachment>,
+    context: &Context<'_>,
+    report: &mut Diagnostics,
+) -> Guard {
     if guard.classes.is_empty() {
         return Guard::EVERYONE;
     }
-    let relationships = || context.document.hooks.high_availability.iter();
+    let relationships = context.document.hooks.high_availability.as_slice();
     let mut scopes = Vec::with_capacity(guard.classes.len());
     for class in &guard.classes {
-        let role = config::guard::peer_of_class(class, relationships()).map(|(_, peer)| *peer.role);
-        match role {
+        let peer = config::guard::peer_of_class(class, relationships.iter());
+        if relationships.len() > 1 {
+            let own = attachment.map(|attachment| match attachment {
+                Attachment::Of(place) => relationships.get(usize::from(place)),
+                Attachment::Invalid | Attachment::Stranger | Attachment::Unnamed => None,
+            });
+            let why = match (own, &peer) {
+                (None, _) => Some("with several relationships a query has it only once its subnet is known"),
+                (Some(own), Some((of, _))) if own != Some(*of) => {
+                    Some("the subnet is of another relationship")
+                }
+                _ => None,
+            };
+            if let Some(why) = why {
+                let message = format!("no query is ever in class {}: {why}", **class);
+                report.warn(&class.position, guard.key, message);
+                continue;
+            }
+        }
+        match peer.map(|(_, peer)| *peer.role) {
             Some(Role::Primary) => scopes.push(ScopeOfQuery::Primary),
             Some(Role::Secondary) => scopes.push(ScopeOfQuery::Secondary),
             Some(Role::Backup | Role::Standby) | None => {

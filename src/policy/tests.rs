@@ -330,6 +330,50 @@ fn high_availability_threads_need_a_restart_and_its_timers_do_not() {
 }
 
 #[test]
+fn relationships_and_whose_a_subnet_is_are_fixed_while_the_server_runs() {
+    let hub = |ports: &[u16], whose: &[&str]| {
+        let spoke = |port: &u16| {
+            format!(
+                r#"{{"this-server-name": "hub{port}", "mode": "hot-standby", "peers": [
+                {{"name": "hub{port}", "role": "standby", "url": "http://192.0.2.1:{port}/"}},
+                {{"name": "spoke{port}", "role": "primary", "url": "http://192.0.2.2:{port}/"}}]}}"#
+            )
+        };
+        let subnet = |(index, whose): (usize, &&str)| {
+            let (id, name) = (index + 1, format!(r#""ha-server-name": "{whose}""#));
+            format!(r#"{{"id": {id}, "subnet": "10.0.{index}.0/24", "user-context": {{{name}}}}}"#)
+        };
+        let spokes: Vec<String> = ports.iter().map(spoke).collect();
+        let subnets: Vec<String> = whose.iter().enumerate().map(subnet).collect();
+        document(&format!(
+            r#"{{"Dhcp4": {{"hooks-libraries": [{{"library": "libdhcp_lease_cmds.so"}}, {{"library": "libdhcp_ha.so",
+            "parameters": {{"high-availability": [{}]}}}}], "subnet4": [{}]}}}}"#,
+            spokes.join(", "),
+            subnets.join(", ")
+        ))
+    };
+    let needs = |old: &Document, new: &Document| -> Vec<String> {
+        restart_required(old, new).iter().map(ToString::to_string).collect()
+    };
+    let two = hub(&[1, 2], &["hub1", "hub2"]);
+    // Another name of the same relationship, a subnet less and a subnet more need nothing.
+    assert_eq!(needs(&two, &hub(&[1, 2], &["spoke1"])), [""; 0]);
+    assert_eq!(needs(&two, &hub(&[1, 2], &["hub1", "hub2", "hub1"])), [""; 0]);
+    assert_eq!(
+        needs(&two, &hub(&[1, 2], &["hub1", "spoke1"])),
+        ["subnet4.user-context.ha-server-name changes from [subnet 2 of relationship hub2] to [subnet 2 of \
+          relationship hub1]"]
+    );
+    assert_eq!(
+        needs(&two, &hub(&[1, 2, 3], &["hub1", "hub2"])),
+        ["high-availability changes from 2 relationships [hub1, hub2] to 3 relationships [hub1, hub2, hub3]"]
+    );
+    let moved = needs(&two, &hub(&[1, 4], &["hub1", "hub4"]));
+    let ends_as = |end: &str| moved.iter().any(|need| need.ends_with(end));
+    assert!(ends_as("spoke4 http://192.0.2.2:4/ primary] (relationship 2)"), "{moved:?}");
+}
+
+#[test]
 fn a_needed_restart_is_told_in_the_words_of_the_file() {
     let with = |size: u32, socket: &str| {
         let text = format!(

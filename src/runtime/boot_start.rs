@@ -259,7 +259,7 @@ fn topology(document: &Document) -> Topology {
         None => u32::try_from(boot_places::allowed(&document.tandem.cores).len()).unwrap_or(u32::MAX),
     };
     let shards = shards.clamp(1, limits::EXECUTORS_MAX);
-    let (listeners, senders) = match &document.hooks.high_availability {
+    let (listeners, senders) = match document.hooks.high_availability.first() {
         Some(ha) => (ha.multi_threading.listeners(shards), ha.multi_threading.senders(shards)),
         None => (0, 0),
     };
@@ -364,7 +364,7 @@ fn start_shards(
         state_batch: limits::STATE_LANE,
     };
     // Without HA every query is ours; with it nothing is, until the machine says so.
-    let configured = plan.document.hooks.high_availability.is_some();
+    let configured = !plan.document.hooks.high_availability.is_empty();
     let view = Arc::new(HaView {
         service_on: !configured,
         configured,
@@ -429,7 +429,7 @@ fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, F
 
 /// What high availability starts with, where it is configured: certificates read, listener bound.
 fn prepare_ha(document: &Document, topology: Topology, rules: &Arc<Rules>) -> Result<Option<HaSetup>, Fatal> {
-    let Some(relationship) = &document.hooks.high_availability else { return Ok(None) };
+    let Some(relationship) = document.hooks.high_availability.first() else { return Ok(None) };
     setup::prepare(relationship, document, topology, rules)
         .map(Some)
         .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))

@@ -9,6 +9,7 @@
 use std::path::PathBuf;
 
 use config::diagnostics::Diagnostics;
+use config::ha::Relationship;
 use config::socket::{ControlSocket, TlsFiles as Written};
 use config::value::Located;
 use config::{ControlAgent, Document};
@@ -25,7 +26,12 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
             check_end(written, report, |files| tls::server_config(files, *http.cert_required).map(drop));
         }
     }
-    let Some(relationship) = &document.hooks.high_availability else { return };
+    for relationship in &document.hooks.high_availability {
+        check_relationship(relationship, *document.tandem.check_partner_name, report);
+    }
+}
+
+fn check_relationship(relationship: &Relationship, check_names: bool, report: &mut Diagnostics) {
     if let Err(EndsError::Secret { position, key, path, why }) = ends::check_credentials(relationship) {
         report.error(&position, key, format!("\"{key}\": {path}: {why}"));
     }
@@ -34,8 +40,7 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
         check_end(written, report, |files| tls::server_config(files, required).map(drop));
     }
     for written in relationship.others.iter().filter_map(|peer| peer.tls.as_ref()) {
-        let names = *document.tandem.check_partner_name;
-        check_end(written, report, |files| tls::client_config(files, names).map(drop));
+        check_end(written, report, |files| tls::client_config(files, check_names).map(drop));
     }
 }
 

@@ -47,7 +47,7 @@ impl ControlPlane {
     /// A socket cannot be opened; the text names it.
     pub fn start(control: Rc<ControlNode>) -> Result<Rc<Self>, String> {
         let document = control.server().active().document;
-        let driver = HaDriver::start(control.clone(), document.hooks.high_availability.as_ref());
+        let driver = HaDriver::start(control.clone(), document.hooks.high_availability.first());
         let plane = Rc::new(Self { control: control.clone(), driver });
         control.set_handler({
             let plane = plane.clone();
@@ -163,7 +163,7 @@ impl ControlPlane {
             dialect: active.document.dialect,
             rules: &active.rules,
             lease_commands: active.document.hooks.lease_commands,
-            high_availability: active.document.hooks.high_availability.is_some(),
+            high_availability: !active.document.hooks.high_availability.is_empty(),
             wall_s: clock::wall_s(),
             timestamp: clock::local_timestamp(),
             listing,

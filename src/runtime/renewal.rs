@@ -50,7 +50,8 @@ struct Look {
     digest: Vec<u8>,
     /// Each certificate by name, and when it ends, seconds since the epoch.
     ends: Vec<(String, i64)>,
-    high_availability: Option<Ends>,
+    /// Of each relationship.
+    high_availability: Vec<Ends>,
     sockets: HashMap<usize, Arc<ServerConfig>>,
 }
 
@@ -109,7 +110,7 @@ impl Renewal {
         // The first look finds what the start has read.
         let before = self.digest.replace(look.digest.clone());
         if !before.is_empty() && before != look.digest {
-            if let (Some(shared), Some(ends)) = (&self.control.server().ha, look.high_availability) {
+            for (shared, ends) in self.control.server().ha.iter().zip(look.high_availability) {
                 shared.ends.replace(ends);
             }
             for (index, tls) in &self.sockets {
@@ -196,18 +197,18 @@ fn look(document: &Document) -> Result<Look, EndsError> {
         include(files)?;
         sockets.insert(index, tls::server_config(&tls_files(files), *http.cert_required)?);
     }
-    let mut high_availability = None;
-    if let Some(relationship) = &document.hooks.high_availability {
-        for peer in std::iter::once(&relationship.own).chain(&relationship.others) {
-            if let Some(files) = &peer.tls {
-                include(files)?;
-            }
+    for relationship in &document.hooks.high_availability {
+        for files in relationship.peers().filter_map(|peer| peer.tls.as_ref()) {
+            include(files)?;
         }
+    }
+    let mut high_availability = Vec::new();
+    for relationship in &document.hooks.high_availability {
         let ends = Ends::load(relationship, &document.tandem)?;
         let (required, names) = (*relationship.require_client_certs, *document.tandem.check_partner_name);
         digest.update(format!("{required} {names}").as_bytes());
         digest.update(&ends.settings());
-        high_availability = Some(ends);
+        high_availability.push(ends);
     }
     let digest = digest.finish().as_ref().to_vec();
     Ok(Look { digest, ends, high_availability, sockets })

@@ -63,7 +63,7 @@ pub fn facts(path: &Path) -> Result<Facts> {
     let document = config::load_dhcp4(&name).map_err(|error| as_it_stands(&name, &error))?.document;
     Ok(Facts {
         durability: (*document.tandem.durability).into(),
-        pair: document.hooks.high_availability.is_some(),
+        pair: !document.hooks.high_availability.is_empty(),
     })
 }
 

@@ -94,7 +94,7 @@ mod tests {
             loaded.document
         });
         for (index, document) in documents.iter().enumerate() {
-            let pair = document.hooks.high_availability.as_ref().unwrap();
+            let pair = &document.hooks.high_availability[0];
             assert_eq!(pair.own.name.value, NAMES[index]);
             assert_eq!(pair.others[0].name.value, NAMES[1 - index]);
             assert_eq!(document.multi_threading.shards(), Some(4));

@@ -147,7 +147,7 @@ impl HaDriver {
 
     /// A document has come in force: the machine goes on under what it says, and keeps everything it knows.
     pub fn reconfigure(self: &Rc<Self>, document: &Document) {
-        let Some(document) = &document.hooks.high_availability else { return };
+        let Some(document) = document.hooks.high_availability.first() else { return };
         let relationship = Relationship::from(document);
         let changes = match &*self.kind.borrow() {
             Kind::Alone(_) => false,

@@ -291,8 +291,8 @@ mod tests {
             folder.path().join("user").display()
         );
         let document = config::parse_dhcp4(text.as_bytes(), "f").unwrap().document;
-        let relationship = document.hooks.high_availability.unwrap();
-        let ends = Ends::load(&relationship, &document.tandem).unwrap();
+        let relationship = &document.hooks.high_availability[0];
+        let ends = Ends::load(relationship, &document.tandem).unwrap();
         assert_eq!(ends.listen.auth, Some(BasicAuth::new("demanded", "two")));
         assert!(ends.listen.lenient && ends.listen.tls.is_none());
         let peers: Vec<_> = ends
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(ends.peer_at("192.0.2.2".parse().unwrap()), None);
         assert_eq!(ends.peer_at("2001:db8::9".parse().unwrap()), Some(1));
         std::fs::write(folder.path().join("user"), "a:b\n").unwrap();
-        let error = check_credentials(&relationship).unwrap_err().to_string();
+        let error = check_credentials(relationship).unwrap_err().to_string();
         assert!(
             error.starts_with("f:4.") && error.ends_with("user: the user must not contain a ':' in peer 'b'"),
             "{error}"
