@@ -1,12 +1,14 @@
 //! Groups C and D, second half: clocks, resets, reloads, modes that do not match, and what fills up.
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::balance::balanced;
 use crate::states::{WHOLE, c13};
-use crate::support::clients::{PATIENCE, mac, macs};
+use crate::support::clients::{Clients, PATIENCE, mac, macs};
 use crate::support::http::response;
 use crate::support::k3::{Script, listed, now_s, updated};
 use crate::support::plan::{K, N, Plan, S, Seat, peer, relationship};
@@ -22,43 +24,60 @@ const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 /// The scenarios of this half.
 pub fn scenarios() -> Vec<Scenario> {
     vec![
-        scenario(&["C11"], "a_partner_of_another_mode_serves_nobody_until_corrected", 18, || c11([N, K])),
+        scenario(&["C11"], "a_balancing_secondary_waits_beside_a_standbys_primary_kea", 18, || {
+            c11([N, K], 1)
+        }),
+        scenario(&["C11"], "a_balancing_secondary_waits_beside_a_standbys_primary_tandem", 18, || {
+            c11([K, N], 1)
+        }),
+        scenario(&["C11"], "a_standby_waits_beside_a_balancing_primary_kea", 18, || c11([N, K], 0)),
+        scenario(&["C11"], "two_keas_of_different_modes_do_the_same", 18, || c11([K, K], 1)),
         scenario(&["C11"], "beside_a_script_of_another_mode_nobody_is_served", 8, c11_script),
         scenario(&["C13"], "a_terminated_partner_is_followed", 5, c13),
         scenario(&["C14"], "a_clock_35_seconds_off_is_warned_of_and_61_too_many", 8, c14_script),
         scenario(&["C14"], "clocks_apart_terminate_both_until_one_is_right_kea", 25, || c14([N, K], 1)),
         scenario(&["C14"], "clocks_apart_terminate_both_until_both_restart_tandem", 25, || c14([K, N], 1)),
         scenario(&["C15"], "a_reset_leads_back_from_every_state", 15, c15),
+        scenario(&["C15"], "a_reset_leads_back_from_maintenance", 10, c15_maintenance),
+        scenario(&["C15"], "a_reset_leads_back_to_balancing", 10, c15_balancing),
+        scenario(&["C15"], "a_reset_leaves_backups_as_they_are", 4, c15_backups),
         scenario(&["C16"], "a_malformed_date_is_no_heartbeat", 6, c16),
         scenario(&["C17"], "a_reloaded_kea_is_missed_and_a_reloaded_tandem_is_not", 25, c17),
+        scenario(&["C17"], "a_kea_that_is_reloaded_under_load_leaves_a_backlog", 35, c17_balancing),
         scenario(&["D12"], "a_full_parking_lot_drops_what_comes_then", 12, d12),
         scenario(&["D16"], "contexts_and_pools_survive_the_round_trip", 4, d16),
     ]
 }
 
-/// The second server is of a load-balancing pair: it waits, and serves nobody. The first one stays as it is, as a Kea in
-/// its place does, for a partner in waiting says nothing of its mode.
-fn c11(seats: [Seat; 2]) {
+/// One server is configured to balance the load, the other one for hot standby: the one that first sees the normal state
+/// of the other, which is none of its own, waits, says so, and serves nobody. The other one stays as it is, for a partner
+/// in waiting says nothing of its mode. Two Keas end so, too.
+fn c11(seats: [Seat; 2], balances: usize) {
     let plan = Plan::hot_standby(seats);
-    let wrong = plan.clone().edit(|server, dhcp4| {
-        if server == 1 {
+    let wrong = plan.clone().edit(move |server, dhcp4| {
+        if server == balances {
             relationship(dhcp4)["mode"] = json!("load-balancing");
             peer(dhcp4, 1)["role"] = json!("secondary");
         }
     });
     let mut site = Site::new(wrong.ha("max-response-delay", json!(60_000)));
     site.start_all();
-    site.wait_for_states(&["hot-standby", "waiting"], SOON);
+    let (normal, reason) = match balances {
+        0 => ("load-balancing", "HA_INVALID_PARTNER_STATE_LOAD_BALANCING"),
+        _ => ("hot-standby", "HA_INVALID_PARTNER_STATE_HOT_STANDBY"),
+    };
+    site.wait_for_states(&[normal, "waiting"], TOGETHER);
     std::thread::sleep(Duration::from_secs(4));
-    assert_eq!([site.state(0), site.state(1)], ["hot-standby", "waiting"]);
-    assert!(site.logged(1, "HA_INVALID_PARTNER_STATE_HOT_STANDBY") > 0, "{}", site.log(1));
-    let both: Vec<_> =
-        (0..8).filter_map(|number| site.clients.discover(mac(1, number), 0, PATIENCE)).collect();
-    assert!(both.iter().all(|offer| offer.server == site.lan_address(0)));
-    site.kill(1);
+    assert_eq!([site.state(0), site.state(1)], [normal, "waiting"]);
+    assert!(site.logged(1, reason) > 0, "{}", site.log(1));
+    let both: Vec<_> = (0..8)
+        .filter_map(|number| site.clients.discover(mac(1, number), 0, Duration::from_secs(1)))
+        .collect();
+    assert!(!both.is_empty() && both.iter().all(|offer| offer.server == site.lan_address(0)));
+    site.kill(balances);
     site.plan = plan;
-    site.configure(1);
-    site.start(1);
+    site.configure(balances);
+    site.start(balances);
     site.wait_for_states(&WHOLE, TOGETHER);
     site.clients.lease_all(&macs(2, 5));
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 5);
@@ -187,6 +206,78 @@ fn c15() {
     back();
 }
 
+/// The partner stays where maintenance has put it, so that is where the reset server comes back to; it is free again when
+/// the partner is.
+fn c15_maintenance() {
+    const RESET: &str = "HA state machine reset.";
+    for (theirs, own) in
+        [("partner-in-maintenance", "in-maintenance"), ("in-maintenance", "partner-in-maintenance")]
+    {
+        let (site, script) = with_script(Plan::hot_standby([N, S]));
+        script.say(|says| says.state = theirs);
+        site.wait_for_state(0, own, SOON);
+        let before = site.logged(0, "HA_STATE_TRANSITION");
+        assert_eq!(reset(&script, &site), RESET, "{own}");
+        eventually("through waiting, syncing and ready", SOON, || {
+            site.logged(0, "HA_STATE_TRANSITION") >= before + 4
+        });
+        site.wait_for_state(0, own, SOON);
+        script.say(|says| says.state = "hot-standby");
+        eventually("the partner out of maintenance", SOON, || {
+            site.ha_servers(0)["remote"]["last-state"] == "hot-standby"
+        });
+        assert_eq!(reset(&script, &site), RESET, "{own}");
+        site.wait_for_state(0, "hot-standby", SOON);
+        site.clients.lease(mac(1, 1), &[]);
+    }
+}
+
+/// In load-balancing, and in communication-recovery with leases in the backlog: a reset gives the backlog up, so the
+/// partner is told to copy.
+fn c15_balancing() {
+    const RESET: &str = "HA state machine reset.";
+    let mut site = Site::new(balanced([N, S]).ha("max-response-delay", json!(20_000)));
+    let script = Script::new(&site, 1, "load-balancing");
+    site.start(0);
+    site.wait_for_state(0, "load-balancing", SOON);
+    assert_eq!(reset(&script, &site), RESET, "load-balancing");
+    eventually("a copy", SOON, || script.tap.of("lease4-get-page").len() >= 2);
+    site.wait_for_state(0, "load-balancing", SOON);
+
+    script.instead(|_, _| Some(Verdict::Close));
+    site.wait_for_state(0, "communication-recovery", SOON);
+    let served = (0..12)
+        .filter(|number| site.clients.try_lease(mac(1, *number), &[], Duration::from_millis(300)).is_some())
+        .count();
+    assert!(served > 0, "nobody is of this server's");
+    let copies = script.tap.of("lease4-get-page").len();
+    assert_eq!(reset(&script, &site), RESET, "communication-recovery");
+    site.wait_for_state(0, "waiting", SOON);
+    assert!(site.clients.discover(mac(1, 20), 0, Duration::from_millis(300)).is_none());
+    assert!(site.clients.discover(mac(1, 21), 0, Duration::from_millis(300)).is_none());
+    script.as_usual();
+    eventually("another copy", SOON, || script.tap.of("lease4-get-page").len() > copies);
+    site.wait_for_state(0, "load-balancing", SOON);
+    let answer = script.post(&site, 0, "ha-heartbeat", Value::Null);
+    assert_eq!(answer["arguments"]["unsent-update-count"], served, "the backlog that was given up: {answer}");
+}
+
+/// Where there is nothing to begin anew, nothing changes (ha-protocol 8 no. 10): the service goes on.
+fn c15_backups() {
+    let plan = |seats| Plan::new("passive-backup", seats, &["primary", "backup"]);
+    let mut site = Site::new(plan(&[N, N]));
+    site.start_all();
+    site.wait_for_states(&["passive-backup", "backup"], SOON);
+    for (server, state) in [(0, "passive-backup"), (1, "backup")] {
+        let answer = site.command(server, "ha-reset", Value::Null);
+        assert_eq!(answer["result"], 0, "{answer}");
+        assert_eq!(site.state(server), state);
+    }
+    assert_eq!(site.scopes(0), ["server1"]);
+    assert_eq!(site.clients.lease(mac(1, 1), &[]).server, site.lan_address(0));
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 1);
+}
+
 fn c16() {
     let (site, script) = with_script(Plan::hot_standby([N, S]).ha("heartbeat-delay", json!(150)));
     let last = || site.ha_servers(0)["remote"]["last-state"].clone();
@@ -230,6 +321,39 @@ fn c17() {
     site.wait_for_states(&WHOLE, TOGETHER);
     site.clients.lease_all(&macs(3, 5));
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 15);
+}
+
+/// Clients come all the while, so that one of them finds the Kea's listener gone: its lease waits in the backlog and costs
+/// the client nothing. The Kea copies, and takes part again.
+fn c17_balancing() {
+    let site = Site::whole(balanced([N, K]).ha("max-response-delay", json!(20_000)), "load-balancing");
+    let stop = AtomicBool::new(false);
+    let leased = std::thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let clients = Clients::new(&site.outside, "cli0");
+            let mut leased = 0;
+            while !stop.load(Ordering::Relaxed) {
+                clients.lease(mac(1, leased), &[]);
+                leased += 1;
+            }
+            leased
+        });
+        let mut reloads = 0;
+        while site.logged(0, "COMMUNICATION-RECOVERY") == 0 {
+            reloads += 1;
+            assert!(reloads <= 6, "no client has met a Kea without a listener");
+            let successes = site.logged(1, "DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS");
+            site.signal(1, "HUP");
+            eventually("the reload", SOON, || {
+                site.logged(1, "DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS") > successes
+            });
+            site.wait_for_state(1, "load-balancing", TOGETHER);
+        }
+        site.wait_for_states(&["load-balancing"; 2], TOGETHER);
+        stop.store(true, Ordering::Relaxed);
+        load.join().expect("clients")
+    });
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), usize::from(leased));
 }
 
 /// The partner takes two seconds for each lease; four replies may wait.

@@ -4,8 +4,7 @@
 //! and H3 have no test, and of H2 there are single faults under load, no soak.
 //!
 //! Most of a scenario is waiting, so many run side by side (`--test-threads`, 8 unless told); those that take longest
-//! start first. With `TANDEM_CONFORMANCE_LONG` set, to whatever, A2 takes the thousand polls that ha-protocol asks for;
-//! it changes nothing else. Needs root and the Debian packages that `tests/run` installs.
+//! start first. Needs root and the Debian packages that `tests/run` installs.
 //!
 //!     cargo test --test conformance            # all
 //!     cargo test --test conformance c5         # those whose name has `c5` in it
@@ -51,11 +50,6 @@ pub fn scenario(
     run: impl FnOnce() + Send + 'static,
 ) -> Scenario {
     Scenario { ids, name: name.into(), seconds, run: Box::new(run) }
-}
-
-/// Whether numbers that are scaled down are to be those of ha-protocol.
-pub fn is_long() -> bool {
-    std::env::var_os("TANDEM_CONFORMANCE_LONG").is_some()
 }
 
 /// Seconds that each scenario has taken, by name.

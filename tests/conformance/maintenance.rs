@@ -31,16 +31,13 @@ pub fn scenarios() -> Vec<Scenario> {
         }));
         all.push(scenario(&["G2"], format!("maintenance_that_is_cancelled_{name}"), 8, move || g2(seats)));
     }
-    for (mode, roles) in [
-        ("hot-standby", ["primary", "standby", "backup"]),
-        ("load-balancing", ["primary", "secondary", "backup"]),
+    for (mode, seats, roles) in [
+        ("hot-standby", &[K, K, N][..], &["primary", "standby", "backup"][..]),
+        ("load-balancing", &[K, K, N], &["primary", "secondary", "backup"]),
+        ("passive-backup", &[K, N], &["primary", "backup"]),
     ] {
-        all.push(scenario(
-            &["D15"],
-            format!("a_backup_of_two_keas_hears_everything_{mode}"),
-            12,
-            move || d15(mode, roles),
-        ));
+        let name = format!("a_backup_of_keas_hears_everything_{mode}");
+        all.push(scenario(&["D15"], name, 12, move || d15(mode, seats, roles)));
     }
     all
 }
@@ -220,20 +217,39 @@ fn d14() {
     }
 }
 
-/// It serves nobody until it is told to by hand.
-fn d15(mode: &'static str, roles: [&'static str; 3]) {
-    let plan = Plan::new(mode, &[K, K, N], &roles);
-    let mut site = Site::new(if mode == "load-balancing" { guarded(plan) } else { plan });
+/// The last server is the backup. It serves nobody until it is told to by hand.
+fn d15(mode: &'static str, seats: &[Seat], roles: &[&'static str]) {
+    let backup = seats.len() - 1;
+    let mut plan = Plan::new(mode, seats, roles);
+    if mode == "load-balancing" {
+        plan = guarded(plan);
+    }
+    if mode == "passive-backup" {
+        plan = plan.ha("wait-backup-ack", json!(true));
+    }
+    let mut site = Site::new(plan);
     site.start_all();
-    site.wait_for_states(&[mode, mode, "backup"], TOGETHER);
+    let mut states = vec![mode; backup];
+    states.push("backup");
+    site.wait_for_states(&states, TOGETHER);
     let leased = site.clients.lease_all(&macs(1, 30));
-    assert!(site.scopes(2).is_empty());
-    assert_eq!(site.wait_for_equal_stores([0, 2], SOON), leased.len());
-    site.kill(0);
-    site.kill(1);
+    assert!(site.scopes(backup).is_empty());
+    assert_eq!(site.wait_for_equal_stores([0, backup], SOON), leased.len());
+    site.clients.release(mac(1, 3), leased[&mac(1, 3)], site.lan_address(0));
+    if mode != "load-balancing" {
+        eventually("the release", SOON, || site.lease(backup, leased[&mac(1, 3)]).is_none());
+    }
+    (0..backup).for_each(|server| site.kill(server));
     assert!(site.clients.discover(mac(2, 1), 60, Duration::from_millis(700)).is_none());
-    let scopes = site.command(2, "ha-scopes", json!({ "scopes": ["server1", "server2"] }));
+    let names: Vec<String> = if mode == "load-balancing" {
+        vec!["server1".into(), "server2".into()]
+    } else {
+        vec!["server1".into()]
+    };
+    let scopes = site.command(backup, "ha-scopes", json!({ "scopes": names }));
     assert_eq!(scopes, json!({ "result": 0, "text": "New HA scopes configured." }));
-    assert_eq!(site.command(2, "dhcp-enable", Value::Null)["result"], 0);
-    assert_eq!(site.clients.lease(mac(2, 1), &[]).server, site.lan_address(2));
+    assert_eq!(site.command(backup, "dhcp-enable", Value::Null)["result"], 0);
+    for number in 0..4 {
+        assert_eq!(site.clients.lease(mac(2, number), &[]).server, site.lan_address(backup));
+    }
 }

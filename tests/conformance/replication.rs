@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::balance::balanced;
 use crate::states::{PAIRINGS, WHOLE};
 use crate::support::clients::{self, PATIENCE, mac, macs, query};
 use crate::support::dhcp::{ACK, Query, REQUEST};
 use crate::support::http::response;
-use crate::support::k3::{now_s, updated};
+use crate::support::k3::{Script, now_s, updated};
 use crate::support::plan::{K, N, Plan, S, Seat};
 use crate::support::process::eventually;
 use crate::support::site::{SOON, Site, TOGETHER};
@@ -22,10 +23,19 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = vec![
         scenario(&["D3"], "a_release_deletes_at_a_kea_of_2_2", 8, d3_k22),
         scenario(&["D3"], "a_release_is_kept_at_a_script_of_3_0", 4, d3_k3),
+        scenario(&["D3"], "a_released_address_comes_back_from_the_partner", 12, d3_partner),
+        scenario(&["D3"], "a_release_at_a_script_of_3_0_is_kept_for_its_client", 12, d3_from_k3),
         scenario(&["D4"], "leases_that_cannot_be_are_refused_with_keas_results", 3, d4),
         scenario(&["D6"], "an_older_update_overwrites", 3, d6),
         scenario(&["D7"], "conflicts_cost_answers_and_in_the_end_the_pair", 12, d7),
         scenario(&["D8"], "an_error_is_no_conflict_and_no_death", 6, d8),
+        scenario(&["D8"], "a_kea_that_refuses_a_lease_stays_a_partner", 15, d8_refused_by_kea),
+        scenario(
+            &["D8"],
+            "a_kea_whose_lease_is_refused_recovers_with_the_next_heartbeat",
+            15,
+            d8_refused_by_tandem,
+        ),
         scenario(&["D9"], "nine_seconds_are_waited_for_and_ten_are_not", 25, d9),
         scenario(&["D10"], "a_connection_that_closes_before_its_use_costs_nothing", 6, d10),
         scenario(&["D13"], "without_updates_nothing_is_sent_and_nothing_counted", 4, d13),
@@ -102,15 +112,20 @@ fn d2(seats: [Seat; 2]) {
 
     site.tap(0, 1).forget();
     std::thread::sleep(Duration::from_millis(1100));
-    let renewed = clients.renew(one, lease.address, &[]).expect("an answer");
+    let renewed = clients.renew(one, lease.address, server, site.lan_mac(0)).expect("an answer");
     assert_eq!((renewed.message_type, renewed.address), (ACK, lease.address));
     assert_eq!(names(), ["lease4-update"], "a renewal");
+
+    std::thread::sleep(Duration::from_millis(1100));
+    let rebound = clients.rebind(one, lease.address).expect("an answer");
+    assert_eq!((rebound.message_type, rebound.address), (ACK, lease.address));
+    assert_eq!(names(), ["lease4-update"; 2], "a rebinding");
 
     // INIT-REBOOT has option 50 and no server.
     std::thread::sleep(Duration::from_millis(1100));
     let reboot = query(REQUEST, one, vec![(50, lease.address.octets().to_vec())]);
     assert_eq!(clients.ask(&reboot, PATIENCE).expect("an answer").message_type, ACK);
-    assert_eq!(names(), ["lease4-update"; 2], "a reboot");
+    assert_eq!(names(), ["lease4-update"; 3], "a reboot");
 
     // The client takes another address from an offer: the old lease goes.
     site.tap(0, 1).forget();
@@ -182,6 +197,40 @@ fn d3_k3() {
     assert_eq!((&held["valid-lft"], &held["hw-address"]), (&json!(0), &json!("02:01:00:00:00:01")));
     assert!(script.tap.of("lease4-del").is_empty());
     assert_eq!(site.clients.lease(mac(1, 1), &[]).address, lease.address, "its old address");
+}
+
+/// Released at the primary of two Tandems, which then dies: the client gets its address back from the standby.
+fn d3_partner() {
+    let mut site = Site::whole(Plan::hot_standby([N, N]).ha("max-unacked-clients", json!(0)), "hot-standby");
+    let leased = site.clients.lease_all(&macs(1, 6));
+    let client = mac(1, 3);
+    site.clients.release(client, leased[&client], site.lan_address(0));
+    eventually("the release at the partner", SOON, || {
+        site.lease(1, leased[&client]).is_some_and(|lease| lease["state"] == 3)
+    });
+    site.wait_for_equal_stores([0, 1], SOON);
+    site.kill(0);
+    site.wait_for_state(1, "partner-down", SOON);
+    let again = site.clients.lease(client, &[]);
+    assert_eq!((again.address, again.server), (leased[&client], site.lan_address(1)));
+}
+
+/// A primary of 3.0 gives a lease and takes its release. When it is gone, the client gets its address back from Tandem.
+fn d3_from_k3() {
+    let mut site = Site::new(Plan::hot_standby([S, N]).ha("max-unacked-clients", json!(0)));
+    let script = Script::new(&site, 0, "hot-standby");
+    site.start(1);
+    site.wait_for_state(1, "hot-standby", SOON);
+    let address = Ipv4Addr::new(10, 99, 1, 40);
+    let mut lease = updated(&address.to_string(), "02:01:00:00:00:03");
+    assert_eq!(script.post(&site, 1, "lease4-update", lease.clone())["result"], 0);
+    (lease["state"], lease["valid-lft"], lease["expire"]) = (json!(3), json!(0), json!(now_s()));
+    assert_eq!(script.post(&site, 1, "lease4-update", lease)["result"], 0);
+    assert_eq!(site.lease(1, address).expect("a lease")["state"], 3);
+    script.instead(|_, _| Some(Verdict::Close));
+    site.wait_for_state(1, "partner-down", SOON);
+    let again = site.clients.lease(mac(1, 3), &[]);
+    assert_eq!((again.address, again.server), (address, site.lan_address(1)));
 }
 
 /// Results of 3.5; the expected ones are those of 3.0, and of 2.2 they are 1.
@@ -317,6 +366,64 @@ fn d8() {
     assert_eq!(site.ha_servers(0)["remote"]["last-state"], "hot-standby");
     script.as_usual();
     assert!(site.clients.try_lease(mac(1, 1), &[], PATIENCE).is_some());
+}
+
+/// A load-balancing pair where one server does not know the addresses that the other's clients get.
+fn narrow(seats: [Seat; 2], knows_less: usize) -> Plan {
+    balanced(seats).ha("max-response-delay", json!(20_000)).edit(move |server, dhcp4| {
+        let pool = |start: &str, class: &str| json!({ "pool": start, "client-class": class });
+        let of_other = pool("10.99.200.0/24", &format!("HA_server{}", 2 - knows_less));
+        let own = pool("10.99.1.0/24", &format!("HA_server{}", knows_less + 1));
+        dhcp4["subnet4"][0]["pools"] = json!([own, of_other]);
+        if server == knows_less {
+            dhcp4["subnet4"][0]["subnet"] = json!("10.99.0.0/17");
+            dhcp4["subnet4"][0]["pools"] = json!([own]);
+        }
+    })
+}
+
+/// A client of the server that has given it an address in 10.99.200.0/24 by an offer.
+fn client_of(site: &Site, server: usize) -> [u8; 6] {
+    let offered = |client: &[u8; 6]| {
+        let offer = site.clients.discover(*client, 0, PATIENCE).expect("an offer");
+        offer.server == site.lan_address(server)
+    };
+    macs(3, 30).into_iter().find(offered).expect("a client of either")
+}
+
+/// The Kea answers 1 to a lease of a subnet that is narrower there. Its client gets nothing, all others are served as
+/// before, and no one goes into communication-recovery for it.
+fn d8_refused_by_kea() {
+    let site = Site::whole(narrow([N, K], 1).tapped(), "load-balancing");
+    let refused = client_of(&site, 0);
+    assert!(site.clients.try_lease(refused, &[], Duration::from_secs(1)).is_none(), "an ACK");
+    let update = || site.tap(0, 1).of("lease4-update").first().and_then(|update| update.result());
+    eventually("the answer", SOON, || update().is_some());
+    assert_eq!(update(), Some(1));
+    assert_eq!(site.ha_servers(0)["remote"]["last-state"], "load-balancing");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!([site.state(0), site.state(1)], ["load-balancing"; 2]);
+    for server in [0, 1] {
+        assert_eq!(site.logged(server, "to COMMUNICATION-RECOVERY"), 0);
+    }
+    let other = client_of(&site, 1);
+    assert!(site.clients.try_lease(other, &[], PATIENCE).is_some());
+}
+
+/// The other way round the Kea of 2.2 sees an error, leaves for communication-recovery and comes back with the next
+/// heartbeat: Tandem takes no notice.
+fn d8_refused_by_tandem() {
+    let site = Site::whole(narrow([N, K], 0).tapped(), "load-balancing");
+    let refused = client_of(&site, 1);
+    assert!(site.clients.try_lease(refused, &[], Duration::from_secs(1)).is_none(), "an ACK");
+    eventually("an answer", SOON, || {
+        site.tap(1, 0).of("lease4-update").first().is_some_and(|update| update.result() == Some(4))
+    });
+    eventually("the Kea in communication-recovery", SOON, || site.logged(1, "to COMMUNICATION-RECOVERY") > 0);
+    site.wait_for_states(&["load-balancing"; 2], SOON);
+    assert_eq!(site.logged(0, "to COMMUNICATION-RECOVERY"), 0);
+    let other = client_of(&site, 0);
+    assert!(site.clients.try_lease(other, &[], PATIENCE).is_some());
 }
 
 fn d9() {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use super::dhcp::{self, ACK, DISCOVER, Direct, OFFER, Query, REQUEST, Wire, options};
+use super::frame::Frame;
 use super::namespace::Namespace;
 
 pub const DECLINE: u8 = 4;
@@ -135,11 +136,31 @@ impl Clients {
         leased
     }
 
-    /// REQUEST of a client that has the address (renewing and rebinding look the same to a server that it reaches by
-    /// broadcast).
-    pub fn renew(&self, mac: [u8; 6], address: Ipv4Addr, extra: &[(u8, Vec<u8>)]) -> Option<Reply> {
-        let renewal = Query { ciaddr: Some(address), ..query(REQUEST, mac, extra.to_vec()) };
-        self.ask(&renewal, PATIENCE)
+    /// REQUEST of a client that renews: to the server that gave it the address, and to nobody else.
+    pub fn renew(
+        &self,
+        mac: [u8; 6],
+        address: Ipv4Addr,
+        server: Ipv4Addr,
+        server_mac: [u8; 6],
+    ) -> Option<Reply> {
+        let renewal = Query { ciaddr: Some(address), ..query(REQUEST, mac, Vec::new()) };
+        let frame = Frame {
+            destination_mac: server_mac,
+            source: address,
+            destination: server,
+            ..renewal.broadcast_frame()
+        };
+        self.wire.send_frame(&frame);
+        self.answers(renewal.xid, 1, PATIENCE).pop()
+    }
+
+    /// REQUEST of a client that rebinds: to every server.
+    pub fn rebind(&self, mac: [u8; 6], address: Ipv4Addr) -> Option<Reply> {
+        let rebinding = Query { ciaddr: Some(address), ..query(REQUEST, mac, Vec::new()) };
+        let frame = Frame { source: address, ..rebinding.broadcast_frame() };
+        self.wire.send_frame(&frame);
+        self.answers(rebinding.xid, 1, PATIENCE).pop()
     }
 
     /// RELEASE to a server; nobody answers it.

@@ -3,6 +3,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -332,6 +333,17 @@ impl Site {
     /// The LAN address of a server.
     pub fn lan_address(&self, server: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, 99, 0, server as u8 + 1)
+    }
+
+    /// The hardware address of a server on the LAN.
+    pub fn lan_mac(&self, server: usize) -> [u8; 6] {
+        let host = self.members[server].host.name();
+        let out = Command::new("ip").args(["-n", host, "-br", "link", "show", "lan0"]).output().expect("ip");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let mac = text.split_whitespace().nth(2).unwrap_or_else(|| panic!("no hardware address: {text}"));
+        let octets: Vec<u8> =
+            mac.split(':').map(|octet| u8::from_str_radix(octet, 16).expect("an octet")).collect();
+        octets.try_into().expect("six octets")
     }
 
     /// Where a script of this site listens, in whose host.

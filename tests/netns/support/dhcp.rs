@@ -103,9 +103,16 @@ pub trait Wire {
 /// Directly attached clients on a packet socket.
 pub struct Direct(pub OwnedFd);
 
+impl Direct {
+    /// Sends a frame as it is.
+    pub fn send_frame(&self, frame: &Frame) {
+        sys::send(&self.0, &frame.encode()).expect("send");
+    }
+}
+
 impl Wire for Direct {
     fn send(&self, query: &Query) {
-        sys::send(&self.0, &query.broadcast_frame().encode()).expect("send");
+        self.send_frame(&query.broadcast_frame());
     }
 
     fn receive(&self) -> Option<Vec<u8>> {
