@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use shards::runtime::frame::{self, Envelope};
-use shards::steer::program::{FrameStart, raw_filter};
+use shards::steer::program::raw_filter;
 use shards::sys::interface::HostInterface;
 use shards::sys::receive::ReceiveBatch;
 use shards::sys::send::{FrameSend, SendBatch, UdpSend};
@@ -125,7 +125,7 @@ pub fn serve_direct(interface: &str, port: u16, stop: &AtomicBool) -> Result<()>
     let socket = socket::packet_socket()?;
     socket.set_nonblocking(true)?;
     socket::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)?;
-    socket::attach_filter(&socket, &raw_filter(FrameStart::Ethernet, port, &[address]))?;
+    socket::attach_filter(&socket, &raw_filter(interface.ifindex, port, &[address]))?;
     socket::bind_packet(&socket, interface.ifindex)?;
     let mut batch = ReceiveBatch::new(BATCH, FRAME_OCTETS_MAX);
     let mut sends = SendBatch::new(BATCH);
@@ -134,7 +134,7 @@ pub fn serve_direct(interface: &str, port: u16, stop: &AtomicBool) -> Result<()>
         let received = receive(&mut batch, &socket)?;
         let mut count = 0;
         for index in 0..received {
-            let Some(received) = batch.frame(index).and_then(|frame| frame::parse(frame.bytes)) else {
+            let Some(received) = batch.frame(index).and_then(frame::parse) else {
                 continue;
             };
             let (reply, mac, destination) = &mut replies[count];

@@ -197,7 +197,7 @@ impl Client {
         while replies.len() < DATAGRAMS as usize && Instant::now() < deadline {
             let received = batch.receive(&self.socket, 64).unwrap();
             for index in 0..received {
-                let Some(datagram) = batch.frame(index).and_then(|frame| frame::parse(frame.bytes)) else {
+                let Some(datagram) = batch.frame(index).and_then(frame::parse) else {
                     continue;
                 };
                 if datagram.destination_port == 1068 {

@@ -83,4 +83,31 @@ mod tests {
         assert_eq!(deal(&[], alone).shard(1), Placement::Unpinned);
         assert_eq!(deal(&[3, 4, 5], alone).ha(7), Placement::Cpu(5));
     }
+
+    #[test]
+    fn ha_executors_have_no_cpu_of_a_shard_where_there_is_one_more_than_shards() {
+        for shards in [1_u8, 2, 4, 8] {
+            for count in [1_u8, 2, 4, 8] {
+                let topology = Topology { shards, listeners: count, senders: count };
+                for spare in 1..=4 {
+                    let cpus: Vec<usize> = (10..10 + usize::from(shards) + spare).collect();
+                    let places = deal(&cpus, topology);
+                    let of_shards: Vec<Placement> =
+                        (0..shards.into()).map(|index| places.shard(index)).collect();
+                    for executor in 0..2 * usize::from(count) {
+                        let place = places.ha(executor);
+                        assert!(
+                            matches!(place, Placement::Cpu(_)) && !of_shards.contains(&place),
+                            "{places:?}"
+                        );
+                    }
+                    assert_eq!(places.warning, None);
+                }
+                let cpus: Vec<usize> = (0..shards.into()).collect();
+                let shared = deal(&cpus, topology);
+                assert_eq!(shared.ha(0), Placement::Unpinned, "the scheduler chooses where none is left");
+                assert!(shared.warning.is_some());
+            }
+        }
+    }
 }

@@ -16,7 +16,7 @@ use socket2::Socket;
 use crate::policy::Snapshot;
 
 /// Memory of all rings together, octets. It is taken when the sockets are opened, whether or not anything comes; with more
-/// interfaces and shards each ring is smaller, and with very many there is none and the kernel is asked for what waits.
+/// interfaces and shards each ring is smaller, and where there is too little for one the kernel is asked for what waits.
 const RING_OCTETS_MAX: usize = 128 * 1024 * 1024;
 
 /// A shard that does not answer within this time is hanging.
@@ -48,6 +48,8 @@ struct Wanted {
 struct Kept {
     wanted: Wanted,
     _quiet: Vec<Socket>,
+    /// Memory of its rings.
+    ring_octets: usize,
 }
 
 impl SocketKeeper {
@@ -67,7 +69,6 @@ impl SocketKeeper {
                 self.kept[number] = None;
             }
         }
-        let ring_slots = ring_slots(wanted.len(), ports.len());
         let before = std::mem::take(&mut self.errors);
         let was_open = self.told_open;
         let missing: Vec<Wanted> = wanted
@@ -75,6 +76,8 @@ impl SocketKeeper {
             .filter(|wanted| !self.kept.iter().flatten().any(|kept| kept.wanted == *wanted))
             .collect();
         if !missing.is_empty() {
+            let taken: usize = self.kept.iter().flatten().map(|kept| kept.ring_octets).sum();
+            let ring_slots = ring_slots(RING_OCTETS_MAX.saturating_sub(taken), missing.len(), ports.len());
             self.open_all(missing, ring_slots, ports);
         }
         // What is tried every few seconds is told once.
@@ -174,7 +177,14 @@ impl SocketKeeper {
             if wanted.raw { "raw" } else { "udp" },
         );
         let interface = wanted.interface.clone();
-        self.kept[number] = Some(Kept { wanted, _quiet: opened.quiet });
+        if let Some(cause) = opened.ring_refused {
+            log::warn!(
+                target: "kea-dhcp4.dhcpsrv",
+                "TANDEM_RING_REFUSED the kernel has no memory for the rings of {interface} ({cause}); what comes there \
+                 is copied, which takes more of the CPU"
+            );
+        }
+        self.kept[number] = Some(Kept { wanted, _quiet: opened.quiet, ring_octets: opened.ring_octets });
         let posted: Vec<_> = ports
             .iter()
             .zip(opened.sockets)
@@ -190,10 +200,10 @@ impl SocketKeeper {
     }
 }
 
-/// Slots of each ring where `shards` shards serve `sockets` interfaces.
-fn ring_slots(sockets: usize, shards: usize) -> usize {
+/// Slots of each ring where `shards` shards serve `sockets` interfaces more, and `octets` are left.
+fn ring_slots(octets: usize, sockets: usize, shards: usize) -> usize {
     let rings = (Queue::ALL.len() * sockets * shards).max(1);
-    (RING_OCTETS_MAX / SLOT_OCTETS / rings).min(RING_SLOTS_MAX)
+    (octets / SLOT_OCTETS / rings).min(RING_SLOTS_MAX)
 }
 
 fn ask_all(ports: &[ShardPort], request: impl Fn() -> Request) {

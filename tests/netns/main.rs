@@ -5,6 +5,7 @@ mod backups;
 mod clients;
 mod control;
 mod copying;
+mod frames;
 mod ha;
 #[path = "../kea/mod.rs"]
 mod kea;

@@ -63,7 +63,7 @@ impl Responder {
             }
             for index in 0..count {
                 let Some(frame) = batch.frame(index) else { continue };
-                if let Some(reply) = answer(frame.bytes, &mut holder) {
+                if let Some(reply) = answer(frame, &mut holder) {
                     // A reply the kernel refuses is asked for again.
                     let _ = self.0.send(&reply);
                 }

@@ -109,7 +109,7 @@ impl Link for RawLink {
         let count = self.receive.receive(&self.socket, BATCH)?;
         let now_ns = self.now_ns();
         for index in 0..count {
-            let Some(frame) = self.receive.frame(index).and_then(|frame| frame::parse(frame.bytes)) else {
+            let Some(frame) = self.receive.frame(index).and_then(frame::parse) else {
                 take(&[], now_ns);
                 continue;
             };

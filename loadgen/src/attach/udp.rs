@@ -72,7 +72,7 @@ impl Link for UdpLink {
         let count = self.receive.receive(&self.socket, BATCH)?;
         let now_ns = self.now_ns();
         for index in 0..count {
-            take(self.receive.frame(index).map_or(&[], |datagram| datagram.bytes), now_ns);
+            take(self.receive.frame(index).unwrap_or_default(), now_ns);
         }
         Ok(count)
     }

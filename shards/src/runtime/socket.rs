@@ -7,8 +7,8 @@
 //!
 //! In raw mode an interface has one fanout group of AF_PACKET sockets, and a UDP socket for each address that keeps the
 //! kernel from answering "port unreachable" and a second server from starting (PKT-7). The kernel writes what waits
-//! into memory that it shares with the shard ([`ReceiveRing`]), where the interface's packets fit the slots. In udp mode an address
-//! has one reuseport group; broadcasts reach a second group, bound to 255.255.255.255 on that interface, whose
+//! into memory that it shares with the shard ([`ReceiveRing`]), if it has that much. In udp mode an address has one
+//! reuseport group; broadcasts reach a second group, bound to 255.255.255.255 on that interface, whose
 //! sockets each get every datagram and keep their own by filter.
 //!
 //! Invariants: the place of a socket in its group is [`Queue::place`]; a group has both programs or none.
@@ -23,11 +23,11 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::frame::{self, Envelope};
 use super::group::Group;
 use crate::admission::Admission;
-use crate::steer::program::{self, FrameStart, Instruction};
+use crate::steer::program::{self, Instruction};
 use crate::steer::{Queue, SteerHash};
-use crate::sys::interface::{self, HostInterface};
-use crate::sys::receive::{Frame, ReceiveBatch};
-use crate::sys::ring::{self, ReceiveRing};
+use crate::sys::interface::HostInterface;
+use crate::sys::receive::ReceiveBatch;
+use crate::sys::ring::{Place, ReceiveRing};
 use crate::sys::send::{FrameSend, SendBatch, Sent, UdpSend};
 use crate::sys::socket::{self as options, Fanout};
 use crate::{DatagramMeta, Transmit};
@@ -40,9 +40,6 @@ pub const RING_SLOTS_MAX: usize = 4096;
 
 /// A ring with fewer would lose bursts that a buffer, which takes memory only for what waits, can hold.
 pub const RING_SLOTS_MIN: usize = 256;
-
-/// Octets that a frame has beside its packet: Ethernet's header, and a VLAN tag.
-const FRAME_HEADER_OCTETS_MAX: usize = 18;
 
 /// Destinations that fit a filter; above it the filter takes every destination, and reading sorts them out.
 const FILTER_DESTINATIONS_MAX: usize = 64;
@@ -92,8 +89,8 @@ pub(crate) struct Inlet {
 pub(crate) enum Taken<'batch> {
     /// Copied by the kernel.
     Copied(&'batch ReceiveBatch),
-    /// As the kernel has put it there.
-    InRing(&'batch ReceiveRing),
+    /// As the kernel has put it there, but for what is longer than a slot, which it has copied.
+    InRing(&'batch ReceiveRing, &'batch ReceiveBatch),
 }
 
 /// Who decides which shard a datagram arrives at.
@@ -117,6 +114,10 @@ pub struct Opened {
     pub quiet: Vec<Socket>,
     /// How datagrams find their shard.
     pub steering: Steering,
+    /// Memory of all rings, octets; there whether or not anything comes.
+    pub ring_octets: usize,
+    /// What the kernel said instead of giving a ring that was asked for: what comes is copied.
+    pub ring_refused: Option<String>,
 }
 
 /// Why a socket cannot be opened.
@@ -176,7 +177,7 @@ pub fn open_raw(
     let failed = |step| move |source| SocketError::new(step, interface, source);
     let quiet =
         addresses.iter().map(|address| open_quiet(interface, *address, port)).collect::<Result<_, _>>()?;
-    let inlets = packet_inlets(interface, &Queue::ALL, shards, ring_slots)?;
+    let (inlets, ring_refused) = packet_inlets(interface, &Queue::ALL, shards, ring_slots)?;
     let joined = join(&inlets, Fanout::Program).and_then(|()| {
         inlets
             .first()
@@ -187,42 +188,41 @@ pub fn open_raw(
         drop(inlets);
         return open_raw_by_flow(interface, addresses, port, shards, ring_slots, quiet, error.to_string());
     }
-    pass_frames(&inlets, addresses, port).map_err(failed("attaching the receive filter"))?;
+    pass_frames(&inlets, interface, addresses, port).map_err(failed("attaching the receive filter"))?;
     let member = inlets.first().map(|inlet| &inlet.socket);
     let group = Group::new(Mode::Raw, hash, member).map_err(failed("sharing a packet socket"))?;
+    let ring_octets = ring_octets(&inlets);
     let sockets = raw_sockets(inlets, group, interface, addresses, port, shards);
-    Ok(Opened { sockets, quiet, steering: Steering::Kernel })
+    Ok(Opened { sockets, quiet, steering: Steering::Kernel, ring_octets, ring_refused })
 }
 
 /// Packet sockets on `interface` that receive nothing yet: one for each of `queues` and each shard, in the order of
-/// [`Queue::place`], with rings of `ring_slots` where these are enough.
+/// [`Queue::place`], with rings of `ring_slots` where these are enough and the kernel gives them; and what it said if it
+/// does not. They are made in this order because the kernel joins the group anew in it, when the interface was down.
 fn packet_inlets(
     interface: &HostInterface,
     queues: &[Queue],
     shards: u8,
     ring_slots: usize,
-) -> Result<Vec<Inlet>, SocketError> {
+) -> Result<(Vec<Inlet>, Option<String>), SocketError> {
     let failed = |step| move |source| SocketError::new(step, interface, source);
-    let mtu = interface::mtu(interface).map_err(failed("asking for the MTU"))?;
-    let ring_slots = match ring_slots.min(RING_SLOTS_MAX) {
-        // A longer packet would be cut short.
-        _ if mtu as usize + FRAME_HEADER_OCTETS_MAX > ring::FRAME_OCTETS_MAX => None,
-        few if few < RING_SLOTS_MIN => None,
-        slots => Some(slots),
-    };
-    let mut inlets = Vec::new();
+    let mut ring_slots = Some(ring_slots.min(RING_SLOTS_MAX)).filter(|slots| *slots >= RING_SLOTS_MIN);
+    let (mut inlets, mut refused) = (Vec::new(), None);
     for queue in queues.iter().flat_map(|queue| (0..shards).map(|_| *queue)) {
         let socket = options::packet_socket().map_err(failed("opening a packet socket"))?;
-        let ring = match ring_slots {
-            Some(slots) => Some(ReceiveRing::attach(&socket, slots).map_err(failed("making a ring"))?),
-            None => {
-                options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)
-                    .and_then(|()| options::enable_auxdata(&socket))
-                    .and_then(|()| options::enable_timestamps(&socket))
-                    .map_err(failed("setting up a packet socket"))?;
+        let ring = ring_slots.and_then(|slots| match ReceiveRing::attach(&socket, slots) {
+            Ok(ring) => Some(ring),
+            Err(error) => {
+                // Who got one keeps it; there is no sense in asking for more.
+                (ring_slots, refused) = (None, Some(error.to_string()));
                 None
             }
-        };
+        });
+        if ring.is_none() {
+            options::set_receive_buffer(&socket, RECEIVE_BUFFER_OCTETS)
+                .and_then(|()| options::enable_timestamps(&socket))
+                .map_err(failed("setting up a packet socket"))?;
+        }
         socket
             .set_nonblocking(true)
             // Nothing passes until the whole group stands, so that no frame is seen twice.
@@ -231,7 +231,11 @@ fn packet_inlets(
             .map_err(failed("setting up a packet socket"))?;
         inlets.push(Inlet { ring, ..Inlet::new(socket, queue, true) });
     }
-    Ok(inlets)
+    Ok((inlets, refused))
+}
+
+fn ring_octets(inlets: &[Inlet]) -> usize {
+    inlets.iter().filter_map(|inlet| inlet.ring.as_ref()).map(ReceiveRing::octets).sum()
 }
 
 /// The fallback where the kernel does not take the program: distribution by flow, and one queue for all.
@@ -245,11 +249,12 @@ fn open_raw_by_flow(
     cause: String,
 ) -> Result<Opened, SocketError> {
     let failed = |step| move |source| SocketError::new(step, interface, source);
-    let inlets = packet_inlets(interface, &[Queue::Main], shards, ring_slots)?;
+    let (inlets, ring_refused) = packet_inlets(interface, &[Queue::Main], shards, ring_slots)?;
     join(&inlets, Fanout::Flow).map_err(failed("joining the fanout group"))?;
-    pass_frames(&inlets, addresses, port).map_err(failed("attaching the receive filter"))?;
+    pass_frames(&inlets, interface, addresses, port).map_err(failed("attaching the receive filter"))?;
+    let ring_octets = ring_octets(&inlets);
     let sockets = raw_sockets(inlets, None, interface, addresses, port, shards);
-    Ok(Opened { sockets, quiet, steering: Steering::UserSpace { cause } })
+    Ok(Opened { sockets, quiet, steering: Steering::UserSpace { cause }, ring_octets, ring_refused })
 }
 
 fn join(inlets: &[Inlet], fanout: Fanout) -> io::Result<()> {
@@ -261,9 +266,14 @@ fn join(inlets: &[Inlet], fanout: Fanout) -> io::Result<()> {
     rest.iter().try_for_each(|inlet| options::join_fanout(&inlet.socket, group, fanout))
 }
 
-fn pass_frames(inlets: &[Inlet], addresses: &[Ipv4Addr], port: u16) -> io::Result<()> {
+fn pass_frames(
+    inlets: &[Inlet],
+    interface: &HostInterface,
+    addresses: &[Ipv4Addr],
+    port: u16,
+) -> io::Result<()> {
     let destinations = if addresses.len() <= FILTER_DESTINATIONS_MAX { addresses } else { &[] };
-    let filter = program::raw_filter(FrameStart::Ethernet, port, destinations);
+    let filter = program::raw_filter(interface.ifindex, port, destinations);
     inlets.iter().try_for_each(|inlet| options::attach_filter(&inlet.socket, &filter))
 }
 
@@ -373,7 +383,7 @@ fn open_udp_steered(
             port,
         });
     }
-    Ok(Opened { sockets, quiet: Vec::new(), steering })
+    Ok(Opened { sockets, quiet: Vec::new(), steering, ring_octets: 0, ring_refused: None })
 }
 
 /// Attaches both programs to both groups, or none to any.
@@ -460,19 +470,24 @@ impl Inlet {
 
     /// Takes up to `max` datagrams, which are there until [`Inlet::release`]; how many there were.
     pub(crate) fn receive(&mut self, max: usize, batch: &mut ReceiveBatch) -> io::Result<usize> {
-        match &mut self.ring {
-            Some(ring) => match ring.take(max) {
-                // Nothing there, and the socket calls: it has an error to tell.
-                0 => self.socket.take_error()?.map_or(Ok(0), Err),
-                taken => Ok(taken),
-            },
-            None => batch.receive(&self.socket, max),
+        let Some(ring) = &mut self.ring else { return batch.receive(&self.socket, max) };
+        let taken = ring.take(max);
+        let at_socket = ring.at_socket();
+        if at_socket > 0 {
+            // An error of the socket is told once, and what waits there lies behind it. What cannot be had is counted as
+            // unreadable; the others are in their slots.
+            let _ =
+                batch.receive(&self.socket, at_socket).or_else(|_| batch.receive(&self.socket, at_socket));
+        } else if taken == 0 {
+            // Nothing there, and the socket calls: it has an error to tell.
+            self.socket.take_error()?.map_or(Ok(()), Err)?;
         }
+        Ok(taken)
     }
 
     /// What [`Inlet::receive`] took, where it had `batch`.
     pub(crate) fn taken<'batch>(&'batch self, batch: &'batch ReceiveBatch) -> Taken<'batch> {
-        self.ring.as_ref().map_or(Taken::Copied(batch), Taken::InRing)
+        self.ring.as_ref().map_or(Taken::Copied(batch), |ring| Taken::InRing(ring, batch))
     }
 
     /// The last batch has been decided.
@@ -525,8 +540,7 @@ impl ShardSocket {
         let first_address = self.addresses.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
         match self.mode {
             Mode::Raw => {
-                let frame = taken.frame(place).filter(|frame| !frame.vlan_tagged)?;
-                let datagram = frame::parse(frame.bytes)?;
+                let datagram = frame::parse(taken.frame(place)?)?;
                 let to_us = self.addresses.contains(&datagram.destination);
                 if datagram.destination_port != self.port || !(to_us || datagram.destination.is_broadcast()) {
                     return None;
@@ -614,7 +628,7 @@ impl<'batch> Taken<'batch> {
     pub(crate) fn len(self) -> usize {
         match self {
             Self::Copied(batch) => batch.received(),
-            Self::InRing(ring) => ring.taken(),
+            Self::InRing(ring, _) => ring.taken(),
         }
     }
 
@@ -622,14 +636,18 @@ impl<'batch> Taken<'batch> {
     pub(crate) fn received_ms(self, place: usize) -> Option<u64> {
         match self {
             Self::Copied(batch) => batch.received_ms(place),
-            Self::InRing(ring) => Some(ring.received_ms(place)),
+            Self::InRing(ring, _) => Some(ring.received_ms(place)),
         }
     }
 
-    fn frame(self, place: usize) -> Option<Frame<'batch>> {
+    fn frame(self, place: usize) -> Option<&'batch [u8]> {
         match self {
             Self::Copied(batch) => batch.frame(place),
-            Self::InRing(ring) => ring.frame(place),
+            Self::InRing(ring, batch) => match ring.frame(place) {
+                Place::Slot(frame) => Some(frame),
+                Place::Socket(index) if index < batch.received() => batch.frame(index),
+                Place::Socket(_) | Place::CutOff => None,
+            },
         }
     }
 }

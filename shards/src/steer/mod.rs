@@ -12,5 +12,5 @@ pub mod program;
 pub mod queue;
 
 pub use hash::SteerHash;
-pub use program::{FrameStart, Instruction};
+pub use program::Instruction;
 pub use queue::Queue;

@@ -1,8 +1,8 @@
 //! The hash as classic BPF, for the three places where the kernel chooses a socket or filters for one, and
 //! the filter of packet sockets.
 //!
-//! Where offset zero lies differs: at the UDP payload (reuseport), the UDP header (socket filter) or the IP
-//! header (fanout). A load beyond the packet ends a program with 0, which is shard 0 or, in a filter, "drop";
+//! Where offset zero lies differs: at the UDP payload (reuseport), the UDP header (socket filter), the IP header
+//! (fanout) or the Ethernet header (packet sockets). A load beyond the packet ends a program with 0, which is shard 0 or, in a filter, "drop";
 //! the length is checked first so that a short message always reaches shard 0, which counts it.
 
 use std::net::Ipv4Addr;
@@ -25,17 +25,11 @@ pub struct Instruction {
     pub k: u32,
 }
 
-/// Where offset zero of a packet socket's filter lies.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum FrameStart {
-    /// At the Ethernet header (`SOCK_RAW`).
-    Ethernet,
-    /// At the IP header (`SOCK_DGRAM`).
-    Ip,
-}
-
 /// Destinations a [`raw_filter`] can name: the jumps over them have eight bits.
 pub const DESTINATIONS_MAX: usize = 64;
+
+/// Octets of an Ethernet header.
+const ETHERNET_OCTETS: u32 = 14;
 
 /// Octets of a UDP header.
 const UDP_HEADER_OCTETS: u32 = 8;
@@ -83,6 +77,15 @@ const RET_K: u16 = 0x06;
 /// Ancillary load: whether the frame came with a VLAN tag (`SKF_AD_OFF + SKF_AD_VLAN_TAG_PRESENT`).
 const VLAN_TAG_PRESENT: u32 = 0xffff_f000 + 48;
 
+/// Ancillary load: whose frame it is (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
+const PACKET_TYPE: u32 = 0xffff_f000 + 4;
+
+/// The packet type of a frame that is not for this host (`PACKET_OTHERHOST`).
+const OTHER_HOST: u32 = 3;
+
+/// Ancillary load: index of the interface that the frame belongs to (`SKF_AD_OFF + SKF_AD_IFINDEX`).
+const INTERFACE: u32 = 0xffff_f000 + 8;
+
 // Scratch words.
 const HLEN: u32 = 0;
 const HASH: u32 = 1;
@@ -129,24 +132,27 @@ pub fn fanout(hash: &SteerHash, divided: bool) -> Vec<Instruction> {
     program.0
 }
 
-/// `SO_ATTACH_FILTER` of a packet socket (PKT-6): IPv4, no VLAN tag, UDP, not a fragment, to `port`, and to
-/// 255.255.255.255 or one of `destinations`; empty takes every destination.
+/// `SO_ATTACH_FILTER` of a packet socket for whole frames (PKT-6): IPv4, no VLAN tag, UDP, not a fragment, to `port`, and
+/// to 255.255.255.255 or one of `destinations`; empty takes every destination.
+///
+/// To a socket for IPv4 alone the kernel gives tagged frames with their tag taken away. Those of a VLAN that the host
+/// has belong to the interface of that VLAN and not to `ifindex` any more; those of other VLANs are another host's.
 ///
 /// # Panics
 /// With more than [`DESTINATIONS_MAX`] destinations.
-pub fn raw_filter(start: FrameStart, port: u16, destinations: &[Ipv4Addr]) -> Vec<Instruction> {
+pub fn raw_filter(ifindex: u32, port: u16, destinations: &[Ipv4Addr]) -> Vec<Instruction> {
     assert!(destinations.len() <= DESTINATIONS_MAX, "{} destinations", destinations.len());
     let mut program = Program::default();
-    let ip = match start {
-        FrameStart::Ethernet => 14,
-        FrameStart::Ip => 0,
-    };
+    let ip = ETHERNET_OCTETS;
     program.push(LD_W_ABS, VLAN_TAG_PRESENT);
     program.require(JMP_JEQ_K, 0);
-    if start == FrameStart::Ethernet {
-        program.push(LD_H_ABS, 12);
-        program.require(JMP_JEQ_K, 0x0800);
-    }
+    program.push(LD_W_ABS, INTERFACE);
+    program.require(JMP_JEQ_K, ifindex);
+    program.push(LD_W_ABS, PACKET_TYPE);
+    program.jump(JMP_JEQ_K, OTHER_HOST, 0, 1);
+    program.push(RET_K, DROP);
+    program.push(LD_H_ABS, 12);
+    program.require(JMP_JEQ_K, 0x0800);
     program.push(LD_B_ABS, ip);
     program.push(ALU_AND_K, 0xf0);
     program.require(JMP_JEQ_K, 0x40);

@@ -3,10 +3,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 use std::ptr;
-
-use socket2::{Domain, Socket, Type};
 
 /// One interface as the kernel describes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,33 +49,6 @@ pub fn list() -> io::Result<Vec<HostInterface>> {
     interfaces.sort_by_key(|interface| interface.ifindex);
     Ok(interfaces)
 }
-
-/// Octets of the longest packet that the interface sends and, as a rule, receives.
-///
-/// # Errors
-/// No such interface, or no descriptor to ask by.
-pub fn mtu(interface: &HostInterface) -> io::Result<u32> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
-    // SAFETY: all-zero is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if interface.name.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (octet, from) in request.ifr_name.iter_mut().zip(interface.name.bytes()) {
-        *octet = from.cast_signed();
-    }
-    // SAFETY: the pointer is to a live ifreq whose name ends with a zero; the kernel fills in the MTU.
-    let mtu = unsafe {
-        if libc::ioctl(socket.as_raw_fd(), SIOCGIFMTU, &raw mut request) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        request.ifr_ifru.ifru_mtu
-    };
-    u32::try_from(mtu).map_err(|_| io::ErrorKind::InvalidData.into())
-}
-
-/// `SIOCGIFMTU` of the kernel's `sockios.h`.
-const SIOCGIFMTU: libc::Ioctl = 0x8921;
 
 fn read_entry(node: &libc::ifaddrs, label: &str, interfaces: &mut Vec<HostInterface>) {
     // An address with a label of its own (`eth0:1`) belongs to the interface before the colon.
@@ -136,6 +106,5 @@ mod tests {
         assert!(lo.ifindex > 0);
         assert!(lo.addresses.contains(&Ipv4Addr::LOCALHOST));
         assert!(!lo.ethernet);
-        assert!(mtu(lo).unwrap() >= 576, "what every host takes");
     }
 }

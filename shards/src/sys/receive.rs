@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::ptr;
 
-/// Room for the control messages of one datagram: packet info (28 octets) or auxdata (36), and the time (32), aligned.
+/// Room for the control messages of one datagram: packet info (28 octets) and the time (32), aligned.
 const CONTROL_OCTETS: usize = 128;
 
 /// Buffers lie so many octets more than whole pages apart. At the same place of a page their beginnings, which is
@@ -26,15 +26,6 @@ pub struct UdpDatagram<'batch> {
     pub destination: Ipv4Addr,
     /// Interface it came in on.
     pub ifindex: u32,
-}
-
-/// A frame of the last batch.
-#[derive(Clone, Copy, Debug)]
-pub struct Frame<'batch> {
-    /// The frame from its Ethernet header on.
-    pub bytes: &'batch [u8],
-    /// Whether it carried a VLAN tag, which the kernel has taken out.
-    pub vlan_tagged: bool,
 }
 
 /// Buffers for one `recvmmsg`.
@@ -134,12 +125,9 @@ impl ReceiveBatch {
         })
     }
 
-    /// Frame `index` of the last batch; `None` if it was longer than its buffer.
-    pub fn frame(&self, index: usize) -> Option<Frame<'_>> {
-        let bytes = self.bytes(index)?;
-        let aux: Option<libc::tpacket_auxdata> = self.control(index, libc::SOL_PACKET, libc::PACKET_AUXDATA);
-        let vlan_tagged = aux.is_some_and(|aux| aux.tp_status & libc::TP_STATUS_VLAN_VALID != 0);
-        Some(Frame { bytes, vlan_tagged })
+    /// Frame `index` of the last batch, from its Ethernet header on; `None` if it was longer than its buffer.
+    pub fn frame(&self, index: usize) -> Option<&[u8]> {
+        self.bytes(index)
     }
 
     /// When the kernel received datagram `index` of the last batch, wall clock in milliseconds; `None` where the socket

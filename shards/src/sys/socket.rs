@@ -124,11 +124,6 @@ pub fn forbid_fragments(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
 }
 
-/// Asks for the VLAN tag with every frame.
-pub fn enable_auxdata(socket: &impl AsFd) -> io::Result<()> {
-    set_int(socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, 1)
-}
-
 /// Asks for the time at which the kernel received it with every datagram.
 pub fn enable_timestamps(socket: &impl AsFd) -> io::Result<()> {
     set_int(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)

@@ -4,9 +4,20 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What the kernel knows of a frame beside its octets.
+#[derive(Clone, Copy)]
+struct Facts {
+    vlan: bool,
+    ifindex: u32,
+    packet_type: u32,
+}
+
+const IFINDEX: u32 = 3;
+const BROADCAST: Facts = Facts { vlan: false, ifindex: IFINDEX, packet_type: 1 };
+
 /// Runs a program as the kernel does: a load beyond the packet ends it with 0. Panics on what the kernel's
 /// checker refuses: unknown operations, jumps out of the program, scratch words read before they are written.
-fn run(program: &[Instruction], packet: &[u8], vlan: bool) -> u32 {
+fn run(program: &[Instruction], packet: &[u8], facts: Facts) -> u32 {
     let (mut a, mut x) = (0_u32, 0_u32);
     let mut scratch = [None; 16];
     let mut at = 0;
@@ -18,7 +29,9 @@ fn run(program: &[Instruction], packet: &[u8], vlan: bool) -> u32 {
         let Instruction { code, jt, jf, k } = program[at];
         at += 1;
         let loaded = match code {
-            LD_W_ABS if k == VLAN_TAG_PRESENT => Some(Some(u32::from(vlan))),
+            LD_W_ABS if k == VLAN_TAG_PRESENT => Some(Some(u32::from(facts.vlan))),
+            LD_W_ABS if k == INTERFACE => Some(Some(facts.ifindex)),
+            LD_W_ABS if k == PACKET_TYPE => Some(Some(facts.packet_type)),
             LD_W_ABS => Some(load(k, 4)),
             LD_H_ABS => Some(load(k, 2)),
             LD_B_ABS => Some(load(k, 1)),
@@ -91,8 +104,8 @@ fn programs_are_short_and_their_jumps_stay_inside() {
         socket_filter(&hash, 3),
         fanout(&hash, false),
         fanout(&hash, true),
-        raw_filter(FrameStart::Ethernet, 67, &many),
-        raw_filter(FrameStart::Ip, 67, &[]),
+        raw_filter(IFINDEX, 67, &many),
+        raw_filter(IFINDEX, 67, &[]),
     ] {
         assert!(program.len() <= 200, "{}", program.len());
         for (at, instruction) in program.iter().enumerate() {
@@ -115,31 +128,35 @@ fn the_raw_filter_takes_dhcp_and_nothing_else() {
         packet
     };
     let own = Ipv4Addr::new(192, 0, 2, 1);
-    for (name, packet, vlan, expected) in [
-        ("broadcast", good.clone(), false, true),
-        ("to us", changed(16, &own.octets()), false, true),
-        ("to another", changed(16, &[192, 0, 2, 2]), false, false),
-        ("directed broadcast", changed(16, &[192, 0, 2, 255]), false, false),
-        ("may be fragmented", changed(6, &[0, 0]), false, true),
-        ("first fragment", changed(6, &[0x20, 0]), false, false),
-        ("later fragment", changed(6, &[0, 1]), false, false),
-        ("TCP", changed(9, &[6]), false, false),
-        ("IP version 6", changed(0, &[0x65]), false, false),
-        ("other port", changed(22, &[0, 68]), false, false),
-        ("VLAN tag", good.clone(), true, false),
-        ("options", packet(9, 67, &[0; 300]), false, true),
-        ("cut off", good[..23].to_vec(), false, false),
-        ("empty", Vec::new(), false, false),
+    let tagged = Facts { vlan: true, ..BROADCAST };
+    let vlan_interface = Facts { ifindex: IFINDEX + 1, ..BROADCAST };
+    let foreign = Facts { packet_type: OTHER_HOST, ..BROADCAST };
+    for (name, packet, facts, expected) in [
+        ("broadcast", good.clone(), BROADCAST, true),
+        ("to us", changed(16, &own.octets()), Facts { packet_type: 0, ..BROADCAST }, true),
+        ("to another", changed(16, &[192, 0, 2, 2]), BROADCAST, false),
+        ("directed broadcast", changed(16, &[192, 0, 2, 255]), BROADCAST, false),
+        ("may be fragmented", changed(6, &[0, 0]), BROADCAST, true),
+        ("first fragment", changed(6, &[0x20, 0]), BROADCAST, false),
+        ("later fragment", changed(6, &[0, 1]), BROADCAST, false),
+        ("TCP", changed(9, &[6]), BROADCAST, false),
+        ("IP version 6", changed(0, &[0x65]), BROADCAST, false),
+        ("other port", changed(22, &[0, 68]), BROADCAST, false),
+        ("VLAN tag", good.clone(), tagged, false),
+        ("of a VLAN's interface", good.clone(), vlan_interface, false),
+        ("of a VLAN that is not here", good.clone(), foreign, false),
+        ("options", packet(9, 67, &[0; 300]), BROADCAST, true),
+        ("cut off", good[..23].to_vec(), BROADCAST, false),
+        ("empty", Vec::new(), BROADCAST, false),
     ] {
-        assert_eq!(run(&raw_filter(FrameStart::Ip, 67, &[own]), &packet, vlan) > 0, expected, "{name}");
         for (ethernet_type, accepts) in [([8, 0], true), ([0x86, 0xdd], false)] {
             let frame = [&[2; 12][..], &ethernet_type, &packet].concat();
-            let accepted = run(&raw_filter(FrameStart::Ethernet, 67, &[own]), &frame, vlan) > 0;
+            let accepted = run(&raw_filter(IFINDEX, 67, &[own]), &frame, facts) > 0;
             assert_eq!(accepted, expected && accepts, "{name} {ethernet_type:?}");
         }
     }
-    let anywhere = run(&raw_filter(FrameStart::Ip, 67, &[]), &changed(16, &[192, 0, 2, 2]), false);
-    assert!(anywhere > 0);
+    let elsewhere = [&[2; 12][..], &[8, 0], &changed(16, &[192, 0, 2, 2])].concat();
+    assert!(run(&raw_filter(IFINDEX, 67, &[]), &elsewhere, BROADCAST) > 0);
 }
 
 proptest! {
@@ -173,11 +190,11 @@ proptest! {
         let header = usize::from(words) * 4;
         for (divided, queue) in [(false, Queue::Main), (true, Queue::of_message(&message))] {
             let place = u32::from(queue.place(shard, shards));
-            prop_assert_eq!(run(&reuseport(&hash, divided), &message, false), place);
-            prop_assert_eq!(run(&fanout(&hash, divided), &packet, false), place);
+            prop_assert_eq!(run(&reuseport(&hash, divided), &message, BROADCAST), place);
+            prop_assert_eq!(run(&fanout(&hash, divided), &packet, BROADCAST), place);
         }
         let accepting =
-            (0..shards).filter(|&own| run(&socket_filter(&hash, own), &packet[header..], false) > 0);
+            (0..shards).filter(|&own| run(&socket_filter(&hash, own), &packet[header..], BROADCAST) > 0);
         prop_assert_eq!(accepting.map(u32::from).collect::<Vec<_>>(), vec![u32::from(shard)]);
     }
 
@@ -185,9 +202,9 @@ proptest! {
     fn any_octets_give_a_place_that_exists(octets in proptest::collection::vec(any::<u8>(), 0..120), shards in 1..=64_u8) {
         let hash = SteerHash::new(1, shards);
         for (divided, queues) in [(false, 1), (true, 2)] {
-            prop_assert!(run(&fanout(&hash, divided), &octets, false) < queues * u32::from(shards));
-            prop_assert!(run(&reuseport(&hash, divided), &octets, false) < queues * u32::from(shards));
+            prop_assert!(run(&fanout(&hash, divided), &octets, BROADCAST) < queues * u32::from(shards));
+            prop_assert!(run(&reuseport(&hash, divided), &octets, BROADCAST) < queues * u32::from(shards));
         }
-        run(&raw_filter(FrameStart::Ip, 67, &[Ipv4Addr::LOCALHOST]), &octets, false);
+        run(&raw_filter(IFINDEX, 67, &[Ipv4Addr::LOCALHOST]), &octets, BROADCAST);
     }
 }
