@@ -162,26 +162,12 @@ fn lost() -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use shards::{LeaseState, SmallBytes};
-
     use super::*;
     use crate::ha::copy::CopyPage;
+    use crate::ha::test_support;
 
     fn lease(number: u32) -> Lease {
-        Lease {
-            address: Ipv4Addr::from(number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&number.to_be_bytes()),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        }
+        Lease { address: Ipv4Addr::from(number), ..test_support::lease(number) }
     }
 
     /// Two shards with the leases 1 to 100, odd ones and even ones; each has 600 entries in its log, all of lease 7.

@@ -144,9 +144,8 @@ fn awake_until_ns(now: Now) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use shards::{LeaseState, SmallBytes};
-
     use super::*;
+    use crate::ha::test_support::lease;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
@@ -156,23 +155,6 @@ mod tests {
 
     fn address(number: u8) -> Ipv4Addr {
         Ipv4Addr::new(10, 0, 0, number)
-    }
-
-    fn lease(number: u8) -> Lease {
-        Lease {
-            address: address(number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        }
     }
 
     #[test]

@@ -85,28 +85,8 @@ impl Backlog {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use shards::{LeaseState, SmallBytes};
-
     use super::*;
-
-    fn lease(number: u8) -> Box<Lease> {
-        Box::new(Lease {
-            address: Ipv4Addr::new(10, 0, 0, number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        })
-    }
+    use crate::ha::test_support::lease;
 
     fn addresses(backlog: &Backlog, most: usize) -> Vec<u8> {
         backlog.oldest(most).map(|(_, lease)| lease.address.octets()[3]).collect()
@@ -117,7 +97,7 @@ mod tests {
         let mut backlog = Backlog::default();
         for number in 1..=3 {
             let kind = if number == 2 { UpdateKind::Delete } else { UpdateKind::Update };
-            backlog.push(kind, lease(number), 3);
+            backlog.push(kind, Box::new(lease(number)), 3);
         }
         assert_eq!(addresses(&backlog, 2), [1, 2]);
         assert_eq!(backlog.oldest(2).map(|(kind, _)| kind).last(), Some(UpdateKind::Delete));
@@ -137,14 +117,14 @@ mod tests {
             (3, BacklogState::Overflowed),
             (4, BacklogState::Overflowed),
         ] {
-            backlog.push(UpdateKind::Update, lease(number), 2);
+            backlog.push(UpdateKind::Update, Box::new(lease(number)), 2);
             assert_eq!(backlog.state(), state, "{number}");
         }
         assert_eq!(backlog.len(), 2);
         backlog.taken(2);
         assert_eq!(backlog.state(), BacklogState::Overflowed);
         assert!(backlog.clear());
-        backlog.push(UpdateKind::Update, lease(1), 2);
+        backlog.push(UpdateKind::Update, Box::new(lease(1)), 2);
         backlog.give_up();
         assert_eq!((backlog.len(), backlog.state()), (0, BacklogState::Overflowed));
     }

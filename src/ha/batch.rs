@@ -143,11 +143,12 @@ pub fn outcomes(body: &[u8], count: usize) -> Result<(Vec<UpdateOutcome>, Option
 
 #[cfg(test)]
 mod tests {
-    use shards::{LeaseState, SmallBytes};
+    use shards::SmallBytes;
 
     use super::*;
     use crate::engine::message::Applied;
     use crate::ha::json;
+    use crate::ha::test_support;
 
     /// A subnet of the first hundred addresses.
     struct Subnets;
@@ -162,21 +163,9 @@ mod tests {
         }
     }
 
-    fn lease(number: u8) -> Lease {
-        Lease {
-            address: Ipv4Addr::new(10, 0, 0, number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::new(b"h\xc3\xa9"),
-            user_context: None,
-        }
+    /// Its name is no UTF-8 in ASCII.
+    fn lease(number: u32) -> Lease {
+        Lease { hostname: SmallBytes::new(b"h\xc3\xa9"), ..test_support::lease(number) }
     }
 
     fn request(updates: &[(UpdateKind, Lease)]) -> Vec<u8> {

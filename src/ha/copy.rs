@@ -252,26 +252,8 @@ fn slices_of(mut rows: Vec<(UpdateKind, Lease)>, source_wins_ties: bool) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use shards::{LeaseState, SmallBytes};
-
     use super::*;
-
-    fn lease(number: u32) -> Lease {
-        Lease {
-            address: Ipv4Addr::from(0x0A00_0000 + number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&number.to_be_bytes()),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        }
-    }
+    use crate::ha::test_support::lease;
 
     #[test]
     fn a_request_is_read_as_it_was_written() {

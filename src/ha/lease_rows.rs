@@ -170,21 +170,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ha::test_support;
 
+    /// All of it is filled.
     fn lease(number: u8) -> Lease {
         Lease {
-            address: Ipv4Addr::new(10, 0, 0, number),
             subnet_id: 7,
             pool_id: 3,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
             client_id: SmallBytes::new(&[1, 2, 0, 0, 0, 0, number]),
             valid_lifetime: u32::MAX,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
             fqdn_fwd: true,
-            fqdn_rev: false,
             hostname: SmallBytes::new(b"h\xc3\xa9"),
             user_context: Some(br#"{ "ISC": { "a": "\u00e9" } }"#.as_slice().into()),
+            ..test_support::lease(number.into())
         }
     }
 

@@ -39,6 +39,8 @@ pub mod profile;
 pub mod relationship;
 pub mod state;
 pub mod sync;
+#[cfg(test)]
+pub(crate) mod test_support;
 pub mod transition;
 #[cfg(test)]
 mod transition_tests;

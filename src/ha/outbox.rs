@@ -158,34 +158,17 @@ pub fn outcomes(answer: &[u8], sent: usize) -> Result<(Vec<UpdateOutcome>, Optio
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
-    use shards::{Lease, LeaseState, SmallBytes};
-
     use super::*;
     use crate::engine::message::UpdateKind;
+    use crate::ha::test_support::lease;
 
     fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
-        let lease = Lease {
-            address: Ipv4Addr::new(10, 0, 0, number),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt: 1_795_334_543,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        };
         Box::new(PartnerUpdate {
             peer: 0,
             shard: 0,
             park: None,
             kind: UpdateKind::Update,
-            lease,
+            lease: lease(number.into()),
             epoch,
             outcome: None,
         })
@@ -263,7 +246,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_an_update_comes_back() {
         let mut outbox = filled(2, 1);
-        assert_eq!(outbox.push(0, update(7, 1)).unwrap_err().lease.address, Ipv4Addr::new(10, 0, 0, 7));
+        assert_eq!(outbox.push(0, update(7, 1)).unwrap_err().lease, lease(7));
         outbox.take(0, &mut Vec::new());
         assert!(outbox.push(0, update(7, 1)).is_ok());
     }

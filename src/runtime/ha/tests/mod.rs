@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shards::runtime::{Executor, LaneSizes, NodeEnds, Placement, mesh, spawn};
-use shards::{Lane, Lease, LeaseState, NodeId, SmallBytes, Topology};
+use shards::{Lane, Lease, NodeId, SmallBytes, Topology};
 
 use super::acceptor::{self, Acceptor};
 use super::backup::Standings;
@@ -18,6 +18,7 @@ use crate::engine::message::{
     UpdateKind, UpdateOutcome,
 };
 use crate::engine::rules::{Rules, Steering};
+use crate::ha::test_support;
 use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
 use crate::runtime::pki::{self, Host};
@@ -290,20 +291,7 @@ impl Drop for Bench {
 }
 
 fn lease(address: [u8; 4]) -> Lease {
-    Lease {
-        address: address.into(),
-        subnet_id: 1,
-        pool_id: 0,
-        hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]),
-        client_id: SmallBytes::empty(),
-        valid_lifetime: 600,
-        cltt: 1_795_334_543,
-        state: LeaseState::Default,
-        fqdn_fwd: false,
-        fqdn_rev: false,
-        hostname: SmallBytes::new(b"h\xc3\xa9"),
-        user_context: None,
-    }
+    Lease { address: address.into(), hostname: SmallBytes::new(b"h\xc3\xa9"), ..test_support::lease(1) }
 }
 
 #[test]
