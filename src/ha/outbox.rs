@@ -22,6 +22,14 @@ use crate::limits::HA_BATCH_OCTETS_MAX;
 /// How long the peer has for a lease update, waiting and connecting included (ha-protocol 9).
 pub const UPDATE_TIMEOUT_MS: u64 = 10_000;
 
+/// A request leaves so long after the one before it, for each update of that one, nanoseconds: below 20,000 updates a
+/// second its answer takes longer, and nothing waits.
+const PACE_NS_PER_UPDATE: u64 = 20_000;
+
+/// No request waits longer than this for more, nanoseconds: few of the replies that may be parked are, and a client does
+/// not see it.
+const PACE_NS_MAX: u64 = 1_200_000;
+
 const NS_PER_MS: u64 = 1_000_000;
 
 /// An update and the end of its time.
@@ -140,6 +148,25 @@ impl Outbox {
     }
 }
 
+/// When the next request leaves: while more and more comes, later, so that it carries more. What a request costs beside
+/// its updates is worth that of dozens of them, and a sync at the peer as much again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Pace {
+    due_ns: u64,
+}
+
+impl Pace {
+    /// A request of `updates` has left at `now_ns`, on the monotonic clock.
+    pub fn handle_sent(&mut self, now_ns: u64, updates: usize) {
+        self.due_ns = now_ns.saturating_add((updates as u64 * PACE_NS_PER_UPDATE).min(PACE_NS_MAX));
+    }
+
+    /// How long the next request is to wait, nanoseconds.
+    pub fn left_ns(&self, now_ns: u64) -> u64 {
+        self.due_ns.saturating_sub(now_ns)
+    }
+}
+
 /// Writes the body of the request that carries `taken`.
 pub fn write_request(taken: &[Waiting], output: &mut Vec<u8>) {
     batch::write_request(taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease)), output);
@@ -241,6 +268,17 @@ mod tests {
         assert_eq!(numbers(&taken), [0; 0]);
         assert_eq!(outbox.take(0, &mut taken), Taken::Batch(UPDATE_TIMEOUT_MS));
         assert_eq!((numbers(&taken), outbox.is_wanted(&taken)), (vec![0], true));
+    }
+
+    #[test]
+    fn a_request_waits_by_the_size_of_the_one_before_it() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.left_ns(0), 0);
+        for (updates, left_us) in [(1, 20), (16, 320), (60, 1200), (512, 1200)] {
+            pace.handle_sent(1_000, updates);
+            assert_eq!(pace.left_ns(1_000), left_us * 1000, "{updates}");
+            assert_eq!(pace.left_ns(1_000 + left_us * 1000), 0, "{updates}");
+        }
     }
 
     #[test]

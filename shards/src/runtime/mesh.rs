@@ -6,6 +6,9 @@
 //! made once for the life of the process; a lane that the topology does not have does not exist, and using one
 //! is a bug that panics.
 //!
+//! A node that could do nothing with what shards send it just now says that it is *patient*: then their messages lie
+//! in the lane, and it is woken for those of others, or when a lane of a shard is half full.
+//!
 //! Invariant: messages of one lane arrive in the order they were sent. There is no order between lanes.
 
 use std::cell::{Cell, RefCell};
@@ -14,7 +17,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
 use glommio::io::BufferedFile;
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -40,6 +43,8 @@ pub struct NodeEnds<M> {
     wakeups: Arc<[Wakeup]>,
     /// A second descriptor of this node's eventfd, to wait for.
     event: OwnedFd,
+    /// Whether what shards send can wait.
+    patient: Cell<bool>,
     /// Where the next round of receiving starts, on each lane, so that no sender is always served last.
     next_datagram: Cell<usize>,
     next_state: Cell<usize>,
@@ -52,6 +57,13 @@ pub struct NodeHandle<M> {
     waiting: Cell<bool>,
 }
 
+/// What [`Wakeup::parked`] says of a node: it will look at its lanes by itself.
+const AWAKE: u8 = 0;
+/// It sleeps, and is to be woken for what shards have to say once a lane is half full.
+const PATIENT: u8 = 1;
+/// It sleeps, and is to be woken.
+const PARKED: u8 = 2;
+
 struct Lanes<T> {
     datagram: Vec<Option<RefCell<T>>>,
     state: Vec<Option<RefCell<T>>>,
@@ -59,7 +71,7 @@ struct Lanes<T> {
 
 /// How a sleeping node is woken.
 struct Wakeup {
-    parked: AtomicBool,
+    parked: AtomicU8,
     /// A [`NodeWaker`] was used since the node last waited.
     poked: AtomicBool,
     event: OwnedFd,
@@ -81,7 +93,7 @@ pub fn build<M: Send>(topology: Topology, sizes: LaneSizes) -> io::Result<Vec<No
     let wakeups = (0..nodes)
         .map(|_| {
             let event = sys::event::eventfd()?;
-            Ok(Wakeup { parked: AtomicBool::new(false), poked: AtomicBool::new(false), event })
+            Ok(Wakeup { parked: AtomicU8::new(AWAKE), poked: AtomicBool::new(false), event })
         })
         .collect::<io::Result<Arc<[Wakeup]>>>()?;
     let mut ends = (0..nodes)
@@ -93,6 +105,7 @@ pub fn build<M: Send>(topology: Topology, sizes: LaneSizes) -> io::Result<Vec<No
                 incoming: Lanes::none(nodes),
                 wakeups: wakeups.clone(),
                 event: wakeups[index].event.try_clone()?,
+                patient: Cell::new(false),
                 next_datagram: Cell::new(0),
                 next_state: Cell::new(0),
             })
@@ -145,8 +158,11 @@ impl<M> NodeEnds<M> {
         let Some(ring) = &self.outgoing.lane(lane)[usize::from(to.0)] else {
             panic!("no {lane:?} lane from {:?} to {to:?}", self.id)
         };
-        ring.borrow_mut().push(message).map_err(|rtrb::PushError::Full(message)| message)?;
-        self.wakeups[usize::from(to.0)].wake_if_parked();
+        let mut ring = ring.borrow_mut();
+        ring.push(message).map_err(|rtrb::PushError::Full(message)| message)?;
+        let can_wait =
+            || self.topology.is_shard(self.id) && !is_half_full(ring.buffer().capacity(), ring.slots());
+        self.wakeups[usize::from(to.0)].wake_if_parked(can_wait);
         Ok(())
     }
 
@@ -184,20 +200,49 @@ impl<M> NodeEnds<M> {
         any(&self.incoming.state) || any(&self.incoming.datagram)
     }
 
+    /// Whether there are messages that a patient node is woken for.
+    fn has_pressing_messages(&self) -> bool {
+        self.incoming.state.iter().enumerate().any(|(sender, ring)| {
+            let Some(ring) = ring else { return false };
+            let ring = ring.borrow();
+            if self.topology.is_shard(node(sender)) {
+                is_half_full(ring.buffer().capacity(), ring.buffer().capacity() - ring.slots())
+            } else {
+                !ring.is_empty()
+            }
+        })
+    }
+
+    /// From now on what shards send can wait, or no longer can: then true says that something has waited, and is to be
+    /// received at once, because nobody wakes the node for it.
+    pub fn set_patient(&self, patient: bool) -> bool {
+        if self.patient.replace(patient) == patient {
+            return false;
+        }
+        let (before, after) = if patient { (PARKED, PATIENT) } else { (PATIENT, PARKED) };
+        // Awake, it takes the new value with its next sleep.
+        let sleeps = self.wakeup().parked.compare_exchange(before, after, Ordering::SeqCst, Ordering::SeqCst);
+        // Pairs with the fence in `wake_if_parked`, as in `begin_sleep`.
+        fence(Ordering::SeqCst);
+        sleeps.is_ok() && !patient && self.has_messages()
+    }
+
     /// The node is about to sleep until its event is signalled: false when there is something to do instead. Either
     /// way [`NodeEnds::end_sleep`] is due, before whatever woke it is looked for.
     pub(crate) fn begin_sleep(&self) -> bool {
         let Wakeup { parked, poked, .. } = self.wakeup();
-        parked.store(true, Ordering::SeqCst);
+        let patient = self.patient.get();
+        parked.store(if patient { PATIENT } else { PARKED }, Ordering::SeqCst);
         // Pairs with the fence in `wake_if_parked`: either this look sees the message, or the sender sees the flag.
         fence(Ordering::SeqCst);
-        !poked.load(Ordering::Relaxed) && !self.has_messages()
+        let called = if patient { self.has_pressing_messages() } else { self.has_messages() };
+        !called && !poked.load(Ordering::Relaxed)
     }
 
     /// The node is awake: from now on nobody signals its event.
     pub(crate) fn end_sleep(&self) {
         let Wakeup { parked, poked, .. } = self.wakeup();
-        parked.store(false, Ordering::SeqCst);
+        parked.store(AWAKE, Ordering::SeqCst);
         // A swap and not a store: whoever poked meanwhile has done its work before, and it is to be seen.
         poked.swap(false, Ordering::SeqCst);
     }
@@ -292,9 +337,15 @@ impl<T> Lanes<T> {
 }
 
 impl Wakeup {
-    fn wake_if_parked(&self) {
+    /// Wakes the node if it sleeps; where it is patient, and `can_wait` says so of what there is, it sleeps on.
+    fn wake_if_parked(&self, can_wait: impl FnOnce() -> bool) {
         fence(Ordering::SeqCst);
-        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::SeqCst) {
+        match self.parked.load(Ordering::Relaxed) {
+            AWAKE => return,
+            PATIENT if can_wait() => return,
+            _ => {}
+        }
+        if self.parked.swap(AWAKE, Ordering::SeqCst) != AWAKE {
             sys::event::signal(&self.event);
         }
     }
@@ -305,7 +356,7 @@ impl NodeWaker {
     pub fn wake(&self) {
         let wakeup = &self.wakeups[usize::from(self.node.0)];
         wakeup.poked.store(true, Ordering::SeqCst);
-        wakeup.wake_if_parked();
+        wakeup.wake_if_parked(|| false);
     }
 }
 
@@ -313,6 +364,11 @@ impl fmt::Debug for NodeWaker {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("NodeWaker").field("node", &self.node).finish_non_exhaustive()
     }
+}
+
+/// Whether a lane of so many places with so many free ones is to be emptied soon.
+fn is_half_full(places: usize, free: usize) -> bool {
+    free <= places / 2
 }
 
 /// Node number of an index below `Topology::nodes`, which fits by construction.
@@ -369,6 +425,37 @@ mod tests {
         assert_eq!(nodes[2].credit(NodeId(3), Lane::State), 0, "HA executors do not speak to each other");
         assert_eq!(nodes[2].credit(NodeId(4), Lane::State), 8, "listener to control");
         assert_eq!(nodes[0].credit(NodeId(0), Lane::State), 0, "nobody speaks to itself");
+    }
+
+    #[test]
+    fn a_patient_node_sleeps_on_until_a_lane_is_half_full_or_somebody_else_sends() {
+        let nodes = mesh();
+        let (shard, sender, control) = (&nodes[0], &nodes[3], &nodes[4]);
+        let send = |from: &NodeEnds<u32>| from.try_send(sender.id(), Lane::State, 7).unwrap();
+        let is_awake = || sender.wakeup().parked.load(Ordering::SeqCst) == AWAKE;
+        let receive = || sender.receive(Lane::State, 99, |_, _| {});
+        assert!(!sender.set_patient(true), "nothing waits");
+        assert!(sender.begin_sleep());
+        for _ in 0..3 {
+            send(shard);
+            assert!(!is_awake(), "fewer than half of 8 places are taken");
+        }
+        assert!(sender.begin_sleep(), "what waits does not keep it from sleeping");
+        assert!(sender.set_patient(false), "it waited");
+        assert_eq!(receive(), 3);
+        send(shard);
+        assert!(is_awake(), "it is patient no longer");
+        assert!(!sender.set_patient(true));
+        assert_eq!(receive(), 1);
+        assert!(sender.begin_sleep());
+        (0..4).for_each(|_| send(shard));
+        assert!(is_awake(), "half of the places are taken");
+        assert!(!sender.begin_sleep());
+        assert_eq!(receive(), 4);
+        assert!(sender.begin_sleep());
+        send(control);
+        assert!(is_awake(), "control does not wait");
+        sender.end_sleep();
     }
 
     #[test]

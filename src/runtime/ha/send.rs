@@ -12,7 +12,7 @@
 //! nobody waits for them, and what is lost is said of the backup ([`Standings`]). A backup that cannot be reached is
 //! left alone for a moment, so that its updates do not pile up behind attempts that last ten seconds each.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::ends::SharedEnds;
 use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
 use crate::ha::event::exchange_limit_ms;
 use crate::ha::log::TARGET;
-use crate::ha::outbox::{self, Outbox, Taken, Waiting};
+use crate::ha::outbox::{self, Outbox, Pace, Taken, Waiting};
 use crate::ha::view::HaView;
 use crate::limits::{
     BACKUP_WAITING_MAX, HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_RESPONSE_BODY_OCTETS_MAX, SENDER_WAITING_MAX,
@@ -57,43 +57,136 @@ const TROUBLE_LOGGED_EVERY_NS: u64 = 10 * 1_000_000_000;
 /// The executor's eventfd is broken: nothing can reach it any more.
 pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<(), String> {
     let count = context.ends.current().peers.len();
-    let (peers, workers): (Vec<_>, Vec<_>) =
-        (0..count).map(|peer| Peer::start(&node, &context, peer)).unzip();
-    let mut stopping = false;
-    let (mut failed, mut overtaken) = (Vec::new(), Vec::new());
-    while !stopping {
-        node.receive(Lane::State, RECEIVE_MAX, |_, message| match message {
-            Message::Update(update) => failed.extend(push(&peers, &context.standings, update).err()),
-            Message::Partner(call) => pass_call(&node, &peers, call),
-            Message::HaView(view) => {
-                for peer in &peers {
-                    peer.set_view(&view, &mut overtaken);
-                    failed.extend(overtaken.drain(..).map(|waiting| waiting.update));
-                }
-            }
-            // Rules are for shards and listeners.
-            Message::Snapshot(_) => {}
-            Message::Stop => stopping = true,
-            other => {
-                log::error!(target: TARGET, "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}");
-            }
-        });
-        for update in failed.drain(..) {
-            return_update(&node, update, UpdateOutcome::Failed).await;
-        }
-        if !stopping {
+    let sender = Rc::new(Sender {
+        node: node.clone(),
+        standings: context.standings.clone(),
+        peers: (0..count).map(|peer| Peer::new(context.standings.is_backup(peer))).collect(),
+        failed: Inbox::default(),
+        exchanging: Cell::new(0),
+        stopping: Cell::new(false),
+    });
+    let mut workers = vec![glommio::spawn_local(return_failed(node.clone(), sender.failed.clone()))];
+    workers.extend((0..count).flat_map(|peer| Sender::start(&sender, &context, peer)));
+    while !sender.stopping.get() {
+        sender.receive();
+        if !sender.stopping.get() {
             node.wait().await.map_err(|error| format!("the mesh of {:?} is broken: {error}", node.id()))?;
         }
     }
-    for worker in workers.into_iter().flatten() {
+    for worker in workers {
         worker.cancel().await;
     }
     Ok(())
 }
 
+/// What the tasks of a sender share.
+struct Sender {
+    node: Rc<NodeHandle<Message>>,
+    standings: Standings,
+    peers: Vec<Peer>,
+    /// Updates that go back without having been sent.
+    failed: Inbox<Box<PartnerUpdate>>,
+    /// Peers whose request with updates is under way.
+    exchanging: Cell<usize>,
+    stopping: Cell<bool>,
+}
+
+impl Sender {
+    /// Takes what the mesh has, as far as one turn goes; whether there may be more.
+    fn receive(&self) -> bool {
+        let mut overtaken = Vec::new();
+        let handle = |_, message| match message {
+            Message::Update(update) => self.push(update),
+            Message::Partner(call) => self.pass_call(call),
+            Message::HaView(view) => {
+                for peer in &self.peers {
+                    peer.set_view(&view, &mut overtaken);
+                    overtaken.drain(..).for_each(|waiting| self.failed.push(waiting.update));
+                }
+            }
+            // Rules are for shards and listeners.
+            Message::Snapshot(_) => {}
+            Message::Stop => self.stopping.set(true),
+            other => {
+                log::error!(target: TARGET, "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}");
+            }
+        };
+        self.node.receive(Lane::State, RECEIVE_MAX, handle) == RECEIVE_MAX
+    }
+
+    /// Gives an update to its peer; one there is no room for goes back.
+    fn push(&self, update: Box<PartnerUpdate>) {
+        let index = usize::from(update.peer);
+        let Some(peer) = self.peers.get(index) else { return self.failed.push(update) };
+        match peer.outbox.borrow_mut().push(clock::monotonic_ns(), update) {
+            Ok(()) if peer.signal.is_empty() => peer.signal.push(()),
+            Ok(()) => {}
+            Err(update) => {
+                self.standings.lost(index, 1, "too many wait for it");
+                self.failed.push(update);
+            }
+        }
+    }
+
+    /// Gives a call to its peer; one for a peer that is not there comes back with that.
+    fn pass_call(&self, mut call: Box<PartnerCall>) {
+        match self.peers.get(usize::from(call.peer)) {
+            Some(peer) if call.private => peer.private.push(call),
+            Some(peer) => peer.calls.push(call),
+            None => {
+                call.failure = Some(NO_SUCH_PEER.to_owned());
+                let node = self.node.clone();
+                glommio::spawn_local(async move {
+                    send(&node, node.topology().control(), Message::Partner(call)).await;
+                })
+                .detach();
+            }
+        }
+    }
+
+    /// A request with updates begins. While every peer has one under way, nothing can be done with more of them.
+    fn begin_exchange(&self) {
+        self.exchanging.set(self.exchanging.get() + 1);
+        if self.exchanging.get() == self.peers.len() {
+            // Something that has waited is asked for when patience ends.
+            self.node.set_patient(true);
+        }
+    }
+
+    fn end_exchange(&self) {
+        self.exchanging.set(self.exchanging.get() - 1);
+        if self.node.set_patient(false) {
+            while self.receive() {}
+        }
+    }
+
+    /// The tasks that speak to the peer of index `index`.
+    fn start(sender: &Rc<Self>, context: &SendContext, index: usize) -> [glommio::Task<()>; 3] {
+        let (node, peer) = (&sender.node, &sender.peers[index]);
+        // Only a page of leases may be long.
+        let (short, long) = (HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_RESPONSE_BODY_OCTETS_MAX);
+        let connection =
+            |octets_max| Connection::new(context.ends.clone(), index, octets_max, peer.resumes.clone());
+        let updates = UpdateSender {
+            sender: sender.clone(),
+            connection: connection(short),
+            index,
+            pace: Pace::default(),
+            left_alone_until_ns: 0,
+            refusals: TroubleLog::default(),
+            trouble: TroubleLog::default(),
+        };
+        [
+            glommio::spawn_local(updates.run()),
+            glommio::spawn_local(make_calls(node.clone(), connection(short), peer.calls.clone())),
+            glommio::spawn_local(make_calls(node.clone(), connection(long), peer.private.clone())),
+        ]
+    }
+}
+
 /// What the task that takes messages shares with the tasks of one peer.
 struct Peer {
-    outbox: Rc<RefCell<Outbox>>,
+    outbox: RefCell<Outbox>,
     /// Wakes the task that sends updates.
     signal: Inbox<()>,
     calls: Inbox<Box<PartnerCall>>,
@@ -103,44 +196,18 @@ struct Peer {
 }
 
 impl Peer {
-    /// One peer, and the tasks that speak to it.
-    fn start(
-        node: &Rc<NodeHandle<Message>>,
-        context: &SendContext,
-        index: usize,
-    ) -> (Self, [glommio::Task<()>; 3]) {
-        let outbox = match context.standings.is_backup(index) {
+    fn new(is_backup: bool) -> Self {
+        let outbox = match is_backup {
             true => Outbox::for_backup(BACKUP_WAITING_MAX),
             false => Outbox::new(SENDER_WAITING_MAX),
         };
-        let peer = Self {
-            outbox: Rc::new(RefCell::new(outbox)),
+        Self {
+            outbox: RefCell::new(outbox),
             signal: Inbox::default(),
             calls: Inbox::default(),
             private: Inbox::default(),
             resumes: Rc::new(Cell::new(false)),
-        };
-        // Only a page of leases may be long.
-        let (short, long) = (HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_RESPONSE_BODY_OCTETS_MAX);
-        let connection =
-            |octets_max| Connection::new(context.ends.clone(), index, octets_max, peer.resumes.clone());
-        let updates = UpdateSender {
-            node: node.clone(),
-            connection: connection(short),
-            outbox: peer.outbox.clone(),
-            signal: peer.signal.clone(),
-            index,
-            standings: context.standings.clone(),
-            left_alone_until_ns: 0,
-            refusals: TroubleLog::default(),
-            trouble: TroubleLog::default(),
-        };
-        let tasks = [
-            glommio::spawn_local(updates.run()),
-            glommio::spawn_local(make_calls(node.clone(), connection(short), peer.calls.clone())),
-            glommio::spawn_local(make_calls(node.clone(), connection(long), peer.private.clone())),
-        ];
-        (peer, tasks)
+        }
     }
 
     fn set_view(&self, view: &HaView, overtaken: &mut Vec<Waiting>) {
@@ -151,46 +218,12 @@ impl Peer {
     }
 }
 
-/// Gives an update to its peer.
-///
-/// # Errors
-/// The update, where there is no room for it.
-fn push(peers: &[Peer], standings: &Standings, update: Box<PartnerUpdate>) -> Result<(), Box<PartnerUpdate>> {
-    let index = usize::from(update.peer);
-    let Some(peer) = peers.get(index) else { return Err(update) };
-    peer.outbox.borrow_mut().push(clock::monotonic_ns(), update).inspect_err(|_| {
-        standings.lost(index, 1, "too many wait for it");
-    })?;
-    if peer.signal.is_empty() {
-        peer.signal.push(());
-    }
-    Ok(())
-}
-
-/// Gives a call to its peer; one for a peer that is not there comes back with that.
-fn pass_call(node: &Rc<NodeHandle<Message>>, peers: &[Peer], mut call: Box<PartnerCall>) {
-    match peers.get(usize::from(call.peer)) {
-        Some(peer) if call.private => peer.private.push(call),
-        Some(peer) => peer.calls.push(call),
-        None => {
-            call.failure = Some(NO_SUCH_PEER.to_owned());
-            let node = node.clone();
-            glommio::spawn_local(async move {
-                send(&node, node.topology().control(), Message::Partner(call)).await;
-            })
-            .detach();
-        }
-    }
-}
-
 /// Sends the updates of one peer.
 struct UpdateSender {
-    node: Rc<NodeHandle<Message>>,
+    sender: Rc<Sender>,
     connection: Connection,
-    outbox: Rc<RefCell<Outbox>>,
-    signal: Inbox<()>,
     index: usize,
-    standings: Standings,
+    pace: Pace,
     /// A backup that could not be reached is not tried before this, on the monotonic clock.
     left_alone_until_ns: u64,
     refusals: TroubleLog,
@@ -202,16 +235,19 @@ impl UpdateSender {
         let mut body = Vec::new();
         let mut taken: Vec<Waiting> = Vec::new();
         loop {
-            let next = self.outbox.borrow_mut().take(clock::monotonic_ns(), &mut taken);
+            let next = self.outbox().take(clock::monotonic_ns(), &mut taken);
             let outcomes = match next {
                 Taken::Nothing => {
-                    self.connection.next(&self.signal).await;
+                    let sender = self.sender.clone();
+                    self.connection.next(&sender.peers[self.index].signal).await;
                     continue;
                 }
                 Taken::Late => Err("no time left".to_owned()),
                 Taken::Batch(left_ms) => {
                     body.clear();
                     outbox::write_request(&taken, &mut body);
+                    self.pace.handle_sent(clock::monotonic_ns(), taken.len());
+                    self.sender.begin_exchange();
                     self.exchange(&body, left_ms, &taken).await
                 }
             };
@@ -219,9 +255,20 @@ impl UpdateSender {
             let mut outcomes = outcomes.into_iter().flatten();
             for waiting in taken.drain(..) {
                 let outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
-                return_update(&self.node, waiting.update, outcome).await;
+                return_update(&self.sender.node, waiting.update, outcome).await;
+            }
+            if matches!(next, Taken::Batch(_)) {
+                let left_ns = self.pace.left_ns(clock::monotonic_ns());
+                if left_ns > 0 {
+                    glommio::timer::sleep(Duration::from_nanos(left_ns)).await;
+                }
+                self.sender.end_exchange();
             }
         }
+    }
+
+    fn outbox(&self) -> RefMut<'_, Outbox> {
+        self.sender.peers[self.index].outbox.borrow_mut()
     }
 
     /// How each of `taken` ended.
@@ -234,14 +281,15 @@ impl UpdateSender {
         if clock::monotonic_ns() < self.left_alone_until_ns {
             return Err("it could not be reached a moment ago".to_owned());
         }
-        let is_wanted = || self.outbox.borrow().is_wanted(taken);
+        let sender = self.sender.clone();
+        let is_wanted = || sender.peers[self.index].outbox.borrow().is_wanted(taken);
         match self.connection.exchange(body, left_ms, left_ms, is_wanted).await {
             Ok(answer) => outcomes(&answer, taken, &mut self.refusals),
             Err(reason) => {
                 if reason != OVERTAKEN {
                     self.trouble.failed(&reason);
                 }
-                if self.standings.is_backup(self.index) {
+                if self.sender.standings.is_backup(self.index) {
                     self.left_alone_until_ns = clock::monotonic_ns() + BACKUP_LEFT_ALONE_NS;
                 }
                 Err(reason)
@@ -254,9 +302,9 @@ impl UpdateSender {
         match outcomes {
             Ok(outcomes) => {
                 let lost = outcomes.iter().filter(|outcome| **outcome != UpdateOutcome::Acked).count();
-                self.standings.lost(self.index, lost, "it refuses leases");
+                self.sender.standings.lost(self.index, lost, "it refuses leases");
             }
-            Err(reason) => self.standings.lost(self.index, taken.len(), reason),
+            Err(reason) => self.sender.standings.lost(self.index, taken.len(), reason),
         }
     }
 }
@@ -344,6 +392,13 @@ async fn make_calls(
             }
         }
         send(&node, node.topology().control(), Message::Partner(call)).await;
+    }
+}
+
+/// Sends back what was not sent.
+async fn return_failed(node: Rc<NodeHandle<Message>>, failed: Inbox<Box<PartnerUpdate>>) {
+    loop {
+        return_update(&node, failed.pop().await, UpdateOutcome::Failed).await;
     }
 }
 
