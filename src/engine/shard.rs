@@ -19,7 +19,7 @@ use crate::engine::message::{
 use crate::engine::parking::{Answer, ParkingLot};
 use crate::engine::reclaim::Reclaim;
 use crate::engine::rules::{Rules, Steering};
-use crate::ha::view::{HaView, UpdateMode};
+use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
 use crate::limits;
 use crate::policy::Snapshot;
 use crate::wire::ReplyBuffer;
@@ -82,8 +82,9 @@ pub(super) struct Shard {
     pub drains: Vec<(NodeId, u64)>,
     /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
     pub unacknowledged: Unacknowledged,
-    /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it. That is when
-    /// this process began, or when it last joined the partner by copying the partner's leases.
+    /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it, or the backups that
+    /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
+    /// leases.
     pub replicated_since_s: u64,
 }
 
@@ -259,9 +260,10 @@ impl Shard {
         self.send_or_keep(turn, from, Message::SnapshotApplied { epoch, old });
     }
 
-    /// Whether a reply may rest on `lease` as it is written, without telling the partner again.
+    /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
+    /// wait for, again.
     pub fn is_known_to_partner(&self, lease: &shards::Lease) -> bool {
-        let asked = self.view.updates == UpdateMode::Send;
+        let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
         !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.replicated_since_s)
     }
 
@@ -282,6 +284,10 @@ impl Shard {
                 // A clock that was wrong may have written it for a time to come.
                 _ => self.replicated_since_s = turn.now.wall_s().max(self.partition.latest_cltt()),
             }
+        }
+        if before.backups != BackupUpdates::SendAndWait && self.view.backups == BackupUpdates::SendAndWait {
+            // Nobody has waited for the backups until now: what is written may not have reached them.
+            self.replicated_since_s = turn.now.wall_s().max(self.partition.latest_cltt());
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.

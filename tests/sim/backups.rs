@@ -207,3 +207,22 @@ fn after_communication_recovery_the_cache_answers_for_what_the_backlog_brought_o
     assert_eq!(world.ask(&Ask::renew(1, lost)), Some(Heard::Ack(lost)));
     assert_eq!(world.updates.len(), 1, "what had failed was not in it");
 }
+
+/// What a server finds in its lease file was written before: whether the backups took it nobody knows.
+#[test]
+fn after_a_restart_the_cache_does_not_answer_where_replies_wait_for_backups() {
+    for (backups, sent) in [(BackupUpdates::Send, 0), (BackupUpdates::SendAndWait, 2)] {
+        let mut world = world(2, r#", "cache-threshold": 0.5"#);
+        let view = passive_backup(&world, BackupUpdates::Send);
+        world.set_view(view);
+        let address = joined(&mut world, 1);
+        world.pass_s(2);
+        let leases = world.lease(address).into_iter().collect();
+        let mut again = World::new(2, 2, snapshot(POOL, r#", "cache-threshold": 0.5"#), leases);
+        again.now = world.now;
+        let view = passive_backup(&again, backups);
+        again.set_view(view);
+        assert_eq!(again.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(again.updates.len(), sent, "{backups:?}");
+    }
+}

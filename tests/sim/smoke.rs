@@ -1,7 +1,9 @@
 //! Many seeds, one seed, and the proof that the checks can fail.
 //!
 //! `cargo test --test simulation smoke` runs 1,000 seeds, one in ten of them twice. A longer run:
-//! `TANDEM_SEEDS=5000 cargo test --test simulation smoke`, from another first one with `TANDEM_FIRST_SEED`. With
+//! `TANDEM_SEEDS=5000 cargo test --release --test simulation smoke`, or `TANDEM_HOURS=2` for as many seeds as go into two
+//! hours; from another first one with `TANDEM_FIRST_SEED`. A seed that fails is told of at once, with the command that
+//! runs it again, and every half minute how far the run has come. With
 //! `TANDEM_MORE` set some pairs share the clients, operators reset servers and begin and cancel maintenance, and nobody
 //! resets a terminated server; that is known not to hold yet (seeds 3, 15, 283, 522, 585, 723, 922, 960). One seed again, with everything that happens:
 //! `TANDEM_SEED=17 cargo test --test simulation replay -- --nocapture`.
@@ -10,6 +12,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::pair::plan::Plant;
 use super::pair::simulation::{Outcome, Simulation};
@@ -17,6 +20,8 @@ use super::tally::Tally;
 
 /// Seeds of a run for each change.
 const SMOKE_SEEDS: u64 = 1000;
+/// How often a run tells how far it has come.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// One of so many seeds is run twice, and has to give the same hash.
 const TWICE_EVERY: u64 = 10;
 
@@ -25,6 +30,13 @@ fn number(name: &str, default: u64) -> u64 {
         Ok(text) => text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")),
         Err(_) => default,
     }
+}
+
+/// When a run of hours ends.
+fn deadline() -> Option<Instant> {
+    let hours = std::env::var("TANDEM_HOURS").ok()?;
+    let hours: f64 = hours.parse().unwrap_or_else(|error| panic!("TANDEM_HOURS={hours}: {error}"));
+    Some(Instant::now() + Duration::from_secs_f64(hours * 3600.0))
 }
 
 fn replay_command(seed: u64) -> String {
@@ -46,54 +58,86 @@ fn run(seed: u64, plant: Option<Plant>) -> Result<Outcome, String> {
     })
 }
 
-/// Runs seeds on as many threads as there are cores; what they held, and what did not hold.
-fn run_all(first: u64, count: u64) -> (Tally, Vec<(u64, String)>) {
+/// What many seeds have held so far, and what did not hold.
+struct Results {
+    tally: Tally,
+    seeds: u64,
+    failures: Vec<(u64, String)>,
+    told: Instant,
+}
+
+impl Results {
+    /// Takes the outcome of a seed and, where it was run twice, that of the second run.
+    fn take(&mut self, seed: u64, outcome: Result<Outcome, String>, again: Option<Result<Outcome, String>>) {
+        self.seeds += 1;
+        match outcome {
+            Ok(Outcome { tally, violation, hash }) => {
+                self.tally.add(&tally);
+                let hash_again = again.and_then(Result::ok).map_or(hash, |again| again.hash);
+                if hash != hash_again {
+                    self.fail(seed, format!("its hash is {hash:016x}, then {hash_again:016x}"));
+                }
+                if let Some(what) = violation {
+                    self.fail(seed, what);
+                }
+            }
+            Err(panic) => self.fail(seed, panic),
+        }
+    }
+
+    fn fail(&mut self, seed: u64, what: String) {
+        tell(&format!("seed {seed}: {what}\n    {}", replay_command(seed)));
+        self.failures.push((seed, what));
+    }
+
+    /// Says how far the run has come, now and then.
+    fn tell_progress(&mut self, of: &str) {
+        if self.told.elapsed() >= TOLD_EVERY {
+            self.told = Instant::now();
+            tell(&format!("{} of {of} seeds, {} failed", self.seeds, self.failures.len()));
+        }
+    }
+}
+
+/// Runs seeds on as many threads as there are cores, `count` of them or until `deadline`.
+fn run_all(first: u64, count: u64, deadline: Option<Instant>) -> Results {
     let next = AtomicU64::new(first);
-    let result = Mutex::new((Tally::default(), Vec::new()));
+    let results = Results { tally: Tally::default(), seeds: 0, failures: Vec::new(), told: Instant::now() };
+    let results = Mutex::new(results);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let of = if deadline.is_some() { "ever more".to_owned() } else { count.to_string() };
+    let is_over = |seed| match deadline {
+        Some(deadline) => Instant::now() >= deadline,
+        None => seed >= first + count,
+    };
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
+                    if is_over(seed) {
                         break;
                     }
                     let outcome = run(seed, None);
                     let again = seed.is_multiple_of(TWICE_EVERY).then(|| run(seed, None));
-                    let mut result = result.lock().unwrap_or_else(PoisonError::into_inner);
-                    match outcome {
-                        Ok(Outcome { tally, violation, hash }) => {
-                            result.0.add(&tally);
-                            let hash_again = again.and_then(Result::ok).map_or(hash, |again| again.hash);
-                            if hash != hash_again {
-                                result
-                                    .1
-                                    .push((seed, format!("its hash is {hash:016x}, then {hash_again:016x}")));
-                            }
-                            result.1.extend(violation.map(|what| (seed, what)));
-                        }
-                        Err(panic) => result.1.push((seed, panic)),
-                    }
+                    let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
+                    results.take(seed, outcome, again);
+                    results.tell_progress(&of);
                 }
             });
         }
     });
-    let (tally, mut failures) = result.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failures.sort();
-    (tally, failures)
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
 fn smoke_the_invariants_hold_over_every_seed_and_nothing_is_missing_from_them() {
     let (first, count) = (number("TANDEM_FIRST_SEED", 0), number("TANDEM_SEEDS", SMOKE_SEEDS));
-    let (tally, failures) = run_all(first, count);
-    tell(&format!("{count} seeds from {first}: {tally}"));
-    for (seed, what) in &failures {
-        tell(&format!("seed {seed}: {what}\n    {}", replay_command(*seed)));
-    }
-    assert!(failures.is_empty(), "{} of {count} seeds failed; the first: {:?}", failures.len(), failures[0]);
-    if count >= SMOKE_SEEDS {
+    let Results { tally, seeds, mut failures, .. } = run_all(first, count, deadline());
+    failures.sort();
+    tell(&format!("{seeds} seeds from {first}: {tally}"));
+    assert!(failures.is_empty(), "{} of {seeds} seeds failed; the first: {:?}", failures.len(), failures[0]);
+    if seeds >= SMOKE_SEEDS {
         assert_eq!(tally.missing(), Vec::<&str>::new(), "these seeds prove nothing about");
     }
 }

@@ -39,8 +39,9 @@ pub struct Tally {
     pub recoveries: u64,
     pub maintenances: u64,
     pub terminations: u64,
-    /// Commands of operators.
+    /// Commands of operators, and copies that backups made because of one.
     pub commands: u64,
+    pub copies_to_backups: u64,
     /// Servers in maintenance that an operator had to reset, because nobody was left to end it.
     pub resets_by_hand: u64,
     /// Terminated Keas that had to be started again, and addresses they were busy with.
@@ -104,6 +105,8 @@ impl Tally {
             ("spills", self.spills),
             ("batches", self.batches),
             ("terminations", self.terminations),
+            ("commands of operators", self.commands),
+            ("copies to backups", self.copies_to_backups),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
@@ -134,6 +137,7 @@ impl Tally {
             ("maintenances", &mut self.maintenances),
             ("terminations", &mut self.terminations),
             ("commands of operators", &mut self.commands),
+            ("copies to backups", &mut self.copies_to_backups),
             ("resets by hand", &mut self.resets_by_hand),
             ("Keas started again", &mut self.kea_restarts),
             ("busy addresses", &mut self.busy),

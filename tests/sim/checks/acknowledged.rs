@@ -1,5 +1,6 @@
 //! Invariant 2: every ACK seen on the wire is, at that instant, on the stable storage of the server that sends it,
-//! and on its partner's where the view of the shard that sends it asks for the partner.
+//! and on that of every server the view of the shard that sends it asks for: its partner, or the backups of a
+//! primary that waits for them.
 //!
 //! A reply parked before the view turned to asking was committed, or its obligation waived, while nobody was asked;
 //! what a view requires is counted from the first time the REQUEST was seen.
@@ -37,8 +38,15 @@ pub struct Ack {
     pub client_id: Vec<u8>,
     /// The wall clock of the server that sends it, seconds.
     pub wall_s: u64,
-    /// The view does not ask for the partner, or did not when the REQUEST was seen.
-    pub alone: bool,
+    /// The servers the view asks for, if it did so when the REQUEST was seen.
+    pub waited_for: Vec<usize>,
+}
+
+impl Ack {
+    /// Nobody else was asked for.
+    pub fn is_alone(&self) -> bool {
+        self.waited_for.is_empty()
+    }
 }
 
 /// When each REQUEST was first seen: by server, hardware address and transaction.
@@ -83,9 +91,8 @@ impl Checks {
                 && lease.client_id.as_slice() == ack.client_id
                 && lease.expire() >= until_s
         };
-        let asked =
-            [Some((ack.server, "its own")), (!ack.alone).then_some((1 - ack.server, "its partner's"))];
-        for (server, whose) in asked.into_iter().flatten() {
+        let others = ack.waited_for.iter().map(|server| (*server, "its partner's"));
+        for (server, whose) in std::iter::once((ack.server, "its own")).chain(others) {
             let row = durable(server, ack.address);
             // Neither can have been written by a clock that agrees with the one of the server that sends the ACK.
             let soon_s = ack.wall_s + FUTURE_S;
@@ -128,7 +135,7 @@ mod tests {
             hardware: [2, 0, 0, 0, 0, 9],
             client_id: Vec::new(),
             wall_s: 1000,
-            alone,
+            waited_for: if alone { Vec::new() } else { vec![1] },
         }
     }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use shards::LeaseState;
 
 use crate::sim::pair::disk::Leases;
+use crate::sim::pair::server::{PRIMARY, server_name};
 use crate::sim::pair::simulation::Simulation;
 
 /// A lease that ends this soon may have ended on one of the two clocks, seconds.
@@ -33,10 +34,10 @@ impl Simulation {
     pub fn check_healed(&mut self) {
         let own = usize::from(self.plan.kea.is_some_and(|(kea, _)| kea == 0));
         let ours = self.leases_in_force(own);
-        if self.plan.kea.is_none()
-            && let Err(what) = compare(&ours, &self.leases_in_force(1 - own))
-        {
-            self.checks.fail(what);
+        for other in (0..self.servers.len()).filter(|other| *other != own && self.plan.kea.is_none()) {
+            if let Err(what) = compare(&ours, &self.leases_in_force(other)) {
+                self.checks.fail(format!("{what}, server{} and server{}", own + 1, other + 1));
+            }
         }
         for (number, member) in self.population.iter().enumerate() {
             let Some((address, until_ns)) = member.holds() else { continue };
@@ -52,6 +53,23 @@ impl Simulation {
                 let row = ours.get(&address);
                 self.checks
                     .fail(format!("invariant 6: client {number} holds {address}, but its row is {row:?}"));
+            }
+        }
+    }
+
+    /// A backup that has copied the primary's leases has every lease in force, or a newer one: one that was told before
+    /// it was durable, which then was lost (ha-protocol 6.3). It may have more.
+    pub fn check_copied(&mut self, backup: usize) {
+        let Some(process) = &self.servers[backup].process else { return };
+        let theirs: Leases =
+            process.tables().into_iter().flatten().map(|lease| (lease.address, lease)).collect();
+        for (address, lease) in self.leases_in_force(PRIMARY) {
+            let copy = theirs.get(&address);
+            if copy != Some(&lease) && copy.is_none_or(|copy| copy.cltt <= lease.cltt) {
+                let name = server_name(backup);
+                self.checks.fail(format!(
+                    "invariant 6: the primary holds {lease:?}, but {name}, which has copied it, holds {copy:?}"
+                ));
             }
         }
     }

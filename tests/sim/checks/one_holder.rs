@@ -20,6 +20,7 @@ use std::net::Ipv4Addr;
 use tandem::ha::OwnState;
 
 use super::acknowledged::Ack;
+use crate::sim::pair::links::SERVERS_MAX;
 
 const ALLOWANCE_NS: u64 = 1_000_000_000;
 
@@ -34,8 +35,8 @@ pub struct Holders {
     /// When the pair was last whole: each server knew then what the other had given.
     reunited_ns: u64,
     /// When the copy under way began, and up to when each server knows its partner's leases by a copy.
-    copy_began_ns: [u64; 2],
-    copied_through_ns: [u64; 2],
+    copy_began_ns: [u64; SERVERS_MAX],
+    copied_through_ns: [u64; SERVERS_MAX],
     /// A clock is wrong by more than the allowance.
     crooked: bool,
     /// When one was last set by more than that.
@@ -56,9 +57,9 @@ struct Sent {
 impl Holders {
     /// An ACK is on the wire; its number. `other_serves`: the partner gives leases too.
     pub fn sent(&mut self, ack: &Ack, other_serves: bool) -> usize {
-        let Ack { at_ns, server, address, alone, .. } = *ack;
+        let (Ack { at_ns, server, address, .. }, alone) = (ack, ack.is_alone());
         let exposed = alone && other_serves || self.by_a_wrong_clock(ack);
-        self.acks.push(Sent { at_ns, server, address, alone, exposed });
+        self.acks.push(Sent { at_ns: *at_ns, server: *server, address: *address, alone, exposed });
         self.acks.len() - 1
     }
 
@@ -179,7 +180,7 @@ mod tests {
             hardware: [2, 0, 0, 0, 0, 9],
             client_id: Vec::new(),
             wall_s: 1000,
-            alone,
+            waited_for: if alone { Vec::new() } else { vec![1 - server] },
         }
     }
 

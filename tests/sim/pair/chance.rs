@@ -1,7 +1,7 @@
 //! What goes wrong and when; and the end of a run, when nothing does.
 
+use tandem::ha::PartnerState;
 use tandem::ha::command::HaCommand;
-use tandem::ha::{CommandSource, Event as HaEvent, PartnerState};
 
 use super::links::{Cut, Links};
 use super::server::LIFETIME_S;
@@ -44,11 +44,13 @@ impl Simulation {
                     self.operate(server, HaCommand::MaintenanceStart);
                     let while_ns = self.draw(8 * NS_PER_S);
                     let life = self.servers[server].life;
-                    self.schedule(while_ns, Event::Operator { server, life });
+                    let command = HaCommand::MaintenanceCancel;
+                    self.schedule(while_ns, Event::Operator { server, life, command });
                 } else {
                     self.operate(server, HaCommand::Reset { server_name: None });
                 }
             }
+            34..40 if self.plan.commands => self.command(),
             _ => {
                 let member = self.draw(u64::from(self.plan.clients)) as usize;
                 let what = self.draw(14);
@@ -66,7 +68,11 @@ impl Simulation {
     /// Something is cut for a while: between two servers or between a server and its clients, both ways or one.
     fn cut(&mut self) {
         let server = self.draw_server();
-        let other = self.plan.peers(server)[0];
+        let peers = self.plan.peers(server);
+        let other = match peers[..] {
+            [other] => other,
+            _ => peers[self.draw(peers.len() as u64) as usize],
+        };
         let both = if self.chance(300) {
             [Cut::ToClients(server), Cut::FromClients(server)]
         } else {
@@ -156,21 +162,12 @@ impl Simulation {
         }
     }
 
-    /// A command of an operator, on the server's own socket.
-    pub fn operate(&mut self, server: usize, command: HaCommand) {
-        let host = &self.servers[server];
-        if host.process.is_some() && host.paused_until_ns <= self.now_ns {
-            self.trace(|| format!("server{} is told {command:?}", server + 1));
-            self.tally.commands += 1;
-            // Nobody listens to the answer.
-            let source = CommandSource::Administrator;
-            self.feed(server, HaEvent::Command { token: 0, source, command });
-        }
-    }
-
     /// What an operator has to do once everything works: maintenance that nobody else can end is ended, and a Kea that
     /// has given up is started again.
     fn reset_by_hand(&mut self) {
+        if self.plan.commands {
+            self.go_on();
+        }
         for server in 0..self.servers.len() {
             if self.servers[server]
                 .kea
@@ -182,7 +179,8 @@ impl Simulation {
             }
             match self.servers[server].state() {
                 Some(PartnerState::InMaintenance)
-                    if self.servers[1 - server].state() != Some(PartnerState::PartnerInMaintenance) =>
+                    if self.plan.partner(server).and_then(|partner| self.servers[partner].state())
+                        != Some(PartnerState::PartnerInMaintenance) =>
                 {
                     self.tally.resets_by_hand += 1;
                     self.operate(server, HaCommand::Reset { server_name: None });
@@ -217,6 +215,7 @@ impl Simulation {
             self.correct(server);
             self.schedule(self.now_ns % 7, Event::Start { server });
         }
+        self.end_commands();
     }
 
     /// The pair comes together, goes on until every lease of the bad times has ended or was renewed, and falls
@@ -233,6 +232,7 @@ impl Simulation {
             self.run_until(self.now_ns + NS_PER_S)?;
             self.reset_by_hand();
         }
+        self.copy_to_backups()?;
         // Leases written by a clock that was wrong may last longer by as much.
         let wrong_s = self.plan.steps_ms.unsigned_abs().div_ceil(1000);
         self.run_until(self.now_ns + (u64::from(LIFETIME_S) + wrong_s + 5) * NS_PER_S)?;

@@ -17,6 +17,8 @@ use tandem::ha::view::{HaView, Scopes};
 use super::plan::Plant;
 use super::simulation::Simulation;
 
+/// The number of every command of an operator.
+pub const OPERATORS_TOKEN: u64 = 0;
 /// A shard stores its part of a page within this time.
 const ANSWER_WITHIN_NS: u64 = 10_000_000_000;
 
@@ -134,6 +136,9 @@ impl Simulation {
         self.note_state(server);
         for action in actions {
             match action {
+                Action::Answer { token: OPERATORS_TOKEN, reply } => {
+                    self.operator_answered(server, &reply);
+                }
                 Action::Answer { token, reply } => {
                     let Some(process) = self.servers[server].process.as_mut() else { return };
                     if let Some(mut call) = process.control.commands.remove(&token) {

@@ -1,11 +1,12 @@
-//! Kea's side of a hot-standby pair as a model: its state machine with its quirks, without its code.
+//! Kea's side of a pair as a model, in hot-standby or load-balancing: its state machine with its quirks, without its code.
 //!
-//! After ha-protocol 4 and 8: one update in each request, every update overwrites, a copy disables the source before
-//! each page and starts again from the first one, deadlines are noticed at heartbeats only, `terminated` is left by a
-//! restart alone, and a restart forgets all but the leases. Release 2.2 has one flag for the service, whose timer is not
-//! stopped, and tells a conflict as an error; release 3 has a lock for each origin.
+//! After ha-protocol 4, 5.6 and 8: one update in each request, every update overwrites, a copy disables the source
+//! before each page and starts again from the first one, the backlog is sent one update at a time and loses the one that
+//! fails, deadlines are noticed at heartbeats and answers only, `terminated` is left by a restart alone, and a restart
+//! forgets all but the leases. Release 2.2 has one flag for the service, whose timer is not stopped, and tells a conflict
+//! as an error; release 3 has a lock for each origin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -27,6 +28,9 @@ pub enum Version {
 pub struct Settings {
     pub version: Version,
     pub primary: bool,
+    pub balancing: bool,
+    /// Updates put off at most while the partner does not answer.
+    pub backlog_max: usize,
     pub heartbeat_ns: u64,
     pub response_ns: u64,
     pub ack_ms: u64,
@@ -40,9 +44,12 @@ pub struct Settings {
 pub enum Purpose {
     Disable,
     Enable,
+    /// An update that was put off.
+    Flush,
     Heartbeat,
     Notify,
     Page,
+    Reset,
     /// Of the parked reply with this number.
     Update(u64),
 }
@@ -50,7 +57,7 @@ pub enum Purpose {
 impl Purpose {
     /// Whether it goes over the connection of the copy.
     pub fn is_private(self) -> bool {
-        matches!(self, Self::Disable | Self::Enable | Self::Notify | Self::Page)
+        matches!(self, Self::Disable | Self::Enable | Self::Flush | Self::Notify | Self::Page | Self::Reset)
     }
 }
 
@@ -77,6 +84,10 @@ pub struct Machine {
     /// A copy is under way, and the address it has come to.
     copying: bool,
     copied_to: Option<String>,
+    /// Updates put off, whether there were too many, and whether they are being sent.
+    backlog: VecDeque<Value>,
+    overflowed: bool,
+    flushing: bool,
     /// Commands to send.
     pub calls: Vec<(Purpose, Value)>,
 }
@@ -99,6 +110,9 @@ impl Machine {
             heartbeat_ns: None,
             copying: false,
             copied_to: None,
+            backlog: VecDeque::new(),
+            overflowed: false,
+            flushing: false,
             calls: Vec::new(),
         };
         this.hold(LOCAL);
@@ -110,17 +124,46 @@ impl Machine {
         self.off.is_empty()
     }
 
-    /// Whether it answers clients.
-    pub fn in_scope(&self) -> bool {
+    /// Whether it answers clients of the primary, or of the secondary.
+    pub fn in_scope(&self, of_primary: bool) -> bool {
         match self.state {
-            State::HotStandby | State::Terminated => self.settings.primary,
+            State::HotStandby | State::Terminated if !self.settings.balancing => self.settings.primary,
+            State::LoadBalancing | State::CommunicationRecovery | State::Terminated => {
+                of_primary == self.settings.primary
+            }
             State::PartnerDown => true,
             _ => false,
         }
     }
 
+    fn scopes(&self) -> Vec<&'static str> {
+        let names = [(true, "server1"), (false, "server2")];
+        let served = names
+            .into_iter()
+            .filter(|(of_primary, _)| self.in_scope(*of_primary) && (*of_primary || self.settings.balancing));
+        served.map(|(_, name)| name).collect()
+    }
+
     pub fn sends_updates(&self) -> bool {
-        self.state == State::HotStandby
+        self.state == self.normal()
+    }
+
+    /// Whether updates are put off.
+    pub fn queues_updates(&self) -> bool {
+        self.state == State::CommunicationRecovery
+    }
+
+    /// Puts off an update.
+    pub fn queue(&mut self, request: Value) {
+        if self.backlog.len() >= self.settings.backlog_max {
+            self.overflowed = true;
+        } else {
+            self.backlog.push_back(request);
+        }
+    }
+
+    fn normal(&self) -> State {
+        if self.settings.balancing { State::LoadBalancing } else { State::HotStandby }
     }
 
     pub fn next_timeout(&self) -> Option<u64> {
@@ -165,8 +208,7 @@ impl Machine {
         match envelope.command.as_str() {
             "ha-heartbeat" => {
                 let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(now.wall_ms));
-                let scopes = if self.in_scope() { vec!["server1"] } else { Vec::new() };
-                let arguments = json!({ "date-time": date, "scopes": scopes, "state": self.state.name(),
+                let arguments = json!({ "date-time": date, "scopes": self.scopes(), "state": self.state.name(),
                                         "unsent-update-count": self.unsent });
                 (0, "HA peer status returned.".to_owned(), Some(arguments))
             }
@@ -201,7 +243,7 @@ impl Machine {
                 (0, "HA state machine already in WAITING state.".to_owned(), None)
             }
             "ha-reset" => {
-                self.copying = false;
+                (self.copying, self.flushing) = (false, false);
                 self.enter(now, State::Waiting);
                 (0, "HA state machine reset.".to_owned(), None)
             }
@@ -228,6 +270,22 @@ impl Machine {
                 if !good && !is_conflict {
                     self.partner = State::Unavailable;
                 }
+            }
+            Purpose::Flush if !self.flushing => {}
+            Purpose::Flush if good => return self.flush(now),
+            Purpose::Flush => {
+                self.partner = State::Unavailable;
+                return self.reset_partner();
+            }
+            Purpose::Reset if !self.flushing => {}
+            Purpose::Reset => {
+                self.flushing = false;
+                if good {
+                    self.enter(now, State::Waiting);
+                } else {
+                    self.partner = State::Unavailable;
+                }
+                self.arm(now);
             }
             _ if !self.copying => {}
             Purpose::Disable if good => {
@@ -328,13 +386,13 @@ impl Machine {
     fn failure(&self, now: Now) -> bool {
         let unacked = self.unacked.values().filter(|unacked| **unacked).count();
         let max = self.settings.unacked_max;
-        let needs_proof = self.service_on() && !self.settings.primary;
+        let needs_proof = self.service_on() && (self.settings.balancing || !self.settings.primary);
         self.is_interrupted(now) && (!needs_proof || max == 0 || unacked > max)
     }
 
     /// Runs handlers until one stays.
     pub fn evaluate(&mut self, now: Now) {
-        while !self.copying {
+        while !self.copying && !self.flushing {
             let Some(next) = self.next_state(now) else { break };
             self.enter(now, next);
         }
@@ -342,7 +400,12 @@ impl Machine {
             (self.copying, self.copied_to, self.heartbeat_ns) = (true, None, None);
             self.disable();
         }
-        if !self.copying && self.heartbeat_ns.is_none() && self.state != State::Terminated {
+        let partner_hears = matches!(self.partner, State::LoadBalancing | State::CommunicationRecovery);
+        if self.queues_updates() && !self.flushing && partner_hears && !self.is_interrupted(now) {
+            (self.flushing, self.heartbeat_ns) = (true, None);
+            return if self.overflowed { self.reset_partner() } else { self.flush(now) };
+        }
+        if !self.copying && !self.flushing && self.heartbeat_ns.is_none() && self.state != State::Terminated {
             self.arm(now);
         }
     }
@@ -358,32 +421,73 @@ impl Machine {
             return Some(S::Terminated);
         }
         if self.partner == S::Unavailable {
-            let alone = self.state != S::PartnerDown && self.failure(now);
-            return alone.then_some(S::PartnerDown);
+            if self.state != S::PartnerDown && self.failure(now) {
+                return Some(S::PartnerDown);
+            }
+            let puts_off = self.state == S::LoadBalancing && self.settings.backlog_max > 0;
+            return puts_off.then_some(S::CommunicationRecovery);
         }
         if self.partner == S::Terminated {
             return (self.state != S::Waiting).then_some(S::Terminated);
         }
         match (self.state, self.partner) {
             (S::Waiting, S::Waiting) => self.settings.primary.then_some(S::Syncing),
-            (S::Waiting, S::Ready | S::HotStandby | S::PartnerDown) => Some(S::Syncing),
-            (S::Ready, S::Ready) => self.settings.primary.then_some(S::HotStandby),
-            (S::Ready, S::HotStandby) => Some(S::HotStandby),
-            (S::HotStandby | S::PartnerDown, S::PartnerDown) => Some(S::Waiting),
+            (
+                S::Waiting,
+                S::Ready | S::HotStandby | S::LoadBalancing | S::CommunicationRecovery | S::PartnerDown,
+            ) => Some(S::Syncing),
+            (S::Ready, S::Ready) => self.settings.primary.then_some(self.normal()),
+            (S::Ready, S::HotStandby | S::LoadBalancing | S::CommunicationRecovery) => Some(self.normal()),
+            (
+                S::HotStandby | S::LoadBalancing | S::CommunicationRecovery | S::PartnerDown,
+                S::PartnerDown,
+            )
+            | (S::PartnerDown, S::CommunicationRecovery) => Some(S::Waiting),
             (S::PartnerDown, S::Ready) => {
                 let (before, latest) = self.partner_unsent;
-                Some(if latest > 0 && latest != before { S::Waiting } else { S::HotStandby })
+                Some(if latest > 0 && latest != before { S::Waiting } else { self.normal() })
+            }
+            (S::CommunicationRecovery, S::Waiting | S::Syncing | S::Ready) => {
+                (self.is_interrupted(now) && self.overflowed).then_some(S::Waiting)
             }
             _ => None,
         }
     }
 
+    /// Sends the oldest update that was put off; without one the pair is whole.
+    fn flush(&mut self, now: Now) {
+        if let Some(oldest) = self.backlog.pop_front() {
+            return self.calls.push((Purpose::Flush, oldest));
+        }
+        self.flushing = false;
+        self.enter(now, State::LoadBalancing);
+        self.evaluate(now);
+    }
+
+    fn reset_partner(&mut self) {
+        let own = if self.settings.primary { "server1" } else { "server2" };
+        let named =
+            if self.settings.version == Version::K3 { json!({ "server-name": own }) } else { json!({}) };
+        self.ask(Purpose::Reset, "ha-reset", named);
+    }
+
     fn enter(&mut self, now: Now, next: State) {
+        if self.queues_updates() {
+            self.backlog.clear();
+            self.overflowed = false;
+        }
         self.state = next;
-        if next != State::HotStandby {
+        if !matches!(next, State::HotStandby | State::LoadBalancing | State::CommunicationRecovery) {
             self.rejected.clear();
         }
-        if matches!(next, State::HotStandby | State::PartnerDown | State::Terminated) {
+        if matches!(
+            next,
+            State::HotStandby
+                | State::LoadBalancing
+                | State::CommunicationRecovery
+                | State::PartnerDown
+                | State::Terminated
+        ) {
             self.release(LOCAL);
         } else if self.service_on() {
             self.hold(LOCAL);

@@ -7,10 +7,11 @@ use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 use shards::{Lease, LeaseState, SmallBytes};
+use tandem::dhcp4::scope::bucket;
 use tandem::engine::message::{PartnerCall, UpdateKind};
 use tandem::ha::command::{Envelope, PageRequest, Reply};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, Page, parse_delete, write_listing, write_update_request};
-use tandem::policy::Snapshot;
+use tandem::policy::{Scope, Snapshot};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -69,6 +70,8 @@ impl Simulation {
         let settings = Settings {
             version,
             primary: server == 0,
+            balancing: plan.balancing,
+            backlog_max: if plan.balancing { plan.delayed_updates_limit as usize } else { 0 },
             heartbeat_ns: NS_PER_S,
             response_ns: 3 * NS_PER_S,
             ack_ms: 1000,
@@ -79,7 +82,7 @@ impl Simulation {
         let host = &mut self.servers[server];
         host.life += 1;
         host.powered = true;
-        host.workers = (0..WORKERS_PER_PEER).map(|_| super::sender::Worker::default()).collect();
+        host.workers = (0..WORKERS_PER_PEER).map(|_| super::sender::Worker::new(false)).collect();
         host.kea = Some(Kea {
             machine: Machine::new(settings, now),
             snapshot: snapshot(&plan, server, true),
@@ -248,7 +251,8 @@ impl Simulation {
         }
         let client_id = query.client_id().unwrap_or_default();
         let client = [query.chaddr(), client_id].concat();
-        if !kea.machine.in_scope() {
+        let is_primarys = !self.plan.balancing || is_primarys(&query);
+        if !kea.machine.in_scope(is_primarys) {
             return kea.machine.unanswered(now, client, query.secs());
         }
         let is_its = |lease: &&Lease| {
@@ -281,8 +285,8 @@ impl Simulation {
     }
 
     /// Whether it may give `address` to a client that holds `held`.
-    fn kea_has(&self, server: usize, address: Ipv4Addr, held: Option<Ipv4Addr>) -> bool {
-        let (now_s, range) = (self.clock_of(server).wall_s(), pool(&self.plan));
+    fn kea_has(&self, server: usize, query: &Query<'_>, address: Ipv4Addr, held: Option<Ipv4Addr>) -> bool {
+        let (now_s, range) = (self.clock_of(server).wall_s(), self.pool_for(query));
         let Some(kea) = &self.servers[server].kea else { return false };
         let is_free = kea.leases.get(&address).is_none_or(|lease| {
             lease.is_expired(now_s)
@@ -291,11 +295,22 @@ impl Simulation {
         (range.0..=range.1).contains(&address) && (held == Some(address) || is_free)
     }
 
-    fn kea_offers(&mut self, server: usize, query: &Query<'_>, held: Option<Ipv4Addr>) {
+    /// First and last address of the pool for the client.
+    fn pool_for(&self, query: &Query<'_>) -> (Ipv4Addr, Ipv4Addr) {
         let (first, last) = pool(&self.plan);
+        let middle = Ipv4Addr::from(u32::from(first) + u32::from(self.plan.pool) - 1);
+        match self.plan.balancing {
+            true if is_primarys(query) => (first, middle),
+            true => (Ipv4Addr::from(u32::from(middle) + 1), last),
+            false => (first, last),
+        }
+    }
+
+    fn kea_offers(&mut self, server: usize, query: &Query<'_>, held: Option<Ipv4Addr>) {
+        let (first, last) = self.pool_for(query);
         let all = (u32::from(first)..=u32::from(last)).map(Ipv4Addr::from);
         let mut wanted = held.into_iter().chain(query.requested_address()).chain(all);
-        if let Some(address) = wanted.find(|address| self.kea_has(server, *address, held)) {
+        if let Some(address) = wanted.find(|address| self.kea_has(server, query, *address, held)) {
             self.reply_of_kea(server, reply(query, 2, server, address));
         }
     }
@@ -308,7 +323,7 @@ impl Simulation {
         let ciaddr = Some(query.ciaddr()).filter(|address| !address.is_unspecified());
         let Some(address) = query.requested_address().or(ciaddr) else { return };
         let is_selecting = query.server_id().is_some();
-        if !self.kea_has(server, address, held) || !is_selecting && held != Some(address) {
+        if !self.kea_has(server, query, address, held) || !is_selecting && held != Some(address) {
             return self.reply_of_kea(server, reply(query, 6, server, Ipv4Addr::UNSPECIFIED));
         }
         let lease = Lease {
@@ -345,6 +360,18 @@ impl Simulation {
             self.checks.holders.decided_elsewhere(lease.address);
         }
         let Some(kea) = &mut self.servers[server].kea else { return };
+        let request = |(kind, lease): &(UpdateKind, Lease)| {
+            let mut body = Vec::new();
+            write_update_request(*kind, lease, &mut body);
+            body
+        };
+        if kea.machine.queues_updates() {
+            for change in &changes {
+                kea.machine.queue(serde_json::from_slice(&request(change)).expect("a request in JSON"));
+            }
+            self.settle_kea(server);
+            return self.reply_of_kea(server, reply);
+        }
         if !kea.machine.sends_updates() {
             kea.machine.unsent += 1;
             self.settle_kea(server);
@@ -353,9 +380,8 @@ impl Simulation {
         kea.numbers += 1;
         let number = kea.numbers;
         kea.parked.insert(number, Parked { reply, pending: changes.len(), failed: false, client });
-        for (kind, lease) in changes {
-            let mut body = Vec::new();
-            write_update_request(kind, &lease, &mut body);
+        for change in changes {
+            let body = request(&change);
             // The first idle connection, or the one with less to do.
             let workers = &self.servers[server].workers;
             let free = (0..2).min_by_key(|sender| workers[update_worker(0, *sender)].load()).unwrap_or(0);
@@ -385,6 +411,11 @@ impl Simulation {
             self.send_reply(server, &reply, None);
         }
     }
+}
+
+/// Whose the client is where two servers share the clients; without an identity it is nobody's, and no client is.
+fn is_primarys(query: &Query<'_>) -> bool {
+    bucket(query.client_id().unwrap_or_default(), query.chaddr()) == Some(Scope::Primary)
 }
 
 /// A reply of `kind` with what every client needs.

@@ -86,7 +86,21 @@ impl Simulation {
                 Ok(copied) => self.copy(server, stream, copied),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
             },
-            _ => self.ask_control(server, stream, request.body.clone()),
+            name => {
+                if name == "ha-sync-complete-notify" {
+                    self.note_copied(server, stream);
+                }
+                self.ask_control(server, stream, request.body.clone());
+            }
+        }
+    }
+
+    /// The peer at the other end of a stream has copied all leases.
+    fn note_copied(&mut self, server: usize, stream: StreamId) {
+        let Some(opener) = self.streams.get(stream).map(|stream| stream.opener) else { return };
+        let peer = self.plan.peers(server).into_iter().position(|peer| peer == opener);
+        if let (Some(process), Some(peer)) = (&self.servers[server].process, peer) {
+            process.standings.copied(peer);
         }
     }
 

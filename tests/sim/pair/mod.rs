@@ -10,6 +10,7 @@
 //! | [`engines`] | drives the engines: lanes, timers, journal writes, transmissions |
 //! | [`disk`] | the lease file: written, synced, lost, torn, full |
 //! | [`kea`], [`kea_server`] | a model of Kea as the partner |
+//! | [`operators`] | what operators ask of servers |
 //! | [`links`] | which ways are cut |
 //! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
 //! | [`sender`] | the sending end of the HA link over the real HTTP client |
@@ -30,6 +31,7 @@ pub mod kea;
 pub mod kea_server;
 pub mod links;
 pub mod listener;
+pub mod operators;
 pub mod plan;
 pub mod population;
 pub mod reload;

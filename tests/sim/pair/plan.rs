@@ -4,6 +4,7 @@ use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 
 use super::kea::Version;
+use super::links::SERVERS_MAX;
 
 /// A lie of the drivers that the checks must notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,20 +32,26 @@ pub struct Plan {
     pub kea: Option<(usize, Version)>,
     /// Whether the servers share the clients.
     pub balancing: bool,
+    /// Backup servers, behind the pair or, without one, behind a primary whose replies wait for them or not.
+    pub backups: u8,
+    pub passive: bool,
+    pub wait_backup_ack: bool,
     /// Updates that wait for the partner at most while it does not answer, where the servers share the clients.
     pub delayed_updates_limit: u32,
     /// Whether operators reset servers now and then, and whether they begin and cancel maintenance, too.
     pub operators: bool,
     pub maintenance: bool,
-    /// Shards of the primary and of the standby.
-    pub shards: [u8; 2],
+    /// Whether operators use every other command as well, and machines pause in some states until they are told to go on.
+    pub commands: bool,
+    /// Shards of each server.
+    pub shards: [u8; SERVERS_MAX],
     /// Clients, and addresses they share.
     pub clients: u32,
     pub pool: u8,
     /// Wall clocks of the servers stand this far from the true time.
-    pub skew_ms: [i64; 2],
+    pub skew_ms: [i64; SERVERS_MAX],
     /// Clocks of the servers run this much too fast.
-    pub drift_ppm: [i64; 2],
+    pub drift_ppm: [i64; SERVERS_MAX],
     /// Of a thousand datagrams, how many are lost, doubled and late.
     pub lost_permille: u32,
     pub doubled_permille: u32,
@@ -74,33 +81,65 @@ pub struct Plan {
 impl Plan {
     /// How many servers there are.
     pub fn servers(&self) -> usize {
-        2
+        self.active() + usize::from(self.backups)
     }
 
-    /// The other servers of a server's relationship, by peer index.
+    /// How many of them are no backups; they are the first ones.
+    pub fn active(&self) -> usize {
+        2 - usize::from(self.passive)
+    }
+
+    pub fn is_backup(&self, server: usize) -> bool {
+        server >= self.active()
+    }
+
+    /// The other server of the pair, for a server that is one of a pair.
+    pub fn partner(&self, server: usize) -> Option<usize> {
+        (self.active() == 2 && server < 2).then(|| 1 - server)
+    }
+
+    /// The other servers of a server's relationship, by peer index: of a pair, the partner comes first.
     pub fn peers(&self, server: usize) -> Vec<usize> {
-        vec![1 - server]
+        (0..self.servers()).filter(|other| *other != server).collect()
     }
 
     pub fn new(seed: u64, plant: Option<Plant>) -> Self {
         let mut random = Pcg32::new(seed, 1);
         let mut draw = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
+        // What was added later comes from a stream of its own, so that seeds keep their meaning.
+        let mut random = Pcg32::new(seed, 3);
+        let mut later = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
         let more = std::env::var_os("TANDEM_MORE").is_some();
         let clients = draw(&[3, 5, 8]);
+        // Of twenty seeds one has a pair with a backup and one a primary with nothing else.
+        let (backed, passive) = (seed % 20 == 1, seed % 20 == 6);
+        let behind = (later(&[1, 1, 2]), later(&[0, 1]) == 1);
         Self {
             more,
             seed,
             plant,
             kea: kea_of(seed).filter(|_| plant.is_none()),
-            balancing: more && seed % 5 == 3,
+            balancing: more && seed % 5 == 3 || backed && seed % 60 == 1 || shares_with_kea(seed),
+            backups: if passive { behind.0 as u8 } else { u8::from(backed) },
+            passive,
+            wait_backup_ack: passive && behind.1,
+            commands: seed % 20 == 16 || (backed || passive) && seed % 40 < 20,
             delayed_updates_limit: if seed.is_multiple_of(2) { 3 } else { 100 },
             maintenance: more,
             operators: more && seed % 5 != 4 && seed.is_multiple_of(3),
-            shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8],
+            shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8, later(&[1, 2, 3]) as u8],
             clients,
             pool: (clients + draw(&[0, 2, 5])) as u8,
-            skew_ms: [i64::from(draw(&[0, 100, 300])), -i64::from(draw(&[0, 100, 300]))],
-            drift_ppm: [i64::from(draw(&[0, 20, 80])), -i64::from(draw(&[0, 20, 80]))],
+            skew_ms: [
+                i64::from(draw(&[0, 100, 300])),
+                -i64::from(draw(&[0, 100, 300])),
+                -i64::from(later(&[0, 100, 300])),
+            ],
+            drift_ppm: [
+                i64::from(draw(&[0, 20, 80])),
+                -i64::from(draw(&[0, 20, 80])),
+                i64::from(later(&[0, 20, 80])),
+            ],
             lost_permille: draw(&[0, 20, 150]),
             doubled_permille: draw(&[0, 20, 150]),
             late_permille: draw(&[0, 20, 150]),
@@ -119,8 +158,13 @@ impl Plan {
     }
 }
 
-/// Every fifth seed, and not one in which the servers share the clients, pairs Tandem with a Kea: each release in each role.
+/// Every fifth seed pairs Tandem with a Kea: each release in each role, and in a fourth of these the two share the clients.
 fn kea_of(seed: u64) -> Option<(usize, Version)> {
-    let version = if (seed / 5).is_multiple_of(2) { Version::K22 } else { Version::K3 };
-    (seed % 5 == 4).then_some(((seed / 10 % 2) as usize, version))
+    let (turn, side) = if shares_with_kea(seed) { (seed / 40, seed / 80) } else { (seed / 5, seed / 10) };
+    let version = if turn.is_multiple_of(2) { Version::K22 } else { Version::K3 };
+    (seed % 5 == 4).then_some(((side % 2) as usize, version))
+}
+
+fn shares_with_kea(seed: u64) -> bool {
+    matches!(seed % 40, 9 | 14)
 }

@@ -77,6 +77,7 @@ impl Simulation {
 
     /// Sends what a client has to say, and sees to it that it is woken.
     pub fn speak(&mut self, member: usize) {
+        let servers = self.servers.len();
         let mut octets = [0; 1500];
         while let Some(outgoing) = self.population[member].client.poll_transmit(&mut octets) {
             if self.silent {
@@ -84,10 +85,10 @@ impl Simulation {
             }
             let bytes = &octets[..outgoing.len];
             let (source, servers) = match outgoing.route {
-                Route::Broadcast => (outgoing.source, vec![0, 1]),
-                Route::Relayed => (RELAY, vec![0, 1]),
+                Route::Broadcast => (outgoing.source, (0..servers).collect::<Vec<_>>()),
+                Route::Relayed => (RELAY, (0..servers).collect()),
                 Route::Unicast(to) => {
-                    (outgoing.source, (0..2).filter(|server| ADDRESSES[*server] == to).collect())
+                    (outgoing.source, (0..servers).filter(|server| ADDRESSES[*server] == to).collect())
                 }
             };
             let unicast = outgoing.route != Route::Broadcast;
@@ -184,6 +185,11 @@ impl Simulation {
         let alone =
             asked_since_ns.is_none_or(|since_ns| first.is_some_and(|first| first.monotonic_ns <= since_ns));
         let wall_s = self.clock_of(server).wall_s();
+        let waited_for = match self.plan.partner(server) {
+            _ if alone => Vec::new(),
+            Some(partner) => vec![partner],
+            None => (self.plan.active()..self.servers.len()).collect(),
+        };
         self.tally.acks += 1;
         self.tally.acks_alone += u64::from(alone);
         let ack = Ack {
@@ -196,7 +202,7 @@ impl Simulation {
             hardware: it.hardware(),
             client_id: it.client_id().to_vec(),
             wall_s,
-            alone,
+            waited_for,
         };
         let (first, last) = pool(&self.plan);
         if !(first..=last).contains(&address) {
@@ -208,7 +214,10 @@ impl Simulation {
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        let other = self.servers[1 - server].state();
+        let Some(other) = self.plan.partner(server) else {
+            return Some(self.checks.holders.sent(&ack, self.is_by_hand()));
+        };
+        let other = self.servers[other].state();
         let serves_its_own = match other {
             Some(PartnerState::HotStandby | PartnerState::Terminated) => {
                 server == STANDBY || self.plan.balancing
@@ -220,7 +229,7 @@ impl Simulation {
         let other_serves =
             matches!(other, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
                 || (serves_its_own && for_both);
-        Some(self.checks.holders.sent(&ack, other_serves))
+        Some(self.checks.holders.sent(&ack, other_serves || self.is_by_hand()))
     }
 
     pub fn member_of(&self, chaddr: &[u8]) -> Option<usize> {

@@ -2,7 +2,7 @@
 //!
 //! It does what the send executors do: updates wait in the real outbox, as many as the partner takes go in one
 //! request, a request that meets a connection closed while idle is sent once more, everything is answered, be it with a
-//! failure.
+//! failure. A backup that cannot be reached is left alone for a moment, and what it does not take is noted.
 
 use std::collections::VecDeque;
 
@@ -11,15 +11,17 @@ use tandem::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome
 use tandem::ha::event::exchange_limit_ms;
 use tandem::ha::outbox::{self, Outbox, Taken, Waiting};
 use tandem::http::client::{ClientConnection, ClientError, Response, Target};
-use tandem::limits::SENDER_WAITING_MAX;
+use tandem::limits::{BACKUP_WAITING_MAX, SENDER_WAITING_MAX};
 
 use super::plan::Plant;
-use super::server::{call_worker, peer_of, update_worker};
+use super::server::{WORKERS_PER_PEER, call_worker, peer_of, update_worker};
 use super::simulation::Simulation;
 use super::stream::{Piece, StreamId, Way};
 
 const CONNECT_WITHIN_MS: u64 = 10_000;
 const NS_PER_MS: u64 = 1_000_000;
+/// A backup that could not be reached is not tried again for this time.
+const LEFT_ALONE_NS: u64 = 1_000_000_000;
 
 /// One connection and what waits for it: updates or calls.
 pub struct Worker {
@@ -29,6 +31,8 @@ pub struct Worker {
     open: Option<(StreamId, ClientConnection)>,
     /// The stream being opened, and when patience ends.
     connecting: Option<(StreamId, u64)>,
+    /// A backup that could not be reached is not tried before this, on the monotonic clock.
+    left_alone_until_ns: u64,
 }
 
 /// What a request carries.
@@ -55,14 +59,16 @@ impl Active {
     }
 }
 
-impl Default for Worker {
-    fn default() -> Self {
-        let outbox = Outbox::new(SENDER_WAITING_MAX);
-        Self { outbox, calls: VecDeque::new(), active: None, open: None, connecting: None }
-    }
-}
-
 impl Worker {
+    pub fn new(to_backup: bool) -> Self {
+        let outbox = match to_backup {
+            true => Outbox::for_backup(BACKUP_WAITING_MAX),
+            false => Outbox::new(SENDER_WAITING_MAX),
+        };
+        let calls = VecDeque::new();
+        Self { outbox, calls, active: None, open: None, connecting: None, left_alone_until_ns: 0 }
+    }
+
     /// Whether what the active request carries must not be sent any more.
     fn is_overtaken(&self) -> bool {
         match &self.active {
@@ -96,7 +102,7 @@ impl Simulation {
         let mut failed = Vec::new();
         let worker = match message {
             Message::Update(update) => {
-                let worker = update_worker(0, sender);
+                let worker = update_worker(update.peer, sender);
                 failed.extend(host.workers[worker].outbox.push(now_ns, update).err());
                 worker
             }
@@ -107,10 +113,12 @@ impl Simulation {
             }
             Message::HaView(view) => {
                 let mut overtaken = Vec::new();
-                let worker = update_worker(0, sender);
-                host.workers[worker].outbox.set_view(&view, &mut overtaken);
+                let peers = host.workers.len() / WORKERS_PER_PEER;
+                for peer in 0..peers as u8 {
+                    host.workers[update_worker(peer, sender)].outbox.set_view(&view, &mut overtaken);
+                }
                 failed.extend(overtaken.into_iter().map(|waiting| waiting.update));
-                worker
+                update_worker(0, sender)
             }
             other => panic!("a sender does not take {other:?}"),
         };
@@ -135,16 +143,19 @@ impl Simulation {
                 return;
             }
             let mut taken = Vec::new();
+            let left_alone = now_ns < state.left_alone_until_ns;
             let active = match state.outbox.take(now_ns, &mut taken) {
+                Taken::Batch(_) | Taken::Late if left_alone => {
+                    self.updates_ended(server, worker, taken, None);
+                    continue;
+                }
                 Taken::Batch(timeout_ms) => {
                     let mut body = Vec::new();
                     outbox::write_request(&taken, &mut body);
                     Active::new(now_ns, Load::Updates(taken), body, timeout_ms, timeout_ms)
                 }
                 Taken::Late => {
-                    for waiting in taken {
-                        self.return_update(server, waiting.update, UpdateOutcome::Failed);
-                    }
+                    self.updates_ended(server, worker, taken, None);
                     continue;
                 }
                 Taken::Nothing => {
@@ -344,17 +355,15 @@ impl Simulation {
         match active.load {
             Load::Updates(_) if active.answered => {}
             Load::Updates(taken) => {
-                let outcomes = result.ok().and_then(|body| outbox::outcomes(&body, taken.len()).ok());
-                let mut outcomes = outcomes.into_iter().flat_map(|(outcomes, _)| outcomes);
-                self.tally.batches += u64::from(taken.len() > 1);
-                for waiting in taken {
-                    let mut outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
-                    self.tally.count_update(outcome);
-                    if self.plan.plant == Some(Plant::IgnoreConflict) && outcome == UpdateOutcome::Conflict {
-                        outcome = UpdateOutcome::Acked;
-                    }
-                    self.return_update(server, waiting.update, outcome);
+                let now_ns = self.clock_of(server).monotonic_ns;
+                if let Some(state) = self.worker(server, worker)
+                    && state.outbox.is_for_backup()
+                    && result.is_err()
+                {
+                    state.left_alone_until_ns = now_ns + LEFT_ALONE_NS;
                 }
+                let outcomes = result.ok().and_then(|body| outbox::outcomes(&body, taken.len()).ok());
+                self.updates_ended(server, worker, taken, outcomes.map(|(outcomes, _)| outcomes));
             }
             Load::Call(mut call) => {
                 match result {
@@ -374,6 +383,29 @@ impl Simulation {
             }
         }
         self.work(server, worker);
+    }
+
+    /// Updates were answered, or will not be: `outcomes` says how each of them ended.
+    fn updates_ended(
+        &mut self,
+        server: usize,
+        worker: usize,
+        taken: Vec<Waiting>,
+        outcomes: Option<Vec<UpdateOutcome>>,
+    ) {
+        let outcomes = outcomes.unwrap_or_else(|| vec![UpdateOutcome::Failed; taken.len()]);
+        let lost = outcomes.iter().filter(|outcome| **outcome != UpdateOutcome::Acked).count();
+        if let Some(process) = &self.servers[server].process {
+            process.standings.lost(peer_of(worker), lost, "it did not take them");
+        }
+        self.tally.batches += u64::from(taken.len() > 1);
+        for (waiting, mut outcome) in taken.into_iter().zip(outcomes) {
+            self.tally.count_update(outcome);
+            if self.plan.plant == Some(Plant::IgnoreConflict) && outcome == UpdateOutcome::Conflict {
+                outcome = UpdateOutcome::Acked;
+            }
+            self.return_update(server, waiting.update, outcome);
+        }
     }
 
     fn return_update(&mut self, server: usize, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {

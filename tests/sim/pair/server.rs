@@ -11,14 +11,16 @@ use tandem::engine::event::Event;
 use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
-use tandem::ha::view::{HaView, UpdateMode};
-use tandem::ha::{Machine, Mode, OwnState, PartnerState, PeerName, Relationship, Role};
+use tandem::ha::view::{BackupUpdates, HaView, UpdateMode};
+use tandem::ha::{Machine, Mode, OwnState, PartnerState, Pause, PeerName, Relationship, Role};
 use tandem::http::server::ServerConnection;
 use tandem::policy::{Guard, Host, HostInterface, Scope, Snapshot, Subnets, compile};
+use tandem::runtime::ha::backup::Standings;
 
 use super::control::Control;
 use super::disk::{Disk, Leases};
 use super::kea_server::{Kea, KeaDisk};
+use super::links::SERVERS_MAX;
 use super::listener::Listener;
 use super::plan::Plan;
 use super::sender::Worker;
@@ -29,8 +31,9 @@ use crate::sim::mesh::Mesh;
 /// Index of the primary and of the standby.
 pub const PRIMARY: usize = 0;
 pub const STANDBY: usize = 1;
-/// Their addresses on the only link.
-pub const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// Addresses of the servers on the only link.
+pub const ADDRESSES: [Ipv4Addr; SERVERS_MAX] =
+    [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
 /// The only interface.
 pub const IFINDEX: u32 = 2;
 /// First address of the pool.
@@ -73,7 +76,7 @@ pub struct Process {
     pub actions: Vec<Actions<Message, Event>>,
     pub mesh: Mesh,
     pub journals: Vec<Journal>,
-    /// The view each shard has been given so far, and since when, monotonic, it is asked to tell the partner.
+    /// The view each shard has been given so far, and since when, monotonic, its replies wait for other servers.
     pub views: Vec<Arc<HaView>>,
     pub asked_since_ns: Vec<Option<u64>>,
     /// Whether the configuration in force is the right one, and how many shards have yet to put it in force.
@@ -82,6 +85,12 @@ pub struct Process {
     pub machine: Machine,
     /// State of the machine when it was last looked at.
     pub state: OwnState,
+    /// Scopes that an operator has named, until the state changes.
+    pub scopes_by_hand: Option<Vec<String>>,
+    /// Whether the last command of its operator succeeded, once it has been answered.
+    pub answered: Option<bool>,
+    /// What is known of backups.
+    pub standings: Standings,
     pub control: Control,
     pub listener: Listener,
     pub watched: Watched,
@@ -216,6 +225,11 @@ impl Process {
             reloading: 0,
             state: machine.state(),
             machine,
+            scopes_by_hand: None,
+            answered: None,
+            standings: Standings::new(
+                plan.peers(index).into_iter().map(|peer| (server_name(peer), plan.is_backup(peer))),
+            ),
             control: Control::default(),
             listener: Listener::new(rules.clone()),
             rules,
@@ -227,10 +241,8 @@ impl Process {
     pub fn give_view(&mut self, shard: usize, view: &Arc<HaView>, now: Now) {
         self.views[shard] = Arc::clone(view);
         let since_ns = &mut self.asked_since_ns[shard];
-        match view.updates {
-            UpdateMode::Send => *since_ns = since_ns.or(Some(now.monotonic_ns)),
-            UpdateMode::None | UpdateMode::Off | UpdateMode::Queue => *since_ns = None,
-        }
+        let waits = view.updates == UpdateMode::Send || view.backups == BackupUpdates::SendAndWait;
+        *since_ns = since_ns.or(Some(now.monotonic_ns)).filter(|_| waits);
     }
 }
 
@@ -313,26 +325,36 @@ pub fn snapshot(plan: &Plan, index: usize, right: bool) -> Snapshot {
     if plan.balancing && right { halved(snapshot, plan) } else { snapshot }
 }
 
+/// The name of a server in the relationship.
+pub fn server_name(index: usize) -> String {
+    format!("server{}", index + 1)
+}
+
 fn relationship(plan: &Plan, index: usize) -> Relationship {
-    let name = |index: usize| format!("server{}", index + 1);
     let role = |index| match index {
         PRIMARY => Role::Primary,
+        _ if plan.is_backup(index) => Role::Backup,
         _ if plan.balancing => Role::Secondary,
         _ => Role::Standby,
     };
+    let peer = |index: usize| PeerName {
+        name: server_name(index),
+        url: format!("http://{}:8000/", ADDRESSES[index]),
+        role: role(index),
+    };
     Relationship {
         index: 0,
-        mode: if plan.balancing { Mode::LoadBalancing } else { Mode::HotStandby },
-        this_server_name: name(index),
+        mode: match plan {
+            Plan { passive: true, .. } => Mode::PassiveBackup,
+            Plan { balancing: true, .. } => Mode::LoadBalancing,
+            _ => Mode::HotStandby,
+        },
+        this_server_name: server_name(index),
         role: role(index),
-        others: vec![PeerName {
-            name: name(1 - index),
-            url: format!("http://{}:8000/", ADDRESSES[1 - index]),
-            role: role(1 - index),
-        }],
+        others: plan.peers(index).into_iter().map(peer).collect(),
         auto_failover: true,
         send_lease_updates: true,
-        wait_backup_ack: false,
+        wait_backup_ack: plan.wait_backup_ack,
         sync_leases: true,
         sync_timeout_ms: 10_000,
         // Small, so that a copy takes several pages.
@@ -343,6 +365,16 @@ fn relationship(plan: &Plan, index: usize) -> Relationship {
         max_unacked_clients: plan.max_unacked_clients,
         max_rejected_lease_updates: plan.max_rejected_lease_updates,
         delayed_updates_limit: if plan.balancing { plan.delayed_updates_limit } else { 0 },
-        pauses: Vec::new(),
+        pauses: if plan.commands { pauses(plan.seed) } else { Vec::new() },
+    }
+}
+
+/// Some states in which a machine rests until an operator has it go on.
+fn pauses(seed: u64) -> Vec<(PartnerState, Pause)> {
+    match seed / 20 % 4 {
+        0 => vec![(PartnerState::Ready, Pause::Once), (PartnerState::PartnerDown, Pause::Once)],
+        1 => vec![(PartnerState::Syncing, Pause::Always)],
+        2 => vec![(PartnerState::Waiting, Pause::Once), (PartnerState::HotStandby, Pause::Once)],
+        _ => Vec::new(),
     }
 }

@@ -20,7 +20,7 @@ use super::links::{Cut, Links};
 use super::plan::{Plan, Plant};
 use super::population::Member;
 use super::sender::Worker;
-use super::server::{PRIMARY, Process, STANDBY, Server, WORKERS_PER_PEER};
+use super::server::{PRIMARY, Process, Server, WORKERS_PER_PEER};
 use super::stream::{Piece, StreamId, Streams, Way};
 use crate::sim::checks::Checks;
 use crate::sim::checks::serving::serves;
@@ -48,7 +48,7 @@ pub enum Event {
     KeaAnswer { server: usize, life: u32, stream: StreamId, body: Vec<u8> },
     Knock { stream: StreamId },
     Lane { server: usize, life: u32, lane: usize },
-    Operator { server: usize, life: u32 },
+    Operator { server: usize, life: u32, command: HaCommand },
     Refused { stream: StreamId },
     Reload { server: usize, life: u32 },
     Reset { stream: StreamId, way: Way },
@@ -147,8 +147,10 @@ impl Simulation {
 
     fn live(&mut self) -> Result<(), String> {
         self.schedule(0, Event::Start { server: PRIMARY });
-        let delay_ns = self.draw(3 * NS_PER_S);
-        self.schedule(delay_ns, Event::Start { server: STANDBY });
+        for server in 1..self.servers.len() {
+            let delay_ns = self.draw(3 * NS_PER_S);
+            self.schedule(delay_ns, Event::Start { server });
+        }
         self.populate();
         self.schedule(5 * NS_PER_S, Event::Chance);
         self.schedule(self.plan.chaos_ms * NS_PER_MS, Event::Heal);
@@ -207,7 +209,7 @@ impl Simulation {
                     self.refused(server, worker, stream);
                 }
             }
-            Event::Operator { server, .. } => self.operate(server, HaCommand::MaintenanceCancel),
+            Event::Operator { server, command, .. } => self.operate(server, command),
             Event::Reload { server, .. } => self.correct(server),
             Event::Reset { stream, way } => self.reset(stream, way),
             Event::Start { server } => self.start(server),
@@ -232,7 +234,7 @@ impl Simulation {
             | Event::DiskWrite { server, life, .. }
             | Event::KeaAnswer { server, life, .. }
             | Event::Lane { server, life, .. }
-            | Event::Operator { server, life }
+            | Event::Operator { server, life, .. }
             | Event::Reload { server, life }
             | Event::Wake { server, life } => self.servers[*server].life != *life,
             _ => false,
@@ -280,8 +282,12 @@ impl Simulation {
         host.disk.begin(&leases);
         host.life += 1;
         host.powered = true;
-        let workers = self.plan.peers(server).len() * WORKERS_PER_PEER;
-        host.workers = (0..workers).map(|_| Worker::default()).collect();
+        let to_backup = self.plan.peers(server).into_iter().map(|peer| self.plan.is_backup(peer));
+        host.workers = to_backup
+            .flat_map(|to_backup| {
+                std::iter::repeat_with(move || Worker::new(to_backup)).take(WORKERS_PER_PEER)
+            })
+            .collect();
         host.process = Some(Process::new(&self.plan, server, now, &leases));
         self.trace(|| format!("server{} starts with {} leases", server + 1, leases.len()));
         self.check_recovery(server);
@@ -331,9 +337,14 @@ impl Simulation {
         let monotonic_ns = self.clock_of(server).monotonic_ns;
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let state = process.machine.state();
-        let serves = serves(state, process.machine.relationship().role);
+        let changed = std::mem::replace(&mut process.state, state) != state;
+        if changed {
+            process.scopes_by_hand = None;
+        }
+        let by_hand = process.scopes_by_hand.as_ref().map(|scopes| !scopes.is_empty());
+        let serves = by_hand.unwrap_or_else(|| serves(state, process.machine.relationship().role));
         self.checks.serving.note(server, monotonic_ns, serves);
-        if std::mem::replace(&mut process.state, state) != state {
+        if changed {
             self.record(&[b"state", &[server as u8], state.name().as_bytes()]);
             self.tally.syncs += u64::from(state == OwnState::Ready);
             self.tally.recoveries += u64::from(state == OwnState::CommunicationRecovery);
@@ -341,15 +352,25 @@ impl Simulation {
             self.tally.terminations += u64::from(state == OwnState::Terminated);
             self.checks.holders.state_changed(now_ns, server, state);
         }
-        if self.is_whole() {
+        if self.is_united() {
             self.checks.holders.reunited(now_ns);
         }
     }
 
-    /// Both serve as a pair.
+    /// The servers that are no backups serve as a pair, or as one.
+    fn is_united(&self) -> bool {
+        let normal = match self.plan {
+            Plan { passive: true, .. } => PartnerState::PassiveBackup,
+            Plan { balancing: true, .. } => PartnerState::LoadBalancing,
+            _ => PartnerState::HotStandby,
+        };
+        self.servers[..self.plan.active()].iter().all(|host| host.state() == Some(normal))
+    }
+
+    /// They do, and their backups are there.
     pub fn is_whole(&self) -> bool {
-        let normal = if self.plan.balancing { PartnerState::LoadBalancing } else { PartnerState::HotStandby };
-        self.servers[..2].iter().all(|host| host.state() == Some(normal))
+        let backups = &self.servers[self.plan.active()..];
+        self.is_united() && backups.iter().all(|host| host.state() == Some(PartnerState::Backup))
     }
 
     /// Sees to it that the process is woken for its next deadline.
