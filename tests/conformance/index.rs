@@ -34,7 +34,6 @@ const ELSEWHERE: &[(&str, &str, &str)] = &[
 
 /// Scenarios of which the tests show less than ha-protocol asks for, in the order of their ids, and what is not shown.
 const PARTLY: &[(&str, &str)] = &[
-    ("B7", "both ends are Tandem's: no control agent of a Kea, no script of release 3.3"),
     ("E1", "40 clients in place of 1000, and the server is predicted for four of them"),
     ("E2", "no identifier at all, an empty client identifier, BOOTP"),
     ("E4", "the order of what was put off, and the ha-reset itself: only its effect is seen"),
@@ -64,9 +63,8 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Scenarios that nothing shows yet. Of H3 there are tables of hostile requests and replies, and a flood of connections
-/// (src/runtime/ha/tests/hostile.rs): no random input, nothing at TLS, and nobody's latency is looked at.
-const MISSING: &[&str] = &["F11", "H1", "H3"];
+/// Scenarios that nothing shows yet.
+const MISSING: &[&str] = &["F11", "H1"];
 
 /// Every id, A1 to H3.
 fn ids() -> Vec<String> {

@@ -1,7 +1,6 @@
 //! The conformance scenarios of ha-protocol section 7, A1 to H3: two servers (Tandem, a real Kea 2.2, or a script that
 //! speaks the dialect of Kea 3) in namespaces, brought to what a scenario describes, and both lease stores compared row
-//! by row afterwards. [`index`] says which test is which scenario, which are shown in part, and which not at all: F11, H1
-//! and H3 have no test, and of H2 there are single faults under load, no soak.
+//! by row afterwards. [`index`] says which test is which scenario, which are shown in part, and which not at all.
 //!
 //! Most of a scenario is waiting, so many run side by side (`--test-threads`, 8 unless told); those that take longest
 //! start first. Needs root and the Debian packages that `tests/run` installs.
@@ -9,11 +8,14 @@
 //!     cargo test --test conformance            # all
 //!     cargo test --test conformance c5         # those whose name has `c5` in it
 
+mod agents;
 mod balance;
 mod copies;
 mod faults;
+mod hostile;
 mod index;
 mod maintenance;
+mod real_clients;
 mod replication;
 mod security;
 mod states;
@@ -59,6 +61,7 @@ fn all() -> Vec<Scenario> {
     [
         wire::scenarios(),
         security::scenarios(),
+        agents::scenarios(),
         states::scenarios(),
         faults::scenarios(),
         replication::scenarios(),
@@ -66,6 +69,8 @@ fn all() -> Vec<Scenario> {
         balance::scenarios(),
         maintenance::scenarios(),
         upheaval::scenarios(),
+        real_clients::scenarios(),
+        hostile::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -38,14 +38,14 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 /// A folder with an authority and certificates of both servers, as plain `openssl` makes them.
-fn certificates_of(version: Version) -> tempfile::TempDir {
+pub fn certificates_of(version: Version) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     certificates::make(folder.path(), version, &["server1", "server2", "server3"]);
     folder
 }
 
 /// The files of one name.
-fn triple(folder: &Path, authority: &str, name: &str) -> [(&'static str, Value); 3] {
+pub fn triple(folder: &Path, authority: &str, name: &str) -> [(&'static str, Value); 3] {
     let file = |name: String| json!(folder.join(name).to_str().expect("UTF-8"));
     [
         ("trust-anchor", file(format!("{authority}.pem"))),
@@ -55,7 +55,7 @@ fn triple(folder: &Path, authority: &str, name: &str) -> [(&'static str, Value);
 }
 
 /// Every server shows its own certificate, as listener and as client; the anchor is the relationship's.
-fn over_tls(plan: Plan, folder: PathBuf) -> Plan {
+pub fn over_tls(plan: Plan, folder: PathBuf) -> Plan {
     plan.edit(move |server, dhcp4| {
         let files = triple(&folder, "CA", &crate::support::plan::name(server));
         for (key, value) in files {

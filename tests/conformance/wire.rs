@@ -342,7 +342,7 @@ fn a9() {
 }
 
 /// Peak resident memory of a server, MiB.
-fn peak_mib(site: &Site, server: usize) -> u64 {
+pub fn peak_mib(site: &Site, server: usize) -> u64 {
     let id = site.members[server].process.as_ref().expect("running").id();
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("status");
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");

@@ -6,6 +6,7 @@
 //! nothing. Its rules and the HA view come from the control node.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,16 +123,18 @@ impl Listener {
         let listener = listener.clone();
         glommio::spawn_local(async move {
             let tcp = shards::sys::adopt::tcp_stream(accepted.socket);
-            let handle = |request| listener.handle(index, request);
+            let handle = |request| listener.handle(peer, index, request);
             serve(tcp, peer, ends.listen.tls.as_ref(), &listener.refusals, true, handle).await;
             listener.connections.borrow_mut().give_back(index);
         })
         .detach();
     }
 
-    /// Answers one request of the peer of index `peer`; `None` is of somebody else.
-    async fn handle(&self, peer: Option<usize>, request: Request) -> Response {
-        if !self.shared.ends.current().listen.permits(peer.is_some(), request.authorization.as_deref()) {
+    /// Answers one request from the address `from`, of the peer of index `peer`; `None` is of somebody else.
+    async fn handle(&self, from: IpAddr, peer: Option<usize>, request: Request) -> Response {
+        let authorization = request.authorization.as_deref();
+        if !self.shared.ends.current().listen.permits(peer.is_some(), authorization) {
+            self.refusals.unauthorized(from, clock::monotonic_ns(), authorization.is_some());
             return Response::Error(401);
         }
         if request.is_octets {

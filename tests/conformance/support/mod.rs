@@ -3,6 +3,8 @@
 
 #[path = "../../netns/support/certificates.rs"]
 pub mod certificates;
+#[path = "../../netns/support/client.rs"]
+pub mod client;
 pub mod clients;
 #[path = "../../netns/support/control.rs"]
 pub mod control;

@@ -2,7 +2,7 @@
 //! either can be cut without the other.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -47,10 +47,10 @@ pub struct Site {
     /// Where clients are, and a stranger on the servers' network with the address 10.98.0.100.
     pub outside: Namespace,
     pub plan: Plan,
-    _root: tempfile::TempDir,
+    root: tempfile::TempDir,
     /// `taps[from][to]`, in a tapped plan.
     taps: Vec<Vec<Option<Tap>>>,
-    _networks: [Lan; 2],
+    networks: [Lan; 2],
 }
 
 impl Site {
@@ -78,7 +78,7 @@ impl Site {
         link.attach(&outside, "ha0", &["10.98.0.100/24"]);
         let clients = Clients::new(&outside, "cli0");
         let mut site =
-            Self { members, clients, outside, plan, _root: root, taps: Vec::new(), _networks: [lan, link] };
+            Self { members, clients, outside, plan, root, taps: Vec::new(), networks: [lan, link] };
         for server in 0..site.members.len() {
             site.configure(server);
         }
@@ -286,22 +286,26 @@ impl Site {
         rows::differences(&one, &other).into_keys().collect()
     }
 
-    /// Waits until two servers give the same addresses to the same clients; leases that were given back do not count, for a
-    /// Kea of 2.2 forgets them and others do not.
+    /// Waits until two servers give the same addresses to the same clients. Leases that were given back do not count: a
+    /// Kea of 2.2 forgets them or is told of them as leases that have run out, and others keep them.
     pub fn wait_for_equal_held(&self, servers: [usize; 2], patience: Duration) {
         let start = Instant::now();
-        let held = |server| {
+        let held = |server: usize| {
             let leases = control::leases(&self.socket(server)).into_iter();
-            leases.filter(|lease: &Value| lease["state"] == 0 || lease["state"] == 1).collect::<Vec<_>>()
+            let is_held =
+                |lease: &Value| lease["state"] == 1 || lease["state"] == 0 && lease["valid-lft"] != 0;
+            leases.filter(is_held).collect::<Vec<_>>()
         };
-        while held(servers[0]) != held(servers[1]) {
-            assert!(
-                start.elapsed() < patience,
-                "{:?}
-{:?}",
-                held(servers[0]),
-                held(servers[1])
-            );
+        loop {
+            let [one, other] = servers.map(held);
+            if one == other {
+                return;
+            }
+            let only = |these: &[Value], those: &[Value]| {
+                these.iter().filter(|lease| !those.contains(lease)).map(Value::to_string).collect::<Vec<_>>()
+            };
+            let lines = [only(&one, &other).join("\n"), only(&other, &one).join("\n")];
+            assert!(start.elapsed() < patience, "held at one:\n{}\nat the other:\n{}", lines[0], lines[1]);
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -349,6 +353,16 @@ impl Site {
     /// Where a script of this site listens, in whose host.
     pub fn place(&self, server: usize) -> (&Namespace, SocketAddr) {
         (&self.members[server].host, (Ipv4Addr::UNSPECIFIED, PORT).into())
+    }
+
+    /// A folder that is there as long as the site.
+    pub fn folder(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Another host on the clients' LAN.
+    pub fn lan_host(&mut self, purpose: &str, interface: &str) -> Namespace {
+        self.networks[0].host(purpose, interface, &[])
     }
 
     /// What a server has logged since it was started.
