@@ -376,6 +376,18 @@ pub enum ShardReplyBody {
     Drained,
 }
 
+/// Over which of its connections to a peer a server sends a command. Each has one request in flight, so nothing waits
+/// for an answer of another line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Line {
+    /// Synchronisation, whose pages may take minutes, to its notification.
+    Copy,
+    /// Flush of the backlog, `ha-reset`, maintenance.
+    Private,
+    /// Heartbeats and questions; never closed.
+    Shared,
+}
+
 /// A command to the partner, or one from it that the control node answers.
 #[derive(Debug)]
 pub struct PartnerCall {
@@ -390,8 +402,8 @@ pub struct PartnerCall {
     pub body: Vec<u8>,
     /// How long the answer may take, milliseconds.
     pub timeout_ms: u64,
-    /// On the private connection (synchronisation, notifications), kept until a private call with an empty body.
-    pub private: bool,
+    /// Over which connection; a call with an empty body closes it.
+    pub line: Line,
     /// Set in an answer when there was none: why.
     pub failure: Option<String>,
 }

@@ -14,7 +14,7 @@ use super::fingerprint::Fingerprint;
 use super::log::LogEvent;
 use super::relationship::Relationship;
 use super::view::HaView;
-use crate::engine::message::{Applied, UpdateKind, UpdateOutcome};
+use crate::engine::message::{Applied, Line, UpdateKind, UpdateOutcome};
 
 /// Number of a call to the partner or of a page to apply; unique for the life of the machine.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -117,8 +117,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// How long the answer may take, milliseconds; 0 is for ever (`sync-timeout` 0).
     pub timeout_ms: u64,
-    /// On the private connection (synchronisation, notification), kept until [`Action::ClosePrivate`].
-    pub private: bool,
+    /// Over which connection, kept until [`Action::Close`].
+    pub line: Line,
 }
 
 /// How long an exchange may take altogether, milliseconds. `timeout_ms` is restarted by every byte (ha-protocol 2.6), so
@@ -151,10 +151,12 @@ pub enum Action {
     },
     /// Send a command to the partner.
     Call(Call),
-    /// The private connection to a peer is not needed any longer once the calls already handed over have ended.
-    ClosePrivate {
+    /// A connection to a peer is not needed any longer once the calls already handed over have ended.
+    Close {
         /// Peer index.
         peer: u8,
+        /// Which of them.
+        line: Line,
     },
     /// Write to the log.
     Log(LogEvent),

@@ -139,7 +139,7 @@ impl Machine {
 
     fn finish_copy(&mut self, now: Now, of_partner: bool, actions: &mut Vec<Action>) {
         let Some(finished) = self.synchronisation.take() else { return };
-        actions.push(Action::ClosePrivate { peer: finished.context.peer });
+        actions.push(Action::Close { peer: finished.context.peer, line: Line::Copy });
         if of_partner {
             self.live_copy_failed = false;
             self.communication.poke(now.monotonic_ns);
@@ -160,7 +160,7 @@ impl Machine {
 
     fn fail_copy(&mut self, now: Now, of_partner: bool, failure: &Failure, actions: &mut Vec<Action>) {
         let Some(failed) = self.synchronisation.take() else { return };
-        actions.push(Action::ClosePrivate { peer: failed.context.peer });
+        actions.push(Action::Close { peer: failed.context.peer, line: Line::Copy });
         self.log_sync_failure(failed.context.peer, failure, actions);
         self.answer_administrator(&failed, Reply::error(failure.to_string()), actions);
         if of_partner {

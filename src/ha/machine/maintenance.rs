@@ -118,7 +118,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         let Some((_, Notification { cancel, token })) = self.maintenance.call.take() else { return };
-        actions.push(Action::ClosePrivate { peer: 0 });
+        actions.push(Action::Close { peer: 0, line: Line::Private });
         let outcome = answer.map_err(ReplyError::Malformed).and_then(|body| Reply::parse_success(&body));
         let reply = match (cancel, outcome) {
             (false, outcome) => self.maintenance_started(now, outcome, actions),

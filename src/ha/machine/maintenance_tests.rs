@@ -183,7 +183,7 @@ fn the_notification_tells_the_own_state() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
     let told = |actions: &[Action]| {
         let call = actions.iter().find_map(|action| match action {
-            Action::Call(call) if call.private => Some(command_of(call).1),
+            Action::Call(call) if call.line != Line::Shared => Some(command_of(call).1),
             _ => None,
         });
         call.expect("a private call")
@@ -195,6 +195,28 @@ fn the_notification_tells_the_own_state() {
     let cancel =
         rig.handle(Event::Command { token: 8, source: CommandSource::Administrator, command: CANCEL });
     assert_eq!(told(&cancel), json!({ "cancel": true, "server-name": "server1", "state": "hot-standby" }));
+}
+
+/// A page of an administrator's copy may take minutes.
+#[test]
+fn maintenance_does_not_wait_for_a_copy() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    let line = |actions: &[Action], name: &str| {
+        let id = Rig::call(actions, name);
+        actions.iter().find_map(|action| match action {
+            Action::Call(call) if call.id == id => Some(call.line),
+            _ => None,
+        })
+    };
+    let copy = HaCommand::Sync { server_name: "server2".into(), max_period_s: None };
+    let by_hand = |token, command| Event::Command { token, source: CommandSource::Administrator, command };
+    let copying = rig.handle(by_hand(8, copy));
+    assert_eq!(line(&copying, "dhcp-disable"), Some(Line::Copy));
+    let start = rig.handle(by_hand(7, START));
+    assert_eq!(line(&start, "ha-maintenance-notify"), Some(Line::Private));
+    let id = Rig::call(&start, "ha-maintenance-notify");
+    rig.handle(Event::CallDone { id, result: done(json!({})) });
+    assert_eq!(rig.machine.state(), OwnState::PartnerInMaintenance);
 }
 
 /// G1: no waiting for `max-response-delay`, and no proof.

@@ -52,7 +52,7 @@ use super::relationship::Relationship;
 use super::state::{Mode, OwnState, PartnerState, Role};
 use super::sync::{CallIds, Purpose, Synchronisation};
 use super::view::{HaView, Scopes, UpdateMode};
-use crate::engine::message::UpdateOutcome;
+use crate::engine::message::{Line, UpdateOutcome};
 
 /// Polling interval while the pair comes together.
 const CONVERGING_POLL_MS: u64 = 1_000;
@@ -431,7 +431,7 @@ impl Machine {
 
     fn call(&mut self, body: Vec<u8>, timeout_ms: u64, actions: &mut Vec<Action>) -> CallId {
         let id = self.ids.next_id();
-        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: false }));
+        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, line: Line::Shared }));
         id
     }
 
@@ -439,7 +439,7 @@ impl Machine {
     fn private_call(&mut self, body: Vec<u8>, actions: &mut Vec<Action>) -> CallId {
         let id = self.ids.next_id();
         let timeout_ms = COMMAND_TIMEOUT_MS;
-        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, private: true }));
+        actions.push(Action::Call(Call { id, peer: 0, body, timeout_ms, line: Line::Private }));
         id
     }
 

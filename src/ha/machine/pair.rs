@@ -140,7 +140,7 @@ impl Pair {
                         .push((self.now_ns + LATENCY_NS, Delivery::Request { from: index, restarts, call }));
                 }
                 Action::Answer { .. }
-                | Action::ClosePrivate { .. }
+                | Action::Close { .. }
                 | Action::Log(_)
                 | Action::Publish(_)
                 | Action::StopAnnounced => {}

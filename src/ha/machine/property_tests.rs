@@ -102,7 +102,7 @@ proptest! {
                         prop_assert_eq!(view.epoch, epoch + 1);
                         epoch += 1;
                     }
-                    Action::Answer { .. } | Action::ClosePrivate { .. } | Action::Log(_) | Action::StopAnnounced => {}
+                    Action::Answer { .. } | Action::Close { .. } | Action::Log(_) | Action::StopAnnounced => {}
                 }
             }
             check(&rig)?;

@@ -78,12 +78,12 @@ impl Machine {
             self.backlog.taken(count);
             self.flush(actions);
             if self.flush.is_none() {
-                actions.push(Action::ClosePrivate { peer: 0 });
+                actions.push(Action::Close { peer: 0, line: Line::Private });
                 self.evaluate(now, actions);
             }
             return;
         };
-        actions.push(Action::ClosePrivate { peer: 0 });
+        actions.push(Action::Close { peer: 0, line: Line::Private });
         let (partner, waiting) = (self.partner(), self.backlog.len());
         self.log(Message::BacklogFlushFailed { partner, waiting, reason }, actions);
         self.backlog.give_up();
@@ -108,7 +108,7 @@ impl Machine {
             self.unsent_given_up += count;
         }
         if self.flush.take().is_some() {
-            actions.push(Action::ClosePrivate { peer: 0 });
+            actions.push(Action::Close { peer: 0, line: Line::Private });
         }
     }
 
@@ -132,7 +132,7 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         self.reset_call = None;
-        actions.push(Action::ClosePrivate { peer: 0 });
+        actions.push(Action::Close { peer: 0, line: Line::Private });
         let outcome = result.and_then(|body| Reply::parse_success(&body).map_err(|error| error.to_string()));
         if let Err(reason) = outcome {
             let partner = self.partner();

@@ -25,7 +25,7 @@ fn recovering(addresses: std::ops::RangeInclusive<u8>) -> Rig {
 /// The private calls among `actions`.
 fn private(actions: &[Action]) -> Vec<Call> {
     let call = |action: &Action| match action {
-        Action::Call(call) if call.private => Some(call.clone()),
+        Action::Call(call) if call.line != Line::Shared => Some(call.clone()),
         _ => None,
     };
     actions.iter().filter_map(call).collect()
@@ -49,7 +49,7 @@ fn updates_are_sent_oldest_first_one_at_a_time_and_then_the_state_is_normal() {
         actions = answer(&mut rig, &calls[0], OK);
     }
     assert_eq!(rig.machine.state(), OwnState::LoadBalancing);
-    assert!(actions.iter().any(|action| matches!(action, Action::ClosePrivate { peer: 0 })));
+    assert!(actions.iter().any(|action| matches!(action, Action::Close { peer: 0, line: Line::Private })));
     assert_eq!(rig.machine.unsent_given_up, 0, "4.8 they are not unsent");
 }
 

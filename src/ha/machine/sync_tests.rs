@@ -41,7 +41,7 @@ fn copy(
     let mut applied = 0;
     while let Some(action) = (!actions.is_empty()).then(|| actions.remove(0)) {
         match action {
-            Action::Call(call) if call.private => {
+            Action::Call(call) if call.line != Line::Shared => {
                 let (command, arguments) = command_of(&call);
                 let from = arguments["from"].as_str().map(|from| format!(" {from}")).unwrap_or_default();
                 let since = arguments["changes-since"].as_str();
@@ -211,7 +211,7 @@ fn a_copy_by_hand_leaves_the_state_and_answers_at_the_end() {
     let mut replies = Vec::new();
     while let Some(action) = (!rest.is_empty()).then(|| rest.remove(0)) {
         match action {
-            Action::Call(call) if call.private => {
+            Action::Call(call) if call.line != Line::Shared => {
                 let body = answers.next().unwrap();
                 rest.extend(rig.handle(Event::CallDone { id: call.id, result: Ok(body) }));
             }
@@ -370,7 +370,7 @@ fn the_next_page_is_fetched_while_one_is_applied_and_no_more_than_one_waits() {
     let (mut pages, mut fetched) = (Vec::new(), 0u8);
     for round in 0..4u8 {
         let call = actions.drain(..).find_map(|action| match action {
-            Action::Call(call) if call.private => Some(call.id),
+            Action::Call(call) if call.line != Line::Shared => Some(call.id),
             Action::ApplyPage { id, .. } => {
                 pages.push(id);
                 None
@@ -393,7 +393,7 @@ fn the_next_page_is_fetched_while_one_is_applied_and_no_more_than_one_waits() {
     assert_eq!((pages.len(), fetched), (1, 2), "one is applied, one waits");
     let actions = rig.handle(Event::PageApplied { id: pages[0], result: Ok(written(10)) });
     assert!(actions.iter().any(|action| matches!(action, Action::ApplyPage { .. })));
-    assert!(actions.iter().any(|action| matches!(action, Action::Call(call) if call.private)));
+    assert!(actions.iter().any(|action| matches!(action, Action::Call(call) if call.line != Line::Shared)));
 }
 
 #[test]
@@ -403,7 +403,7 @@ fn rows_that_cannot_be_applied_end_the_copy_once_nothing_is_under_way() {
     let actions = announced(&mut rig);
     let call = |actions: &[Action]| {
         actions.iter().find_map(|action| match action {
-            Action::Call(call) if call.private => Some(call.id),
+            Action::Call(call) if call.line != Line::Shared => Some(call.id),
             _ => None,
         })
     };

@@ -1,7 +1,7 @@
 //! Synchronisation (ha-protocol 6): all leases of another server are copied, then it is told so.
 //!
 //! Pure: calls and pages to apply go out as actions, their results come back. Everything goes over one
-//! private connection. From a Kea: disable, page, apply, … , then the notification; `dhcp-disable` is repeated before
+//! connection of its own. From a Kea: disable, page, apply, … , then the notification; `dhcp-disable` is repeated before
 //! every page, because it re-arms the source's timer, and deletions made while the copier was away are not repaired,
 //! as in Kea. From a Tandem server, which goes on serving: [`live`].
 
@@ -15,7 +15,7 @@ use super::copy::CopyRows;
 use super::event::{Action, Call, CallId};
 use super::lease_json::Page;
 use super::relationship::Relationship;
-use crate::engine::message::{Applied, UpdateKind};
+use crate::engine::message::{Applied, Line, UpdateKind};
 use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};
 
 /// Time for every command but a page, milliseconds.
@@ -129,7 +129,7 @@ impl Context {
 
     fn call(&self, body: Vec<u8>, timeout_ms: u64, ids: &mut CallIds, actions: &mut Vec<Action>) -> CallId {
         let id = ids.next_id();
-        actions.push(Action::Call(Call { id, peer: self.peer, body, timeout_ms, private: true }));
+        actions.push(Action::Call(Call { id, peer: self.peer, body, timeout_ms, line: Line::Copy }));
         id
     }
 }
@@ -337,7 +337,7 @@ impl Synchronisation {
         if !matches!(&self.phase, Phase::Live(live) if !live.has_disabled()) {
             let _ = self.context.command(request::dhcp_enable(), ids, actions);
         }
-        actions.push(Action::ClosePrivate { peer: self.context.peer });
+        actions.push(Action::Close { peer: self.context.peer, line: Line::Copy });
     }
 
     fn handle_page(

@@ -245,13 +245,13 @@ impl HaDriver {
                     .detach();
                 }
                 Action::Call(call) => self.call(call),
-                Action::ClosePrivate { peer } => self.send_call(PartnerCall {
+                Action::Close { peer, line } => self.send_call(PartnerCall {
                     request: 0,
                     peer,
                     asker: Some(self.control.node().id()),
                     body: Vec::new(),
                     timeout_ms: 0,
-                    private: true,
+                    line,
                     failure: None,
                 }),
                 Action::Log(event) => {
@@ -270,7 +270,7 @@ impl HaDriver {
             asker: Some(self.control.node().id()),
             body: call.body,
             timeout_ms: call.timeout_ms,
-            private: call.private,
+            line: call.line,
             failure: None,
         });
     }

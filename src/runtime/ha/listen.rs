@@ -21,7 +21,7 @@ use crate::control::gather::{GATHER_MS, Gather, ListRequest};
 use crate::control::lease_change::{LeaseChange, change_reply};
 use crate::control::{Answer, CopyAnswer};
 use crate::engine::message::{
-    Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use crate::engine::rules::Rules;
 use crate::ha::batch::{self, Received};
@@ -288,7 +288,7 @@ impl Listener {
             asker: Some(self.node.id()),
             body,
             timeout_ms,
-            private: false,
+            line: Line::Shared,
             failure: None,
         };
         let answered = async {

@@ -1,9 +1,9 @@
 //! An HA send executor: lease updates and commands out to the other servers, outcomes back.
 //!
 //! An address hashes to one sender and a sender has one connection to each peer with one request in flight, so updates
-//! of one address reach each peer in order (ha-protocol 5.5). Commands of the control node (heartbeats) go over a
-//! second connection of the first sender, so that they never wait behind an update, and synchronisation over a
-//! third, private one. TLS sessions are taken up again only towards a partner that has announced itself as Tandem: a
+//! of one address reach each peer in order (ha-protocol 5.5). Commands of the control node go over further connections
+//! of the first sender, one for each [`Line`], so that a heartbeat never waits behind an update, nor maintenance behind
+//! a page of leases. TLS sessions are taken up again only towards a partner that has announced itself as Tandem: a
 //! Kea 2.2 ends every such attempt with an alert.
 //!
 //! Waiting updates of the partner are bounded by the replies parked for them; beyond [`SENDER_WAITING_MAX`] one comes
@@ -22,7 +22,7 @@ use shards::{Lane, NodeId};
 use super::backup::Standings;
 use super::connection::{Connection, NO_SUCH_PEER, OVERTAKEN};
 use super::ends::SharedEnds;
-use crate::engine::message::{Message, PartnerCall, PartnerUpdate, UpdateOutcome};
+use crate::engine::message::{Line, Message, PartnerCall, PartnerUpdate, UpdateOutcome};
 use crate::ha::event::exchange_limit_ms;
 use crate::ha::log::TARGET;
 use crate::ha::outbox::{self, Outbox, Pace, Taken, Waiting};
@@ -131,8 +131,7 @@ impl Sender {
     /// Gives a call to its peer; one for a peer that is not there comes back with that.
     fn pass_call(&self, mut call: Box<PartnerCall>) {
         match self.peers.get(usize::from(call.peer)) {
-            Some(peer) if call.private => peer.private.push(call),
-            Some(peer) => peer.calls.push(call),
+            Some(peer) => peer.line(call.line).push(call),
             None => {
                 call.failure = Some(NO_SUCH_PEER.to_owned());
                 let node = self.node.clone();
@@ -161,7 +160,7 @@ impl Sender {
     }
 
     /// The tasks that speak to the peer of index `index`.
-    fn start(sender: &Rc<Self>, context: &SendContext, index: usize) -> [glommio::Task<()>; 3] {
+    fn start(sender: &Rc<Self>, context: &SendContext, index: usize) -> [glommio::Task<()>; 4] {
         let (node, peer) = (&sender.node, &sender.peers[index]);
         // Only a page of leases may be long.
         let (short, long) = (HTTP_REQUEST_BODY_OCTETS_MAX, HTTP_RESPONSE_BODY_OCTETS_MAX);
@@ -178,8 +177,9 @@ impl Sender {
         };
         [
             glommio::spawn_local(updates.run()),
-            glommio::spawn_local(make_calls(node.clone(), connection(short), peer.calls.clone())),
-            glommio::spawn_local(make_calls(node.clone(), connection(long), peer.private.clone())),
+            glommio::spawn_local(make_calls(node.clone(), connection(long), peer.copies.clone())),
+            glommio::spawn_local(make_calls(node.clone(), connection(short), peer.private.clone())),
+            glommio::spawn_local(make_calls(node.clone(), connection(short), peer.shared.clone())),
         ]
     }
 }
@@ -189,8 +189,10 @@ struct Peer {
     outbox: RefCell<Outbox>,
     /// Wakes the task that sends updates.
     signal: Inbox<()>,
-    calls: Inbox<Box<PartnerCall>>,
+    /// Calls that wait for the connection of each line.
+    copies: Inbox<Box<PartnerCall>>,
     private: Inbox<Box<PartnerCall>>,
+    shared: Inbox<Box<PartnerCall>>,
     /// Whether TLS sessions are taken up again.
     resumes: Rc<Cell<bool>>,
 }
@@ -204,9 +206,18 @@ impl Peer {
         Self {
             outbox: RefCell::new(outbox),
             signal: Inbox::default(),
-            calls: Inbox::default(),
+            copies: Inbox::default(),
             private: Inbox::default(),
+            shared: Inbox::default(),
             resumes: Rc::new(Cell::new(false)),
+        }
+    }
+
+    fn line(&self, line: Line) -> &Inbox<Box<PartnerCall>> {
+        match line {
+            Line::Copy => &self.copies,
+            Line::Private => &self.private,
+            Line::Shared => &self.shared,
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use shards::{Lane, NodeId};
 use tandem::engine::message::{
-    Applied, CopySlice, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    Applied, CopySlice, Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply,
+    ShardReplyBody,
 };
 use tandem::ha::OwnState;
 use tandem::ha::command::{Envelope, HaCommand, Reply};
@@ -148,9 +149,9 @@ impl Simulation {
                 }
                 Action::ApplyPage { id, rows } => self.apply_page(server, id, rows),
                 Action::Call(call) => {
-                    self.send_call(server, call.peer, call.id.0, call.body, call.timeout_ms, call.private);
+                    self.send_call(server, call.peer, call.id.0, call.body, call.timeout_ms, call.line);
                 }
-                Action::ClosePrivate { peer } => self.send_call(server, peer, 0, Vec::new(), 0, true),
+                Action::Close { peer, line } => self.send_call(server, peer, 0, Vec::new(), 0, line),
                 Action::Log(event) => self.trace(|| format!("{event}")),
                 // A process ends by being killed here.
                 Action::StopAnnounced => {}
@@ -181,12 +182,12 @@ impl Simulation {
         request: u64,
         body: Vec<u8>,
         timeout_ms: u64,
-        private: bool,
+        line: Line,
     ) {
         let Some(process) = &self.servers[server].process else { return };
         let (from, to) = (process.topology.control(), process.topology.sender(0));
         let asker = Some(from);
-        let call = PartnerCall { request, peer, asker, body, timeout_ms, private, failure: None };
+        let call = PartnerCall { request, peer, asker, body, timeout_ms, line, failure: None };
         self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use shards::Now;
+use tandem::engine::message::Line;
 use tandem::ha::PartnerState as State;
 use tandem::ha::command::Envelope;
 
@@ -55,9 +56,13 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Whether it goes over the connection of the copy.
-    pub fn is_private(self) -> bool {
-        matches!(self, Self::Disable | Self::Enable | Self::Flush | Self::Notify | Self::Page | Self::Reset)
+    /// Over which connection it goes.
+    pub fn line(self) -> Line {
+        match self {
+            Self::Disable | Self::Enable | Self::Notify | Self::Page => Line::Copy,
+            Self::Flush | Self::Reset => Line::Private,
+            Self::Heartbeat | Self::Update(_) => Line::Shared,
+        }
     }
 }
 

@@ -114,7 +114,7 @@ impl Simulation {
             self.record(&[b"kea", state.name().as_bytes()]);
         }
         for (purpose, request) in calls {
-            let worker = call_worker(0, purpose.is_private());
+            let worker = call_worker(0, purpose.line());
             self.call_of_kea(server, worker, purpose, request.to_string().into_bytes());
         }
     }
@@ -123,9 +123,9 @@ impl Simulation {
         let Some(kea) = &mut self.servers[server].kea else { return };
         kea.numbers += 1;
         kea.calls.insert(kea.numbers, purpose);
-        let (request, private) = (kea.numbers, purpose.is_private());
+        let (request, line) = (kea.numbers, purpose.line());
         let call =
-            PartnerCall { request, peer: 0, asker: None, body, timeout_ms: 10_000, private, failure: None };
+            PartnerCall { request, peer: 0, asker: None, body, timeout_ms: 10_000, line, failure: None };
         self.hand_call(server, worker, Box::new(call));
     }
 

@@ -10,7 +10,7 @@ use shards::Lane;
 use tandem::control::CopyAnswer;
 use tandem::control::gather::{Gather, ListRequest};
 use tandem::engine::message::{
-    Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
 use tandem::engine::rules::Rules;
 use tandem::ha::batch::{self, Received};
@@ -157,7 +157,7 @@ impl Simulation {
             asker: Some(from),
             body,
             timeout_ms: ANSWER_WITHIN_NS / 1_000_000,
-            private: false,
+            line: Line::Shared,
             failure: None,
         };
         self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));

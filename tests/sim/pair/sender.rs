@@ -107,7 +107,7 @@ impl Simulation {
                 worker
             }
             Message::Partner(call) => {
-                let worker = call_worker(call.peer, call.private);
+                let worker = call_worker(call.peer, call.line);
                 host.workers[worker].calls.push_back(call);
                 worker
             }

@@ -8,7 +8,7 @@ use shards::journal::append::{Batch, BatchBuffer};
 use shards::partition::LoadedLeases;
 use shards::{Actions, Lease, Now, Topology};
 use tandem::engine::event::Event;
-use tandem::engine::message::Message;
+use tandem::engine::message::{Line, Message};
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::view::{BackupUpdates, HaView, UpdateMode};
@@ -246,17 +246,17 @@ impl Process {
     }
 }
 
-/// Connections to each peer: the updates of each sender, then heartbeats, then the private one.
-pub const WORKERS_PER_PEER: usize = SENDERS as usize + 2;
+/// Connections to each peer: the updates of each sender, then those of calls.
+pub const WORKERS_PER_PEER: usize = SENDERS as usize + 3;
 
 /// The connection of sender `sender` to a peer.
 pub fn update_worker(peer: u8, sender: u8) -> usize {
     usize::from(peer) * WORKERS_PER_PEER + usize::from(sender)
 }
 
-/// The connection for calls to a peer, the common or the private one.
-pub fn call_worker(peer: u8, private: bool) -> usize {
-    usize::from(peer) * WORKERS_PER_PEER + usize::from(SENDERS) + usize::from(private)
+/// The connection for calls of a line to a peer.
+pub fn call_worker(peer: u8, line: Line) -> usize {
+    usize::from(peer) * WORKERS_PER_PEER + usize::from(SENDERS) + line as usize
 }
 
 /// The peer a connection leads to.

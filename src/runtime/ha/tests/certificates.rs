@@ -61,7 +61,7 @@ fn sessions_are_taken_up_again_with_a_tandem_and_never_with_anybody_else() {
         let (address, kinds) = partner(only(&files, version));
         let bench = Bench::with(|ends| *ends = both_ends(&files, address));
         let exchange = |peer: u8| {
-            bench.call_of(peer, HEARTBEAT).unwrap();
+            bench.call_of(peer, Line::Shared, HEARTBEAT).unwrap();
             kinds.recv_timeout(Duration::from_secs(5)).unwrap().unwrap()
         };
         let tandem = HaView { epoch: 1, partner_batch_max: 8, ..HaView::default() };

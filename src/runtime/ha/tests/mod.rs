@@ -14,7 +14,7 @@ use super::listen::{self, ListenContext};
 use super::send::{self, SendContext};
 use super::setup::HaShared;
 use crate::engine::message::{
-    Applied, Message, ParkId, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReply, ShardReplyBody,
+    Applied, Line, Message, ParkId, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReply, ShardReplyBody,
     UpdateKind, UpdateOutcome,
 };
 use crate::engine::rules::{Rules, Steering};
@@ -250,31 +250,39 @@ impl Bench {
     }
 
     fn call(&self, body: &str) -> Result<String, String> {
-        self.call_of(0, body)
+        self.call_of(0, Line::Private, body)
     }
 
-    fn call_of(&self, peer: u8, body: &str) -> Result<String, String> {
-        let call = PartnerCall {
-            request: 9,
-            peer,
-            asker: Some(self.control.id()),
-            body: body.into(),
-            timeout_ms: 5_000,
-            private: true,
-            failure: None,
-        };
-        self.control.try_send(SENDER, Lane::State, Message::Partner(Box::new(call))).unwrap();
+    fn call_of(&self, peer: u8, line: Line, body: &str) -> Result<String, String> {
+        self.hand_call(9, peer, line, body);
         loop {
-            let (from, Message::Partner(mut call)) = Self::next(&self.control) else { panic!("no call") };
+            let (from, call) = self.called();
             if from == SENDER {
                 assert_eq!(call.request, 9);
                 let body = String::from_utf8(call.body).unwrap();
                 return call.failure.map_or(Ok(body), Err);
             }
             // The listener passes on what it does not answer itself.
-            call.body = b"[ { \"result\": 0, \"text\": \"from control\" } ]".to_vec();
-            self.control.try_send(from, Lane::State, Message::Partner(call)).unwrap();
+            self.answer_call(from, call);
         }
+    }
+
+    fn hand_call(&self, request: u64, peer: u8, line: Line, body: &str) {
+        let asker = Some(self.control.id());
+        let (body, timeout_ms) = (body.into(), 5_000);
+        let call = PartnerCall { request, peer, asker, body, timeout_ms, line, failure: None };
+        self.control.try_send(SENDER, Lane::State, Message::Partner(Box::new(call))).unwrap();
+    }
+
+    /// What the control node is asked or answered next.
+    fn called(&self) -> (NodeId, Box<PartnerCall>) {
+        let (from, Message::Partner(call)) = Self::next(&self.control) else { panic!("no call") };
+        (from, call)
+    }
+
+    fn answer_call(&self, listener: NodeId, mut call: Box<PartnerCall>) {
+        call.body = b"[ { \"result\": 0, \"text\": \"from control\" } ]".to_vec();
+        self.control.try_send(listener, Lane::State, Message::Partner(call)).unwrap();
     }
 }
 
@@ -424,9 +432,9 @@ fn every_peer_gets_what_is_for_it_and_what_a_backup_misses_is_known() {
     let alone = HaView { epoch: 2, updates: UpdateMode::None, ..HaView::default() };
     bench.publish(alone);
     for peer in [0, 1] {
-        assert!(bench.call_of(peer, heartbeat).unwrap().contains("from control"), "{peer}");
+        assert!(bench.call_of(peer, Line::Shared, heartbeat).unwrap().contains("from control"), "{peer}");
     }
-    assert!(bench.call_of(2, heartbeat).unwrap_err().contains("no such peer"));
+    assert!(bench.call_of(2, Line::Shared, heartbeat).unwrap_err().contains("no such peer"));
     // The view that overtakes updates for the partner (of epoch 1) leaves those for a backup alone.
     assert_eq!(bench.update_of(0, inside, UpdateKind::Update, None), UpdateOutcome::Failed);
     assert_eq!(bench.update_of(1, inside, UpdateKind::Update, created()), UpdateOutcome::Acked);
@@ -435,6 +443,37 @@ fn every_peer_gets_what_is_for_it_and_what_a_backup_misses_is_known() {
     assert_eq!(lost(&bench), (1, true));
     bench.standings.copied(1);
     assert_eq!(lost(&bench), (1, false));
+}
+
+#[test]
+fn no_line_waits_for_an_answer_of_another() {
+    let bench = Bench::new();
+    let lines = [Line::Copy, Line::Private, Line::Shared];
+    let body = r#"{ "command": "status-get", "service": [ "dhcp4" ] }"#;
+    let mut unanswered = Vec::new();
+    for (number, line) in (0u64..3).zip(lines) {
+        bench.hand_call(number, 0, line, body);
+        let (from, call) = bench.called();
+        assert_ne!(from, SENDER, "{line:?} arrives while the others wait");
+        unanswered.push((number, from, call));
+    }
+    for (number, listener, call) in unanswered.into_iter().rev() {
+        bench.answer_call(listener, call);
+        let (from, answered) = bench.called();
+        assert_eq!((from, answered.request), (SENDER, number));
+    }
+}
+
+#[test]
+fn what_a_listener_passes_on_names_the_peer_at_its_address() {
+    for (partner, expected) in [("127.0.0.1:1", 0), ("127.0.0.2:1", 1)] {
+        let bench = Bench::with(|ends| ends.peers[0].address = partner.parse().unwrap());
+        bench.hand_call(0, 1, Line::Shared, r#"{ "command": "dhcp-enable" }"#);
+        let (listener, call) = bench.called();
+        assert_eq!(call.peer, expected, "the first at this address");
+        bench.answer_call(listener, call);
+        bench.called();
+    }
 }
 
 #[test]
