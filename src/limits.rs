@@ -124,6 +124,8 @@ pub const COPY_LEASES: usize = 16 * 1024;
 pub const COPY_OCTETS: usize = 4 * 1024 * 1024;
 /// Changed leases a shard tells of at a time.
 pub const COPY_CHANGES: usize = 512;
+/// Of these, after how many it is looked at whether their user contexts are octets enough.
+pub const COPY_CHANGES_STEP: usize = 16;
 /// Most leases asked for in one page of a Kea, whatever `sync-page-limit` says: at 260 octets each, a page with user
 /// contexts of a kilobyte in all of them fits an answer.
 pub const SYNC_PAGE_LEASES_MAX: u32 = 50_000;
@@ -137,8 +139,11 @@ const INDEX_CHANGES_PER_LEASE: usize = 4;
 const _: () = assert!(SYNC_CHUNK_LEASES * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
 const _: () = assert!(HA_BATCH_UPDATES_MAX as usize * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
 const _: () = assert!(RECLAIM_SLICE * INDEX_CHANGES_PER_LEASE <= STATE_LANE);
-// An answer of a copy is well within what a client takes, with the largest lease behind it.
-const _: () = assert!(COPY_OCTETS + HTTP_REQUEST_BODY_OCTETS_MAX <= HTTP_RESPONSE_BODY_OCTETS_MAX);
+// An answer of a copy is well within what a client takes, with the largest leases behind it: what was gathered when it
+// was not yet enough, and one answer of a shard.
+const _: () = assert!(
+    2 * COPY_OCTETS + COPY_CHANGES_STEP * HTTP_REQUEST_BODY_OCTETS_MAX <= HTTP_RESPONSE_BODY_OCTETS_MAX
+);
 // A batch of queries that all go to one other shard fits its lane, and so do the messages that follow from their leases.
 const _: () = assert!(RECEIVE_BATCH <= DATAGRAM_LANE);
 const _: () = assert!(RECEIVE_BATCH * INDEX_CHANGES_PER_LEASE <= STATE_LANE);

@@ -2,7 +2,8 @@
 //! still have.
 //!
 //! A copy takes a *mark*, then lists all leases while they go on changing, and then asks what has changed since the
-//! mark, again and again, until the service rests and nothing is left. So every change of a lease is noted here, and
+//! mark, again and again, until the service rests and nothing is left. Deletions from before the mark come first of all
+//! that. So every change of a lease is noted here, and
 //! nothing is noted while nobody copies: the log is armed by whoever takes a mark, and falls asleep
 //! [`limits::COPY_PATIENCE_MS`] after it was last asked.
 //!
@@ -36,11 +37,16 @@ impl ChangeLog {
         Self { first, entries: VecDeque::new(), until_ns: None, deleted: BTreeMap::new() }
     }
 
-    /// A mark: what changes from here on is noted.
+    /// A mark: what changes from here on is noted, behind what was deleted before and the partner may not know of.
     pub fn mark(&mut self, now: Now) -> u64 {
         self.fall_asleep_if_due(now);
+        if self.entries.len() + self.deleted.len() > limits::CHANGES_MAX {
+            self.break_off();
+        }
         self.until_ns = Some(awake_until_ns(now));
-        self.next()
+        let mark = self.next();
+        self.entries.extend(self.deleted.keys());
+        mark
     }
 
     /// Addresses that have changed since `mark`, ascending and each once, out of the next `limit` entries; and the mark
@@ -88,11 +94,6 @@ impl ChangeLog {
             // Whoever copies now would not hear of it.
             self.break_off();
         }
-    }
-
-    /// Deletions the partner may not know of, ascending.
-    pub fn deletions(&self) -> impl Iterator<Item = &Lease> {
-        self.deleted.values()
     }
 
     /// The lease that was last deleted at `address`, if it is remembered.
@@ -157,6 +158,12 @@ mod tests {
         Ipv4Addr::new(10, 0, 0, number)
     }
 
+    /// What somebody who begins to copy is told first.
+    fn told(log: &mut ChangeLog) -> Vec<Ipv4Addr> {
+        let mark = log.mark(at(0));
+        log.since(at(0), mark, usize::MAX).expect("a good mark").0
+    }
+
     #[test]
     fn what_changes_after_a_mark_is_told_once_and_in_order() {
         let mut log = ChangeLog::new(at(0));
@@ -209,11 +216,11 @@ mod tests {
         log.note_delete(at(0), &lease(1), false);
         log.note_delete(at(0), &lease(2), true);
         log.note_delete(at(0), &lease(3), true);
-        assert_eq!(log.deletions().cloned().collect::<Vec<_>>(), [lease(2), lease(3)]);
+        assert_eq!(told(&mut log), [address(2), address(3)]);
         log.note_put(at(0), address(2));
-        assert_eq!(log.deletions().cloned().collect::<Vec<_>>(), [lease(3)]);
+        assert_eq!((told(&mut log), log.deletion(address(2))), (vec![address(3)], None));
         log.forget_deletions();
-        assert_eq!(log.deletions().count(), 0);
+        assert!(told(&mut log).is_empty());
     }
 
     #[test]
@@ -224,7 +231,21 @@ mod tests {
             let deleted = Lease { address: Ipv4Addr::from(number), ..lease(1) };
             log.note_delete(at(0), &deleted, true);
         }
-        assert_eq!(log.deletions().count(), limits::DELETIONS_MAX);
         assert_eq!(log.since(at(0), mark, 1), None);
+        assert_eq!(told(&mut log).len(), limits::DELETIONS_MAX);
+    }
+
+    #[test]
+    fn deletions_told_again_and_again_cost_no_more_than_the_log_holds() {
+        let mut log = ChangeLog::new(at(0));
+        for number in 0..limits::DELETIONS_MAX as u32 {
+            log.note_delete(at(0), &Lease { address: Ipv4Addr::from(number), ..lease(1) }, true);
+        }
+        let first = log.mark(at(0));
+        for _ in 0..100 {
+            assert_eq!(told(&mut log).len(), limits::DELETIONS_MAX);
+            assert!(log.entries.len() <= limits::CHANGES_MAX);
+        }
+        assert_eq!(log.since(at(0), first, 1), None, "who does not go on with its copy begins anew");
     }
 }

@@ -175,21 +175,30 @@ impl Shard {
     fn changes_since(&mut self, turn: &mut Turn, since: Option<u64>, limit: usize) -> ShardReplyBody {
         let Some(since) = since else {
             let mark = self.change_log.mark(turn.now);
-            let rows = self.change_log.deletions().map(|lease| (UpdateKind::Delete, lease.clone())).collect();
-            return ShardReplyBody::Changes { rows, mark, more: false };
+            return ShardReplyBody::Changes { rows: Vec::new(), mark, more: false };
         };
-        let Some((addresses, mark)) = self.change_log.since(turn.now, since, limit) else {
-            return ShardReplyBody::ChangesLost;
-        };
-        let mut rows = Vec::with_capacity(addresses.len());
-        for address in addresses.into_iter().filter(|address| self.partition.owns(*address)) {
-            rows.push(match (self.partition.get(address), self.change_log.deletion(address)) {
-                (Some(lease), _) => (UpdateKind::Update, lease),
-                (None, Some(deleted)) => (UpdateKind::Delete, deleted.clone()),
-                (None, None) => return ShardReplyBody::ChangesLost,
-            });
+        let (mut rows, mut mark, mut left, mut octets) = (Vec::new(), since, limit, 0);
+        loop {
+            let step = left.min(limits::COPY_CHANGES_STEP);
+            let Some((addresses, upto)) = self.change_log.since(turn.now, mark, step) else {
+                return ShardReplyBody::ChangesLost;
+            };
+            for address in addresses.into_iter().filter(|address| self.partition.owns(*address)) {
+                let row = match (self.partition.get(address), self.change_log.deletion(address)) {
+                    (Some(lease), _) => (UpdateKind::Update, lease),
+                    (None, Some(deleted)) => (UpdateKind::Delete, deleted.clone()),
+                    (None, None) => return ShardReplyBody::ChangesLost,
+                };
+                octets += row.1.user_context.as_ref().map_or(0, |context| context.len());
+                rows.push(row);
+            }
+            left = left.saturating_sub(step);
+            mark = upto;
+            let more = self.change_log.goes_on_after(mark);
+            if !more || left == 0 || octets >= limits::COPY_OCTETS {
+                return ShardReplyBody::Changes { rows, mark, more };
+            }
         }
-        ShardReplyBody::Changes { rows, mark, more: self.change_log.goes_on_after(mark) }
     }
 
     fn commit_command(

@@ -269,8 +269,8 @@ pub enum ShardCommandBody {
     PartnerBatch(Vec<(UpdateKind, Lease)>),
     /// Leases of a copy: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
     Synchronised(Arc<CopySlice>),
-    /// What has changed since a mark, in no more than `limit` entries of the log; without a mark, a new one, and which
-    /// leases were deleted that the partner may still have.
+    /// What has changed since a mark, in no more than `limit` entries of the log; without a mark, a new one. Since that
+    /// one changes first what was deleted before and the partner may still have.
     Changes {
         /// What the last answer gave.
         since: Option<u64>,

@@ -5,9 +5,11 @@
 //!
 //! | Arguments | Answer |
 //! |---|---|
-//! | `from`: `"start"` | a mark, what was deleted while the partner was away, and the first leases |
+//! | `from`: `"start"` | a mark, and the first leases |
 //! | `from`: an address, `mark` | the leases above that address |
 //! | `changes-since`: a mark | what has changed since, and the mark to ask with next |
+//!
+//! What was deleted while the partner was away is told as if it had changed right after the first mark.
 //!
 //! An answer is [rows](super::lease_rows) behind a short head, or, when it is an error, the JSON of every command.
 //! Every answer is limited and says whether there is more.

@@ -10,6 +10,7 @@ use tandem::engine::message::{
     Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome,
 };
 use tandem::ha::view::{HaView, Scopes, UpdateMode};
+use tandem::limits::COPY_OCTETS;
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -376,6 +377,13 @@ fn changes(world: &mut World, shard: u8, since: Option<u64>) -> (Vec<(UpdateKind
     }
 }
 
+/// What somebody who begins to copy is told first.
+fn first_changes(world: &mut World) -> Vec<(UpdateKind, Lease)> {
+    let (nothing, mark) = changes(world, 0, None);
+    assert_eq!(nothing, []);
+    changes(world, 0, Some(mark)).0
+}
+
 /// Rule: every change between a mark and the end is told (`ha::copy`).
 #[test]
 fn whoever_copies_hears_of_every_lease_that_changes_and_of_those_that_go() {
@@ -411,14 +419,44 @@ fn a_lease_deleted_while_the_partner_is_away_is_remembered_until_it_has_copied()
     let lease = world.lease(address_of(&client)).expect("the lease");
     let answer = world.command(0, ShardCommandBody::PartnerDelete(lease.address));
     assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
-    assert_eq!(changes(&mut world, 0, None).0, [(UpdateKind::Delete, lease.clone())]);
+    assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, lease.clone())]);
     let again = Lease { cltt: lease.cltt + 1, ..lease.clone() };
     world.command(0, ShardCommandBody::Synchronised(copied(again.clone())));
-    assert_eq!(changes(&mut world, 0, None).0, [], "the address is given again");
+    assert_eq!(first_changes(&mut world), [], "the address is given again");
     world.command(0, ShardCommandBody::PartnerDelete(lease.address));
-    assert_eq!(changes(&mut world, 0, None).0, [(UpdateKind::Delete, again)]);
+    assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, again)]);
     world.set_view(HaView { epoch: alone.epoch + 1, ..whole });
-    assert_eq!(changes(&mut world, 0, None).0, [], "the partner has copied");
+    assert_eq!(first_changes(&mut world), [], "the partner has copied");
+}
+
+/// An answer beyond what an HTTP client takes would be asked for again and again.
+#[test]
+fn what_is_told_at_a_time_is_limited_in_octets_too() {
+    const LEASES: usize = 40;
+    let mut world = World::new(15, 1, snapshot(POOL, ""), Vec::new());
+    let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
+    world.set_view(alone);
+    let client = world.join(plain(1));
+    let lease = world.lease(address_of(&client)).expect("the lease");
+    let context = format!("{{ \"x\": \"{}\" }}", "x".repeat(COPY_OCTETS / 8));
+    for number in 0..LEASES {
+        let address = Ipv4Addr::from(u32::from(lease.address) + number as u32);
+        let lease = Lease { address, user_context: Some(context.as_bytes().into()), ..lease.clone() };
+        let body = ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true };
+        assert!(matches!(world.command(0, body), Some(ShardReplyBody::Updated { .. })));
+        let deleted = world.command(0, ShardCommandBody::PartnerDelete(address));
+        assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
+    }
+    let (none, mut mark) = changes(&mut world, 0, None);
+    assert_eq!(none, [], "deletions come with the changes");
+    let mut told = 0;
+    for _ in 0..LEASES {
+        let (rows, next) = changes(&mut world, 0, Some(mark));
+        assert!(rows.len() * context.len() <= 3 * COPY_OCTETS, "{} rows", rows.len());
+        told += rows.len();
+        mark = next;
+    }
+    assert_eq!(told, LEASES);
 }
 
 #[test]
