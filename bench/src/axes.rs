@@ -4,7 +4,7 @@
 //! comes after. Which cells are missing follows from the report alone, so that a measurement can go on.
 
 use crate::recommend::shown;
-use crate::report::{Attachment, Cell, Channel, Durability, Ha, Kind, Load, Report, Server};
+use crate::report::{Attachment, Cell, Channel, Durability, Ha, Kind, Load, Report, Role, Server};
 
 /// What is varied.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub struct Axes {
     pub channels: Vec<Channel>,
     /// Listeners and senders of pairs.
     pub ha_threads: Vec<(u16, u16)>,
+    /// What Kea is in pairs of a Tandem and a Kea; none without such pairs.
+    pub kea_as: Vec<Role>,
     /// Whether pairs, and attachments beyond the first, are measured with the best threads and queue of one
     /// server alone instead of with all, where that is known.
     pub at_best: bool,
@@ -68,14 +70,43 @@ impl Axes {
         let Some(&attachment) = self.attachments.first() else { return cells };
         for &channel in &self.channels {
             for &(listeners, senders) in &self.ha_threads {
-                let ha = Some(Ha { channel, listeners, senders });
-                if self.at_best && self.alone {
+                let ha = Some(Ha { channel, listeners, senders, partner: None });
+                let alike: Vec<Cell> = if self.at_best && self.alone {
                     // The figure that counts of a pair is the one of the first durability.
                     let best = self.best(report).into_iter().filter(|cell| self.is_first_durability(cell));
-                    cells.extend(best.map(|cell| Cell { ha, ..cell }));
+                    best.map(|cell| Cell { ha, ..cell }).collect()
                 } else {
-                    cells.extend(self.sizes().flat_map(|size| self.sized(size, attachment, ha)));
+                    self.sizes().flat_map(|size| self.sized(size, attachment, ha)).collect()
+                };
+                cells.extend(&alike);
+                cells.extend(self.mixed(&alike));
+            }
+        }
+        cells
+    }
+
+    /// Pairs of a Tandem and a Kea beside those in which both are `alike`. A Kea that is not among the rivals, so that its
+    /// best threads and queue are not known, has those of Tandem.
+    fn mixed(&self, alike: &[Cell]) -> Vec<Cell> {
+        let with =
+            |cell: Cell, partner| Cell { ha: cell.ha.map(|ha| Ha { partner: Some(partner), ..ha }), ..cell };
+        let ours: Vec<Cell> = alike
+            .iter()
+            .copied()
+            .filter(|cell| cell.server == Server::Tandem && self.is_first_durability(cell))
+            .collect();
+        let mut keas: Vec<Cell> = alike.iter().copied().filter(|cell| cell.server == Server::Kea).collect();
+        if keas.is_empty() {
+            keas.extend(ours.iter().map(|cell| Cell { server: Server::Kea, ..*cell }));
+        }
+        let durability = self.durabilities.first().copied().unwrap_or(Durability::Synced);
+        let mut cells = Vec::new();
+        for role in &self.kea_as {
+            match role {
+                Role::Primary => {
+                    cells.extend(keas.iter().map(|cell| with(Cell { durability, ..*cell }, Server::Tandem)))
                 }
+                Role::Standby => cells.extend(ours.iter().map(|cell| with(*cell, Server::Kea))),
             }
         }
         cells
@@ -85,29 +116,33 @@ impl Axes {
     pub fn second_expected(&self) -> usize {
         let servers = 1 + usize::from(self.rivals.contains(&Server::Kea));
         let direct = self.attachments.len().saturating_sub(1) * (self.durabilities.len() + servers - 1);
-        direct + servers * self.channels.len() * self.ha_threads.len()
+        direct + (servers + self.kea_as.len()) * self.channels.len() * self.ha_threads.len()
     }
 
     /// How many cells will be of pairs.
     pub fn pair_cells(&self) -> usize {
         let kea = usize::from(self.rivals.contains(&Server::Kea));
         let sizes = match self.at_best && self.alone {
-            true => 1 + kea,
-            false => self.threads.len() * self.queues.len() * (self.durabilities.len() + kea),
+            true => 1 + kea + self.kea_as.len(),
+            false => {
+                self.threads.len() * self.queues.len() * (self.durabilities.len() + kea + self.kea_as.len())
+            }
         };
         if self.remote.is_some() { 0 } else { sizes * self.channels.len() * self.ha_threads.len() }
     }
 
     /// How many kinds of pairs there will be.
     pub fn pair_kinds(&self) -> usize {
-        let pairs = self.channels.len() * (1 + usize::from(self.rivals.contains(&Server::Kea)));
+        let kea = usize::from(self.rivals.contains(&Server::Kea));
+        let pairs = self.channels.len() * (1 + kea + self.kea_as.len());
         if self.remote.is_some() { 0 } else { pairs }
     }
 
     /// The servers that are started here.
     pub fn servers(&self) -> Vec<Server> {
         let ours = self.remote.is_none().then_some(Server::Tandem);
-        ours.into_iter().chain(self.rivals.iter().copied()).collect()
+        let partner = (!self.kea_as.is_empty()).then_some(Server::Kea);
+        ours.into_iter().chain(partner).chain(self.rivals.iter().copied()).collect()
     }
 
     /// How many kinds of cells there will be, for the time left.
@@ -204,6 +239,7 @@ mod tests {
             alone: true,
             channels: Vec::new(),
             ha_threads: vec![(1, 1), (4, 4)],
+            kea_as: Vec::new(),
             at_best: false,
             floor: false,
             rivals: Vec::new(),
@@ -247,8 +283,36 @@ mod tests {
         assert_eq!((count(&cells, Server::Tandem), count(&cells, Server::Kea)), (4, 4));
         let sizes: Vec<_> = cells.iter().map(|cell| (cell.threads, cell.queue, cell.durability)).collect();
         assert!(sizes.contains(&(Some(1), Some(64), Durability::Synced)), "{sizes:?}");
-        assert_eq!(cells[0].ha, Some(Ha { channel: Channel::Plain, listeners: 1, senders: 1 }));
+        assert_eq!(
+            cells[0].ha,
+            Some(Ha { channel: Channel::Plain, listeners: 1, senders: 1, partner: None })
+        );
         assert_eq!(Axes { alone: false, ..quick }.second(&fixed()).len(), 48, "a matrix of pairs alone");
+    }
+
+    #[test]
+    fn mixed_pairs_stand_beside_those_that_are_alike_with_the_best_of_each() {
+        let kea_as = vec![Role::Standby, Role::Primary];
+        let quick = Axes { at_best: true, channels: vec![Channel::Tls], kea_as, ..axes() };
+        assert_eq!(quick.servers(), [Server::Tandem, Server::Kea]);
+        let mixed = |axes: &Axes| -> Vec<_> {
+            let cells = axes
+                .second(&fixed())
+                .into_iter()
+                .filter(|cell| cell.ha.is_some_and(|ha| ha.partner.is_some()));
+            cells
+                .map(|cell| (cell.server, cell.server_of(Role::Standby), cell.threads, cell.durability))
+                .collect()
+        };
+        let (ours, kea) = (Server::Tandem, Server::Kea);
+        let synced = Durability::Synced;
+        // Kea's best has 2 threads, which is known only if it was measured.
+        let both = [(ours, kea, Some(1), synced), (kea, ours, Some(1), synced)];
+        assert_eq!(mixed(&quick), [both, both].concat(), "twice: two counts of listeners and senders");
+        assert_eq!((quick.second_expected(), quick.pair_cells(), quick.pair_kinds()), (6, 6, 3));
+        let beside = Axes { rivals: vec![kea], ..quick };
+        assert_eq!(mixed(&beside)[1], (kea, ours, Some(2), synced));
+        assert_eq!(beside.second(&fixed()).len(), beside.second_expected());
     }
 
     #[test]

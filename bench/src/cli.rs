@@ -16,7 +16,7 @@ use crate::matrix::{Bench, End};
 use crate::measure::Subjects;
 use crate::outputs;
 use crate::remote;
-use crate::report::{self, Attachment, Departure, Durability, Report};
+use crate::report::{self, Attachment, Departure, Durability, Report, Role};
 use crate::site::{Programs, namespaces};
 use crate::takeover;
 use crate::write;
@@ -65,9 +65,12 @@ pub struct Cli {
     /// with the best threads and queue found for one server.
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
     ha: Vec<HaMode>,
-    /// Values of http-listener-threads and http-client-threads; 1/1,1/4,4/1,4/4, with --quick 1/1,4/4.
+    /// Values of http-listener-threads and http-client-threads; 1/1,2/2,4/4,8/8,1/8,8/1, with --quick 1/1,4/4.
     #[arg(long, value_name = "LISTENERS/SENDERS,…", value_delimiter = ',', value_parser = plan::ha_threads)]
     ha_threads: Vec<(u16, u16)>,
+    /// Measure pairs of a Tandem and a Kea as well, in which Kea is this one; it has CPUs for itself.
+    #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',')]
+    kea_as: Vec<Role>,
     /// How clients reach the server; behind one relay, or as its neighbours.
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "relayed")]
     attachment: Vec<Attachment>,
@@ -344,7 +347,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        let table: [&[&str]; 13] = [
+        let table: [&[&str]; 15] = [
             &["--threads", "0"],
             &["--probe", "0"],
             &["--against", "x"],
@@ -355,6 +358,8 @@ mod tests {
             &["--server", "192.0.2.1", "--floor"],
             &["--server", "192.0.2.1", "--ha", "tls"],
             &["--server", "192.0.2.1", "--against", "kea"],
+            &["--server", "192.0.2.1", "--kea-as", "standby"],
+            &["--kea-as", "backup"],
             &["--server", "192.0.2.1", "--threads", "2"],
             &["--server", "192.0.2.1", "--durability", "synced,written"],
             &["--server", "192.0.2.1", "--attachment", "relayed,direct"],

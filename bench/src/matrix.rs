@@ -272,6 +272,7 @@ mod tests {
             alone: true,
             channels: vec![Channel::Tls],
             ha_threads: vec![(1, 1)],
+            kea_as: Vec::new(),
             at_best: true,
             floor: true,
             rivals: Vec::new(),

@@ -12,7 +12,9 @@ use crate::axes::Axes;
 use crate::host;
 use crate::progress::Progress;
 use crate::remote::Host;
-use crate::report::{Cell, Disturbance, Load, Measurement, Parameters, Point, Probe, Server, States};
+use crate::report::{
+    Cell, Disturbance, Load, Measurement, Parameters, Point, Probe, Role, Server, States, ThreadTime,
+};
 use crate::search::Search;
 use crate::site::{Programs, Reach, Site};
 use crate::watch::{Taken, Watch};
@@ -69,13 +71,14 @@ impl Subjects<'_> {
         let sync_ns = if self.remote.is_some() { 0 } else { host::sync_ns(self.out)? };
         let Some(mut subject) = self.subject(&cell, parameters)? else { return Ok(None) };
         let mut probes: Vec<Probe> = Vec::new();
-        let mut whole = true;
+        let (mut whole, mut profile) = (true, Vec::new());
         // A search that has found nothing yet is on its way down and is given as many probes again.
         let is_enough = |search: &Search, probes: usize| {
             probes >= parameters.probes_max * if search.best().is_none() { 2 } else { 1 }
         };
         while let Some(rate) = search.next().filter(|_| !is_enough(&search, probes.len())) {
-            let Some(mut probe) = subject.probe(rate, parameters, self.stop)? else { return Ok(None) };
+            let offered = subject.probe(rate, parameters, self.stop)?;
+            let Some((mut probe, used)) = offered else { return Ok(None) };
             let normal = subject.states().is_none_or(|states| states.are_normal());
             if !normal && probe.verdict == Verdict::Held {
                 // What was held then was held by one server alone.
@@ -83,6 +86,9 @@ impl Subjects<'_> {
             }
             progress.probe(&probe);
             search.observe(probe.verdict, probe.completed_rate / rate);
+            if cell.ha.is_some() && probe.verdict == Verdict::Held && search.best() == Some(rate) {
+                profile = used;
+            }
             probes.push(probe);
             whole &= normal;
             if !normal && !subject.settle(self.stop) {
@@ -92,7 +98,7 @@ impl Subjects<'_> {
         let mut curve = Vec::new();
         if let Some(capacity) = search.best() {
             let load = Load::Share(0.5);
-            let Some(probe) = subject.probe(load.rate(capacity), parameters, self.stop)? else {
+            let Some((probe, _)) = subject.probe(load.rate(capacity), parameters, self.stop)? else {
                 return Ok(None);
             };
             curve.push(Point { load, probe });
@@ -102,7 +108,8 @@ impl Subjects<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let found = Found { cell, capacity: search.best(), probes, curve, sync_ns, states, whole, taken };
+        let capacity = search.best();
+        let found = Found { cell, capacity, probes, curve, sync_ns, states, whole, profile, taken };
         Ok(Some(found.measurement()))
     }
 
@@ -122,7 +129,7 @@ impl Subjects<'_> {
         let Some(mut subject) = self.subject(&cell, parameters)? else { return Ok(None) };
         let mut points = Vec::new();
         for &load in loads {
-            let Some(probe) = subject.probe(load.rate(capacity), parameters, self.stop)? else {
+            let Some((probe, _)) = subject.probe(load.rate(capacity), parameters, self.stop)? else {
                 return Ok(None);
             };
             progress.probe(&probe);
@@ -149,12 +156,18 @@ impl Subjects<'_> {
 }
 
 impl Subject<'_> {
-    fn probe(&mut self, rate: f64, parameters: &Parameters, stop: &AtomicBool) -> Result<Option<Probe>> {
+    /// A rate, tried, and the CPU time that it took as far as it can be seen.
+    fn probe(
+        &mut self,
+        rate: f64,
+        parameters: &Parameters,
+        stop: &AtomicBool,
+    ) -> Result<Option<(Probe, Vec<ThreadTime>)>> {
         let offered = match self {
             Self::Here(site) => site.offer(rate, parameters, stop)?,
-            Self::There(host) => host.offer(rate, parameters, stop)?.map(|summary| (summary, None)),
+            Self::There(host) => host.offer(rate, parameters, stop)?.map(|summary| (summary, Vec::new())),
         };
-        Ok(offered.map(|(summary, cpu_ns)| Probe::new(rate, &summary, cpu_ns, parameters)))
+        Ok(offered.map(|(summary, used)| (Probe::new(rate, &summary, &used, parameters), used)))
     }
 
     fn states(&self) -> Option<States> {
@@ -182,12 +195,13 @@ struct Found {
     sync_ns: u64,
     states: Option<States>,
     whole: bool,
+    profile: Vec<ThreadTime>,
     taken: Taken,
 }
 
 impl Found {
     fn measurement(self) -> Measurement {
-        let Self { cell, capacity, probes, curve, sync_ns, states, whole, taken } = self;
+        let Self { cell, capacity, probes, curve, sync_ns, states, whole, profile, taken } = self;
         // A rate that held at the second try is no miss; of two tries at one rate the second counts.
         let above = probes.iter().rev().filter(|probe| probe.rate > capacity.unwrap_or(0.0));
         let lowest = above.min_by(|one, other| one.rate.total_cmp(&other.rate));
@@ -207,6 +221,7 @@ impl Found {
             curve,
             sync_ns,
             states,
+            profile,
             duplicates,
             disturbances,
             curve_disturbances: Vec::new(),
@@ -226,11 +241,11 @@ impl Taken {
 }
 
 impl Probe {
-    fn new(rate: f64, summary: &Summary, cpu_ns: Option<u64>, parameters: &Parameters) -> Self {
+    fn new(rate: f64, summary: &Summary, used: &[ThreadTime], parameters: &Parameters) -> Self {
         let counters = &summary.counters;
-        // The server also worked while nothing was counted yet.
-        let share = parameters.probe_s / (parameters.probe_s + parameters.warm_up_s);
-        let exchanges = counters.completed as f64 / share;
+        // The server also worked while nothing was counted yet, and its shares are of all that time.
+        let exchanges_s = counters.completed as f64 / parameters.probe_s;
+        let busy: f64 = used.iter().filter(|found| found.role == Role::Primary).map(|found| found.busy).sum();
         Self {
             rate,
             completed_rate: summary.completed_rate,
@@ -239,7 +254,7 @@ impl Probe {
             exchange: (&summary.exchange).into(),
             offer: (&summary.offer_raw).into(),
             ack: (&summary.ack_raw).into(),
-            cpu_us: cpu_ns.filter(|_| exchanges > 0.0).map(|ns| ns as f64 / 1e3 / exchanges),
+            cpu_us: (busy > 0.0 && exchanges_s > 0.0).then(|| 1e6 * busy / exchanges_s),
             duplicates: counters.duplicates,
             verdict: parameters.objective.judge(summary),
         }
@@ -293,6 +308,7 @@ mod tests {
             sync_ns: 0,
             states: None,
             whole: true,
+            profile: Vec::new(),
             taken: Taken { steal: 0.0, others: 0.0 },
         }
     }

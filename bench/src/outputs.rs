@@ -101,7 +101,7 @@ mod tests {
 
     fn pair(listeners: u16, capacity: f64) -> Measurement {
         let mut found = measured(Server::Tandem, 2, 64, capacity);
-        found.cell.ha = Some(Ha { channel: Channel::Tls, listeners, senders: listeners });
+        found.cell.ha = Some(Ha { channel: Channel::Tls, listeners, senders: listeners, partner: None });
         found
     }
 

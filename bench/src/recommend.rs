@@ -293,7 +293,7 @@ mod tests {
 
     fn pair(listeners: u16, senders: u16, capacity: f64) -> Measurement {
         let mut found = measured(Server::Tandem, 1, 64, capacity);
-        found.cell.ha = Some(Ha { channel: Channel::Tls, listeners, senders });
+        found.cell.ha = Some(Ha { channel: Channel::Tls, listeners, senders, partner: None });
         found
     }
 

@@ -38,7 +38,7 @@ pub fn measure(
         threads: Some(1),
         queue: Some(256),
         durability: Durability::Synced,
-        ha: Some(Ha { channel: Channel::Tls, listeners: 1, senders: 1 }),
+        ha: Some(Ha { channel: Channel::Tls, listeners: 1, senders: 1, partner: None }),
         attachment: Attachment::Relayed,
     };
     let Some(mut site) = Site::start(&cell, Reach::Both, programs, parameters, out, stop)? else {

@@ -50,6 +50,7 @@ impl Cli {
             ),
             (sized && self.control.is_none(), "--threads and --queue can only be set with --control URL"),
             (self.floor, "the reflector of --floor can only be started on this host"),
+            (!self.kea_as.is_empty(), "pairs with a Kea (--kea-as) can only be started on this host"),
             (!self.against.is_empty(), "other servers (--against) can only be started on this host"),
             (!self.take_over.is_empty(), "--take-over starts a pair of its own on this host"),
             (self.durability.len() > 1, "it has one durability, and changing it needs a restart"),
@@ -78,7 +79,10 @@ impl Cli {
         } else {
             vec![HaMode::Off, HaMode::Plain, HaMode::Tls]
         };
-        let ha_threads = if self.quick { vec![(1, 1), (4, 4)] } else { vec![(1, 1), (1, 4), (4, 1), (4, 4)] };
+        let ha_threads = match self.quick {
+            true => vec![(1, 1), (4, 4)],
+            false => vec![(1, 1), (2, 2), (4, 4), (8, 8), (1, 8), (8, 1)],
+        };
         let modes = or(&self.ha, modes);
         Axes {
             threads: if known.is_some() { self.threads.clone() } else { or(&self.threads, threads) },
@@ -88,6 +92,7 @@ impl Cli {
             alone: modes.contains(&HaMode::Off),
             channels: modes.iter().filter_map(|mode| mode.channel()).collect(),
             ha_threads: or(&self.ha_threads, ha_threads),
+            kea_as: self.kea_as.clone(),
             at_best: !self.product,
             floor: self.floor,
             rivals: self.against.iter().map(|rival| rival.server()).collect(),
@@ -203,11 +208,12 @@ mod tests {
     #[test]
     fn modes_of_high_availability_become_channels_and_a_single_server() {
         type Row = (&'static [&'static str], bool, &'static [Channel], &'static [(u16, u16)]);
+        const ALL: [(u16, u16); 6] = [(1, 1), (2, 2), (4, 4), (8, 8), (1, 8), (8, 1)];
         let table: [Row; 4] = [
-            (&[], true, &[Channel::Plain, Channel::Tls], &[(1, 1), (1, 4), (4, 1), (4, 4)]),
+            (&[], true, &[Channel::Plain, Channel::Tls], &ALL),
             (&["--quick"], true, &[Channel::Tls], &[(1, 1), (4, 4)]),
             (&["--ha", "tls", "--ha-threads", "2/3"], false, &[Channel::Tls], &[(2, 3)]),
-            (&["--ha", "off"], true, &[], &[(1, 1), (1, 4), (4, 1), (4, 4)]),
+            (&["--ha", "off"], true, &[], &ALL),
         ];
         for (arguments, alone, channels, ha_threads) in table {
             let axes = parsed(arguments).axes(2, None);

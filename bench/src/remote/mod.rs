@@ -227,6 +227,7 @@ fn pair(dhcp4: &Value) -> Option<Ha> {
         channel: if tls { Channel::Tls } else { Channel::Plain },
         listeners: number("http-listener-threads").unwrap_or(0),
         senders: number("http-client-threads").unwrap_or(0),
+        partner: None,
     })
 }
 
@@ -293,7 +294,7 @@ mod tests {
     fn a_configuration_tells_what_is_measured() {
         let found = known(&document(), "2.2.0", &options(true, None)).unwrap();
         assert_eq!((found.threads, found.queue, found.durability), (Some(4), Some(64), Durability::Written));
-        assert_eq!(found.ha, Some(Ha { channel: Channel::Tls, listeners: 2, senders: 3 }));
+        assert_eq!(found.ha, Some(Ha { channel: Channel::Tls, listeners: 2, senders: 3, partner: None }));
         let ours = known(&json!({ "Dhcp4": {} }), "3.0.0+tandem.0.1.0", &options(true, None)).unwrap();
         assert_eq!((ours.threads, ours.durability, ours.ha), (None, Durability::Synced, None));
     }

@@ -5,14 +5,18 @@ use anyhow::{Result, anyhow};
 use super::bars::{self, Bar};
 use super::draw::Failure;
 use super::heat::{self, Axis};
-use super::{Contender, contenders, cpu_us, curves, kind_name, settings_name, sizing, takeover};
-use crate::recommend::{Advice, Choice, advise, choose, tolerance};
-use crate::report::{Cell, Kind, Measurement, Report, Server};
+use super::{Contender, contenders, cpu_us, curves, kind_name, profile as profiles, sizing, takeover};
+use crate::recommend::{Advice, Choice, advise, choose, shown, tolerance};
+use crate::report::{Kind, Measurement, Report, Server};
 use crate::words::{count, several};
 
 const STYLE: &str = include_str!("page.css");
 
 const THREADS: Axis = Axis { of: |cell| cell.threads.map(u32::from), name: |value| plural(value, "thread") };
+const HA_THREADS: Axis = Axis {
+    of: |cell| cell.ha.map(|ha| u32::from(ha.listeners) << 16 | u32::from(ha.senders)),
+    name: |value| format!("{} + {}", value >> 16, value & 0xffff),
+};
 const QUEUE: Axis = Axis { of: |cell| cell.queue, name: |value| format!("queue {value}") };
 /// The page.
 ///
@@ -113,6 +117,7 @@ fn draw(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
         compared(report)?,
         waits(report)?,
         pair(report, advice)?,
+        profile(report)?,
         takeovers(report)?,
         cpu(report)?,
         clients(advice),
@@ -195,32 +200,39 @@ fn waits(report: &Report) -> Result<String, Failure> {
 
 fn pair(report: &Report, advice: &Advice<'_>) -> Result<String, Failure> {
     let Some(rows) = super::pairs(report) else { return Ok(String::new()) };
-    let chosen = advice.pair.as_ref().map(|choice| choice.measured.cell);
-    // Bars of those that differ in listeners and senders alone; the table has all.
-    let beside = report.cells.iter().filter(|found| {
-        let cell = found.cell;
-        let alike = |other: Cell| {
-            (cell.kind(), cell.threads, cell.queue) == (other.kind(), other.threads, other.queue)
-        };
-        chosen.is_some_and(alike)
-    });
-    let bars: Vec<Bar> = beside
-        .map(|found| {
-            let mark = if Some(found.cell) == chosen { " · configure this" } else { "" };
-            let text = format!("{} · {}/s{mark}", settings_name(&found.cell), super::held(found));
-            Bar { text, value: found.capacity.unwrap_or(0.0), ours: Some(found.cell) == chosen }
-        })
-        .collect();
-    let title = chosen.map(|cell| kind_name(cell.kind())).unwrap_or_default();
-    let figures = bars::chart(&bars)?.map(|drawn| figure(&title, &drawn)).unwrap_or_default();
+    let mut figures = String::new();
+    for kind in report.kinds().into_iter().filter(|kind| kind.channel.is_some()) {
+        // The best queue of each kind; the table has all.
+        let queue = shown(report, kind).and_then(|found| found.cell.queue);
+        let cells: Vec<&Measurement> = report
+            .cells
+            .iter()
+            .filter(|found| found.cell.kind() == kind && found.cell.queue == queue)
+            .collect();
+        let chosen = advice.pair.as_ref().map(|choice| choice.measured.cell);
+        let drawn = heat::map(&cells, &THREADS, &HA_THREADS, chosen.map(|cell| (cell, "configure this")))?;
+        if let Some(drawn) = drawn.filter(|_| cells.len() > 1) {
+            figures.push_str(&figure(&kind_name(kind), &drawn));
+        }
+    }
     let text = match report.parameters.remote {
         None => {
-            "Both servers and the generator share this machine, so a pair is held to less than one server alone; on \
-             two hosts it does more. What stands is how listeners and senders compare."
+            "Exchanges a second by threads and by HA listeners and senders, framed what is recommended. Both servers and \
+             the generator share this machine, so a pair is held to less than one server alone; on two hosts it does \
+             more. What stands is how listeners and senders compare."
         }
         Some(_) => "The rate that the pair held with its listeners and senders.",
     };
     Ok(section("The pair", text, &format!("{figures}{}", table(&rows))))
+}
+
+fn profile(report: &Report) -> Result<String, Failure> {
+    let Some(rows) = profiles::rows(report) else { return Ok(String::new()) };
+    let figures: String =
+        profiles::charts(report)?.iter().map(|(title, drawn)| figure(title, drawn)).collect();
+    let text = "CPUs that the threads of both servers kept busy, user and system, at the rate that was held; ours in blue. \
+                Who has no CPU left, or whose busiest thread has none, is the limit.";
+    Ok(section("Where the CPU time of a pair goes", text, &format!("{figures}{}", table(&rows))))
 }
 
 fn takeovers(report: &Report) -> Result<String, Failure> {
@@ -356,6 +368,7 @@ mod tests {
             "Compared",
             "What clients wait",
             "The pair",
+            "Where the CPU time of a pair goes",
             "When the primary goes away",
             "CPU time of an exchange",
             "How many clients is that?",

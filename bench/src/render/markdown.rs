@@ -18,6 +18,7 @@ pub fn render(report: &Report) -> String {
     let sections = [
         ("Compared", Some(super::comparison(report))),
         ("The pair", super::pairs(report)),
+        ("Where the CPU time of a pair goes", super::profile::rows(report)),
         ("When the primary goes away", super::takeover::rows(&report.takeovers)),
         (
             "How many clients is that?",
@@ -117,9 +118,13 @@ mod tests {
             "\"http-client-threads\": 2",
             "\"parked-packet-limit\": 1024",
             "| Tandem over TLS, synced | 1 | 64 | 2 | 2 | 10,700 |",
+            "| Tandem with a Kea standby over TLS, synced | 1 | 64 | 4 | 4 | 4,100 |",
+            "| 4,100 | standby Kea | 11 × kea-dhcp4 | 0.97 | 0.48 | 0.24 |",
+            "| 4,100 | primary Tandem | shard | 0.08 | 0.04 | 0.02 |",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
+        assert!(!text.contains("| control |"), "what uses next to nothing is not told");
     }
 
     #[test]

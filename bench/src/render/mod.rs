@@ -7,6 +7,7 @@ mod heat;
 pub mod html;
 pub mod markdown;
 pub mod perf;
+mod profile;
 mod sizing;
 mod takeover;
 
@@ -49,8 +50,9 @@ fn contenders(report: &Report) -> Vec<Contender<'_>> {
     let found = kinds.into_iter().filter_map(|kind| shown(report, kind));
     found
         .filter_map(|found| {
-            let kea = Kind { server: Server::Kea, durability: Durability::Written, ..found.cell.kind() };
-            let floor = Kind { server: Server::Reflector, channel: None, ..kea };
+            let kind = Kind { partner: None, ..found.cell.kind() };
+            let kea = Kind { server: Server::Kea, durability: Durability::Written, ..kind };
+            let floor = Kind { server: Server::Reflector, ..kea.alone() };
             let capacity = found.capacity?;
             let times_kea = rate(kea).map(|kea| capacity / kea);
             let of_floor = rate(floor).map(|floor| capacity / floor);
@@ -86,11 +88,13 @@ fn pairs(report: &Report) -> Option<Vec<Vec<String>>> {
     ];
     let row = |found: &Measurement, ha: Ha| {
         let Cell { server, threads, queue, durability, .. } = found.cell;
-        let alone = report.best(Kind { channel: None, ..found.cell.kind() }).and_then(|alone| alone.capacity);
+        let alone = report.best(found.cell.kind().alone()).and_then(|alone| alone.capacity);
         let durability =
             if server == Server::Tandem { format!(", {}", durability.name()) } else { String::new() };
+        let partner =
+            ha.partner.map_or_else(String::new, |partner| format!(" with a {} standby", partner.name()));
         vec![
-            format!("{} {}{durability}", server.name(), ha.channel.name()),
+            format!("{}{partner} {}{durability}", server.name(), ha.channel.name()),
             threads.map_or_else(dash, |threads| threads.to_string()),
             queue.map_or_else(dash, |queue| queue.to_string()),
             ha.listeners.to_string(),
@@ -168,7 +172,9 @@ fn disturbance(disturbance: &Disturbance) -> String {
 fn kind_name(kind: Kind) -> String {
     let mut text = kind.server.name().to_owned();
     if let Some(channel) = kind.channel {
-        text.push_str(&format!(" pair {}", channel.name()));
+        let pair =
+            kind.partner.map_or("pair".to_owned(), |partner| format!("with a {} standby", partner.name()));
+        text.push_str(&format!(" {pair} {}", channel.name()));
     }
     if kind.server == Server::Tandem {
         text.push_str(&format!(", {}", kind.durability.name()));
@@ -219,7 +225,7 @@ fn gains(report: &Report, choice: &Choice<'_>) -> Vec<(String, String)> {
             format!("Kea on the same CPUs, best setting ({kea}/s, not synced)"),
         ));
     }
-    if let Some(alone) = report.best(Kind { channel: None, ..choice.measured.cell.kind() })
+    if let Some(alone) = report.best(choice.measured.cell.kind().alone())
         && choice.measured.cell.ha.is_some()
     {
         let rate = alone.capacity.unwrap_or(choice.capacity);
@@ -284,6 +290,13 @@ fn circumstances(report: &Report) -> Vec<String> {
         "CPU time of the server, user and system, for each exchange, at the rate that was held; of a pair the primary's."
             .to_owned(),
     ];
+    if report.cells.iter().any(|found| found.cell.ha.is_some_and(|ha| ha.partner.is_some())) {
+        lines.push(
+            "Of a pair of a Tandem and a Kea, Kea has its CPUs for itself; where there are too few for both, Tandem shares \
+             those of the generator."
+                .to_owned(),
+        );
+    }
     lines.extend(sync);
     lines
 }

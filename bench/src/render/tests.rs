@@ -7,7 +7,8 @@ use crate::report::measured::States;
 use crate::report::takeover::Moment;
 use crate::report::tests::{fixed, measured, probe};
 use crate::report::{
-    Cell, Departure, Disturbance, Durability, Load, Measurement, Point, Report, Server, Takeover,
+    Cell, Departure, Disturbance, Durability, Load, Measurement, Point, Report, Role, Server, Takeover,
+    ThreadTime,
 };
 
 /// A made-up machine: two CPUs, every server, every axis.
@@ -41,9 +42,35 @@ pub fn full() -> Report {
         (Channel::Tls, 4, 10_900.0),
     ] {
         let mut pair = found(Server::Tandem, Durability::Synced, Some((1, 64)), rate, 1.3);
-        pair.cell.ha = Some(Ha { channel, listeners: threads, senders: threads });
+        pair.cell.ha = Some(Ha { channel, listeners: threads, senders: threads, partner: None });
         pair.states = Some(States { primary: "hot-standby".into(), standby: "hot-standby".into() });
         pair.curve[2].probe.ack.max_ms = 38.0;
+        report.cells.push(pair);
+    }
+    for (server, partner, rate) in
+        [(Server::Tandem, Server::Kea, 4_100.0), (Server::Kea, Server::Tandem, 3_300.0)]
+    {
+        let mut pair = found(server, Durability::Synced, Some((1, 64)), rate, 1.9);
+        pair.cell.ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 4, partner: Some(partner) });
+        pair.states = Some(States { primary: "hot-standby".into(), standby: "hot-standby".into() });
+        let row = |role: Role, name: &str, count, busy: f64| ThreadTime {
+            role,
+            server: pair.cell.server_of(role),
+            name: name.into(),
+            count,
+            busy,
+            busiest: busy / 2.0,
+            waited: busy / 4.0,
+        };
+        let rows = |role| match pair.cell.server_of(role) {
+            Server::Kea => vec![row(role, "kea-dhcp4", 11, 0.97)],
+            _ => vec![
+                row(role, "shard", 1, 0.08),
+                row(role, "ha-send", 4, 0.04),
+                row(role, "control", 1, 0.001),
+            ],
+        };
+        pair.profile = [Role::Primary, Role::Standby].into_iter().flat_map(rows).collect();
         report.cells.push(pair);
     }
     report.planned = report.cells.iter().map(|found| found.cell).collect();

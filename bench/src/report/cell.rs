@@ -5,6 +5,8 @@ use std::fmt;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::Role;
+
 /// Which server is under load.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,7 +55,7 @@ pub enum Channel {
     Tls,
 }
 
-/// A hot-standby pair, with load on its primary.
+/// A hot-standby pair, with load on its primary, which is the cell's server.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Ha {
     /// How they speak.
@@ -62,6 +64,9 @@ pub struct Ha {
     pub listeners: u16,
     /// `http-client-threads` of both.
     pub senders: u16,
+    /// What the standby is, if it is not the same as the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partner: Option<Server>,
 }
 
 /// What is configured in one measurement.
@@ -91,6 +96,8 @@ pub struct Kind {
     pub durability: Durability,
     /// How the pair speaks; `None` for one server alone.
     pub channel: Option<Channel>,
+    /// What the standby is, if it is not the same as the primary.
+    pub partner: Option<Server>,
     /// How clients reach it.
     pub attachment: Attachment,
 }
@@ -99,7 +106,16 @@ impl Cell {
     /// Its kind.
     pub fn kind(&self) -> Kind {
         let Self { server, durability, attachment, .. } = *self;
-        Kind { server, durability, channel: self.ha.map(|ha| ha.channel), attachment }
+        let (channel, partner) = (self.ha.map(|ha| ha.channel), self.ha.and_then(|ha| ha.partner));
+        Kind { server, durability, channel, partner, attachment }
+    }
+
+    /// What plays `role` in it.
+    pub fn server_of(&self, role: Role) -> Server {
+        match role {
+            Role::Primary => self.server,
+            Role::Standby => self.ha.and_then(|ha| ha.partner).unwrap_or(self.server),
+        }
     }
 
     /// What is to be configured, smaller before larger: of two cells as good as each other the smaller is
@@ -117,8 +133,9 @@ impl Cell {
             parts.push(self.durability.name().to_owned());
         }
         if let Some(ha) = self.ha {
+            let pair = ha.partner.map_or("pair".to_owned(), |partner| format!("{} standby", partner.name()));
             parts.push(format!(
-                "pair {} with {} listeners and {} senders",
+                "{pair} {} with {} listeners and {} senders",
                 ha.channel.name(),
                 ha.listeners,
                 ha.senders
@@ -134,7 +151,12 @@ impl Cell {
 impl Kind {
     /// One server alone with clients behind a relay.
     pub fn single(server: Server, durability: Durability) -> Self {
-        Self { server, durability, channel: None, attachment: Attachment::Relayed }
+        Self { server, durability, channel: None, partner: None, attachment: Attachment::Relayed }
+    }
+
+    /// The same without a partner.
+    pub fn alone(self) -> Self {
+        Self { channel: None, partner: None, ..self }
     }
 }
 
@@ -193,7 +215,8 @@ mod tests {
 
     #[test]
     fn a_name_says_what_is_configured_and_nothing_else() {
-        let ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 2 });
+        let ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 2, partner: None });
+        let mixed = ha.map(|ha| Ha { partner: Some(Server::Kea), ..ha });
         let none = Cell { threads: None, queue: None, ..ALONE };
         let table = [
             (ALONE, "Tandem, threads 2, queue 64, synced"),
@@ -207,6 +230,10 @@ mod tests {
                 Cell { ha, ..ALONE },
                 "Tandem, threads 2, queue 64, synced, pair over TLS with 4 listeners and 2 senders",
             ),
+            (
+                Cell { ha: mixed, ..ALONE },
+                "Tandem, threads 2, queue 64, synced, Kea standby over TLS with 4 listeners and 2 senders",
+            ),
         ];
         for (cell, name) in table {
             assert_eq!(cell.name(), name);
@@ -215,7 +242,11 @@ mod tests {
 
     #[test]
     fn cells_of_one_kind_differ_in_size_alone() {
-        let pair = |listeners| Some(Ha { channel: Channel::Tls, listeners, senders: 1 });
+        let pair = |listeners| Some(Ha { channel: Channel::Tls, listeners, senders: 1, partner: None });
+        let mixed = pair(1).map(|ha| Ha { partner: Some(Server::Kea), ..ha });
+        assert_ne!(Cell { ha: mixed, ..ALONE }.kind(), Cell { ha: pair(1), ..ALONE }.kind());
+        assert_eq!(Cell { ha: mixed, ..ALONE }.kind().alone(), ALONE.kind());
+        assert_eq!(Cell { ha: mixed, ..ALONE }.server_of(Role::Standby), Server::Kea);
         assert_eq!(ALONE.kind(), Cell { threads: Some(4), queue: Some(16), ..ALONE }.kind());
         assert_eq!(Cell { ha: pair(1), ..ALONE }.kind(), Cell { ha: pair(4), ..ALONE }.kind());
         assert!(Cell { ha: pair(1), ..ALONE }.size() < Cell { ha: pair(4), ..ALONE }.size());

@@ -6,7 +6,7 @@ use loadgen::capacity::Verdict;
 use loadgen::report::LatencySummary;
 use serde::{Deserialize, Serialize};
 
-use super::Cell;
+use super::{Cell, ThreadTime};
 
 /// What one cell showed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -27,6 +27,9 @@ pub struct Measurement {
     pub sync_ns: u64,
     /// States of the pair when the load had ended; `None` for one server alone.
     pub states: Option<States>,
+    /// Where the CPU time of a pair went at [`Self::capacity`]; empty for one server alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub profile: Vec<ThreadTime>,
     /// Addresses that two clients held at once.
     pub duplicates: u64,
     /// What speaks against the figures.

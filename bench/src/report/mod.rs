@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`cell`] | what is configured in one measurement |
 //! | [`measured`] | what it showed |
+//! | [`profile`] | where the CPU time of a pair went |
 //! | [`takeover`] | what clients saw when a primary went away |
 //!
 //! The file is written anew after every cell and replaced in one step, so that an interrupted measurement
@@ -11,6 +12,7 @@
 
 pub mod cell;
 pub mod measured;
+pub mod profile;
 pub mod takeover;
 
 use std::fs;
@@ -25,6 +27,7 @@ use crate::host::Host;
 
 pub use cell::{Attachment, Cell, Channel, Durability, Ha, Kind, Server};
 pub use measured::{Disturbance, Load, Measurement, Point, Probe, States};
+pub use profile::{Role, Task, ThreadTime};
 pub use takeover::{Departure, Takeover};
 
 /// Version of [`Report`]; it rises when a field changes its meaning or goes.
@@ -244,6 +247,7 @@ pub mod tests {
             curve: vec![Point { load: Load::Share(0.5), probe: half }],
             sync_ns: 220_000,
             states: None,
+            profile: Vec::new(),
             duplicates: 0,
             disturbances: Vec::new(),
             curve_disturbances: Vec::new(),
@@ -315,9 +319,18 @@ pub mod tests {
     fn a_report_of_every_kind_of_cell_reads_back_as_it_was_written() {
         let mut report = fixed();
         let mut pair = measured(Server::Tandem, 2, 64, 9_000.0);
-        pair.cell.ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 4 });
+        pair.cell.ha = Some(Ha { channel: Channel::Tls, listeners: 4, senders: 4, partner: None });
         pair.states = Some(States { primary: "hot-standby".into(), standby: "ready".into() });
         pair.disturbances = vec![Disturbance::PairLeft, Disturbance::Others(0.25), Disturbance::Generator];
+        pair.profile = vec![ThreadTime {
+            role: Role::Standby,
+            server: Server::Tandem,
+            name: "shard".into(),
+            count: 2,
+            busy: 0.5,
+            busiest: 0.375,
+            waited: 0.125,
+        }];
         let mut remote = measured(Server::Remote, 1, 1, 100.0);
         (remote.cell.threads, remote.cell.queue) = (None, None);
         remote.capacity = None;

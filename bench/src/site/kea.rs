@@ -5,20 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{Reach, layout};
-use crate::report::{Attachment, Cell, Channel, Ha, Server};
+use crate::report::{Attachment, Cell, Channel, Ha, Role, Server};
 
 /// Replies that may wait for the partner: more than a pair at its limit has waiting, where the default of 256 would be
 /// that limit.
 const PARKED_LIMIT: u32 = 4096;
-
-/// Which of the servers it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// The one under load.
-    Primary,
-    /// Its partner.
-    Standby,
-}
 
 /// Where its files are.
 #[derive(Clone, Debug)]
@@ -33,13 +24,11 @@ pub struct Places {
     pub hooks: PathBuf,
 }
 
-impl Role {
-    /// Its name in the pair, and of its certificate.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "server1",
-            Self::Standby => "server2",
-        }
+/// The name of a server in the pair, and of its certificate.
+pub fn peer_name(role: Role) -> &'static str {
+    match role {
+        Role::Primary => "server1",
+        Role::Standby => "server2",
     }
 }
 
@@ -71,7 +60,8 @@ pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value
         (Role::Standby, Reach::Both) => layout::STANDBY_CLIENTS_INTERFACE,
     };
     // Each has what its manual recommends: Kea's names udp where all clients are behind relays.
-    let socket_type = match (cell.server, cell.attachment) {
+    let server = cell.server_of(role);
+    let socket_type = match (server, cell.attachment) {
         (Server::Kea, Attachment::Relayed) => "udp",
         _ => "raw",
     };
@@ -92,7 +82,7 @@ pub fn document(cell: &Cell, role: Role, reach: Reach, places: &Places) -> Value
             "pools": [ { "pool": layout::POOL } ],
         } ],
     });
-    if cell.server == Server::Tandem {
+    if server == Server::Tandem {
         dhcp4["user-context"] = json!({ "tandem": { "durability": cell.durability.name() } });
     }
     if let Some(ha) = cell.ha {
@@ -112,17 +102,17 @@ fn relationship(ha: Ha, role: Role, delays: Delays, certificates: &Path) -> Valu
     let peer = |of: Role, address: &str, part: &str| {
         // The word is `http` with TLS too: the certificates make the difference.
         let mut peer = json!({
-            "name": of.name(), "role": part, "url": format!("http://{address}:8005/"),
+            "name": peer_name(of), "role": part, "url": format!("http://{address}:8005/"),
         });
         if ha.channel == Channel::Tls {
             peer["trust-anchor"] = json!(certificates.join("CA.pem"));
-            peer["cert-file"] = json!(certificates.join(format!("{}_cert.pem", of.name())));
-            peer["key-file"] = json!(certificates.join(format!("{}_key.pem", of.name())));
+            peer["cert-file"] = json!(certificates.join(format!("{}_cert.pem", peer_name(of))));
+            peer["key-file"] = json!(certificates.join(format!("{}_key.pem", peer_name(of))));
         }
         peer
     };
     json!({
-        "this-server-name": role.name(),
+        "this-server-name": peer_name(role),
         "mode": "hot-standby",
         "heartbeat-delay": delays.heartbeat,
         "max-response-delay": delays.response,
@@ -187,8 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn of_a_mixed_pair_each_is_told_what_it_knows() {
+        let ha = Ha { channel: Channel::Tls, listeners: 1, senders: 1, partner: Some(Server::Tandem) };
+        let relayed = Cell { attachment: Attachment::Relayed, ..cell(Server::Kea, Some(ha)) };
+        let of = |role| document(&relayed, role, Reach::Primary, &places())["Dhcp4"].clone();
+        let (kea, ours) = (of(Role::Primary), of(Role::Standby));
+        assert!(kea["user-context"].is_null() && !ours["user-context"].is_null());
+        assert_eq!(kea["interfaces-config"]["dhcp-socket-type"], "udp");
+        assert_eq!(ours["interfaces-config"]["dhcp-socket-type"], "raw");
+    }
+
+    #[test]
     fn both_of_a_pair_have_the_same_block_but_for_their_own_name() {
-        let ha = |channel| Some(Ha { channel, listeners: 4, senders: 3 });
+        let ha = |channel| Some(Ha { channel, listeners: 4, senders: 3, partner: None });
         let block = |role, channel| {
             let dhcp4 =
                 document(&cell(Server::Kea, ha(channel)), role, Reach::Both, &places())["Dhcp4"].clone();

@@ -29,8 +29,8 @@ use loadgen::report::Summary;
 use tempfile::TempDir;
 
 use crate::generator::{Generator, Way};
-use crate::report::{Attachment, Cell, Channel, Parameters, Server, States};
-use kea::{Places, Role};
+use crate::report::{Attachment, Cell, Channel, Parameters, Role, Server, States, Task, ThreadTime, profile};
+use kea::Places;
 use namespaces::Namespaces;
 use pair::Pair;
 use process::Process;
@@ -131,6 +131,7 @@ pub enum Reach {
 
 /// One server, or one pair, under load. Fields are dropped in this order: processes, namespaces, files.
 pub struct Site {
+    cell: Cell,
     pair: Option<Pair>,
     primary: Process,
     generator: Generator,
@@ -190,11 +191,11 @@ impl Site {
         };
         let generator =
             Generator::new(programs.generator(), Some(clients), way, folders[0].path().to_owned(), 0);
-        Ok(Some(Self { pair, primary, generator, _namespaces: namespaces, _folders: folders }))
+        Ok(Some(Self { cell: *cell, pair, primary, generator, _namespaces: namespaces, _folders: folders }))
     }
 
-    /// Offers `rate` exchanges a second; what they showed, and the CPU time that the server used meanwhile, in
-    /// nanoseconds. `None` when told to stop.
+    /// Offers `rate` exchanges a second; what they showed, and the CPU time that the servers used meanwhile. `None` when
+    /// told to stop.
     ///
     /// # Errors
     /// When the generator fails or the server has ended.
@@ -203,13 +204,21 @@ impl Site {
         rate: f64,
         parameters: &Parameters,
         stop: &AtomicBool,
-    ) -> Result<Option<(Summary, Option<u64>)>> {
-        let before = self.primary.cpu_ns();
+    ) -> Result<Option<(Summary, Vec<ThreadTime>)>> {
+        let before = self.tasks();
         let summary = self.generator.offer(rate, parameters, stop)?;
         self.primary.ensure_running()?;
-        let after = self.primary.cpu_ns();
-        let cpu_ns = before.zip(after).map(|(before, after)| after.saturating_sub(before));
-        Ok(summary.map(|summary| (summary, cpu_ns)))
+        let load_s = parameters.warm_up_s + parameters.probe_s;
+        let used = before.iter().zip(self.tasks()).flat_map(|((role, before), (_, after))| {
+            profile::used(*role, self.cell.server_of(*role), before, &after, load_s)
+        });
+        Ok(summary.map(|summary| (summary, used.collect())))
+    }
+
+    /// The threads of primary and standby.
+    fn tasks(&self) -> Vec<(Role, Vec<Task>)> {
+        let standby = self.pair.as_ref().map(|pair| (Role::Standby, pair.standby_tasks()));
+        [(Role::Primary, self.primary.tasks())].into_iter().chain(standby).collect()
     }
 
     /// Process number of the primary.
@@ -288,8 +297,8 @@ impl Starter<'_> {
 
     fn places(&self, role: Role) -> Places {
         Places {
-            leases: self.files.join(role.name()),
-            socket: self.sockets.join(role.name()),
+            leases: self.files.join(kea::peer_name(role)),
+            socket: self.sockets.join(kea::peer_name(role)),
             certificates: self.files.join("pki"),
             hooks: self.programs.hooks(),
         }
@@ -301,7 +310,8 @@ impl Starter<'_> {
         fs::create_dir(folder).with_context(|| format!("making {}", folder.display()))?;
         let file = folder.join("configuration");
         let path = file.display().to_string();
-        let (text, arguments) = match self.cell.server {
+        let server = self.cell.server_of(role);
+        let (text, arguments) = match server {
             Server::Kea | Server::Tandem => {
                 (kea::document(self.cell, role, self.reach, &places).to_string(), vec!["-c".to_owned(), path])
             }
@@ -320,20 +330,23 @@ impl Starter<'_> {
         };
         fs::write(&file, text)?;
         let cpus = cpus(role, self.cell, self.parameters);
-        Process::start(namespace, &cpus, &self.programs.server(self.cell.server), &arguments, folder)
+        Process::start(namespace, &cpus, &self.programs.server(server), &arguments, folder)
     }
 }
 
-/// The CPUs of a server. Those of the partner are its own, unless the other one would be left without any.
+/// The CPUs of a server. Those of the partner are its own, unless the other one would be left without any. A Kea beside a
+/// Tandem never shares one with it, so that it shows whose limit a pair is at: with too few, ours goes to the generator.
 fn cpus(role: Role, cell: &Cell, parameters: &Parameters) -> Vec<usize> {
-    let Parameters { server_cpus, partner_cpus, .. } = parameters;
+    let Parameters { server_cpus, partner_cpus, generator_cpus, .. } = parameters;
+    let taken = |cpu: &usize| cell.ha.is_some() && partner_cpus.contains(cpu);
+    let own: Vec<usize> = server_cpus.iter().copied().filter(|cpu| !taken(cpu)).collect();
+    let mixed = cell.ha.is_some_and(|ha| ha.partner.is_some());
     match role {
+        _ if mixed && own.is_empty() && cell.server_of(role) == Server::Kea => server_cpus.clone(),
+        _ if mixed && own.is_empty() => generator_cpus.clone(),
         Role::Standby => partner_cpus.clone(),
-        Role::Primary => {
-            let taken = |cpu: &usize| cell.ha.is_some() && partner_cpus.contains(cpu);
-            let own: Vec<usize> = server_cpus.iter().copied().filter(|cpu| !taken(cpu)).collect();
-            if own.is_empty() { server_cpus.clone() } else { own }
-        }
+        Role::Primary if own.is_empty() => server_cpus.clone(),
+        Role::Primary => own,
     }
 }
 
@@ -346,7 +359,8 @@ mod tests {
     #[test]
     fn a_partner_has_cpus_of_its_own_where_there_are_enough() {
         let alone = measured(Server::Tandem, 1, 64, 0.0).cell;
-        let pair = Cell { ha: Some(Ha { channel: Channel::Tls, listeners: 1, senders: 1 }), ..alone };
+        let pair =
+            Cell { ha: Some(Ha { channel: Channel::Tls, listeners: 1, senders: 1, partner: None }), ..alone };
         let of = |server_cpus: &[usize], partner_cpus: &[usize], cell: &Cell| {
             let parameters = Parameters {
                 server_cpus: server_cpus.to_vec(),
@@ -358,6 +372,16 @@ mod tests {
         assert_eq!(of(&[0, 1, 2, 3], &[2, 3], &pair), [vec![0, 1], vec![2, 3]]);
         assert_eq!(of(&[0, 1, 2, 3], &[2, 3], &alone)[0], [0, 1, 2, 3]);
         assert_eq!(of(&[0], &[0], &pair), [vec![0], vec![0]], "too few for both");
+        let mixed = |server, partner| Cell {
+            server,
+            ha: pair.ha.map(|ha| Ha { partner: Some(partner), ..ha }),
+            ..alone
+        };
+        let (ours_first, kea_first) =
+            (mixed(Server::Tandem, Server::Kea), mixed(Server::Kea, Server::Tandem));
+        assert_eq!(of(&[0], &[0], &ours_first), [vec![1], vec![0]], "beside the generator");
+        assert_eq!(of(&[0], &[0], &kea_first), [vec![0], vec![1]]);
+        assert_eq!(of(&[0, 1, 2, 3], &[2, 3], &kea_first), [vec![0, 1], vec![2, 3]]);
     }
 
     #[test]

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::kea::Role;
+use super::kea::peer_name;
 use super::layout;
 use super::process::Process;
-use crate::report::States;
+use crate::report::{Role, States, Task};
 
 /// The state in which both serve as they should.
 const NORMAL: &str = "hot-standby";
@@ -64,6 +64,11 @@ impl Pair {
         }
     }
 
+    /// The threads of the standby.
+    pub fn standby_tasks(&self) -> Vec<Task> {
+        self.standby.tasks()
+    }
+
     /// The states of both as they say themselves.
     pub fn states(&self) -> States {
         let [primary, standby] = [0, 1].map(|index| state(&self.sockets[index]));
@@ -83,7 +88,7 @@ impl States {
 /// # Errors
 /// When the program fails.
 pub fn make_certificates(tandem: &Path, folder: &Path) -> Result<()> {
-    let host = |role: Role, address: &str| format!("{}={address}", role.name());
+    let host = |role: Role, address: &str| format!("{}={address}", peer_name(role));
     let mut command = Command::new(tandem);
     command.args(["pki", "--dir"]).arg(folder);
     command.args(["--host", &host(Role::Primary, layout::PRIMARY_HA_ADDRESS)]);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::namespaces::inside;
+use crate::report::Task;
 
 /// How long a server may take to open its port.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -101,15 +102,11 @@ impl Process {
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
-    /// Nanoseconds of CPU time that its threads have used; `None` where the kernel does not count them.
-    pub fn cpu_ns(&self) -> Option<u64> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
-        let of_task = |task: PathBuf| {
-            let text = fs::read_to_string(task.join("schedstat")).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
-        };
-        // A thread that ends in between takes its time with it; servers keep theirs.
-        Some(tasks.flatten().filter_map(|task| of_task(task.path())).sum()).filter(|sum| *sum > 0)
+    /// Its threads, with the time that they have used; none where the kernel does not count it. A thread that ends
+    /// takes its time with it; servers keep theirs.
+    pub fn tasks(&self) -> Vec<Task> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        tasks.into_iter().flatten().flatten().filter_map(|task| read_task(&task.path())).collect()
     }
 }
 
@@ -119,6 +116,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A folder of /proc/PID/task.
+fn read_task(folder: &Path) -> Option<Task> {
+    let id = folder.file_name()?.to_str()?.parse().ok()?;
+    let name = fs::read_to_string(folder.join("comm")).ok()?.trim_end().to_owned();
+    let times = fs::read_to_string(folder.join("schedstat")).ok()?;
+    let mut times = times.split_whitespace().map_while(|time| time.parse().ok());
+    Some(Task { id, name, ran_ns: times.next()?, waited_ns: times.next()? })
 }
 
 /// A group of its own for a child: an interrupt from the terminal is for us, who then end it in order.
