@@ -143,6 +143,9 @@ pub trait Engine {
         None
     }
 
+    /// Shows `fetch` what will be read from memory first for parts of `message`, so that the driver can have it fetched.
+    fn ahead_of(&self, _message: &Self::Message, _fetch: impl FnMut(&u64)) {}
+
     /// A datagram has come in.
     fn handle_datagram(
         &mut self,

@@ -59,6 +59,19 @@ impl Shard {
         self.answer(turn, from, request, answer);
     }
 
+    /// Where the index entries of many leases belong: nothing of them has been read yet, as a query's has.
+    pub fn ahead_of(&self, body: &ShardCommandBody, mut fetch: impl FnMut(&u64)) {
+        let ShardCommandBody::PartnerBatch(updates) = body else { return };
+        let identities = self.partition.identities();
+        let key = |identity: &[u8]| self.steering.identities.key(identity);
+        for (_, lease) in updates {
+            fetch(identities.hardware.first_read(key(&lease.hwaddr)));
+            if !lease.client_id.is_empty() {
+                fetch(identities.client_id.first_read(key(&lease.client_id)));
+            }
+        }
+    }
+
     /// Leases that are wanted, as far as one turn goes.
     fn list(&self, after: Option<Ipv4Addr>, limit: usize, wanted: Wanted) -> ShardReplyBody {
         let mut leases = Vec::new();

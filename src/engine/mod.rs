@@ -102,6 +102,12 @@ impl shards::Engine for Engine {
         self.shard.ahead(bytes)
     }
 
+    fn ahead_of(&self, message: &Message, fetch: impl FnMut(&u64)) {
+        if let Message::Command(command) = message {
+            self.shard.ahead_of(&command.body, fetch);
+        }
+    }
+
     fn handle_datagram(
         &mut self,
         now: Now,

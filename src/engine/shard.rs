@@ -117,7 +117,10 @@ impl Unacknowledged {
     }
 
     pub fn remove(&mut self, address: Ipv4Addr) {
-        self.addresses.remove(&address);
+        // Nearly always there is none, and to find that out by its hash would take longer.
+        if !self.addresses.is_empty() {
+            self.addresses.remove(&address);
+        }
     }
 
     pub fn contains(&self, address: Ipv4Addr) -> bool {
@@ -311,9 +314,5 @@ impl Shard {
 
 /// Replies of one shard that may wait for the partner.
 fn parked_max(snapshot: &Snapshot, shards: u8) -> usize {
-    let all = match snapshot.parked_packet_limit {
-        0 => limits::PARKED_MAX,
-        limit => usize::try_from(limit).unwrap_or(limits::PARKED_MAX).min(limits::PARKED_MAX),
-    };
-    all.div_ceil(usize::from(shards))
+    snapshot.parked_max().div_ceil(usize::from(shards))
 }

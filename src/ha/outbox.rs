@@ -22,13 +22,12 @@ use crate::limits::HA_BATCH_OCTETS_MAX;
 /// How long the peer has for a lease update, waiting and connecting included (ha-protocol 9).
 pub const UPDATE_TIMEOUT_MS: u64 = 10_000;
 
-/// A request leaves so long after the one before it, for each update of that one, nanoseconds: below 20,000 updates a
-/// second its answer takes longer, and nothing waits.
-const PACE_NS_PER_UPDATE: u64 = 20_000;
+/// A request leaves so long after the one before it, for each update of that one, nanoseconds: below some 70,000 updates
+/// a second the answer to that one takes longer, and nothing waits.
+const PACE_NS_PER_UPDATE: u64 = 14_000;
 
-/// No request waits longer than this for more, nanoseconds: few of the replies that may be parked are, and a client does
-/// not see it.
-const PACE_NS_MAX: u64 = 1_200_000;
+/// Updates that count in it at most.
+const PACED_UPDATES_MAX: usize = 170;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -156,9 +155,15 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A request of `updates` has left at `now_ns`, on the monotonic clock.
-    pub fn handle_sent(&mut self, now_ns: u64, updates: usize) {
-        self.due_ns = now_ns.saturating_add((updates as u64 * PACE_NS_PER_UPDATE).min(PACE_NS_MAX));
+    /// Updates that count at most in a sender whose share of all replies that may be parked is `parked_max`: a quarter of
+    /// them, because others are parked while a request is under way.
+    pub fn updates_max(parked_max: usize) -> usize {
+        (parked_max / 4).min(PACED_UPDATES_MAX)
+    }
+
+    /// A request of `updates` has left at `now_ns`, on the monotonic clock, of which `updates_max` count.
+    pub fn handle_sent(&mut self, now_ns: u64, updates: usize, updates_max: usize) {
+        self.due_ns = now_ns.saturating_add(updates.min(updates_max) as u64 * PACE_NS_PER_UPDATE);
     }
 
     /// How long the next request is to wait, nanoseconds.
@@ -274,10 +279,12 @@ mod tests {
     fn a_request_waits_by_the_size_of_the_one_before_it() {
         let mut pace = Pace::default();
         assert_eq!(pace.left_ns(0), 0);
-        for (updates, left_us) in [(1, 20), (16, 320), (60, 1200), (512, 1200)] {
-            pace.handle_sent(1_000, updates);
-            assert_eq!(pace.left_ns(1_000), left_us * 1000, "{updates}");
-            assert_eq!(pace.left_ns(1_000 + left_us * 1000), 0, "{updates}");
+        for (parked_max, updates, left_us) in
+            [(4096, 1, 14), (4096, 16, 224), (4096, 512, 2380), (256, 512, 896), (3, 512, 0)]
+        {
+            pace.handle_sent(1_000, updates, Pace::updates_max(parked_max));
+            assert_eq!(pace.left_ns(1_000), left_us * 1000, "{parked_max} {updates}");
+            assert_eq!(pace.left_ns(1_000 + left_us * 1000), 0, "{parked_max} {updates}");
         }
     }
 

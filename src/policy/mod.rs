@@ -20,6 +20,8 @@ use std::net::Ipv4Addr;
 
 use shards::partition::PoolSet;
 
+use crate::limits::PARKED_MAX;
+
 pub use compile::{Compiled, Host, compile};
 pub use guard::{Guard, Scope};
 pub use interfaces::HostInterface;
@@ -219,6 +221,14 @@ impl Snapshot {
     /// The subnet with `id`.
     pub fn subnet(&self, id: u32) -> Option<&Subnet> {
         self.subnets.with_id(id)
+    }
+
+    /// Replies that may wait for the partner at a time, over all shards.
+    pub fn parked_max(&self) -> usize {
+        match self.parked_packet_limit {
+            0 => PARKED_MAX,
+            limit => usize::try_from(limit).unwrap_or(PARKED_MAX).min(PARKED_MAX),
+        }
     }
 
     /// The interface with kernel index `ifindex`.

@@ -216,7 +216,7 @@ impl ControlNode {
         if timeout(APPLIED_WITHIN, wait).await.is_err() {
             return Err("a shard did not take the configuration in time".to_owned());
         }
-        self.tell_listeners(&rules).await;
+        self.tell_high_availability(&rules).await;
         let (server, document) = (self.server.clone(), prepared.document.clone());
         glommio::executor().spawn_blocking(move || server.commit(&prepared, rules)).await;
         if let Some(follower) = self.follower.borrow().as_ref() {
@@ -225,12 +225,15 @@ impl ControlNode {
         Ok(())
     }
 
-    /// HA listeners check leases against the subnets in force and look up owners; they need no switch-over.
-    async fn tell_listeners(&self, rules: &Arc<Rules>) {
+    /// HA listeners check leases against the subnets in force and look up owners, senders heed the limit of parked
+    /// replies; they need no switch-over.
+    async fn tell_high_availability(&self, rules: &Arc<Rules>) {
         let topology = self.node.topology();
-        for listener in (0..topology.listeners).map(|index| topology.listener(index)) {
+        let listeners = (0..topology.listeners).map(|index| topology.listener(index));
+        let senders = (0..topology.senders).map(|index| topology.sender(index));
+        for node in listeners.chain(senders) {
             let mut message = Message::Snapshot(rules.clone());
-            while let Err(back) = self.node.try_send(listener, Lane::State, message) {
+            while let Err(back) = self.node.try_send(node, Lane::State, message) {
                 message = back;
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }

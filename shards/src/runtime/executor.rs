@@ -18,9 +18,9 @@ use super::mesh::{NodeEnds, NodeHandle};
 use super::node::{Executor, Placement, SpawnError, spawn};
 use super::port::{Inbox, Letter, Request, ShardPort, count};
 use super::watch::{Turn, Watched};
-use crate::sys::clock;
 use crate::sys::receive::ReceiveBatch;
 use crate::sys::send::SendBatch;
+use crate::sys::{clock, prefetch};
 use crate::{Actions, Engine, Lane, Now};
 
 /// Octets of the largest frame: an IPv4 packet in Ethernet.
@@ -227,8 +227,10 @@ where
 
     fn handle_messages(&mut self, now: Now, lane: Lane, max: usize) -> bool {
         let Self { node, engine, actions, .. } = self;
-        let taken =
-            node.receive(lane, max, |from, message| engine.handle_message(now, from, message, actions));
+        let taken = node.receive(lane, max, |from, message| {
+            engine.ahead_of(&message, prefetch::fetch);
+            engine.handle_message(now, from, message, actions);
+        });
         taken == max
     }
 

@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shards::runtime::NodeHandle;
@@ -23,6 +24,7 @@ use super::backup::Standings;
 use super::connection::{Connection, NO_SUCH_PEER, OVERTAKEN};
 use super::ends::SharedEnds;
 use crate::engine::message::{Line, Message, PartnerCall, PartnerUpdate, UpdateOutcome};
+use crate::engine::rules::Rules;
 use crate::ha::event::exchange_limit_ms;
 use crate::ha::log::TARGET;
 use crate::ha::outbox::{self, Outbox, Pace, Taken, Waiting};
@@ -46,6 +48,8 @@ pub struct SendContext {
     pub ends: SharedEnds,
     /// What is known of backups.
     pub standings: Standings,
+    /// Rules in force at the start.
+    pub rules: Arc<Rules>,
 }
 
 /// What a sender logs of each kind of trouble with updates: one message in this time, with how often it came.
@@ -62,6 +66,7 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
         standings: context.standings.clone(),
         peers: (0..count).map(|peer| Peer::new(context.standings.is_backup(peer))).collect(),
         failed: Inbox::default(),
+        paced_max: Cell::new(paced_max(&node, &context.rules)),
         exchanging: Cell::new(0),
         stopping: Cell::new(false),
     });
@@ -86,6 +91,8 @@ struct Sender {
     peers: Vec<Peer>,
     /// Updates that go back without having been sent.
     failed: Inbox<Box<PartnerUpdate>>,
+    /// Updates that count in the pace of requests at most.
+    paced_max: Cell<usize>,
     /// Peers whose request with updates is under way.
     exchanging: Cell<usize>,
     stopping: Cell<bool>,
@@ -94,9 +101,10 @@ struct Sender {
 impl Sender {
     /// Takes what the mesh has, as far as one turn goes; whether there may be more.
     fn receive(&self) -> bool {
+        let now_ns = clock::monotonic_ns();
         let mut overtaken = Vec::new();
         let handle = |_, message| match message {
-            Message::Update(update) => self.push(update),
+            Message::Update(update) => self.push(now_ns, update),
             Message::Partner(call) => self.pass_call(call),
             Message::HaView(view) => {
                 for peer in &self.peers {
@@ -104,8 +112,7 @@ impl Sender {
                     overtaken.drain(..).for_each(|waiting| self.failed.push(waiting.update));
                 }
             }
-            // Rules are for shards and listeners.
-            Message::Snapshot(_) => {}
+            Message::Snapshot(rules) => self.paced_max.set(paced_max(&self.node, &rules)),
             Message::Stop => self.stopping.set(true),
             other => {
                 log::error!(target: TARGET, "TANDEM_UNEXPECTED_MESSAGE an HA sender does not take {other:?}");
@@ -115,10 +122,10 @@ impl Sender {
     }
 
     /// Gives an update to its peer; one there is no room for goes back.
-    fn push(&self, update: Box<PartnerUpdate>) {
+    fn push(&self, now_ns: u64, update: Box<PartnerUpdate>) {
         let index = usize::from(update.peer);
         let Some(peer) = self.peers.get(index) else { return self.failed.push(update) };
-        match peer.outbox.borrow_mut().push(clock::monotonic_ns(), update) {
+        match peer.outbox.borrow_mut().push(now_ns, update) {
             Ok(()) if peer.signal.is_empty() => peer.signal.push(()),
             Ok(()) => {}
             Err(update) => {
@@ -182,6 +189,11 @@ impl Sender {
             glommio::spawn_local(make_calls(node.clone(), connection(short), peer.shared.clone())),
         ]
     }
+}
+
+/// Updates that count in the pace of a sender's requests at most.
+fn paced_max(node: &NodeHandle<Message>, rules: &Rules) -> usize {
+    Pace::updates_max(rules.snapshot.parked_max() / usize::from(node.topology().senders.max(1)))
 }
 
 /// What the task that takes messages shares with the tasks of one peer.
@@ -257,7 +269,7 @@ impl UpdateSender {
                 Taken::Batch(left_ms) => {
                     body.clear();
                     outbox::write_request(&taken, &mut body);
-                    self.pace.handle_sent(clock::monotonic_ns(), taken.len());
+                    self.pace.handle_sent(clock::monotonic_ns(), taken.len(), self.sender.paced_max.get());
                     self.sender.begin_exchange();
                     self.exchange(&body, left_ms, &taken).await
                 }

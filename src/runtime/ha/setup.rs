@@ -88,7 +88,12 @@ pub fn prepare(
             refusals: refusals.clone(),
         }));
     }
-    Ok(HaSetup { listen, send: SendContext { ends, standings }, shared, listener: bound })
+    Ok(HaSetup {
+        listen,
+        send: SendContext { ends, standings, rules: rules.clone() },
+        shared,
+        listener: bound,
+    })
 }
 
 impl HaSetup {

@@ -113,7 +113,7 @@ impl Bench {
             rules: rules(),
             refusals: Refusals::default(),
         };
-        let send = SendContext { ends: ends.clone(), standings: standings.clone() };
+        let send = SendContext { ends: ends.clone(), standings: standings.clone(), rules: rules() };
         let executors = vec![
             spawn("listen", Placement::Unpinned, listening, |node| listen::run(node, context)).unwrap(),
             spawn("send", Placement::Unpinned, sender, |node| send::run(node, send)).unwrap(),
