@@ -12,6 +12,7 @@ use tandem::engine::event::Event;
 use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
+use tandem::ha::nodes::HaNodes;
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::limits;
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
@@ -118,7 +119,8 @@ impl Site {
         let view = Arc::new(HaView { service_on: true, updates: UpdateMode::Off, ..HaView::default() });
         let member = |(shard, leases)| {
             let (rules, view, columns) = (Arc::clone(&rules), Arc::clone(&view), Columns::Twelve);
-            let start = EngineStart { shard, topology, steering, rules, view, columns, leases };
+            let nodes = HaNodes::default();
+            let start = EngineStart { shard, topology, steering, rules, view, nodes, columns, leases };
             let (engine, actions) = (Engine::new(START, start), Actions::new(topology.nodes()));
             Member { engine, actions, batch: 0, inbox: VecDeque::new() }
         };

@@ -9,12 +9,13 @@ use std::net::Ipv4Addr;
 
 use shards::Lease;
 
-use super::gather::Gather;
+use super::gather::{Gather, ListRequest};
 use crate::engine::message::{ShardCommandBody, ShardReplyBody, UpdateKind};
 use crate::ha::command::{Reply, result};
 use crate::ha::copy::{CopyHead, CopyRequest, Mark};
 use crate::ha::lease_rows;
 use crate::limits::{COPY_CHANGES, COPY_LEASES, COPY_OCTETS};
+use crate::policy::SubnetFilter;
 
 /// One answer under way.
 pub struct CopyAnswer {
@@ -29,6 +30,8 @@ pub struct CopyAnswer {
     rows: Vec<u8>,
     count: usize,
     listing: Listing,
+    /// Whose leases are given.
+    subnets: SubnetFilter,
     failed: Option<Reply>,
 }
 
@@ -46,8 +49,8 @@ fn write_row(lease: &Lease, output: &mut Vec<u8>) {
 }
 
 impl CopyAnswer {
-    /// The answer to `request` of a server with `shards` shards.
-    pub fn new(shards: u8, request: CopyRequest) -> Self {
+    /// The answer to `request` of a server with `shards` shards: leases of `subnets`.
+    pub fn new(shards: u8, request: CopyRequest, subnets: SubnetFilter) -> Self {
         let (mark, limit, listing) = match request {
             CopyRequest::Changes { since } => (Some(since), COPY_CHANGES, Listing::None),
             CopyRequest::Page { after, mark, limit } => {
@@ -67,6 +70,7 @@ impl CopyAnswer {
             rows: Vec::new(),
             count: 0,
             listing,
+            subnets,
             failed: (!fits).then(lost),
         }
     }
@@ -79,11 +83,19 @@ impl CopyAnswer {
         if let Some(shard) = self.to_ask.pop_front() {
             self.awaited = Some(shard);
             let since = (!self.begins).then(|| self.head.mark.0[usize::from(shard)]);
-            return Some((shard, ShardCommandBody::Changes { since, limit: self.limit }));
+            let subnets = self.subnets.clone();
+            return Some((shard, ShardCommandBody::Changes { since, limit: self.limit, subnets }));
         }
         if let Listing::Then { after, limit } = self.listing {
             let shards = self.head.mark.0.len() as u8;
-            self.listing = Listing::Now(Gather::rows(shards, after, limit, COPY_OCTETS, write_row));
+            self.listing = match self.subnets.ids() {
+                Some([]) => Listing::None,
+                ids => {
+                    let subnets = ids.unwrap_or_default().to_vec();
+                    let request = ListRequest { after, limit: Some(limit), subnets };
+                    Listing::Now(Gather::rows(shards, request, COPY_OCTETS, write_row))
+                }
+            };
         }
         match &mut self.listing {
             Listing::Now(gather) => gather.poll_request(),
@@ -173,7 +185,7 @@ mod tests {
             ShardCommandBody::Changes { since: None, .. } => {
                 ShardReplyBody::Changes { rows: Vec::new(), mark: 5, more: false }
             }
-            ShardCommandBody::Changes { since: Some(mark), limit } => {
+            ShardCommandBody::Changes { since: Some(mark), limit, .. } => {
                 let upto = (*mark + *limit as u64).min(605);
                 let rows = if upto > *mark { vec![(UpdateKind::Update, lease(7))] } else { Vec::new() };
                 ShardReplyBody::Changes { rows, mark: upto, more: upto < 605 }
@@ -188,7 +200,7 @@ mod tests {
     }
 
     fn run(request: CopyRequest) -> Result<CopyPage, Reply> {
-        let mut answer = CopyAnswer::new(2, request);
+        let mut answer = CopyAnswer::new(2, request, SubnetFilter::ALL);
         while !answer.is_complete() {
             let (shard, body) = answer.poll_request().expect("something to ask");
             answer.handle_reply(shard, reply(shard, &body));
@@ -228,15 +240,16 @@ mod tests {
     fn a_mark_that_is_not_good_or_a_silent_shard_gives_no_page() {
         let other = run(CopyRequest::Changes { since: Mark(vec![5]) });
         assert_eq!(other.expect_err("a mark of one shard").result, result::CONFLICT);
-        let mut answer = CopyAnswer::new(2, CopyRequest::Changes { since: Mark(vec![5, 5]) });
+        let mut answer =
+            CopyAnswer::new(2, CopyRequest::Changes { since: Mark(vec![5, 5]) }, SubnetFilter::ALL);
         let (shard, _) = answer.poll_request().expect("something to ask");
         answer.handle_reply(shard, ShardReplyBody::ChangesLost);
         assert!(answer.is_complete() && answer.poll_request().is_none());
         assert_eq!(answer.finish().expect_err("lost").result, result::CONFLICT);
-        let mut silent = CopyAnswer::new(2, CopyRequest::Start { limit: 1 });
+        let mut silent = CopyAnswer::new(2, CopyRequest::Start { limit: 1 }, SubnetFilter::ALL);
         assert!(silent.poll_request().is_some() && silent.poll_request().is_none());
         assert_eq!(silent.finish().expect_err("late").result, result::ERROR);
-        let mut busy = CopyAnswer::new(2, CopyRequest::Start { limit: 1 });
+        let mut busy = CopyAnswer::new(2, CopyRequest::Start { limit: 1 }, SubnetFilter::ALL);
         let (shard, _) = busy.poll_request().expect("something to ask");
         busy.handle_reply(shard, ShardReplyBody::Busy);
         assert_eq!(busy.finish().expect_err("busy").result, result::ERROR);

@@ -67,7 +67,7 @@ pub struct ListRequest {
     pub after: Option<Ipv4Addr>,
     /// At most this many; `None` is all.
     pub limit: Option<usize>,
-    /// Only these subnets; empty is all.
+    /// Only these subnets, ascending; empty is all.
     pub subnets: Vec<u32>,
 }
 
@@ -100,14 +100,7 @@ impl Gather {
 
     /// The same with nothing between two leases, and no more than about `octets_max` octets of them;
     /// [`Gather::finish_rows`] gives them.
-    pub fn rows(
-        shards: u8,
-        after: Option<Ipv4Addr>,
-        limit: usize,
-        octets_max: usize,
-        writer: LeaseWriter,
-    ) -> Self {
-        let request = ListRequest { after, limit: Some(limit), subnets: Vec::new() };
+    pub fn rows(shards: u8, request: ListRequest, octets_max: usize, writer: LeaseWriter) -> Self {
         Self::of_all(shards, Kind::Leases(Merge::new(shards, request, writer, b"", octets_max)))
     }
 

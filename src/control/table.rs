@@ -287,7 +287,7 @@ fn identity(text: &str) -> Result<SmallBytes, Reply> {
 
 fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
     let arguments = arguments(envelope)?;
-    let subnets = match arguments.get("subnets") {
+    let mut subnets = match arguments.get("subnets") {
         // No arguments ask for everything; arguments have to say which subnets.
         None if envelope.arguments.is_some() => {
             return Err(Reply::error("'subnets' parameter not specified"));
@@ -304,6 +304,7 @@ fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply>
     if subnets.is_empty() && arguments.contains_key("subnets") {
         return Ok(Plan::Answer(Answer::leases(b"", 0, false)));
     }
+    subnets.sort_unstable();
     let request = ListRequest { after: None, limit: None, subnets };
     Ok(Plan::asking(Gather::leases(facts.shards(), request, facts.lease_writer())))
 }

@@ -101,9 +101,9 @@ impl ChangeLog {
         self.deleted.get(&address)
     }
 
-    /// The partner has everything there is.
-    pub fn forget_deletions(&mut self) {
-        self.deleted.clear();
+    /// The partner whose leases `is_its` has everything there is.
+    pub fn forget_deletions(&mut self, is_its: impl Fn(&Lease) -> bool) {
+        self.deleted.retain(|_, lease| !is_its(lease));
     }
 
     /// No mark is good any more: leases have come or gone in a way that cannot be told.
@@ -219,8 +219,9 @@ mod tests {
         assert_eq!(told(&mut log), [address(2), address(3)]);
         log.note_put(at(0), address(2));
         assert_eq!((told(&mut log), log.deletion(address(2))), (vec![address(3)], None));
-        log.forget_deletions();
-        assert!(told(&mut log).is_empty());
+        log.note_delete(at(0), &Lease { subnet_id: 2, ..lease(4) }, true);
+        log.forget_deletions(|lease| lease.subnet_id == 1);
+        assert_eq!(told(&mut log), [address(4)], "of another partner");
     }
 
     #[test]

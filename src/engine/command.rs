@@ -18,6 +18,7 @@ use crate::engine::message::{
 };
 use crate::engine::shard::{Shard, Turn};
 use crate::limits;
+use crate::policy::SubnetFilter;
 
 impl Shard {
     pub fn handle_command(&mut self, turn: &mut Turn, from: NodeId, command: ShardCommand) {
@@ -48,7 +49,9 @@ impl Shard {
             ShardCommandBody::Synchronised(slice) => {
                 return self.synchronise(turn, from, request, &slice);
             }
-            ShardCommandBody::Changes { since, limit } => self.changes_since(turn, since, limit),
+            ShardCommandBody::Changes { since, limit, subnets } => {
+                self.changes_since(turn, since, limit, &subnets)
+            }
             ShardCommandBody::Statistics => ShardReplyBody::Statistics(Box::new(self.statistics_now())),
             ShardCommandBody::Stray => ShardReplyBody::Addresses(self.partition.strays()),
             ShardCommandBody::Drain => {
@@ -185,11 +188,20 @@ impl Shard {
     }
 
     /// What somebody who copies must hear of.
-    fn changes_since(&mut self, turn: &mut Turn, since: Option<u64>, limit: usize) -> ShardReplyBody {
+    fn changes_since(
+        &mut self,
+        turn: &mut Turn,
+        since: Option<u64>,
+        limit: usize,
+        subnets: &SubnetFilter,
+    ) -> ShardReplyBody {
         let Some(since) = since else {
             let mark = self.change_log.mark(turn.now);
             return ShardReplyBody::Changes { rows: Vec::new(), mark, more: false };
         };
+        let all = &turn.rules.snapshot.subnets;
+        let is_elsewhere =
+            |address| all.containing_for_any(address).is_some_and(|subnet| !subnets.admits(subnet.id));
         let (mut rows, mut mark, mut left, mut octets) = (Vec::new(), since, limit, 0);
         loop {
             let step = left.min(limits::COPY_CHANGES_STEP);
@@ -200,10 +212,14 @@ impl Shard {
                 let row = match (self.partition.get(address), self.change_log.deletion(address)) {
                     (Some(lease), _) => (UpdateKind::Update, lease),
                     (None, Some(deleted)) => (UpdateKind::Delete, deleted.clone()),
+                    // Another partner's: that one may have copied meanwhile, and the deletion is forgotten.
+                    (None, None) if is_elsewhere(address) => continue,
                     (None, None) => return ShardReplyBody::ChangesLost,
                 };
-                octets += row.1.user_context.as_ref().map_or(0, |context| context.len());
-                rows.push(row);
+                if subnets.admits(row.1.subnet_id) {
+                    octets += row.1.user_context.as_ref().map_or(0, |context| context.len());
+                    rows.push(row);
+                }
             }
             left = left.saturating_sub(step);
             mark = upto;

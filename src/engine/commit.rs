@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use shards::journal::row;
-use shards::{Lane, Lease, LeaseState, NodeId, Now};
+use shards::{Lane, Lease, LeaseState, NodeId};
 
 use crate::dhcp4::respond::Built;
 use crate::engine::counters::{LeaseCounter, OwnCounter};
@@ -143,7 +143,7 @@ impl Shard {
     pub fn commit(&mut self, turn: &mut Turn, commit: Commit) -> bool {
         let changes = std::mem::take(&mut self.changes);
         let mut plans = std::mem::take(&mut self.plans);
-        let replication = self.replication(commit.replicates);
+        let replication = self.replication(turn, &changes, commit.replicates);
         let reserved = self.reserve(turn, &commit, &changes, &mut plans, replication);
         let done = match reserved {
             Ok(()) => {
@@ -189,7 +189,8 @@ impl Shard {
             plan.moves.iter().flatten().for_each(|(shard, _)| credit[usize::from(*shard)] += 1);
             plans.push(plan);
             if replication.sent() > 0 {
-                credit[usize::from(self.sender_of(address).0)] += replication.sent();
+                let sender = self.sender_of(replication.relationship, address);
+                credit[usize::from(sender.0)] += replication.sent();
             }
             if replication.queues() {
                 credit[usize::from(self.topology.control().0)] += 1;
@@ -217,14 +218,15 @@ impl Shard {
             self.apply(turn, change, plan);
         }
         let acks = u16::try_from(changes.len()).unwrap_or(u16::MAX).saturating_mul(replication.awaited());
-        let unsent = self.view.configured && self.view.updates == UpdateMode::None;
-        if unsent && commit.is_counted_as_unsent() {
-            self.statistics.bump_own(OwnCounter::UnsentUpdates);
+        let relationship = replication.relationship;
+        let view = &self.relations.of(relationship).view;
+        if view.configured && view.updates == UpdateMode::None && commit.is_counted_as_unsent() {
+            self.count_unsent(relationship);
         }
         let left: [Option<(u8, Ipv4Addr)>; 8] = commit.left;
         let left_count = left.iter().flatten().count() as u8;
-        let park = self.park(turn, commit, acks, left_count);
-        if replication != Replication::NONE {
+        let park = self.park(turn, commit, relationship, acks, left_count);
+        if replication.tells_anyone() {
             for change in changes {
                 self.replicate(turn, change, park, replication);
             }
@@ -246,7 +248,7 @@ impl Shard {
         match change {
             Change::Delete(lease) => {
                 self.partition.remove(turn.now, lease.address);
-                self.note_deletion(turn.now, lease);
+                self.note_deletion(turn, lease);
                 row::write_deletion(&mut turn.actions.rows, lease, self.columns);
             }
             Change::Put(lease) => {
@@ -267,10 +269,12 @@ impl Shard {
     }
 
     /// A partner that is not told and has the lease would bring it back when it is copied from.
-    fn note_deletion(&mut self, now: Now, lease: &Lease) {
-        let untold = self.view.configured && !matches!(self.view.updates, UpdateMode::Off | UpdateMode::Send);
-        let in_use = lease.state != LeaseState::ExpiredReclaimed && !lease.is_expired(now.wall_s());
-        self.change_log.note_delete(now, lease, untold && in_use);
+    fn note_deletion(&mut self, turn: &Turn, lease: &Lease) {
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
+        let view = &self.relations.of(relationship).view;
+        let untold = view.configured && !matches!(view.updates, UpdateMode::Off | UpdateMode::Send);
+        let in_use = lease.state != LeaseState::ExpiredReclaimed && !lease.is_expired(turn.now.wall_s());
+        self.change_log.note_delete(turn.now, lease, untold && in_use);
     }
 
     /// A reply that still waits must not promise what this change takes away.
@@ -311,7 +315,7 @@ impl Shard {
     }
 
     /// Parks what waits for the changes just applied.
-    fn park(&mut self, turn: &Turn, commit: Commit, acks: u16, left: u8) -> Option<ParkId> {
+    fn park(&mut self, turn: &Turn, commit: Commit, relationship: u8, acks: u16, left: u8) -> Option<ParkId> {
         let mut bytes: &[u8] = &[];
         let mut deduplicate = false;
         let completion = match commit.reply {
@@ -329,11 +333,13 @@ impl Shard {
             Reply::Internal | Reply::None if acks == 0 => return None,
             Reply::Internal | Reply::None => Completion::Nothing,
         };
-        let patience_ms = u64::from(self.view.max_ack_delay_ms) + limits::PARKED_GRACE_MS;
+        let view = &self.relations.of(relationship).view;
+        let patience_ms = u64::from(view.max_ack_delay_ms) + limits::PARKED_GRACE_MS;
         let parked = Parked {
             completion,
             obligations: Obligations { written: Some(self.journal.batch), acks, left },
-            epoch: self.view.epoch,
+            relationship,
+            epoch: view.epoch,
             deadline_ns: turn.now.monotonic_ns + patience_ms * NS_PER_MS,
             address: commit.address,
             client: commit.client,
@@ -358,7 +364,9 @@ impl Shard {
         let parked = Parked {
             completion: Completion::Transmit(Answer::Ack, transmit),
             obligations: Obligations { written: Some(self.journal.batch), ..Obligations::default() },
-            epoch: self.view.epoch,
+            // It waits for nobody's partner.
+            relationship: 0,
+            epoch: self.relations.first().view.epoch,
             deadline_ns: turn.now.monotonic_ns,
             address,
             client,

@@ -11,7 +11,7 @@ use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::message::{
     DeleteLeft, Message, PartnerUpdate, ShardReply, ShardReplyBody, UpdateKind, UpdateOutcome,
 };
-use crate::engine::parking::{Completion, Finished, Progress};
+use crate::engine::parking::{Completion, Finished, Progress, Settled};
 use crate::engine::shard::{Shard, Turn};
 use crate::ha::view::BackupUpdates;
 use crate::limits;
@@ -75,7 +75,7 @@ impl Shard {
         if let Some(deadline) = self.parking.next_deadline() {
             next = next.min(deadline);
         }
-        if !self.outbox.is_empty() || self.unsent_reported != self.statistics.own(OwnCounter::UnsentUpdates) {
+        if !self.outbox.is_empty() || self.relations.have_unreported() {
             next = next.min(self.outbox_retry_ns);
         }
         next
@@ -86,10 +86,11 @@ impl Shard {
         self.journal.waiting_bytes = waiting_bytes;
     }
 
-    /// The view no longer asks for the partner's word.
-    pub fn waive_acknowledgements(&mut self, turn: &mut Turn) {
-        for progress in self.parking.waive(self.view.epoch, &mut turn.actions.bytes) {
-            self.statistics.bump_own(OwnCounter::UnsentUpdates);
+    /// The view of the relationship no longer asks for its partner's word.
+    pub fn waive_acknowledgements(&mut self, turn: &mut Turn, relationship: u8) {
+        let epoch = self.relations.of(relationship).view.epoch;
+        for progress in self.parking.waive(relationship, epoch, &mut turn.actions.bytes) {
+            self.count_unsent(relationship);
             self.settle(turn, progress);
         }
     }
@@ -97,7 +98,7 @@ impl Shard {
     fn update_done(&mut self, turn: &mut Turn, update: Box<PartnerUpdate>) {
         // A sender that gives the box back without an outcome has not sent it.
         let outcome = update.outcome.unwrap_or(UpdateOutcome::Failed);
-        let (park, address) = (update.park, update.lease.address);
+        let (park, address, relationship) = (update.park, update.lease.address, update.relationship);
         let deletes = update.kind == UpdateKind::Delete;
         if deletes && outcome != UpdateOutcome::Acked && self.partition.get(address).is_none() {
             self.change_log.remember(&update.lease);
@@ -106,10 +107,11 @@ impl Shard {
             self.update_boxes.push(update);
         }
         let Some(park) = park else { return };
+        let unacknowledged = &mut self.relations.of_mut(relationship).unacknowledged;
         if outcome == UpdateOutcome::Acked {
-            self.unacknowledged.remove(address);
+            unacknowledged.remove(address);
         } else {
-            self.unacknowledged.insert(address);
+            unacknowledged.insert(address);
         }
         let progress = self.parking.handle_update(park, outcome, &mut turn.actions.bytes);
         self.settle(turn, progress);
@@ -145,25 +147,31 @@ impl Shard {
         if progress.unknown {
             self.statistics.bump_own(OwnCounter::LateAnswer);
         }
-        if let Some((outcome, label)) = progress.updates_settled
-            && (outcome != UpdateOutcome::Acked || self.view.report_acks)
-            // A backup's refusal drops the reply and changes no state (ha-protocol 5.4).
-            && self.view.backups != BackupUpdates::SendAndWait
-        {
-            let client = Box::new(ha_identity(&label));
-            let control = self.topology.control();
-            self.send_or_keep(turn, control, Message::UpdatesSettled { outcome, client });
+        if let Some(settled) = progress.updates_settled {
+            self.report_settled(turn, &settled);
         }
         if let Some(finished) = progress.finished {
             self.finish(turn, finished);
         }
     }
 
+    fn report_settled(&mut self, turn: &mut Turn, settled: &Settled) {
+        let Settled { outcome, client, relationship } = *settled;
+        let view = &self.relations.of(relationship).view;
+        let is_news = outcome != UpdateOutcome::Acked || view.report_acks;
+        // A backup's refusal drops the reply and changes no state (ha-protocol 5.4).
+        if is_news && view.backups != BackupUpdates::SendAndWait {
+            let client = Box::new(ha_identity(&client));
+            let control = self.topology.control();
+            self.send_or_keep(turn, control, Message::UpdatesSettled { relationship, outcome, client });
+        }
+    }
+
     fn finish(&mut self, turn: &mut Turn, finished: Finished) {
-        let Finished { dropped, completion, address, client } = finished;
+        let Finished { dropped, completion, address, relationship, client } = finished;
         match completion {
             Completion::Transmit(..) if dropped => {
-                self.unacknowledged.insert(address);
+                self.relations.of_mut(relationship).unacknowledged.insert(address);
                 self.statistics.bump_own(OwnCounter::ParkedDropped);
                 self.statistics.bump(Counter::ReceiveDrop);
                 turn.log(client, EventKind::ParkedDropped { address });
@@ -181,13 +189,21 @@ impl Shard {
         }
     }
 
+    /// A query's updates were not sent to the partner of the relationship (ha-protocol 4.8).
+    pub fn count_unsent(&mut self, relationship: u8) {
+        self.statistics.bump_own(OwnCounter::UnsentUpdates);
+        self.relations.of_mut(relationship).unsent += 1;
+    }
+
     /// Tells control how many queries' updates were not sent; the last total counts.
     fn report_unsent(&mut self, turn: &mut Turn) {
-        let total = self.statistics.own(OwnCounter::UnsentUpdates);
         let control = self.topology.control();
-        if total != self.unsent_reported && turn.actions.reserve(control, Lane::State, 1) {
-            turn.actions.send(control, Lane::State, Message::UnsentUpdates { total });
-            self.unsent_reported = total;
+        for relation in self.relations.iter_mut() {
+            let (relationship, total) = (relation.view.relationship, relation.unsent);
+            if total != relation.unsent_reported && turn.actions.reserve(control, Lane::State, 1) {
+                turn.actions.send(control, Lane::State, Message::UnsentUpdates { relationship, total });
+                relation.unsent_reported = total;
+            }
         }
     }
 

@@ -147,8 +147,16 @@ pub enum EventKind {
         /// Name of the fault.
         fault: &'static str,
     },
+    /// Dropped: several relationships, and the `ha-server-name` of its subnet is no peer's.
+    HaNoRelationship,
+    /// Dropped: several relationships, and its subnet has no `ha-server-name`.
+    HaNoServerName,
+    /// Dropped: several relationships, and there is no subnet to tell whose it is.
+    HaNoSubnet,
     /// Dropped: in the partner's scope.
     HaNotForUs,
+    /// Dropped: several relationships, and the `ha-server-name` of its subnet is no name.
+    HaServerNameInvalid,
     /// A client in INIT-REBOOT asks for its address.
     InitReboot {
         /// The address.
@@ -258,7 +266,11 @@ impl Event {
             K::DropNoSubnet => "DHCP4_PACKET_DROP_0002",
             K::DropRfcViolation => "DHCP4_PACKET_DROP_0005",
             K::DropUnpack { .. } => "DHCP4_PACKET_DROP_0001",
+            K::HaNoRelationship => "HA_SUBNET4_SELECT_NO_RELATIONSHIP_FOR_SUBNET",
+            K::HaNoServerName => "HA_SUBNET4_SELECT_NO_RELATIONSHIP_SELECTOR_FOR_SUBNET",
+            K::HaNoSubnet => "HA_SUBNET4_SELECT_NO_SUBNET_SELECTED",
             K::HaNotForUs => "HA_BUFFER4_RECEIVE_NOT_FOR_US",
+            K::HaServerNameInvalid => "HA_SUBNET4_SELECT_INVALID_HA_SERVER_NAME",
             K::InitReboot { .. } => "DHCP4_INIT_REBOOT",
             K::LeaseAlloc { .. } => "DHCP4_LEASE_ALLOC",
             K::LeaseOffer { .. } => "DHCP4_LEASE_OFFER",
@@ -297,7 +309,12 @@ impl Event {
             | K::Release { .. }
             | K::ReleaseExpired { .. }
             | K::ReleaseDeleted { .. } => Severity::Info,
-            K::ParkedDropped { .. } | K::HaNotForUs => Severity::Debug(40),
+            K::HaServerNameInvalid => Severity::Error,
+            K::ParkedDropped { .. }
+            | K::HaNoRelationship
+            | K::HaNoServerName
+            | K::HaNoSubnet
+            | K::HaNotForUs => Severity::Debug(40),
             K::ReleaseNoLease { .. } | K::ReleaseWrongClient { .. } => Severity::Debug(50),
             K::DropDuplicate
             | K::DropProcessingFailed
@@ -323,7 +340,12 @@ impl Event {
             | K::AllocFailSubnet { .. }
             | K::ClockStep { .. }
             | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
-            K::HaNotForUs | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
+            K::HaNoRelationship
+            | K::HaNoServerName
+            | K::HaNoSubnet
+            | K::HaNotForUs
+            | K::HaServerNameInvalid
+            | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
             K::DropDuplicate
             | K::DropProcessingFailed
             | K::DropServerIdentifier
@@ -409,7 +431,13 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
         K::DropRfcViolation => f.write_str("it does not conform to RFC 2131"),
         K::DropServerIdentifier => f.write_str("it contains a foreign server identifier"),
         K::DropServiceDisabled => f.write_str("DHCP service is globally disabled"),
+        K::HaNoRelationship => {
+            f.write_str("the ha-server-name of its subnet matches no peer of a relationship")
+        }
+        K::HaNoServerName => f.write_str("its subnet has no ha-server-name, so it is of no relationship"),
+        K::HaNoSubnet => f.write_str("no subnet was selected, so it is of no relationship"),
         K::HaNotForUs => f.write_str("dropping query to be processed by another server"),
+        K::HaServerNameInvalid => f.write_str("the ha-server-name of its subnet is not a name"),
         K::InitReboot { address } => {
             write!(f, "client is in INIT-REBOOT state and requests address {address}")
         }

@@ -11,7 +11,7 @@ use crate::engine::rules::Rules;
 use crate::ha::event::ClientIdentity;
 use crate::ha::view::HaView;
 use crate::limits::CONFLICTS_LOGGED_MAX;
-use crate::policy::Scope;
+use crate::policy::{Scope, SubnetFilter};
 
 /// Names a parked query: slot and generation, so that a late answer finds nothing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -67,6 +67,8 @@ pub enum Message {
     /// Shard to control: the lease updates of one query have all come back (ha-protocol 4.2 (3)). `Acked` is
     /// reported only while the view says `report_acks`.
     UpdatesSettled {
+        /// Whose partner it was.
+        relationship: u8,
         /// Outcome that counts for the state machine: the worst of the query's updates.
         outcome: UpdateOutcome,
         /// Whose leases they were.
@@ -75,6 +77,8 @@ pub enum Message {
     /// Shard to control: this shard's unsent-update counter, when it has risen (at most once per iteration;
     /// a later total makes up for one that found no room).
     UnsentUpdates {
+        /// Whose partner lacks them.
+        relationship: u8,
         /// Count since process start (ha-protocol 4.8).
         total: u64,
     },
@@ -195,6 +199,8 @@ pub enum UpdateOutcome {
 /// One lease update on its way to another server of the relationship and back.
 #[derive(Debug)]
 pub struct PartnerUpdate {
+    /// Whose server it goes to.
+    pub relationship: u8,
     /// Peer index of the server it goes to.
     pub peer: u8,
     /// Shard it came from, where the box goes back to.
@@ -215,6 +221,8 @@ pub struct PartnerUpdate {
 /// A query of a client that is the partner's, seen while the partner is silent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnansweredClient {
+    /// Whose partner does not answer.
+    pub relationship: u8,
     /// chaddr.
     pub hwaddr: shards::SmallBytes,
     /// Option 61 or empty.
@@ -241,7 +249,7 @@ pub enum ShardCommandBody {
         after: Option<Ipv4Addr>,
         /// How many at most.
         limit: usize,
-        /// Only these subnets; empty is all.
+        /// Only these subnets, ascending; empty is all.
         subnets: Vec<u32>,
     },
     /// The lease of an address owned by the shard.
@@ -276,6 +284,8 @@ pub enum ShardCommandBody {
         since: Option<u64>,
         /// How many entries at most; 0 keeps the log awake and says whether the mark is good.
         limit: usize,
+        /// Leases of other subnets are passed over.
+        subnets: SubnetFilter,
     },
     /// Counters and per-subnet lease counts.
     Statistics,

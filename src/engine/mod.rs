@@ -20,6 +20,7 @@ pub mod message;
 pub mod parking;
 mod receive;
 mod reclaim;
+mod relation;
 mod replicate;
 mod routing;
 pub mod rules;
@@ -38,6 +39,7 @@ use crate::engine::message::Message;
 use crate::engine::parking::ParkingLot;
 use crate::engine::rules::{Rules, ShardLeases, Steering};
 use crate::engine::shard::{Shard, Turn};
+use crate::ha::nodes::HaNodes;
 use crate::ha::view::HaView;
 
 /// What an engine starts with.
@@ -51,8 +53,10 @@ pub struct EngineStart {
     pub steering: Steering,
     /// Configuration and tables in force.
     pub rules: Arc<Rules>,
-    /// What the HA machine decided so far.
+    /// What the HA machines decided so far.
     pub view: Arc<HaView>,
+    /// Which senders are whose.
+    pub nodes: HaNodes,
     /// Columns of the lease file.
     pub columns: Columns,
     /// Leases and index entries of this shard, from [`rules::split`].

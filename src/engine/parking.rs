@@ -70,6 +70,8 @@ pub struct Parked {
     pub completion: Completion,
     /// What to wait for.
     pub obligations: Obligations,
+    /// Relationship whose partner it may wait for.
+    pub relationship: u8,
     /// HA epoch of the view it was created under.
     pub epoch: u64,
     /// When to give up waiting for others, on the monotonic clock.
@@ -85,12 +87,23 @@ pub struct Parked {
 /// What came of one cleared (or failed) obligation.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// All updates of the entry have come back: the worst outcome counts, and whose query it was.
-    pub updates_settled: Option<(UpdateOutcome, ClientLabel)>,
+    /// All updates of the entry have come back.
+    pub updates_settled: Option<Settled>,
     /// The entry is over.
     pub finished: Option<Finished>,
     /// Nothing was found under that id.
     pub unknown: bool,
+}
+
+/// All updates of a query have come back.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    /// The worst outcome, which counts.
+    pub outcome: UpdateOutcome,
+    /// Whose query it was.
+    pub client: ClientLabel,
+    /// Whose partner the updates were for.
+    pub relationship: u8,
 }
 
 /// An entry that is over.
@@ -102,6 +115,8 @@ pub struct Finished {
     pub completion: Completion,
     /// Address of the lease.
     pub address: Ipv4Addr,
+    /// Relationship whose partner it may have waited for.
+    pub relationship: u8,
     /// Who asked.
     pub client: ClientLabel,
 }
@@ -144,6 +159,12 @@ struct Entry {
     parked: Parked,
     dropped: bool,
     worst: Option<UpdateOutcome>,
+}
+
+impl Entry {
+    fn settled(&self, outcome: UpdateOutcome) -> Settled {
+        Settled { outcome, client: self.parked.client, relationship: self.parked.relationship }
+    }
 }
 
 impl ParkingLot {
@@ -282,7 +303,7 @@ impl ParkingLot {
         entry.worst = entry.worst.max(Some(outcome));
         entry.dropped |= outcome != UpdateOutcome::Acked;
         let worst = if entry.parked.obligations.acks == 0 { entry.worst } else { None };
-        let settled = worst.map(|worst| (worst, entry.parked.client));
+        let settled = worst.map(|worst| entry.settled(worst));
         let last = !entry.parked.obligations.awaits_others();
         if last {
             self.awaiting_others -= 1;
@@ -312,19 +333,19 @@ impl ParkingLot {
         }
         let entry = self.entry_mut(id)?;
         entry.dropped = true;
-        let settled =
-            (entry.parked.obligations.acks > 0).then_some((UpdateOutcome::Failed, entry.parked.client));
+        let settled = (entry.parked.obligations.acks > 0).then(|| entry.settled(UpdateOutcome::Failed));
         Some(self.stop_waiting(id, settled, out))
     }
 
-    /// Waives the partner's acknowledgement of every entry created before `epoch`: the view no longer asks for it
-    /// (partner-down). Entries that failed already stay dropped.
-    pub fn waive(&mut self, epoch: u64, out: &mut Vec<u8>) -> Vec<Progress> {
+    /// Waives the acknowledgement of the relationship's partner of every entry created before `epoch`: its view no longer
+    /// asks for it (partner-down). Entries that failed already stay dropped.
+    pub fn waive(&mut self, relationship: u8, epoch: u64, out: &mut Vec<u8>) -> Vec<Progress> {
         let mut waived = Vec::new();
         for (deadline_ns, id) in std::mem::take(&mut self.by_deadline) {
             let Some(entry) = self.entry_mut(id) else { continue };
+            let is_its = entry.parked.relationship == relationship && entry.parked.epoch < epoch;
             let obligations = &mut entry.parked.obligations;
-            let waives = entry.parked.epoch < epoch && obligations.acks > 0;
+            let waives = is_its && obligations.acks > 0;
             if waives {
                 obligations.acks = 0;
             }
@@ -356,12 +377,7 @@ impl ParkingLot {
         }
     }
 
-    fn stop_waiting(
-        &mut self,
-        id: ParkId,
-        settled: Option<(UpdateOutcome, ClientLabel)>,
-        out: &mut Vec<u8>,
-    ) -> Progress {
+    fn stop_waiting(&mut self, id: ParkId, settled: Option<Settled>, out: &mut Vec<u8>) -> Progress {
         if let Some(entry) = self.entry_mut(id) {
             entry.parked.obligations.acks = 0;
             entry.parked.obligations.left = 0;
@@ -370,12 +386,7 @@ impl ParkingLot {
         self.step(id, settled, out)
     }
 
-    fn step(
-        &mut self,
-        id: ParkId,
-        updates_settled: Option<(UpdateOutcome, ClientLabel)>,
-        out: &mut Vec<u8>,
-    ) -> Progress {
+    fn step(&mut self, id: ParkId, updates_settled: Option<Settled>, out: &mut Vec<u8>) -> Progress {
         let clear = self.entry(id).is_some_and(|entry| entry.parked.obligations.are_clear());
         let finished = if clear { self.finish(id, out) } else { None };
         Progress { updates_settled, finished, unknown: false }
@@ -387,11 +398,11 @@ impl ParkingLot {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(id.slot);
         self.parked -= 1;
-        let address = u32::from(entry.parked.address);
-        if self.by_address.get(&address) == Some(&id) {
-            self.by_address.remove(&address);
+        let Parked { address, client, relationship, mut completion, .. } = entry.parked;
+        let key = u32::from(address);
+        if self.by_address.get(&key) == Some(&id) {
+            self.by_address.remove(&key);
         }
-        let mut completion = entry.parked.completion;
         if let Completion::Transmit(_, transmit) = &mut completion
             && !entry.dropped
         {
@@ -399,8 +410,7 @@ impl ParkingLot {
             out.extend_from_slice(&slot.bytes);
             transmit.payload = start..out.len();
         }
-        let (address, client) = (entry.parked.address, entry.parked.client);
-        Some(Finished { dropped: entry.dropped, completion, address, client })
+        Some(Finished { dropped: entry.dropped, completion, address, relationship, client })
     }
 
     fn entry(&self, id: ParkId) -> Option<&Entry> {
@@ -446,6 +456,7 @@ mod tests {
         Parked {
             completion: Completion::Transmit(Answer::Ack, transmit),
             obligations: Obligations { written, acks, left },
+            relationship: 0,
             epoch: 1,
             deadline_ns: 100,
             address: ADDRESS,
@@ -455,7 +466,7 @@ mod tests {
     }
 
     fn settled(progress: &Progress) -> Option<UpdateOutcome> {
-        progress.updates_settled.map(|(outcome, _)| outcome)
+        progress.updates_settled.map(|settled| settled.outcome)
     }
 
     fn is_sent(progress: &Progress) -> bool {
@@ -540,7 +551,7 @@ mod tests {
         let good = lot.park(parked(None, 1, 0), b"ack");
         let bad = lot.park(parked(None, 2, 0), b"nack");
         lot.handle_update(bad, UpdateOutcome::Failed, &mut out);
-        let sent = lot.waive(2, &mut out).iter().filter(|progress| is_sent(progress)).count();
+        let sent = lot.waive(0, 2, &mut out).iter().filter(|progress| is_sent(progress)).count();
         assert_eq!((sent, out.as_slice()), (1, &b"ack"[..]));
         assert!(lot.handle_update(good, UpdateOutcome::Acked, &mut out).unknown);
         assert_eq!(lot.awaiting_others(), 0);

@@ -1,6 +1,6 @@
 //! From the socket to the first decision: reading, counting, service and HA scope, acceptance (a.2, a.4).
 
-use shards::{DatagramMeta, Lane, SmallBytes};
+use shards::{DatagramMeta, Lane, Lease, SmallBytes};
 
 use crate::dhcp4::identity::ClientIdentity;
 use crate::dhcp4::scope;
@@ -10,7 +10,7 @@ use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::message::{Message, UnansweredClient};
 use crate::engine::routing::{Asking, IdentityKeys};
 use crate::engine::shard::{Shard, Turn};
-use crate::policy::Scope;
+use crate::policy::{Attachment, Scope, Subnet};
 use crate::wire::WireError;
 use crate::wire::codes::{self, MessageType};
 use crate::wire::query::{self, Query};
@@ -19,7 +19,7 @@ impl Shard {
     /// A datagram from the socket.
     pub fn receive(&mut self, turn: &mut Turn, meta: &DatagramMeta, bytes: &[u8]) {
         self.statistics.bump(Counter::Received);
-        if !self.view.service_on {
+        if !self.relations.serve_anyone() {
             let nobody = ClientLabel::new(0, &[], &[], 0);
             self.drop_query(turn, nobody, Counter::ServiceDisabled, EventKind::DropServiceDisabled);
             return;
@@ -31,7 +31,7 @@ impl Shard {
         self.count_received(&query);
         let label = label_of(&query);
         let Some(scope) = self.scope_of(&query) else {
-            return self.drop_out_of_scope(turn, &query, label);
+            return self.drop_out_of_scope(turn, &query, label, 0);
         };
         match select::accept(&query, meta, &turn.rules.snapshot) {
             Ok(kind) => {
@@ -80,28 +80,72 @@ impl Shard {
     }
 
     /// Whose the query is; `None` where it is none of this server's business (ha-protocol 5.9). Messages that are no
-    /// client's business with its lease are everyone's, in the primary's class.
+    /// client's business with its lease are everyone's, in the primary's class. With several relationships, which are
+    /// hot-standby all of them, it is decided once the subnet is known (1.9).
     fn scope_of(&self, query: &Query) -> Option<Scope> {
         use MessageType::{Decline, Discover, Inform, Release, Request};
         let subject = matches!(query.message_type(), Some(Decline | Discover | Inform | Release | Request));
-        if !self.view.configured || !subject {
+        let view = &self.relations.first().view;
+        if !view.configured || !subject || self.relations.are_several() {
             return Some(Scope::Primary);
         }
-        let scope = match self.view.balancing {
+        let scope = match view.balancing {
             true => scope::bucket(query.client_id().unwrap_or_default(), query.chaddr())?,
             false => Scope::Primary,
         };
-        self.view.scopes.serves(scope).then_some(scope)
+        view.scopes.serves(scope).then_some(scope)
     }
 
-    fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel) {
+    /// Whether a query that is served from `subnet` is this server's business. With one relationship that has been
+    /// decided before; with several it is the subnet's that decides, and a query it is not answered for is dropped here.
+    pub fn admits(&mut self, turn: &mut Turn, asking: &Asking, subnet: Option<&Subnet>) -> bool {
+        if !self.relations.are_several() {
+            return true;
+        }
+        let reason = match subnet.map(|subnet| subnet.attachment) {
+            Some(Attachment::Of(relationship)) => return self.admits_to(turn, asking, relationship),
+            Some(Attachment::Invalid) => EventKind::HaServerNameInvalid,
+            Some(Attachment::Stranger) => EventKind::HaNoRelationship,
+            Some(Attachment::Unnamed) => EventKind::HaNoServerName,
+            None => EventKind::HaNoSubnet,
+        };
+        self.drop_query(turn, asking.label, Counter::NotForUs, reason);
+        false
+    }
+
+    /// The same of a query about a lease: it is its subnet that counts. Where there is no lease there is nothing to keep.
+    pub fn admits_for(&mut self, turn: &mut Turn, asking: &Asking, lease: Option<&Lease>) -> bool {
+        if !self.relations.are_several() {
+            return true;
+        }
+        let rules = turn.rules;
+        lease.is_none_or(|lease| self.admits(turn, asking, rules.snapshot.subnet(lease.subnet_id)))
+    }
+
+    fn admits_to(&mut self, turn: &mut Turn, asking: &Asking, relationship: u8) -> bool {
+        let view = &self.relations.of(relationship).view;
+        if !view.service_on {
+            let kind = EventKind::DropServiceDisabled;
+            self.drop_query(turn, asking.label, Counter::ServiceDisabled, kind);
+            return false;
+        }
+        let serves = view.scopes.serves(Scope::Primary);
+        if !serves {
+            self.drop_out_of_scope(turn, asking.query, asking.label, relationship);
+        }
+        serves
+    }
+
+    fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel, relationship: u8) {
         self.statistics.bump_own(OwnCounter::OutOfScope);
         self.statistics.bump(Counter::ReceiveDrop);
         turn.log(label, EventKind::HaNotForUs);
         let control = self.topology.control();
+        let interrupted = self.relations.of(relationship).view.interrupted;
         // Without credit the report is lost; the client asks again, with a higher `secs`.
-        if self.view.interrupted && turn.actions.reserve(control, Lane::State, 1) {
+        if interrupted && turn.actions.reserve(control, Lane::State, 1) {
             let client = UnansweredClient {
+                relationship,
                 hwaddr: SmallBytes::new(query.chaddr()),
                 client_id: SmallBytes::new(query.client_id().unwrap_or_default()),
                 secs: query.secs(),

@@ -14,6 +14,7 @@ use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::OwnCounter;
 use crate::engine::event::{ClientLabel, EventKind};
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
+use crate::ha::view::HaView;
 use crate::limits;
 use crate::policy::Scope;
 
@@ -77,7 +78,7 @@ impl Shard {
         }
         self.watch_clock(turn);
         let mut again = self.partition.advance(turn.now, limits::RECLAIM_SLICE * 8);
-        if self.view.service_on {
+        if self.relations.serve_anyone() {
             again |= self.reclaim_expired(turn);
             again |= self.purge(turn);
         }
@@ -121,12 +122,12 @@ impl Shard {
         expired.clear();
         self.partition.expired(turn.now, cycle.after, slice, &mut expired);
         let found = expired.len();
-        if self.view.reclaims_own_scopes_only {
+        if self.passes_over() {
             cycle.after = expired.last().map(|last| (last.expire(), last.address)).or(cycle.after);
         }
         let (mut done, mut passed) = (0, 0);
         for lease in expired.drain(..) {
-            if !self.reclaims(&lease) {
+            if !self.reclaims(turn, &lease) {
                 passed += 1;
                 continue;
             }
@@ -150,17 +151,26 @@ impl Shard {
         false
     }
 
-    /// Whether this server reclaims `lease`. A server that no longer hears of its partner's renewals leaves the
-    /// partner's leases alone (ha-protocol 8 no. 27); those of nobody, such as declined ones, are not renewed.
-    fn reclaims(&self, lease: &Lease) -> bool {
-        if !self.view.reclaims_own_scopes_only {
-            return true;
+    /// Whether there may be expired leases that this server does not reclaim.
+    fn passes_over(&self) -> bool {
+        let passes = |view: &HaView| view.reclaims_own_scopes_only || !view.service_on;
+        self.relations.iter().any(|relation| passes(&relation.view))
+    }
+
+    /// Whether this server reclaims `lease`: not while the service of its relationship is off (ALC-44). A server that no
+    /// longer hears of its partner's renewals leaves the partner's leases alone (ha-protocol 8 no. 27); those of nobody,
+    /// such as declined ones, are not renewed.
+    fn reclaims(&self, turn: &Turn, lease: &Lease) -> bool {
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
+        let view = &self.relations.of(relationship).view;
+        if !view.reclaims_own_scopes_only {
+            return view.service_on;
         }
-        let scope = match self.view.balancing {
+        let scope = match view.balancing {
             true => scope::bucket(&lease.client_id, &lease.hwaddr),
             false => (lease.state != LeaseState::Declined).then_some(Scope::Primary),
         };
-        scope.is_none_or(|scope| self.view.scopes.serves(scope))
+        view.service_on && scope.is_none_or(|scope| view.scopes.serves(scope))
     }
 
     fn end_cycle(&mut self, turn: &mut Turn, after: Option<(u64, Ipv4Addr)>, unwarned_cycles: u32) {

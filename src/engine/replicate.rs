@@ -18,6 +18,8 @@ use crate::ha::view::{BackupPeers, BackupUpdates, UpdateMode};
 /// Which other servers are told of a commit (ha-protocol 5.2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Replication {
+    /// Whose servers they are.
+    pub relationship: u8,
     /// The active partner.
     partner: ToPartner,
     /// Backups, by peer index.
@@ -39,11 +41,15 @@ enum ToPartner {
 
 impl Replication {
     /// Nobody is told.
-    pub const NONE: Self = Self {
-        partner: ToPartner::Nothing,
-        backups: BackupPeers { first: 0, count: 0 },
-        waits_for_backups: false,
-    };
+    const fn none(relationship: u8) -> Self {
+        let backups = BackupPeers { first: 0, count: 0 };
+        Self { relationship, partner: ToPartner::Nothing, backups, waits_for_backups: false }
+    }
+
+    /// Whether any command goes to a sender or to the backlog.
+    pub fn tells_anyone(self) -> bool {
+        self.partner != ToPartner::Nothing || self.backups.count > 0
+    }
 
     /// Commands per change that go to senders.
     pub fn sent(self) -> u32 {
@@ -63,22 +69,32 @@ impl Replication {
 }
 
 impl Shard {
-    /// Who is told of a commit now; nobody where it is not one that `replicates`.
-    pub fn replication(&self, replicates: bool) -> Replication {
-        if !replicates || self.topology.senders == 0 {
-            return Replication::NONE;
+    /// Who is told of `changes` now; nobody where they are not ones that `replicates`. Changes of one query are of one
+    /// subnet, and so of one relationship.
+    pub fn replication(&self, turn: &Turn, changes: &[Change], replicates: bool) -> Replication {
+        let relationship = match (self.relations.are_several(), changes.first()) {
+            (true, Some(Change::Delete(lease) | Change::Put(lease))) => {
+                self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id)
+            }
+            _ => 0,
+        };
+        let relation = self.relations.of(relationship);
+        let nobody = Replication::none(relationship);
+        if !replicates || relation.senders.1 == 0 {
+            return nobody;
         }
-        let partner = match self.view.updates {
+        let view = &relation.view;
+        let partner = match view.updates {
             UpdateMode::Send => ToPartner::Send,
             // Once there were too many, both servers copy all leases.
-            UpdateMode::Queue if !self.view.backlog_overflowed => ToPartner::Queue,
+            UpdateMode::Queue if !view.backlog_overflowed => ToPartner::Queue,
             UpdateMode::None | UpdateMode::Off | UpdateMode::Queue => ToPartner::Nothing,
         };
-        match self.view.backups {
-            BackupUpdates::None => Replication { partner, ..Replication::NONE },
+        match view.backups {
+            BackupUpdates::None => Replication { partner, ..nobody },
             sends => {
                 let waits_for_backups = sends == BackupUpdates::SendAndWait;
-                Replication { partner, backups: self.view.backup_peers, waits_for_backups }
+                Replication { partner, backups: view.backup_peers, waits_for_backups, ..nobody }
             }
         }
     }
@@ -94,12 +110,13 @@ impl Shard {
         let lease = match change {
             Change::Delete(lease) | Change::Put(lease) => lease,
         };
-        let sender = self.sender_of(lease.address);
+        let relationship = replication.relationship;
+        let sender = self.sender_of(relationship, lease.address);
         if replication.partner != ToPartner::Nothing {
             // The partner is the first of the other peers (ha::relationship).
-            let kind = kind_of(change, self.view.partner_knows_released);
+            let kind = kind_of(change, self.relations.of(relationship).view.partner_knows_released);
             let queued = replication.partner == ToPartner::Queue;
-            let update = self.update_for(0, kind, lease, park.filter(|_| !queued));
+            let update = self.update_for(relationship, 0, kind, lease, park.filter(|_| !queued));
             match queued {
                 true => turn.actions.send(self.topology.control(), Lane::State, Message::Backlog(update)),
                 false => turn.actions.send(sender, Lane::State, Message::Update(update)),
@@ -108,7 +125,8 @@ impl Shard {
         for peer in replication.backups.indices() {
             // Of a backup nobody knows whether it understands that a lease was released.
             let kind = kind_of(change, false);
-            let update = self.update_for(peer, kind, lease, park.filter(|_| replication.waits_for_backups));
+            let waited = park.filter(|_| replication.waits_for_backups);
+            let update = self.update_for(relationship, peer, kind, lease, waited);
             turn.actions.send(sender, Lane::State, Message::Update(update));
         }
     }
@@ -116,13 +134,15 @@ impl Shard {
     /// An update in a box that came back, or in a new one.
     fn update_for(
         &mut self,
+        relationship: u8,
         peer: u8,
         kind: UpdateKind,
         lease: &Lease,
         park: Option<ParkId>,
     ) -> Box<PartnerUpdate> {
-        let (shard, epoch) = (self.number, self.view.epoch);
-        let update = PartnerUpdate { peer, shard, park, kind, lease: lease.clone(), epoch, outcome: None };
+        let (shard, epoch) = (self.number, self.relations.of(relationship).view.epoch);
+        let lease = lease.clone();
+        let update = PartnerUpdate { relationship, peer, shard, park, kind, lease, epoch, outcome: None };
         match self.update_boxes.pop() {
             Some(mut spare) => {
                 *spare = update;
@@ -132,10 +152,12 @@ impl Shard {
         }
     }
 
-    /// Where updates of `address` go: always the same sender, so that they stay in order (ha-protocol 5.5).
-    pub fn sender_of(&self, address: Ipv4Addr) -> NodeId {
+    /// Where updates of `address` go: always the same sender of the relationship, so that they stay in order
+    /// (ha-protocol 5.5).
+    pub fn sender_of(&self, relationship: u8, address: Ipv4Addr) -> NodeId {
+        let (first, count) = self.relations.of(relationship).senders;
         let key = self.steering.identities.key(&address.octets());
-        self.topology.sender((key % u64::from(self.topology.senders.max(1))) as u8)
+        self.topology.sender(first + (key % u64::from(count.max(1))) as u8)
     }
 }
 

@@ -150,7 +150,11 @@ impl Shard {
 
     fn at_arrival(&mut self, turn: &mut Turn, asking: &Asking, mut route: Route) {
         let rules = turn.rules;
-        let Some(subnet) = select::subnet(asking.query, asking.meta, asking.scope, &rules.snapshot) else {
+        let subnet = select::subnet(asking.query, asking.meta, asking.scope, &rules.snapshot);
+        if !self.admits(turn, asking, subnet) {
+            return;
+        }
+        let Some(subnet) = subnet else {
             return self.serve_without_subnet(turn, asking);
         };
         if !asking.identity.chaddr.is_empty() {

@@ -9,7 +9,7 @@ use crate::dhcp4::discover::{self, Candidate};
 use crate::dhcp4::names::Names;
 use crate::dhcp4::request::{self, Asked, Availability, Facts, Place, RequestState, Verdict};
 use crate::dhcp4::respond::{self, Built, Grant};
-use crate::dhcp4::{decline, extended_info, inform, release};
+use crate::dhcp4::{decline, extended_info, inform, release, select};
 use crate::engine::commit::{Change, Commit, Reply};
 use crate::engine::counters::{Counter, LeaseCounter, OwnCounter};
 use crate::engine::event::EventKind;
@@ -162,8 +162,9 @@ impl Shard {
         if duplicate == Some(Duplicate::SameTransaction) {
             return self.drop_query(turn, asking.label, Counter::Duplicate, EventKind::DropDuplicate);
         }
+        let relation = self.relations.of(subnet.relationship().unwrap_or(0));
         let reused = own
-            .filter(|own| duplicate.is_none() && self.is_known_to_partner(own))
+            .filter(|own| duplicate.is_none() && relation.partner_knows(own))
             .and_then(|own| request::reusable_lifetime(subnet, own, &new, wall_s));
         // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease.
         let waiting = match duplicate {
@@ -263,6 +264,9 @@ impl Shard {
     pub fn serve_release(&mut self, turn: &mut Turn, asking: &Asking) {
         let address = asking.query.ciaddr();
         let lease = if self.partition.owns(address) { self.partition.get(address) } else { None };
+        if !self.admits_for(turn, asking, lease.as_ref()) {
+            return;
+        }
         let verdict = release::decide(&asking.identity, lease.as_ref(), has_affinity(turn));
         let (change, kind) = match (verdict, lease) {
             (release::Verdict::Keep, Some(lease)) => {
@@ -288,6 +292,9 @@ impl Shard {
     pub fn serve_decline(&mut self, turn: &mut Turn, asking: &Asking) {
         let address = asking.query.requested_address().unwrap_or(Ipv4Addr::UNSPECIFIED);
         let lease = if self.partition.owns(address) { self.partition.get(address) } else { None };
+        if !self.admits_for(turn, asking, lease.as_ref()) {
+            return;
+        }
         let wall_s = turn.now.wall_s();
         match (decline::decide(&asking.identity, lease.as_ref(), wall_s), lease) {
             (decline::Verdict::Decline, Some(lease)) => {
@@ -307,6 +314,13 @@ impl Shard {
 
     /// INFORM: answered where it arrives.
     pub fn serve_inform(&mut self, turn: &mut Turn, asking: &Asking) {
+        if self.relations.are_several() {
+            let rules = turn.rules;
+            let subnet = select::subnet(asking.query, asking.meta, asking.scope, &rules.snapshot);
+            if !self.admits(turn, asking, subnet) {
+                return;
+            }
+        }
         let built =
             inform::answer(asking.query, asking.meta, asking.scope, &turn.rules.snapshot, &mut self.reply);
         if let Some(built) = self.written(turn, asking, built) {

@@ -1,12 +1,11 @@
 //! What one engine owns, and the small verbs everything else is said in.
 
-use std::collections::{HashSet, VecDeque};
-use std::net::Ipv4Addr;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use shards::journal::Columns;
 use shards::partition::{Partition, PartitionLimits};
-use shards::{Actions, Lane, NodeId, Now, Topology, Transmit};
+use shards::{Actions, Lane, Lease, NodeId, Now, Topology, Transmit};
 
 use crate::engine::EngineStart;
 use crate::engine::changes::ChangeLog;
@@ -18,6 +17,7 @@ use crate::engine::message::{
 };
 use crate::engine::parking::{Answer, ParkingLot};
 use crate::engine::reclaim::Reclaim;
+use crate::engine::relation::Relations;
 use crate::engine::rules::{Rules, Steering};
 use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
 use crate::limits;
@@ -51,7 +51,7 @@ pub(super) struct Shard {
     pub topology: Topology,
     pub steering: Steering,
     pub columns: Columns,
-    pub view: HaView,
+    pub relations: Relations,
     pub partition: Partition,
     pub parking: ParkingLot,
     pub statistics: ShardStatistics,
@@ -74,18 +74,10 @@ pub(super) struct Shard {
     pub outbox: VecDeque<(NodeId, Message)>,
     /// When to try the outbox again, on the monotonic clock.
     pub outbox_retry_ns: u64,
-    /// The unsent-update total last told to control.
-    pub unsent_reported: u64,
     /// Credit a commit needs per node; kept for its capacity.
     pub credit: Vec<u32>,
     /// Who asked to be told when everything is durable and nothing is parked.
     pub drains: Vec<(NodeId, u64)>,
-    /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
-    pub unacknowledged: Unacknowledged,
-    /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it, or the backups that
-    /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
-    /// leases.
-    pub replicated_since_s: u64,
 }
 
 /// What the engine knows of its journal.
@@ -99,43 +91,9 @@ pub(super) struct JournalState {
     pub waiting_bytes: usize,
 }
 
-/// Addresses whose last update the partner did not take.
-#[derive(Debug, Default)]
-pub(super) struct Unacknowledged {
-    addresses: HashSet<Ipv4Addr>,
-    /// There were more than are kept, so no lease is taken from the cache.
-    overflowed: bool,
-}
-
-impl Unacknowledged {
-    pub fn insert(&mut self, address: Ipv4Addr) {
-        if self.addresses.len() >= limits::PARKED_MAX {
-            self.overflowed = true;
-        } else {
-            self.addresses.insert(address);
-        }
-    }
-
-    pub fn remove(&mut self, address: Ipv4Addr) {
-        // Nearly always there is none, and to find that out by its hash would take longer.
-        if !self.addresses.is_empty() {
-            self.addresses.remove(&address);
-        }
-    }
-
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        self.overflowed || self.addresses.contains(&address)
-    }
-
-    pub fn clear(&mut self) {
-        self.addresses.clear();
-        self.overflowed = false;
-    }
-}
-
 impl Shard {
     pub fn new(now: Now, start: EngineStart) -> Self {
-        let EngineStart { shard, topology, steering, rules, view, columns, leases } = start;
+        let EngineStart { shard, topology, steering, rules, view, nodes, columns, leases } = start;
         let limits = PartitionLimits {
             offer_hold_ms: limits::OFFER_HOLD_MS,
             offer_holds_max: limits::OFFER_HOLDS_MAX,
@@ -150,7 +108,7 @@ impl Shard {
             topology,
             steering,
             columns,
-            view: HaView::clone(&view),
+            relations: Relations::new(&view, &nodes, now.wall_s()),
             partition,
             parking: ParkingLot::new(shard, parked_max(&rules.snapshot, topology.shards)),
             statistics,
@@ -164,11 +122,8 @@ impl Shard {
             plans: Vec::new(),
             outbox: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,
-            unsent_reported: 0,
             credit: vec![0; topology.nodes()],
             drains: Vec::new(),
-            unacknowledged: Unacknowledged::default(),
-            replicated_since_s: now.wall_s(),
         };
         let refused = this.partition.load(now, leases.owned(), &leases.hardware, &leases.client_id);
         for _ in 0..refused {
@@ -263,45 +218,44 @@ impl Shard {
         self.send_or_keep(turn, from, Message::SnapshotApplied { epoch, old });
     }
 
-    /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
-    /// wait for, again.
-    pub fn is_known_to_partner(&self, lease: &shards::Lease) -> bool {
-        let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
-        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.replicated_since_s)
-    }
-
-    /// Takes over what the HA machine decided.
+    /// Takes over what an HA machine decided.
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
-        let before = std::mem::replace(&mut self.view, view.clone());
-        if before.updates != UpdateMode::Send && self.view.updates == UpdateMode::Send {
+        let relationship = view.relationship;
+        let before = self.relations.set_view(view);
+        if before.updates != UpdateMode::Send && view.updates == UpdateMode::Send {
             if before.updates != UpdateMode::Queue {
                 // Whoever had to copy has done it.
-                self.change_log.forget_deletions();
+                let (relations, snapshot) = (&self.relations, &turn.rules.snapshot);
+                let is_its = |lease: &Lease| relations.of_subnet(snapshot, lease.subnet_id) == relationship;
+                self.change_log.forget_deletions(is_its);
             }
+            let latest_cltt_s = self.partition.latest_cltt();
+            let relation = self.relations.of_mut(relationship);
             match before.updates {
                 // The partner got the backlog before the view changed. What failed before it began is still missing there.
                 UpdateMode::Queue => {}
                 // Alone until now: the partner has just copied everything there is.
-                _ if before.scopes.any() => self.unacknowledged.clear(),
+                _ if before.scopes.any() => relation.unacknowledged.clear(),
                 // This server has copied; what it wrote before may be nowhere else.
                 // A clock that was wrong may have written it for a time to come.
-                _ => self.replicated_since_s = turn.now.wall_s().max(self.partition.latest_cltt()),
+                _ => relation.replicated_since_s = turn.now.wall_s().max(latest_cltt_s),
             }
         }
-        if before.backups != BackupUpdates::SendAndWait && self.view.backups == BackupUpdates::SendAndWait {
+        if before.backups != BackupUpdates::SendAndWait && view.backups == BackupUpdates::SendAndWait {
             // Nobody has waited for the backups until now: what is written may not have reached them.
-            self.replicated_since_s = turn.now.wall_s().max(self.partition.latest_cltt());
+            let latest_cltt_s = self.partition.latest_cltt();
+            let relation = self.relations.of_mut(relationship);
+            relation.replicated_since_s = turn.now.wall_s().max(latest_cltt_s);
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.
-        if before.updates == UpdateMode::Send && self.view.updates == UpdateMode::None && self.view.service_on
-        {
-            self.waive_acknowledgements(turn);
+        if before.updates == UpdateMode::Send && view.updates == UpdateMode::None && view.service_on {
+            self.waive_acknowledgements(turn, relationship);
         }
     }
 
     /// Leases that another shard owns now, because they came between the question for strays and the new rules.
-    fn hand_over(&mut self, turn: &mut Turn, strays: Vec<shards::Lease>) {
+    fn hand_over(&mut self, turn: &mut Turn, strays: Vec<Lease>) {
         for lease in strays {
             let owner = self.node(turn.rules.owners.owner_of(lease.address));
             let slice = CopySlice { rows: vec![(UpdateKind::Update, lease)], source_wins_ties: false };

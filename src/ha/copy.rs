@@ -34,6 +34,7 @@ use super::command::{Envelope, Reply, ReplyError, request};
 use super::lease_rows::{self, RowError};
 use crate::engine::message::{CopySlice, UpdateKind};
 use crate::limits::{COPY_LEASES, EXECUTORS_MAX, SYNC_CHUNK_LEASES};
+use crate::policy::SubnetFilter;
 
 /// Name of the command.
 pub const COMMAND: &str = "tandem-lease4-copy";
@@ -223,6 +224,12 @@ pub struct CopyRows {
 }
 
 impl CopyRows {
+    /// Those of `subnets` alone (ha-protocol 6.7).
+    pub fn of_subnets(mut self, subnets: &SubnetFilter) -> Self {
+        self.rows.retain(|(_, lease)| subnets.admits(lease.subnet_id));
+        self
+    }
+
     /// The parts for each of `shards` shards, each no more than one commit takes.
     pub fn into_slices(self, shards: u8, owner_of: impl Fn(Ipv4Addr) -> u8) -> Vec<Vec<CopySlice>> {
         let mut by_shard: Vec<Vec<(UpdateKind, Lease)>> = (0..shards).map(|_| Vec::new()).collect();

@@ -16,6 +16,8 @@
 //! | [`copy`] | copying from a Tandem server that goes on serving |
 //! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
 //! | [`relationship`] | the configuration of the pair |
+//! | [`dispatch`] | which relationship of a hub a command is for |
+//! | [`nodes`] | which executors serve which relationship of a hub |
 //! | [`state`], [`view`] | names of states; what shards must know |
 //! | [`log`] | what is logged, under Kea's message ids |
 //!
@@ -26,6 +28,7 @@ pub mod batch;
 pub mod command;
 pub mod communication;
 pub mod copy;
+pub mod dispatch;
 pub mod event;
 pub mod fingerprint;
 pub mod json;
@@ -34,6 +37,7 @@ pub mod lease_rows;
 pub mod locks;
 pub mod log;
 pub mod machine;
+pub mod nodes;
 pub mod outbox;
 pub mod profile;
 pub mod relationship;

@@ -196,6 +196,7 @@ mod tests {
 
     fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
         Box::new(PartnerUpdate {
+            relationship: 0,
             peer: 0,
             shard: 0,
             park: None,

@@ -70,10 +70,11 @@ pub struct Relationship {
     pub pauses: Vec<(PartnerState, Pause)>,
 }
 
-impl From<&config::ha::Relationship> for Relationship {
-    fn from(document: &config::ha::Relationship) -> Self {
+impl Relationship {
+    /// The relationship that `document` describes, at the place `index` of the list.
+    pub fn new(index: u8, document: &config::ha::Relationship) -> Self {
         Self {
-            index: 0,
+            index,
             mode: match *document.mode {
                 config::ha::Mode::HotStandby => Mode::HotStandby,
                 config::ha::Mode::LoadBalancing => Mode::LoadBalancing,

@@ -80,6 +80,8 @@ impl Scopes {
 /// The HA machine's word, posted to every shard under a rising epoch.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HaView {
+    /// Place of the relationship it is of in the list.
+    pub relationship: u8,
     /// Rises with every change.
     pub epoch: u64,
     /// Whether DHCP queries are served at all (no lock held, ha-protocol 4.7).

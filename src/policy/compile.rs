@@ -97,9 +97,6 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
 
 /// Numbers of executors are bounded; 0 is as many as there are processors, up to the bound.
 fn check_executors(document: &Document, report: &mut Diagnostics) {
-    if let [_, second, ..] = document.hooks.high_availability.as_slice() {
-        report.error(&second.position, "high-availability", "several relationships are not built yet");
-    }
     let mut check = |key: &str, count: u32, position: &Position| {
         if count > EXECUTORS_MAX {
             let message = format!(

@@ -4,7 +4,7 @@
 //! of interfaces, addresses of the host, ports or limits. The hash is FNV-1a of 64 bits over lengths and values in
 //! network order: the same on every host, and no secret.
 
-use super::{Guard, LifetimeTriplet, OptionSet, Pool, Scope, Snapshot, Subnet};
+use super::{Guard, LifetimeTriplet, OptionSet, Pool, Scope, Snapshot, Subnet, SubnetFilter};
 use crate::ha::fingerprint::{Fingerprint, Sums};
 
 /// FNV-1a of 64 bits.
@@ -40,8 +40,8 @@ impl Fnv {
     }
 }
 
-/// The fingerprint of `snapshot`.
-pub fn fingerprint(snapshot: &Snapshot) -> Fingerprint {
+/// The fingerprint of `snapshot`, as far as it concerns `concerned` of its subnets.
+pub fn fingerprint(snapshot: &Snapshot, concerned: &SubnetFilter) -> Fingerprint {
     let (mut subnets, mut pools, mut options) = (Fnv::new(), Fnv::new(), Fnv::new());
     subnets.number(u64::from(snapshot.authoritative));
     subnets.number(u64::from(snapshot.decline_probation_period_s));
@@ -49,7 +49,7 @@ pub fn fingerprint(snapshot: &Snapshot) -> Fingerprint {
     options.number(u64::from(snapshot.echo_client_id));
     add_options(&mut options, &snapshot.options);
     let mut by_subnet = std::collections::BTreeMap::new();
-    for subnet in snapshot.subnets.iter() {
+    for subnet in snapshot.subnets.iter().filter(|subnet| concerned.admits(subnet.id)) {
         let sums = of_subnet(subnet);
         for (all, sum) in
             [(&mut subnets, sums.subnets), (&mut pools, sums.pools), (&mut options, sums.options)]
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn what_differs_is_what_is_named() {
-        let base = fingerprint(&compiled(BASE));
+        let base = fingerprint(&compiled(BASE), &SubnetFilter::ALL);
         for (from, to, named) in [
             ("\"Dhcp4\": {", "\"Dhcp4\": { \"parked-packet-limit\": 7,", None),
             ("\"id\": 2", "\"interface\": \"eth0\", \"id\": 2", None),
@@ -145,10 +145,19 @@ mod tests {
             ("\"valid-lifetime\": 600", "\"valid-lifetime\": 700", Some("subnets (of subnet 1, 2)")),
             ("10.0.1.0/24\"", "10.0.1.0/24\", \"boot-file-name\": \"x\"", Some("options (of subnet 2)")),
         ] {
-            let other = fingerprint(&compiled(&BASE.replace(from, to)));
+            let other = fingerprint(&compiled(&BASE.replace(from, to)), &SubnetFilter::ALL);
             let difference = base.difference(&other).map(|difference| difference.to_string());
             assert_eq!(difference.as_deref(), named, "{from} -> {to}");
         }
+    }
+
+    #[test]
+    fn what_concerns_other_spokes_is_not_compared() {
+        let first = SubnetFilter::only([1]);
+        let base = fingerprint(&compiled(BASE), &first);
+        let of = |to: &str, from: &str| fingerprint(&compiled(&BASE.replace(from, to)), &first);
+        assert_eq!(of("10.0.1.21", "10.0.1.20"), base, "a pool of subnet 2");
+        assert_ne!(of("10.0.0.21", "10.0.0.20"), base, "a pool of subnet 1");
     }
 
     /// It is compared between hosts and between releases: a change of it is a change of the protocol.

@@ -179,6 +179,14 @@ pub struct ExpiredLeases {
 }
 
 impl Subnet {
+    /// The relationship whose business its clients are; `None` where there are several and it is nobody's.
+    pub fn relationship(&self) -> Option<u8> {
+        match self.attachment {
+            Attachment::Of(relationship) => Some(relationship),
+            Attachment::Invalid | Attachment::Stranger | Attachment::Unnamed => None,
+        }
+    }
+
     /// Whether `address` lies in the subnet's prefix.
     pub fn contains(&self, address: Ipv4Addr) -> bool {
         let (first, last) = self.bounds();

@@ -300,7 +300,7 @@ impl CleanUp {
 }
 
 fn stop(running: Running, end: End) -> ExitCode {
-    let Running { server, shards, others, acceptor, control, pid_file, lease_file, .. } = running;
+    let Running { server, shards, others, acceptors, control, pid_file, lease_file, .. } = running;
     log::info!(target: "kea-dhcp4.dhcp4", "DHCP4_SHUTDOWN_REQUEST shutdown of server requested");
     let mut fatal = None;
     for port in &server.ports {
@@ -312,7 +312,7 @@ fn stop(running: Running, end: End) -> ExitCode {
             log::error!(target: "kea-dhcp4.dhcp4", "TANDEM_EXECUTOR_ENDED {error}");
         }
     }
-    drop(acceptor);
+    drop(acceptors);
     let file = server.lease_file.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
     for port in &server.ports {
         port.post(Request::Exit);

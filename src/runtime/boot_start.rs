@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use config::ha::Relationship;
 use config::paths::Folders;
 use config::tandem::Durability as Configured;
 use config::{Diagnostic, Document};
@@ -34,6 +35,7 @@ use crate::engine::message::Message;
 use crate::engine::rules::{self, Clients, Rules, ShardLeases, Steering};
 use crate::engine::{Engine, EngineStart};
 use crate::fatal::Fatal;
+use crate::ha::nodes::HaNodes;
 use crate::ha::view::{HaView, Scopes};
 use crate::limits;
 use crate::policy::Snapshot;
@@ -46,8 +48,8 @@ pub struct Running {
     pub shards: Vec<Executor<ShardEnd>>,
     /// HA listeners and senders.
     pub others: Vec<Executor<Result<(), String>>>,
-    /// Hands connections to the listeners.
-    pub acceptor: Option<Acceptor>,
+    /// Hand connections to the listeners, one for each relationship that has some.
+    pub acceptors: Vec<Acceptor>,
     /// The control node's executor.
     pub control: Executor<()>,
     /// What signals and commands say.
@@ -80,7 +82,7 @@ pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, St
     let (prepared, warnings) = read(&run)?;
     boot_loggers::check_outputs(&prepared.document.loggers, &folders)
         .map_err(|error| Fatal::Refused(format!("DHCP4_INIT_FAIL {error}")))?;
-    let topology = topology(&prepared.document);
+    let (topology, nodes) = topology(&prepared.document).map_err(StartFailure::from)?;
     let tree = boot_loggers::tree(&prepared.document.loggers, &folders, run.debug);
     let (logging, sinks) = LogThread::start::<Logged>(boot_loggers::ROOT, tree, usize::from(topology.shards))
         .map_err(|error| Fatal::Start(error.to_string()))?;
@@ -99,7 +101,7 @@ pub fn start(run: Run, folders: Folders, started: Instant) -> Result<Running, St
     }
     // Everything below can say what is wrong to the log that was just started.
     let mut logging = Some(logging);
-    let result = start_logged(run, folders, started, prepared, topology, sinks, &mut logging);
+    let result = start_logged(run, folders, started, prepared, (topology, nodes), sinks, &mut logging);
     result.map_err(|fatal| StartFailure { fatal, logging })
 }
 
@@ -121,7 +123,7 @@ fn start_logged(
     folders: Folders,
     started: Instant,
     prepared: Prepared,
-    topology: Topology,
+    (topology, nodes): (Topology, HaNodes),
     sinks: Vec<EventSink<Logged>>,
     logging: &mut Option<LogThread>,
 ) -> Result<Running, Fatal> {
@@ -135,11 +137,12 @@ fn start_logged(
     say_configured(&prepared, topology);
 
     let places = places(&prepared.document, topology);
-    let ha = prepare_ha(&prepared.document, topology, &rules)?;
+    let ha = prepare_ha(&prepared.document, &nodes, &rules)?;
     let ends = make_mesh(topology)?;
     let plan = ShardPlan {
         document: &prepared.document,
         topology,
+        nodes: &nodes,
         steering,
         rules: &rules,
         columns: lease_file.as_ref().map_or(Columns::Twelve, |file| file.columns()),
@@ -167,20 +170,18 @@ fn start_logged(
         logging: thread,
         notices: notice_sender,
         wakers: ends.wakers,
-        ha: ha.as_ref().map(|setup| setup.shared.clone()),
+        ha: ha.iter().map(|setup| setup.shared.clone()).collect(),
+        ha_nodes: nodes.clone(),
     }));
     let control = start_control(&server, ends.control)?;
-    let ha = match ha {
-        Some(setup) => start_ha(ends.ha, setup, &places)?,
-        None => HaExecutors::default(),
-    };
+    let ha = start_ha(ends.ha, ha, &nodes, &places)?;
     server.commit(&prepared, rules);
     say_started(started);
     Ok(Running {
         server,
         shards,
         others: ha.executors,
-        acceptor: ha.acceptor,
+        acceptors: ha.acceptors,
         control,
         notices,
         lease_file,
@@ -252,19 +253,32 @@ fn places(document: &Document, topology: Topology) -> Places {
     places
 }
 
-/// Shards, listeners and senders the document asks for; it has been compiled, so a number in it is within the limit.
-fn topology(document: &Document) -> Topology {
+/// Shards the document asks for, and listeners and senders of each relationship. Where several relationships leave the
+/// number of theirs open, they share as many as one would have, with one for each at least.
+fn topology(document: &Document) -> Result<(Topology, HaNodes), Fatal> {
     let shards = match document.multi_threading.shards() {
         Some(shards) => u32::from(shards),
         None => u32::try_from(boot_places::allowed(&document.tandem.cores).len()).unwrap_or(u32::MAX),
     };
     let shards = shards.clamp(1, limits::EXECUTORS_MAX);
-    let (listeners, senders) = match document.hooks.high_availability.first() {
-        Some(ha) => (ha.multi_threading.listeners(shards), ha.multi_threading.senders(shards)),
-        None => (0, 0),
-    };
+    let relationships = &document.hooks.high_availability;
+    let share = (shards / u32::try_from(relationships.len().max(1)).unwrap_or(u32::MAX)).max(1);
+    let counts = relationships
+        .iter()
+        .map(|one| (one.multi_threading.listeners(share), one.multi_threading.senders(share)));
+    let counts: Vec<(u32, u32)> = counts.collect();
+    let (listeners, senders) = counts.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    if listeners.max(senders) > limits::EXECUTORS_MAX {
+        return Err(Fatal::Refused(format!(
+            "HA_CONFIGURATION_FAILED the relationships have {listeners} listener threads and {senders} client threads \
+             together: at most {} of each are possible",
+            limits::EXECUTORS_MAX
+        )));
+    }
     let octet = |count: u32| count.min(limits::EXECUTORS_MAX) as u8;
-    Topology { shards: octet(shards), listeners: octet(listeners), senders: octet(senders) }
+    let nodes =
+        HaNodes::new(counts.into_iter().map(|(listeners, senders)| (octet(listeners), octet(senders))));
+    Ok((Topology { shards: octet(shards), listeners: octet(listeners), senders: octet(senders) }, nodes))
 }
 
 fn open_leases(
@@ -338,6 +352,7 @@ fn report_recovery(path: &Path, recovery: &shards::journal::Recovery) {
 struct ShardPlan<'a> {
     document: &'a Document,
     topology: Topology,
+    nodes: &'a HaNodes,
     steering: Steering,
     rules: &'a Arc<Rules>,
     columns: Columns,
@@ -384,6 +399,7 @@ fn start_shards(
             steering: plan.steering,
             rules: plan.rules.clone(),
             view: view.clone(),
+            nodes: plan.nodes.clone(),
             columns: plan.columns,
             leases,
         };
@@ -427,51 +443,62 @@ fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, F
     Ok(JournalFile { file, durability, writer })
 }
 
-/// What high availability starts with, where it is configured: certificates read, listener bound.
-fn prepare_ha(document: &Document, topology: Topology, rules: &Arc<Rules>) -> Result<Option<HaSetup>, Fatal> {
-    let Some(relationship) = document.hooks.high_availability.first() else { return Ok(None) };
-    setup::prepare(relationship, document, topology, rules)
-        .map(Some)
-        .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
+/// What each relationship starts with: certificates read, listener bound.
+fn prepare_ha(document: &Document, nodes: &HaNodes, rules: &Arc<Rules>) -> Result<Vec<HaSetup>, Fatal> {
+    let prepare = |(place, relationship): (u8, &Relationship)| {
+        setup::prepare(place, relationship, document, nodes.listeners(usize::from(place)), rules)
+            .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
+    };
+    (0u8..).zip(&document.hooks.high_availability).map(prepare).collect()
 }
 
 /// The HA executors and what feeds them.
-#[derive(Default)]
 struct HaExecutors {
     executors: Vec<Executor<Result<(), String>>>,
-    acceptor: Option<Acceptor>,
+    acceptors: Vec<Acceptor>,
 }
 
-fn start_ha(ends: Vec<NodeEnds<Message>>, setup: HaSetup, places: &Places) -> Result<HaExecutors, Fatal> {
+/// Starts listeners and senders on `ends`: the listeners of all relationships come first, then all senders.
+fn start_ha(
+    ends: Vec<NodeEnds<Message>>,
+    mut setups: Vec<HaSetup>,
+    nodes: &HaNodes,
+    places: &Places,
+) -> Result<HaExecutors, Fatal> {
     let failed = |error: runtime::SpawnError| Fatal::Start(error.to_string());
-    let mut setup = setup;
-    let mut contexts = std::mem::take(&mut setup.listen).into_iter();
-    let listeners = contexts.len();
+    let mut ends = (0..).zip(ends);
     let mut starting = Vec::new();
     let mut wakers = Vec::new();
-    for (index, ends) in ends.into_iter().enumerate() {
-        let place = places.ha(index);
-        // Listeners come first among the nodes, as many as there are contexts.
-        starting.push(match contexts.next() {
-            Some(context) => {
-                wakers.push(ends.waker());
-                let body = move |node| listen::run(node, context);
-                runtime::spawn(&format!("ha-listen-{index}"), place, ends, body).map_err(failed)?
-            }
-            None => {
-                let context = setup.send.clone();
-                let body = move |node| send::run(node, context);
-                runtime::spawn(&format!("ha-send-{}", index - listeners), place, ends, body)
-                    .map_err(failed)?
-            }
-        });
+    for setup in &mut setups {
+        let mut of_setup = Vec::new();
+        let contexts = std::mem::take(&mut setup.listen);
+        for (context, (index, ends)) in contexts.into_iter().zip(ends.by_ref()) {
+            of_setup.push(ends.waker());
+            let body = move |node| listen::run(node, context);
+            let name = format!("ha-listen-{index}");
+            starting.push(runtime::spawn(&name, places.ha(index), ends, body).map_err(failed)?);
+        }
+        wakers.push(of_setup);
+    }
+    let listeners = starting.len();
+    for (setup, (_, count)) in setups.iter().zip(nodes.senders()) {
+        for (index, ends) in ends.by_ref().take(usize::from(count)) {
+            let context = setup.send.clone();
+            let body = move |node| send::run(node, context);
+            let name = format!("ha-send-{}", index - listeners);
+            starting.push(runtime::spawn(&name, places.ha(index), ends, body).map_err(failed)?);
+        }
     }
     let executors =
         starting.into_iter().map(Executor::wait_ready).collect::<Result<_, _>>().map_err(failed)?;
-    let acceptor = setup
-        .start_accepting(wakers)
-        .map_err(|error| Fatal::Start(format!("the HA acceptor cannot be started: {error}")))?;
-    Ok(HaExecutors { executors, acceptor })
+    let mut acceptors = Vec::new();
+    for (setup, wakers) in setups.into_iter().zip(wakers) {
+        let acceptor = setup.start_accepting(wakers);
+        acceptors.extend(
+            acceptor.map_err(|error| Fatal::Start(format!("the HA acceptor cannot be started: {error}")))?,
+        );
+    }
+    Ok(HaExecutors { executors, acceptors })
 }
 
 fn start_control(server: &Arc<Server>, ends: NodeEnds<Message>) -> Result<Executor<()>, Fatal> {

@@ -19,7 +19,7 @@ use super::clock;
 use super::control_http::{HttpControlSocket, ServerCommands, SharedTls};
 use super::control_node::ControlNode;
 use super::control_socket::{CommandHandler, ControlSocket};
-use super::ha::driver::HaDriver;
+use super::ha::drivers::HaDrivers;
 use super::renewal::Renewal;
 use super::tls;
 use crate::control::gather::GATHER_MS;
@@ -37,7 +37,7 @@ use crate::policy::effective::{effective, hash_text};
 /// The control plane of a running server. Shared by `Rc` in its executor.
 pub struct ControlPlane {
     control: Rc<ControlNode>,
-    driver: Rc<HaDriver>,
+    ha: Rc<HaDrivers>,
 }
 
 impl ControlPlane {
@@ -47,8 +47,8 @@ impl ControlPlane {
     /// A socket cannot be opened; the text names it.
     pub fn start(control: Rc<ControlNode>) -> Result<Rc<Self>, String> {
         let document = control.server().active().document;
-        let driver = HaDriver::start(control.clone(), document.hooks.high_availability.first());
-        let plane = Rc::new(Self { control: control.clone(), driver });
+        let ha = HaDrivers::start(control.clone(), &document);
+        let plane = Rc::new(Self { control: control.clone(), ha });
         control.set_handler({
             let plane = plane.clone();
             move |from, message| plane.handle_message(from, message)
@@ -61,9 +61,9 @@ impl ControlPlane {
             certificates.extend(tls.map(|tls| (index, tls)));
         }
         let renewal = Renewal::start(control.clone(), certificates);
-        let driver = plane.driver.clone();
+        let ha = plane.ha.clone();
         control.set_follower(move |document| {
-            driver.reconfigure(document);
+            ha.reconfigure(document);
             renewal.look_now();
         });
         // Nothing new is taken once the server stops; a unix socket is removed by that.
@@ -120,7 +120,9 @@ impl ControlPlane {
         let plane = self.clone();
         Rc::new(move |body| {
             let plane = plane.clone();
-            Box::pin(async move { plane.run(&without_comments(&body), CommandSource::Administrator).await })
+            Box::pin(
+                async move { plane.run(&without_comments(&body), CommandSource::Administrator, None).await },
+            )
         })
     }
 
@@ -132,21 +134,23 @@ impl ControlPlane {
                 let plane = self.clone();
                 glommio::spawn_local(async move { plane.answer_partner(from, call).await }).detach();
             }
-            other => self.driver.handle_message(from, other),
+            other => self.ha.handle_message(from, other),
         }
     }
 
     /// Answers a command that a listener has passed on.
     async fn answer_partner(&self, listener: NodeId, mut call: Box<PartnerCall>) {
-        let ha = self.control.server().ha.as_ref();
-        let source = ha.map_or(CommandSource::Partner, |ha| ha.standings.source_of(call.peer));
-        let answer = self.run(&call.body, source).await;
+        let arrival = self.ha.relationship_of(listener);
+        let shared = arrival.and_then(|place| self.control.server().ha.get(place));
+        let source = shared.map_or(CommandSource::Partner, |ha| ha.standings.source_of(call.peer));
+        let answer = self.run(&call.body, source, arrival).await;
         call.body = answer.render_list();
         // A listener that takes nothing has let the partner time out already.
         let _ = self.control.node().try_send(listener, Lane::State, Message::Partner(call));
     }
 
-    async fn run(&self, body: &[u8], source: CommandSource) -> Answer {
+    /// Runs a command that came to a listener of the relationship `arrival`, or through a control channel.
+    async fn run(&self, body: &[u8], source: CommandSource, arrival: Option<usize>) -> Answer {
         let envelope = match Envelope::parse(body) {
             Ok(envelope) => envelope,
             Err(EnvelopeError::Json(error)) => return Reply::error(error.to_string()).into(),
@@ -155,7 +159,7 @@ impl ControlPlane {
         let active = self.control.server().active();
         let for_partner =
             source != CommandSource::Administrator || active.document.partners_use_control_channels();
-        let listing = match for_partner && !self.driver.view().partner_knows_released {
+        let listing = match for_partner && !self.ha.first_view().partner_knows_released {
             true => Listing::WithoutReleased,
             false => Listing::AsStored,
         };
@@ -178,7 +182,7 @@ impl ControlPlane {
                 let answer = self.control.ask(change.owner, change.body).await.ok();
                 change_reply(change.address, answer).into()
             }
-            Plan::Ha(command) => self.run_ha(source, command).await.into(),
+            Plan::Ha(command) => self.run_ha(source, arrival, command).await.into(),
             Plan::Server(command) => self.serve(command, facts.dialect, body).await,
             Plan::Shards(gather) => self.gather(*gather).await,
         }
@@ -187,16 +191,11 @@ impl ControlPlane {
     /// Has the HA machine answer. Where partners come through the control channels, those of its commands that only
     /// they send are theirs there too; and what Tandem servers can do beyond Kea is not offered through a channel that
     /// does not carry it.
-    async fn run_ha(&self, source: CommandSource, command: HaCommand) -> Reply {
+    async fn run_ha(&self, source: CommandSource, arrival: Option<usize>, command: HaCommand) -> Reply {
         let shared = self.control.server().active().document.partners_use_control_channels();
         let source = if shared && command.is_partners() { CommandSource::Partner } else { source };
         let is_heartbeat = matches!(command, HaCommand::Heartbeat { .. });
-        let ha = self.control.server().ha.as_ref();
-        let copier = ha.and_then(|ha| ha.standings.copier(source, &command));
-        let mut reply = self.driver.command(source, command).await;
-        if let (Some(ha), Some(peer)) = (ha, copier.filter(|_| reply.is_success())) {
-            ha.standings.copied(peer);
-        }
+        let mut reply = self.ha.command(source, arrival, command).await;
         if shared
             && is_heartbeat
             && let Some(Value::Object(members)) = &mut reply.arguments
@@ -283,10 +282,7 @@ impl ControlPlane {
         let active = server.active();
         let threading = &active.document.multi_threading;
         let socket_errors = server.socket_errors();
-        let high_availability = match self.driver.status_high_availability() {
-            Some(Value::Array(relationships)) => relationships,
-            _ => Vec::new(),
-        };
+        let high_availability = self.ha.status_high_availability();
         StatusFacts {
             pid: std::process::id(),
             uptime_s: server.started.elapsed().as_secs(),
@@ -299,7 +295,7 @@ impl ControlPlane {
             socket_errors,
             lease_file: server.lease_file.as_ref().map(|path| path.display().to_string()),
             high_availability,
-            dhcp_state: Some(self.driver.status_dhcp_state()),
+            dhcp_state: Some(self.ha.status_dhcp_state()),
             steering: server.steering_text(),
             ha_executors: (server.topology.listeners, server.topology.senders),
             durability: format!("{:?}", *active.document.tandem.durability).to_lowercase(),

@@ -22,6 +22,7 @@ use super::log_thread::LogThread;
 use crate::cli::Run;
 use crate::control::OverloadDrops;
 use crate::engine::rules::{Rules, Steering};
+use crate::ha::nodes::HaNodes;
 use crate::policy::Snapshot;
 use crate::policy::compile::{self, Host};
 use crate::policy::interfaces::HostInterface;
@@ -86,8 +87,10 @@ pub struct Server {
     pub started: Instant,
     /// The lease file; `None` with `persist: false`.
     pub lease_file: Option<PathBuf>,
-    /// What the HA executors share with the control node; `None` without high availability.
-    pub ha: Option<HaShared>,
+    /// What the HA executors of each relationship share with the control node.
+    pub ha: Vec<HaShared>,
+    /// Which HA executors are whose.
+    pub ha_nodes: HaNodes,
     active: Mutex<Active>,
     sockets: Mutex<SocketKeeper>,
     logging: Mutex<LogThread>,
@@ -120,8 +123,10 @@ pub struct Parts {
     pub logging: LogThread,
     /// To the main thread.
     pub notices: mpsc::Sender<Notice>,
-    /// What the HA executors share with the control node.
-    pub ha: Option<HaShared>,
+    /// What the HA executors of each relationship share with the control node.
+    pub ha: Vec<HaShared>,
+    /// Which HA executors are whose.
+    pub ha_nodes: HaNodes,
     /// Wakes each node, in order.
     pub wakers: Vec<NodeWaker>,
 }
@@ -144,6 +149,7 @@ impl Server {
             logging: Mutex::new(parts.logging),
             notices: parts.notices,
             ha: parts.ha,
+            ha_nodes: parts.ha_nodes,
             wakers: parts.wakers,
             control_requests: Mutex::new(Vec::new()),
         }

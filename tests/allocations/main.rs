@@ -18,6 +18,7 @@ use tandem::engine::event::Event;
 use tandem::engine::message::Message;
 use tandem::engine::rules::{self, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
+use tandem::ha::nodes::HaNodes;
 use tandem::ha::view::{HaView, UpdateMode};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
@@ -90,7 +91,8 @@ impl Site {
         let inputs = rules::split(&Arc::default(), Vec::new(), &rules.owners, shards);
         let shard = |(shard, leases)| {
             let (rules, view, columns) = (Arc::clone(&rules), Arc::clone(&view), Columns::Twelve);
-            let start = EngineStart { shard, topology, steering, rules, view, columns, leases };
+            let nodes = HaNodes::default();
+            let start = EngineStart { shard, topology, steering, rules, view, nodes, columns, leases };
             let (engine, actions) = (Engine::new(now, start), Actions::new(topology.nodes()));
             Shard { engine, actions, batch: 0, inbox: VecDeque::with_capacity(4096) }
         };

@@ -13,6 +13,7 @@ mod balance;
 mod copies;
 mod faults;
 mod hostile;
+mod hub;
 mod index;
 mod maintenance;
 mod real_clients;
@@ -66,6 +67,7 @@ fn all() -> Vec<Scenario> {
         faults::scenarios(),
         replication::scenarios(),
         copies::scenarios(),
+        hub::scenarios(),
         balance::scenarios(),
         maintenance::scenarios(),
         upheaval::scenarios(),

@@ -9,6 +9,7 @@ mod chaos;
 mod checks;
 mod clients;
 mod edges;
+mod hub;
 mod limits;
 mod mesh;
 mod pair;

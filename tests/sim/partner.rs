@@ -11,6 +11,7 @@ use tandem::engine::message::{
 };
 use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::limits::COPY_OCTETS;
+use tandem::policy::SubnetFilter;
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
@@ -267,7 +268,7 @@ fn alone_the_server_answers_without_the_partner_and_counts_what_it_did_not_send(
         .control
         .iter()
         .filter_map(|message| match message {
-            Message::UnsentUpdates { total } => Some(*total),
+            Message::UnsentUpdates { total, .. } => Some(*total),
             _ => None,
         })
         .collect();
@@ -371,7 +372,7 @@ fn copied(lease: Lease) -> Arc<CopySlice> {
 
 /// What a shard tells somebody who copies, and the mark to go on with.
 fn changes(world: &mut World, shard: u8, since: Option<u64>) -> (Vec<(UpdateKind, Lease)>, u64) {
-    match world.command(shard, ShardCommandBody::Changes { since, limit: 100 }) {
+    match world.command(shard, ShardCommandBody::Changes { since, limit: 100, subnets: SubnetFilter::ALL }) {
         Some(ShardReplyBody::Changes { rows, mark, .. }) => (rows, mark),
         other => panic!("no changes: {other:?}"),
     }
@@ -404,7 +405,10 @@ fn whoever_copies_hears_of_every_lease_that_changes_and_of_those_that_go() {
     let both = changes(&mut world, 0, Some(mark)).0;
     assert_eq!(both.len(), 2);
     assert!(both.contains(&(UpdateKind::Delete, gone)) && both.contains(&(UpdateKind::Update, lease)));
-    let other = world.command(0, ShardCommandBody::Changes { since: Some(mark - 1), limit: 100 });
+    let other = world.command(
+        0,
+        ShardCommandBody::Changes { since: Some(mark - 1), limit: 100, subnets: SubnetFilter::ALL },
+    );
     assert!(matches!(other, Some(ShardReplyBody::ChangesLost)));
 }
 

@@ -20,6 +20,7 @@ use tandem::engine::message::{
 };
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
+use tandem::ha::nodes::HaNodes;
 use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::policy::{Host, HostInterface, Snapshot, compile};
 
@@ -27,7 +28,7 @@ use super::mesh::Mesh;
 
 /// Address of the server on its only interface.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const IFINDEX: u32 = 2;
+pub const IFINDEX: u32 = 2;
 const NS_PER_S: u64 = 1_000_000_000;
 /// More steps than any case needs: one that goes on is a loop.
 const STEPS_MAX: usize = 2_000_000;
@@ -43,6 +44,8 @@ pub enum Partner {
 /// One update as the partner got it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Update {
+    /// Whose partner has got it.
+    pub relationship: u8,
     pub peer: u8,
     pub kind: UpdateKind,
     pub lease: Lease,
@@ -51,6 +54,7 @@ pub struct Update {
 pub struct World {
     pub now: Now,
     pub topology: Topology,
+    nodes: HaNodes,
     pub steering: Steering,
     pub rules: Arc<Rules>,
     pub view: HaView,
@@ -116,7 +120,12 @@ pub fn snapshot(pool: &str, keys: &str) -> Snapshot {
 impl World {
     /// A server of `shards` shards without HA that has loaded `leases`.
     pub fn new(seed: u64, shards: u8, snapshot: Snapshot, leases: Vec<Lease>) -> Self {
-        let topology = Topology { shards, listeners: 1, senders: 2 };
+        let nodes = match snapshot.relationships.count() {
+            0 | 1 => HaNodes::new([(1, 2)]),
+            several => HaNodes::new(vec![(1, 1); several]),
+        };
+        let (listeners, senders) = nodes.totals();
+        let topology = Topology { shards, listeners, senders };
         let steering = Steering::new(seed, shards);
         let now = Now { monotonic_ns: NS_PER_S, wall_ms: 1_700_000_000_000 };
         let leases = Arc::new(leases.into_iter().collect::<LoadedLeases>());
@@ -127,13 +136,14 @@ impl World {
         let engine = |(shard, leases)| {
             let rules = Arc::clone(&rules);
             let view = Arc::new(view.clone());
-            let columns = Columns::Twelve;
-            Engine::new(now, EngineStart { shard, topology, steering, rules, view, columns, leases })
+            let (nodes, columns) = (nodes.clone(), Columns::Twelve);
+            Engine::new(now, EngineStart { shard, topology, steering, rules, view, nodes, columns, leases })
         };
         let engines = (0u8..).zip(inputs).map(engine).collect();
         Self {
             now,
             topology,
+            nodes,
             steering,
             rules,
             view,
@@ -374,8 +384,9 @@ impl World {
         }
         match message {
             Message::Update(update) if to != self.topology.control() => {
-                let PartnerUpdate { peer, kind, ref lease, .. } = *update;
-                self.updates.push(Update { peer, kind, lease: lease.clone() });
+                let PartnerUpdate { relationship, peer, kind, ref lease, .. } = *update;
+                assert_eq!(self.nodes.of(to, self.topology), Some(usize::from(relationship)), "its sender");
+                self.updates.push(Update { relationship, peer, kind, lease: lease.clone() });
                 self.unanswered.push_back((from, update));
             }
             other => self.control.push(other),

@@ -60,7 +60,7 @@ pub enum Wanted<'a> {
     ClientId(&'a [u8]),
     /// With this hardware address.
     HardwareAddress(&'a [u8]),
-    /// Of these subnets; of all where there is none.
+    /// Of these subnets, ascending; of all where there is none.
     Subnets(&'a [u32]),
 }
 
@@ -69,7 +69,7 @@ impl Wanted<'_> {
         match self {
             Self::ClientId(client_id) => row.client_id() == client_id,
             Self::HardwareAddress(hwaddr) => row.hwaddr() == hwaddr,
-            Self::Subnets(subnets) => subnets.is_empty() || subnets.contains(&row.subnet_id()),
+            Self::Subnets(subnets) => subnets.is_empty() || subnets.binary_search(&row.subnet_id()).is_ok(),
         }
     }
 }

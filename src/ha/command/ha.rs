@@ -114,6 +114,24 @@ impl HaCommand {
         }
     }
 
+    /// The server it names: the asker, or one of the relationship that it is for.
+    pub fn server_name(&self) -> Option<&str> {
+        match self {
+            Self::Continue { server_name }
+            | Self::Heartbeat { server_name, .. }
+            | Self::MaintenanceNotify { server_name, .. }
+            | Self::Reset { server_name }
+            | Self::Scopes { server_name, .. }
+            | Self::Stopping { server_name }
+            | Self::SyncCompleteNotify { server_name, .. } => server_name.as_deref(),
+            Self::Sync { server_name, .. } => Some(server_name),
+            Self::DhcpDisable { .. }
+            | Self::DhcpEnable { .. }
+            | Self::MaintenanceCancel
+            | Self::MaintenanceStart => None,
+        }
+    }
+
     /// Reads a command; `None` when it is not one the HA machine answers, `Some(Err(..))` is the answer to a
     /// command whose arguments are wrong.
     pub fn parse(envelope: &Envelope) -> Option<Result<Self, Reply>> {

@@ -152,6 +152,11 @@ impl Reply {
         Self::new(result::ERROR, text)
     }
 
+    /// Result 1 for a name that is no peer's (ha-protocol 1.9).
+    pub fn unknown_server(name: &str) -> Self {
+        Self::error(format!("{name} matches no configured 'server-name'"))
+    }
+
     /// Result 2 for a command nobody knows.
     pub fn unsupported(command: &str) -> Self {
         Self::new(result::UNSUPPORTED, format!("'{command}' command not supported."))

@@ -87,21 +87,9 @@ impl Machine {
 
     /// A name that is no peer's is refused (ha-protocol 1.9).
     fn refuse_stranger(&self, command: &HaCommand) -> Option<Reply> {
-        let name = match command {
-            HaCommand::Continue { server_name }
-            | HaCommand::Heartbeat { server_name, .. }
-            | HaCommand::MaintenanceNotify { server_name, .. }
-            | HaCommand::Reset { server_name }
-            | HaCommand::Scopes { server_name, .. }
-            | HaCommand::Stopping { server_name }
-            | HaCommand::SyncCompleteNotify { server_name, .. } => server_name.as_deref()?,
-            HaCommand::DhcpDisable { .. }
-            | HaCommand::DhcpEnable { .. }
-            | HaCommand::MaintenanceCancel
-            | HaCommand::MaintenanceStart
-            | HaCommand::Sync { .. } => return None,
-        };
-        (!self.relationship.knows(name)).then(|| unknown_server(name))
+        // Whom to copy from is looked at when the copy begins.
+        let name = command.server_name().filter(|_| !matches!(command, HaCommand::Sync { .. }))?;
+        (!self.relationship.knows(name)).then(|| Reply::unknown_server(name))
     }
 
     /// `theirs` is the asker's fingerprint: where it differs, the answer lists the subnets.
@@ -334,10 +322,6 @@ impl Machine {
         if self.synchronisation.is_some() {
             return Err(Reply::error("lease database synchronization is already running"));
         }
-        self.relationship.index_of(server_name).ok_or_else(|| unknown_server(server_name))
+        self.relationship.index_of(server_name).ok_or_else(|| Reply::unknown_server(server_name))
     }
-}
-
-fn unknown_server(name: &str) -> Reply {
-    Reply::error(format!("{name} matches no configured 'server-name'"))
 }

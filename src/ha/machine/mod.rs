@@ -367,6 +367,7 @@ impl Machine {
 
     fn current_view(&mut self, now: Now) -> HaView {
         HaView {
+            relationship: self.relationship.index,
             epoch: 0,
             service_on: self.locks.service_on(),
             configured: true,

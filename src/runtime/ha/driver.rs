@@ -1,5 +1,6 @@
-//! Drives the HA machine on the control node: calls through the first sender, pages to the owner shards, the view
-//! to everyone, timers, the log. Without high availability it drives the service switch instead.
+//! Drives one HA machine on the control node: calls through the first sender of its relationship, pages to the owner
+//! shards, the view to them and to the relationship's executors, timers, the log. Without high availability it drives
+//! the service switch instead.
 //!
 //! Decides nothing: every `if` about states is the machine's.
 
@@ -8,7 +9,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::Document;
 use serde_json::Value;
 use shards::{Lane, NodeId};
 
@@ -18,6 +18,7 @@ use crate::ha::command::{HaCommand, Reply};
 use crate::ha::copy::CopyRows;
 use crate::ha::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
 use crate::ha::machine::Machine;
+use crate::ha::nodes::HaNodes;
 use crate::ha::relationship::Relationship;
 use crate::ha::view::HaView;
 use crate::limits;
@@ -36,6 +37,9 @@ const APPLY_WITHIN_NS: u64 = 10 * 1_000_000_000;
 /// The HA side of the control node. Shared by `Rc` in its executor.
 pub struct HaDriver {
     control: Rc<ControlNode>,
+    /// Place of the relationship in the list.
+    relationship: u8,
+    nodes: HaNodes,
     kind: RefCell<Kind>,
     view: RefCell<Arc<HaView>>,
     commands: Answers<Reply>,
@@ -54,21 +58,30 @@ enum Kind {
 }
 
 impl HaDriver {
-    /// A driver of the machine of `relationship`, or of the service switch without one; it starts at once.
-    pub fn start(control: Rc<ControlNode>, relationship: Option<&config::ha::Relationship>) -> Rc<Self> {
+    /// A driver of the machine of `relationship`, which stands at that place of the list, or of the service switch
+    /// without one; it starts at once.
+    pub fn start(
+        control: Rc<ControlNode>,
+        relationship: Option<(u8, &config::ha::Relationship)>,
+        nodes: HaNodes,
+    ) -> Rc<Self> {
+        let place = relationship.map_or(0, |(place, _)| place);
         let (kind, view) = match relationship {
             None => {
                 let switch = ServiceSwitch::default();
                 let view = switch.view();
                 (Kind::Alone(switch), view)
             }
-            Some(document) => {
-                let machine = Machine::new(Relationship::from(document), clock::now());
-                (Kind::Pair(Box::new(machine)), HaView { configured: true, ..HaView::default() })
+            Some((_, document)) => {
+                let machine = Machine::new(Relationship::new(place, document), clock::now());
+                let view = HaView { relationship: place, configured: true, ..HaView::default() };
+                (Kind::Pair(Box::new(machine)), view)
             }
         };
         let driver = Rc::new(Self {
             control,
+            relationship: place,
+            nodes,
             kind: RefCell::new(kind),
             view: RefCell::new(Arc::new(view)),
             commands: Answers::default(),
@@ -79,12 +92,11 @@ impl HaDriver {
         driver.feed(Event::Start);
         driver.tell_fingerprint();
         glommio::spawn_local(driver.clone().keep_time()).detach();
-        driver.control.set_farewell(driver.clone().say_farewell());
         driver
     }
 
     /// Has the partner told that the server stops, and serves nobody from then on.
-    async fn say_farewell(self: Rc<Self>) {
+    pub async fn say_farewell(self: Rc<Self>) {
         if matches!(&*self.kind.borrow(), Kind::Alone(_)) {
             return;
         }
@@ -145,10 +157,10 @@ impl HaDriver {
         question.await
     }
 
-    /// A document has come in force: the machine goes on under what it says, and keeps everything it knows.
-    pub fn reconfigure(self: &Rc<Self>, document: &Document) {
-        let Some(document) = document.hooks.high_availability.first() else { return };
-        let relationship = Relationship::from(document);
+    /// A document has come in force: the machine goes on under what it says of its relationship, and keeps everything it
+    /// knows.
+    pub fn reconfigure(self: &Rc<Self>, document: &config::ha::Relationship) {
+        let relationship = Relationship::new(self.relationship, document);
         let changes = match &*self.kind.borrow() {
             Kind::Alone(_) => false,
             Kind::Pair(machine) => *machine.relationship() != relationship,
@@ -164,10 +176,11 @@ impl HaDriver {
         self.tell_fingerprint();
     }
 
-    /// What the rules in force hash to, for the partner to compare.
+    /// What the rules in force hash to, as far as they concern the partner, for it to compare.
     fn tell_fingerprint(self: &Rc<Self>) {
         let rules = self.control.server().active().rules;
-        let fingerprint = crate::policy::fingerprint::fingerprint(&rules.snapshot);
+        let subnets = rules.snapshot.relationships.copied(self.relationship);
+        let fingerprint = crate::policy::fingerprint::fingerprint(&rules.snapshot, &subnets);
         self.feed(Event::Fingerprint(Box::new(fingerprint)));
     }
 
@@ -182,8 +195,8 @@ impl HaDriver {
             Message::Backlog(update) => {
                 self.feed(Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
             }
-            Message::UnsentUpdates { total } => self.feed(Event::UnsentUpdates { shard: from.0, total }),
-            Message::UpdatesSettled { outcome, client } => {
+            Message::UnsentUpdates { total, .. } => self.feed(Event::UnsentUpdates { shard: from.0, total }),
+            Message::UpdatesSettled { outcome, client, .. } => {
                 self.feed(Event::UpdatesSettled { outcome, client: *client });
             }
             Message::Partner(call) => {
@@ -200,17 +213,18 @@ impl HaDriver {
         }
     }
 
-    /// `high-availability` of `status-get`.
+    /// The entry of `high-availability` in `status-get`.
     pub fn status_high_availability(&self) -> Option<Value> {
         match &*self.kind.borrow() {
             Kind::Alone(_) => None,
             Kind::Pair(machine) => {
                 let mut status = machine.status_high_availability(clock::now());
-                let backups = self.control.server().ha.as_ref().and_then(|shared| shared.standings.status());
-                if let (Some(relationship), Some(backups)) = (status.get_mut(0), backups) {
-                    relationship["tandem-backups"] = backups;
+                let mut entry = status.get_mut(0)?.take();
+                let shared = self.control.server().ha.get(usize::from(self.relationship));
+                if let Some(backups) = shared.and_then(|shared| shared.standings.status()) {
+                    entry["tandem-backups"] = backups;
                 }
-                Some(status)
+                Some(entry)
             }
         }
     }
@@ -277,7 +291,9 @@ impl HaDriver {
 
     fn send_call(self: &Rc<Self>, call: PartnerCall) {
         let node = self.control.node();
-        let sender = node.topology().sender(0);
+        let Some(sender) = self.nodes.first_sender(usize::from(self.relationship), node.topology()) else {
+            return;
+        };
         let Err(Message::Partner(call)) =
             node.try_send(sender, Lane::State, Message::Partner(Box::new(call)))
         else {
@@ -295,12 +311,14 @@ impl HaDriver {
         .detach();
     }
 
-    /// Gives every node the view; one whose lane is full gets it as soon as there is room, unless a newer one has
+    /// Gives the view to every shard and to the executors of the relationship; one whose lane is full gets it as soon as there is room, unless a newer one has
     /// come by then.
     fn publish(self: &Rc<Self>, view: Arc<HaView>) {
         *self.view.borrow_mut() = view.clone();
-        let own = self.control.node().id();
-        let nodes = (0..own.0).map(NodeId);
+        let (own, topology) = (self.control.node().id(), self.control.node().topology());
+        let place = Some(usize::from(self.relationship));
+        let hears = |node: &NodeId| topology.is_shard(*node) || self.nodes.of(*node, topology) == place;
+        let nodes = (0..own.0).map(NodeId).filter(hears);
         let mut left: Vec<NodeId> = nodes.filter(|node| !self.post_view(*node, &view)).collect();
         self.posting.set(!left.is_empty());
         if left.is_empty() {
@@ -328,7 +346,9 @@ impl HaDriver {
     /// Applies leases of a copy at their owners, all of them at once and a few parts of each at a time; what became of
     /// them.
     async fn apply(&self, rows: CopyRows) -> Result<Applied, String> {
-        let owners = self.control.server().active().rules.owners.clone();
+        let rules = self.control.server().active().rules;
+        let owners = rules.owners.clone();
+        let rows = rows.of_subnets(&rules.snapshot.relationships.copied(self.relationship));
         let slices = rows.into_slices(owners.shards(), |address| owners.owner_of(address));
         let mut workers = Vec::new();
         for (shard, slices) in (0u8..).zip(slices) {

@@ -6,7 +6,7 @@
 //! nothing. Its rules and the HA view come from the control node.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use crate::ha::copy::{self, CopyRequest};
 use crate::ha::lease_json::{Listing, write_listing};
 use crate::ha::view::HaView;
 use crate::http::server::Request;
+use crate::policy::SubnetFilter;
 use crate::runtime::clock;
 use crate::runtime::http_serve::{Response, serve};
 use crate::runtime::local::Answers;
@@ -44,6 +45,8 @@ const RECEIVE_MAX: usize = 256;
 
 /// What a listen executor is started with.
 pub struct ListenContext {
+    /// Place of its relationship in the list.
+    pub relationship: u8,
     /// Connections from the acceptor.
     pub accepted: AcceptedQueue,
     /// Own certificate, credentials to demand, where the peers are, and what is known of backups.
@@ -63,6 +66,7 @@ pub struct ListenContext {
 pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> Result<(), String> {
     let listener = Rc::new(Listener {
         node: node.clone(),
+        relationship: context.relationship,
         shared: context.shared.clone(),
         restrict_commands: context.restrict_commands,
         rules: RefCell::new(context.rules.clone()),
@@ -87,6 +91,7 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
 
 struct Listener {
     node: Rc<NodeHandle<Message>>,
+    relationship: u8,
     shared: HaShared,
     restrict_commands: bool,
     rules: RefCell<Arc<Rules>>,
@@ -156,9 +161,7 @@ impl Listener {
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
-                    Response::Json(
-                        self.list(ListRequest { after: page.after, limit, subnets: Vec::new() }, peer).await,
-                    )
+                    Response::Json(self.list(page.after, limit, peer).await)
                 }
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
@@ -166,9 +169,7 @@ impl Listener {
                 Ok(request) => self.copy(request).await,
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
-            "lease4-get-all" => Response::Json(
-                self.list(ListRequest { after: None, limit: None, subnets: Vec::new() }, peer).await,
-            ),
+            "lease4-get-all" => Response::Json(self.list(None, None, peer).await),
             _ => {
                 // What was read of it is as large as itself, and is of no more use.
                 drop(envelope);
@@ -222,8 +223,19 @@ impl Listener {
         LeaseChange::parse(envelope, clock::wall_s(), &self.rules.borrow().clone())
     }
 
-    /// Lists leases of all shards; the whole HTTP body. Which states a backup server knows is not known.
-    async fn list(&self, request: ListRequest, peer: Option<usize>) -> Vec<u8> {
+    /// Leases of which subnets are given.
+    fn given(&self) -> SubnetFilter {
+        self.rules.borrow().snapshot.relationships.given(self.relationship)
+    }
+
+    /// Lists the leases that are given, of all shards; the whole HTTP body. Which states a backup server knows is not
+    /// known.
+    async fn list(&self, after: Option<Ipv4Addr>, limit: Option<usize>, peer: Option<usize>) -> Vec<u8> {
+        let given = self.given();
+        if given.ids().is_some_and(<[u32]>::is_empty) {
+            return Answer::leases(b"", 0, limit.is_some()).render_list();
+        }
+        let request = ListRequest { after, limit, subnets: given.ids().unwrap_or_default().to_vec() };
         let knows_released = peer.is_none_or(|peer| peer == 0) && self.view.borrow().partner_knows_released;
         let writer: crate::control::gather::LeaseWriter = match knows_released {
             true => |lease, output| write_listing(lease, Listing::AsStored, output),
@@ -245,7 +257,7 @@ impl Listener {
 
     /// Part of a copy, while clients are served.
     async fn copy(&self, request: CopyRequest) -> Response {
-        let mut answer = CopyAnswer::new(self.node.topology().shards, request);
+        let mut answer = CopyAnswer::new(self.node.topology().shards, request, self.given());
         while !answer.is_complete() {
             let Some((shard, body)) = answer.poll_request() else { break };
             match self.ask_shard_within(shard, body, Duration::from_millis(GATHER_MS)).await {

@@ -6,6 +6,7 @@ pub mod acceptor;
 pub mod backup;
 mod connection;
 pub mod driver;
+pub mod drivers;
 pub mod ends;
 pub mod listen;
 mod places;

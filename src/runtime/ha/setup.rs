@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use config::Document;
 use config::ha::{Relationship, Role};
-use shards::Topology;
 use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
@@ -55,14 +54,16 @@ pub struct HaSetup {
     listener: Option<(TcpListener, Vec<rtrb::Producer<Accepted>>)>,
 }
 
-/// Reads the files of `relationship`, which is that of `document`, and binds its listener where it has one of its own.
+/// Reads the files of `relationship`, which stands at `place` in the list of `document`, and binds its listener where it
+/// has one of its own, for `listeners` executors.
 ///
 /// # Errors
 /// [`HaSetupError`].
 pub fn prepare(
+    place: u8,
     relationship: &Relationship,
     document: &Document,
-    topology: Topology,
+    listeners: u8,
     rules: &Arc<Rules>,
 ) -> Result<HaSetup, HaSetupError> {
     let ends = SharedEnds::new(Ends::load(relationship, &document.tandem)?);
@@ -77,10 +78,11 @@ pub fn prepare(
             let position = relationship.own.url.position.clone();
             HaSetupError::Listen { position, address, source }
         })?;
-        let (producers, consumers) = acceptor::queues(usize::from(topology.listeners));
+        let (producers, consumers) = acceptor::queues(usize::from(listeners));
         bound = Some((listener, producers));
         let refusals = Refusals::default();
         listen.extend(consumers.into_iter().map(|accepted| ListenContext {
+            relationship: place,
             accepted,
             shared: shared.clone(),
             restrict_commands: *relationship.restrict_commands,

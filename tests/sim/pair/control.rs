@@ -69,10 +69,10 @@ impl Simulation {
             Message::Backlog(update) => {
                 self.feed(server, Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
             }
-            Message::UnsentUpdates { total } => {
+            Message::UnsentUpdates { total, .. } => {
                 self.feed(server, Event::UnsentUpdates { shard: from.0, total });
             }
-            Message::UpdatesSettled { outcome, client } => {
+            Message::UpdatesSettled { outcome, client, .. } => {
                 self.feed(server, Event::UpdatesSettled { outcome, client: *client });
             }
             Message::SnapshotApplied { .. } => process.reloading -= 1,

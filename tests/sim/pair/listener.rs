@@ -18,6 +18,7 @@ use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::copy::{self, CopyRequest};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
 use tandem::http::server::Request;
+use tandem::policy::SubnetFilter;
 
 use super::simulation::Simulation;
 use super::stream::StreamId;
@@ -180,7 +181,7 @@ impl Simulation {
     fn copy(&mut self, server: usize, stream: StreamId, request: CopyRequest) {
         let now_ns = self.clock_of(server).monotonic_ns;
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        let answer = CopyAnswer::new(process.topology.shards, request);
+        let answer = CopyAnswer::new(process.topology.shards, request, SubnetFilter::ALL);
         let number = process.listener.ask(stream, now_ns, Question::Copy(answer));
         self.copy_on(server, number);
     }

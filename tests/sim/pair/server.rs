@@ -11,6 +11,7 @@ use tandem::engine::event::Event;
 use tandem::engine::message::{Line, Message};
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
+use tandem::ha::nodes::HaNodes;
 use tandem::ha::view::{BackupUpdates, HaView, UpdateMode};
 use tandem::ha::{Machine, Mode, OwnState, PartnerState, Pause, PeerName, Relationship, Role};
 use tandem::http::server::ServerConnection;
@@ -205,9 +206,9 @@ impl Process {
         let view = Arc::new(HaView { configured: true, ..HaView::default() });
         let inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
         let engine = |(shard, leases)| {
-            let columns = shards::journal::Columns::Twelve;
+            let (nodes, columns) = (HaNodes::all_of(topology), shards::journal::Columns::Twelve);
             let (rules, view) = (Arc::clone(&rules), Arc::clone(&view));
-            Engine::new(now, EngineStart { shard, topology, steering, rules, view, columns, leases })
+            Engine::new(now, EngineStart { shard, topology, steering, rules, view, nodes, columns, leases })
         };
         let engines: Vec<Engine> = (0u8..).zip(inputs).map(engine).collect();
         let shards = engines.len();

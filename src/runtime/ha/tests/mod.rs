@@ -107,6 +107,7 @@ impl Bench {
         let ends = SharedEnds::new(ends);
         let standings = Standings::new([("partner".to_owned(), false), ("backup".to_owned(), true)]);
         let context = ListenContext {
+            relationship: 0,
             accepted: queues.pop().unwrap(),
             shared: HaShared { ends: ends.clone(), standings: standings.clone() },
             restrict_commands: true,
@@ -176,8 +177,16 @@ impl Bench {
         answer: Option<ShardReplyBody>,
     ) -> UpdateOutcome {
         let park = Some(ParkId { shard: 0, slot: 7, generation: 3 });
-        let update =
-            PartnerUpdate { peer, shard: 0, park, kind, lease: lease(address), epoch: 1, outcome: None };
+        let update = PartnerUpdate {
+            relationship: 0,
+            peer,
+            shard: 0,
+            park,
+            kind,
+            lease: lease(address),
+            epoch: 1,
+            outcome: None,
+        };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
@@ -206,6 +215,7 @@ impl Bench {
         let park = Some(ParkId { shard: 0, slot: u32::from(number), generation: 0 });
         let lease = lease([10, 0, 0, number]);
         let update = PartnerUpdate {
+            relationship: 0,
             peer: 0,
             shard: 0,
             park,

@@ -1,0 +1,164 @@
+//! What a shard knows of each HA relationship: the machine's word, who sends its updates, what its partner lacks.
+//!
+//! Nearly every server has one relationship or none, so the first one is at hand and the others, a hub's further
+//! spokes, lie behind it. Which one a lease is subject to is its subnet's to say (ha-protocol 1.9).
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use shards::Lease;
+
+use crate::ha::nodes::HaNodes;
+use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
+use crate::limits;
+use crate::policy::Snapshot;
+
+/// One relationship.
+#[derive(Debug)]
+pub(super) struct Relation {
+    /// What the machine decided.
+    pub view: HaView,
+    /// Its first sender among those of the server, and how many it has.
+    pub senders: (u8, u8),
+    /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
+    pub unacknowledged: Unacknowledged,
+    /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it, or the backups that
+    /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
+    /// leases.
+    pub replicated_since_s: u64,
+    /// Queries whose updates were not sent (ha-protocol 4.8), and the total last told to control.
+    pub unsent: u64,
+    pub unsent_reported: u64,
+}
+
+impl Relation {
+    /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
+    /// wait for, again.
+    pub fn partner_knows(&self, lease: &Lease) -> bool {
+        let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
+        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.replicated_since_s)
+    }
+}
+
+/// All relationships; there is one even without high availability, whose view serves everybody.
+#[derive(Debug)]
+pub(super) struct Relations {
+    first: Relation,
+    others: Vec<Relation>,
+    /// Whether any of them serves.
+    serves_anyone: bool,
+}
+
+impl Relations {
+    /// Those of `nodes`, all with `view` until the machine says more; the process begins at `wall_s`.
+    pub fn new(view: &HaView, nodes: &HaNodes, wall_s: u64) -> Self {
+        let relation = |(relationship, senders)| Relation {
+            view: HaView { relationship, ..view.clone() },
+            senders,
+            unacknowledged: Unacknowledged::default(),
+            replicated_since_s: wall_s,
+            unsent: 0,
+            unsent_reported: 0,
+        };
+        let mut senders = (0..).zip(nodes.senders());
+        let first = relation(senders.next().unwrap_or((0, (0, 0))));
+        Self { first, others: senders.map(relation).collect(), serves_anyone: view.service_on }
+    }
+
+    /// Whether there are several, so that a query is somebody's only once its subnet is known.
+    pub fn are_several(&self) -> bool {
+        !self.others.is_empty()
+    }
+
+    /// Whether queries of any relationship are served at all.
+    pub fn serve_anyone(&self) -> bool {
+        self.serves_anyone
+    }
+
+    /// The relationship at this place of the list.
+    pub fn of(&self, relationship: u8) -> &Relation {
+        match relationship {
+            0 => &self.first,
+            other => &self.others[usize::from(other) - 1],
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, relationship: u8) -> &mut Relation {
+        match relationship {
+            0 => &mut self.first,
+            other => &mut self.others[usize::from(other) - 1],
+        }
+    }
+
+    /// The first, or only, relationship.
+    pub fn first(&self) -> &Relation {
+        &self.first
+    }
+
+    /// All of them in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Relation> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// All of them in order, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Relation> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+
+    /// Puts `view` in force; the one it replaces.
+    pub fn set_view(&mut self, view: &HaView) -> HaView {
+        let before = std::mem::replace(&mut self.of_mut(view.relationship).view, view.clone());
+        let serves_anyone = self.iter().any(|relation| relation.view.service_on);
+        self.serves_anyone = serves_anyone;
+        before
+    }
+
+    /// Whether an unsent total has yet to be told.
+    pub fn have_unreported(&self) -> bool {
+        self.iter().any(|relation| relation.unsent != relation.unsent_reported)
+    }
+
+    /// Whose the leases of the subnet `subnet_id` are. Those of nobody's subnets, which no query changes, count as the
+    /// first one's.
+    pub fn of_subnet(&self, snapshot: &Snapshot, subnet_id: u32) -> u8 {
+        match self.are_several() {
+            false => 0,
+            true => snapshot.subnet(subnet_id).and_then(|subnet| subnet.relationship()).unwrap_or(0),
+        }
+    }
+}
+
+/// Addresses whose last update the partner did not take.
+#[derive(Debug, Default)]
+pub(super) struct Unacknowledged {
+    addresses: HashSet<Ipv4Addr>,
+    /// There were more than are kept, so no lease is taken from the cache.
+    overflowed: bool,
+}
+
+impl Unacknowledged {
+    pub fn insert(&mut self, address: Ipv4Addr) {
+        if self.addresses.len() >= limits::PARKED_MAX {
+            self.overflowed = true;
+        } else {
+            self.addresses.insert(address);
+        }
+    }
+
+    pub fn remove(&mut self, address: Ipv4Addr) {
+        // Nearly always there is none, and to find that out by its hash would take longer.
+        if !self.addresses.is_empty() {
+            self.addresses.remove(&address);
+        }
+    }
+
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        self.overflowed || self.addresses.contains(&address)
+    }
+
+    pub fn clear(&mut self) {
+        self.addresses.clear();
+        self.overflowed = false;
+    }
+}
