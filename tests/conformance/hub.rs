@@ -166,6 +166,22 @@ fn post(site: &Site, spoke: usize, body: &Value) {
     assert_eq!(answer["result"], 0, "{answer}");
 }
 
+/// 8 no. 9: two copiers have the number 2000, and the first to finish frees the subnet of its relationship.
+fn one_copier_frees_its_own_subnet_alone(site: &Site, relays: &[Relay; 2]) {
+    let disable =
+        json!({ "command": "dhcp-disable", "arguments": { "max-period": 60, "origin": "ha-partner" } });
+    let serves = |spoke: usize| relays[spoke].offered_by(mac(0x36, 1), 0).is_some();
+    post(site, 0, &disable);
+    assert_eq!([0, 1].map(serves), [false, true]);
+    post(site, 1, &disable);
+    assert_eq!([0, 1].map(serves), [false, false]);
+    post(site, 0, &json!({ "command": "ha-sync-complete-notify" }));
+    eventually("the first is done", SOON, || serves(0));
+    assert!(!serves(1), "the second has not finished");
+    post(site, 1, &json!({ "command": "ha-sync-complete-notify" }));
+    eventually("the second is done", SOON, || serves(1));
+}
+
 /// Method: each spoke serves; each dies in turn, proven by its own clients alone, and the hub serves its subnet; two
 /// copiers with the same number hold off one subnet each; both spokes come back at once and copy; the hub dies.
 fn f11() {
@@ -206,19 +222,7 @@ fn f11() {
         }
     }
 
-    // 8 no. 9: both copiers have the number 2000, and the first to finish frees its own subnet alone.
-    let disable =
-        json!({ "command": "dhcp-disable", "arguments": { "max-period": 60, "origin": "ha-partner" } });
-    let serves = |spoke: usize| relays[spoke].offered_by(mac(0x36, 1), 0).is_some();
-    post(&site, 0, &disable);
-    assert_eq!([0, 1].map(serves), [false, true]);
-    post(&site, 1, &disable);
-    assert_eq!([0, 1].map(serves), [false, false]);
-    post(&site, 0, &json!({ "command": "ha-sync-complete-notify" }));
-    eventually("the first is done", SOON, || serves(0));
-    assert!(!serves(1), "the second has not finished");
-    post(&site, 1, &json!({ "command": "ha-sync-complete-notify" }));
-    eventually("the second is done", SOON, || serves(1));
+    one_copier_frees_its_own_subnet_alone(&site, &relays);
 
     // Both come back at once, and both copy.
     SPOKES.into_iter().for_each(|spoke| site.start(spoke));
