@@ -89,11 +89,11 @@ pub fn used(role: Role, server: Server, before: &[Task], after: &[Task], load_s:
     used
 }
 
-/// `shard-3` is one of `shard`; `kea-dhcp4` is a name of its own.
+/// `shard-3-7`, the third shard in the seventh executor, is one of `shard`; `kea-dhcp4` is a name of its own.
 fn kind_of(name: &str) -> &str {
     match name.rsplit_once('-') {
         Some((kind, number)) if !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit()) => {
-            kind
+            kind_of(kind)
         }
         _ => name,
     }
@@ -129,7 +129,13 @@ mod tests {
 
     #[test]
     fn a_number_at_the_end_is_one_only_behind_a_hyphen() {
-        for (name, kind) in [("shard-12", "shard"), ("kea-dhcp4", "kea-dhcp4"), ("a-", "a-"), ("x9", "x9")] {
+        for (name, kind) in [
+            ("shard-12", "shard"),
+            ("ha-send-3-7", "ha-send"),
+            ("kea-dhcp4", "kea-dhcp4"),
+            ("a-", "a-"),
+            ("x9", "x9"),
+        ] {
             assert_eq!(kind_of(name), kind);
         }
     }
