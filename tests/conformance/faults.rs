@@ -323,36 +323,41 @@ fn c17() {
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 15);
 }
 
-/// Clients come all the while, so that one of them finds the Kea's listener gone: its lease waits in the backlog and costs
-/// the client nothing. The Kea copies, and takes part again.
+/// Clients come all the while, several at once, so that one of them finds the Kea's listener gone: its lease waits in the
+/// backlog and costs the client nothing. The Kea copies, and takes part again.
 fn c17_balancing() {
     let site = Site::whole(balanced([N, K]).ha("max-response-delay", json!(20_000)), "load-balancing");
     let stop = AtomicBool::new(false);
-    let leased = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let clients = Clients::new(&site.outside, "cli0");
-            let mut leased = 0;
-            while !stop.load(Ordering::Relaxed) {
-                clients.lease(mac(1, leased), &[]);
-                leased += 1;
-            }
-            leased
-        });
-        let mut reloads = 0;
-        while site.logged(0, "COMMUNICATION-RECOVERY") == 0 {
-            reloads += 1;
-            assert!(reloads <= 6, "no client has met a Kea without a listener");
+    let leased: u16 = std::thread::scope(|scope| {
+        let clients = |family| {
+            let (site, stop) = (&site, &stop);
+            scope.spawn(move || {
+                let clients = Clients::new(&site.outside, "cli0");
+                let mut leased = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    clients.lease(mac(family, leased), &[]);
+                    leased += 1;
+                }
+                leased
+            })
+        };
+        let loads = [1, 2, 3, 4].map(clients);
+        for _ in 0..12 {
             let successes = site.logged(1, "DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS");
             site.signal(1, "HUP");
             eventually("the reload", SOON, || {
                 site.logged(1, "DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS") > successes
             });
             site.wait_for_state(1, "load-balancing", TOGETHER);
+            if site.logged(0, "to COMMUNICATION-RECOVERY") > 0 {
+                break;
+            }
         }
         site.wait_for_states(&["load-balancing"; 2], TOGETHER);
         stop.store(true, Ordering::Relaxed);
-        load.join().expect("clients")
+        loads.into_iter().map(|load| load.join().expect("clients")).sum()
     });
+    assert!(site.logged(0, "to COMMUNICATION-RECOVERY") > 0, "no client has met a Kea without a listener");
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), usize::from(leased));
 }
 

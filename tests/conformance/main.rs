@@ -2,7 +2,7 @@
 //! speaks the dialect of Kea 3) in namespaces, brought to what a scenario describes, and both lease stores compared row
 //! by row afterwards. [`index`] says which test is which scenario, which are shown in part, and which not at all.
 //!
-//! Most of a scenario is waiting, so many run side by side (`--test-threads`, 8 unless told); those that take longest
+//! Most of a scenario is waiting, so many run side by side (`--test-threads`, 10 unless told); those that take longest
 //! start first. Needs root and the Debian packages that `tests/run` installs.
 //!
 //!     cargo test --test conformance            # all
@@ -16,6 +16,7 @@ mod hostile;
 mod hub;
 mod index;
 mod maintenance;
+mod perfdhcp;
 mod real_clients;
 mod replication;
 mod security;
@@ -31,7 +32,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Trial};
 
 /// How many scenarios run side by side on two processors.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 10;
 
 /// A test that shows one scenario or more.
 pub struct Scenario {
@@ -73,6 +74,7 @@ fn all() -> Vec<Scenario> {
         upheaval::scenarios(),
         real_clients::scenarios(),
         hostile::scenarios(),
+        perfdhcp::scenarios(),
     ]
     .into_iter()
     .flatten()

@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tandem::engine::message::UpdateKind;
+use tandem::ha::{batch, lease_rows};
 
 use crate::balance::balanced;
 use crate::states::{PAIRINGS, WHOLE};
@@ -81,24 +83,36 @@ fn d1(seats: [Seat; 2]) {
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 5);
 }
 
-/// Commands that went through a tap, but heartbeats, with result and address; a batch is its commands.
+/// Commands that went through a tap, but heartbeats; a batch of rows between two Tandems is its commands.
 fn told(site: &Site) -> Vec<(String, Value)> {
     let mut told = Vec::new();
     for exchange in site.tap(0, 1).exchanges() {
-        let (name, arguments) = (exchange.request.command(), exchange.arguments());
-        match name.as_str() {
-            "ha-heartbeat" | "status-get" => {}
-            "lease4-del" | "lease4-update" => told.push((name, arguments)),
-            _ => {
-                let commands = arguments["commands"].as_array().cloned().unwrap_or_default();
-                let one = |command: &Value| {
-                    (command["command"].as_str().unwrap_or_default().to_owned(), command["arguments"].clone())
-                };
-                told.extend(commands.iter().map(one));
-            }
+        let body = &exchange.request.body;
+        if batch::is_batch(body) {
+            told.extend(commands_of_batch(body));
+            continue;
+        }
+        let name = exchange.request.command();
+        if matches!(name.as_str(), "lease4-del" | "lease4-update") {
+            told.push((name, exchange.arguments()));
         }
     }
     told
+}
+
+/// The updates in a batch, with as much of their leases as is looked at here.
+fn commands_of_batch(body: &[u8]) -> Vec<(String, Value)> {
+    let head = body.iter().position(|octet| *octet == b'\n').expect("a first line") + 1;
+    let (mut rows, mut commands) = (&body[head..], Vec::new());
+    while let Some((kind, lease)) = lease_rows::read(&mut rows).expect("a row") {
+        let name = match kind {
+            UpdateKind::Delete => "lease4-del",
+            UpdateKind::Update => "lease4-update",
+        };
+        let arguments = json!({ "ip-address": lease.address.to_string(), "expire": lease.expire() });
+        commands.push((name.to_owned(), arguments));
+    }
+    commands
 }
 
 fn d2(seats: [Seat; 2]) {

@@ -71,6 +71,10 @@ fn a2() {
     const POLLS: usize = 1000;
     let plan = Plan::hot_standby([K, N]).tapped().ha_of(0, "heartbeat-delay", json!(10));
     let site = Site::whole(plan, "hot-standby");
+    // The first ones may have come before Tandem listened.
+    let failures =
+        || site.logged(0, "HA_HEARTBEAT_FAILED") + site.logged(0, "HA_HEARTBEAT_COMMUNICATIONS_FAILED");
+    let failed_before = failures();
     site.tap(0, 1).forget();
     let (start, mut number) = (Instant::now(), 0);
     while site.tap(0, 1).exchanges().len() < POLLS {
@@ -86,8 +90,7 @@ fn a2() {
         assert_eq!(exchange.request.command(), "ha-heartbeat");
         assert_eq!(exchange.connection, first, "another connection");
     }
-    assert_eq!(site.logged(0, "HA_HEARTBEAT_FAILED"), 0);
-    assert_eq!(site.logged(0, "HA_HEARTBEAT_COMMUNICATIONS_FAILED"), 0);
+    assert_eq!(failures(), failed_before);
     assert_eq!(site.state(0), "hot-standby");
 }
 

@@ -396,6 +396,8 @@ impl Site {
 impl Drop for Site {
     /// No scenario may end with a server that has died by itself; a failed one shows what the servers had to say.
     fn drop(&mut self) {
+        // Before the hosts that they are in.
+        self.taps.clear();
         if std::thread::panicking() {
             for server in 0..self.members.len() {
                 let log = self.log(server);

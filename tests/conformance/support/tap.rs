@@ -194,6 +194,9 @@ impl Shared {
     ) -> Option<Message> {
         let behind = behind.expect("a server behind");
         for _ in 0..2 {
+            if self.stopped.load(Ordering::Relaxed) {
+                return None;
+            }
             if back.is_none() {
                 let opened = super::namespace::enter_named(host, move || {
                     TcpStream::connect_timeout(&behind, Duration::from_secs(12))

@@ -1,0 +1,172 @@
+//! Faults while `perfdhcp`, the load generator of Kea's own project, keeps new clients coming: each server of a pair with a
+//! real Kea is killed, and both servers are started again in either order. Whatever was acknowledged on the wire has to be
+//! in both stores afterwards, which are compared row by row.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::states::WHOLE;
+use crate::support::dhcp::{self, ACK, Direct, Wire};
+use crate::support::plan::{K, N, Plan, Seat};
+use crate::support::process::{Process, eventually};
+use crate::support::site::{SOON, Site, TOGETHER};
+use crate::{Scenario, scenario};
+
+/// New clients a second: enough that there is one at every moment of a fault.
+const RATE: &str = "40";
+/// The scenarios of this file.
+pub fn scenarios() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    for (name, seats) in [("tandem_kea", [N, K]), ("kea_tandem", [K, N])] {
+        let of = |what: &str| format!("under_perfdhcp_{what}_{name}");
+        all.push(scenario(&["H2"], of("each_server_is_killed"), 45, move || kills(seats)));
+        all.push(scenario(&["H2"], of("both_start_again_in_each_order"), 50, move || restarts(seats)));
+    }
+    all
+}
+
+/// An ACK seen on the wire.
+#[derive(Clone, Copy, Debug)]
+struct Acknowledged {
+    client: [u8; 6],
+    server: Ipv4Addr,
+    at: Instant,
+}
+
+type Record = Arc<Mutex<HashMap<Ipv4Addr, Acknowledged>>>;
+
+/// `perfdhcp`, and who has noted the last ACK of each address since it was started. Both end with the value.
+struct Load {
+    process: Process,
+    record: Record,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// New clients without an end. With `impatient` they say that they have waited for longer with each second that the
+    /// load lasts, as clients do that nobody answers.
+    fn start(site: &Site, impatient: bool) -> Self {
+        let record = Record::default();
+        let stop = Arc::new(AtomicBool::new(false));
+        let wire = Direct(site.outside.packet_socket("cli0", 50));
+        let (noted, stopped) = (record.clone(), stop.clone());
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let Some(payload) = wire.receive() else { continue };
+                if dhcp::message_type(&payload) == ACK {
+                    note(&noted, &payload);
+                }
+            }
+        });
+        let mut words = vec!["-4", "-l", "cli0", "-r", RATE, "-R", "1000000", "-p", "600"];
+        if impatient {
+            words.extend(["-Y", "0", "-y", "600"]);
+        }
+        let output = site.folder().join("perfdhcp");
+        let process = Process::start(&site.outside, "perfdhcp", &words, &[], &output);
+        let load = Self { process, record, stop };
+        load.goes_on("the first leases");
+        load
+    }
+
+    fn count(&self) -> usize {
+        self.record.lock().expect("the record").len()
+    }
+
+    /// Waits until more clients have been served.
+    fn goes_on(&self, what: &str) {
+        let before = self.count();
+        eventually(what, SOON, || self.count() >= before + 20);
+    }
+
+    /// Stops the clients; what they were told.
+    fn end(mut self) -> HashMap<Ipv4Addr, Acknowledged> {
+        self.process.signal("INT");
+        self.process.wait(Duration::from_secs(15));
+        // What is on its way is noted.
+        std::thread::sleep(Duration::from_millis(500));
+        self.record.lock().expect("the record").clone()
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn note(record: &Record, payload: &[u8]) {
+    let client = payload[28..34].try_into().expect("six octets");
+    let options = dhcp::options(payload);
+    let server = options.iter().find(|(code, _)| *code == 54).expect("option 54").1;
+    let server = Ipv4Addr::new(server[0], server[1], server[2], server[3]);
+    let acknowledged = Acknowledged { client, server, at: Instant::now() };
+    record.lock().expect("the record").insert(dhcp::address_at(payload, 16), acknowledged);
+}
+
+/// Both stores are equal row by row, and each lease that was acknowledged last for its address is that client's.
+fn check(site: &Site, record: &HashMap<Ipv4Addr, Acknowledged>) {
+    let count = site.wait_for_equal_stores([0, 1], TOGETHER);
+    assert!(count >= record.len(), "{count} rows, {} leases were acknowledged", record.len());
+    let mut wrong = Vec::new();
+    let start = Instant::now();
+    let leases: HashMap<String, String> = crate::support::control::leases(&site.socket(0))
+        .into_iter()
+        .map(|lease| (text(&lease["ip-address"]), text(&lease["hw-address"])))
+        .collect();
+    for (address, acknowledged) in record {
+        let hex: Vec<String> = acknowledged.client.iter().map(|octet| format!("{octet:02x}")).collect();
+        let holder = leases.get(&address.to_string());
+        if holder != Some(&hex.join(":")) {
+            let ago = start.duration_since(acknowledged.at);
+            wrong.push(format!(
+                "{address}: {} by {}, {ago:?} before the end, and {holder:?} in the stores",
+                hex.join(":"),
+                acknowledged.server
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), record.len(), wrong.join("\n"));
+}
+
+fn text(value: &serde_json::Value) -> String {
+    value.as_str().expect("text").to_owned()
+}
+
+fn pair(seats: [Seat; 2]) -> Site {
+    Site::whole(Plan::hot_standby(seats), "hot-standby")
+}
+
+/// The standby dies and returns, then the primary.
+fn kills(seats: [Seat; 2]) {
+    let mut site = pair(seats);
+    let load = Load::start(&site, true);
+    for dies in [1, 0] {
+        site.kill(dies);
+        site.wait_for_state(1 - dies, "partner-down", TOGETHER);
+        load.goes_on("leases of the survivor");
+        site.start(dies);
+        site.wait_for_states(&WHOLE, TOGETHER);
+        load.goes_on("leases of the whole pair");
+    }
+    check(&site, &load.end());
+}
+
+/// Both lose their power at once, and come back one before the other has been missed, in either order.
+fn restarts(seats: [Seat; 2]) {
+    let mut site = pair(seats);
+    let load = Load::start(&site, true);
+    for first in [0, 1] {
+        site.kill(0);
+        site.kill(1);
+        site.start(first);
+        std::thread::sleep(Duration::from_secs(1));
+        site.start(1 - first);
+        site.wait_for_states(&WHOLE, TOGETHER);
+        load.goes_on("leases of the whole pair");
+    }
+    check(&site, &load.end());
+}
