@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use config::document::{InterfaceEntry, SocketType};
 use config::ha::Role;
+use config::ha_hub::Attachment;
 use config::socket::ControlSocket;
 use config::tandem::Durability;
 use config::{ControlAgent, Document};
@@ -67,6 +68,21 @@ fn hot_standby_pair_agrees_but_for_the_point_of_view() {
 }
 
 #[test]
+fn the_hub_has_a_relationship_and_a_subnet_for_each_spoke() {
+    let hub = server("hub.conf");
+    let pairs: Vec<String> = hub
+        .hooks
+        .high_availability
+        .iter()
+        .map(|one| format!("{} {} {}", *one.own.name, one.own.url.address, *one.others[0].name))
+        .collect();
+    assert_eq!(pairs, ["hub1 192.0.2.10:8005 spoke1", "hub2 192.0.2.10:8006 spoke2"]);
+    let whose: Vec<_> =
+        hub.subnets.iter().map(|subnet| hub.hooks.attachment(&subnet.ha_server_name)).collect();
+    assert_eq!(whose, [Attachment::Of(0), Attachment::Of(1)]);
+}
+
+#[test]
 fn control_agent_knows_the_servers_socket() {
     let loaded = config::load_control_agent(&path("control-agent.conf")).expect("the example is good");
     assert_eq!(loaded.warnings, []);
@@ -88,6 +104,12 @@ fn every_example_has_a_test() {
     names.sort();
     assert_eq!(
         names,
-        ["control-agent.conf", "hot-standby-primary.conf", "hot-standby-standby.conf", "single-server.conf"]
+        [
+            "control-agent.conf",
+            "hot-standby-primary.conf",
+            "hot-standby-standby.conf",
+            "hub.conf",
+            "single-server.conf"
+        ]
     );
 }

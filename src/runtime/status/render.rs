@@ -5,8 +5,7 @@ use crate::runtime::text::count;
 
 /// A block for each server and a last line for all; every line ends with a newline.
 pub(super) fn text(report: &Report) -> String {
-    let asked: Vec<&str> =
-        report.servers.iter().filter_map(|server| server.local.as_ref()).map(|peer| &*peer.name).collect();
+    let asked: Vec<&str> = report.servers.iter().flat_map(own_names).collect();
     let mut text = String::new();
     for server in &report.servers {
         for line in block(server, &asked) {
@@ -18,6 +17,12 @@ pub(super) fn text(report: &Report) -> String {
     text
 }
 
+/// The server's name in each of its relationships.
+fn own_names(server: &ServerStatus) -> impl Iterator<Item = &str> {
+    let further = server.further.iter().filter_map(|pair| pair.local.as_ref());
+    server.local.iter().chain(further).map(|peer| peer.name.as_str())
+}
+
 fn block(server: &ServerStatus, asked: &[&str]) -> Vec<String> {
     let mut lines = Vec::new();
     if server.answers {
@@ -26,7 +31,14 @@ fn block(server: &ServerStatus, asked: &[&str]) -> Vec<String> {
             None => format!("{}  up {}", server.socket.display(), duration(server.uptime_s)),
         });
         // A partner that was asked too has a block of its own.
-        let partner = server.partner.as_ref().filter(|partner| !asked.contains(&partner.name.as_str()));
+        let shown = |partner: &Option<PeerStatus>| {
+            let partner = partner.as_ref().filter(|partner| !asked.contains(&partner.name.as_str()));
+            partner.map(|partner| {
+                let heard =
+                    partner.age_s.map_or("never heard".to_owned(), |age_s| format!("heard {age_s} s ago"));
+                pair_line(partner, &heard)
+            })
+        };
         lines.push(format!(
             "    {} of {} addresses leased, {} packets in, {} ACKs out{}{}",
             count(server.assigned),
@@ -39,11 +51,11 @@ fn block(server: &ServerStatus, asked: &[&str]) -> Vec<String> {
             },
             server.shards.map_or(String::new(), |shards| format!(", {shards} shards")),
         ));
-        lines.extend(partner.map(|partner| {
-            let heard =
-                partner.age_s.map_or("never heard".to_owned(), |age_s| format!("heard {age_s} s ago"));
-            pair_line(partner, &heard)
-        }));
+        lines.extend(shown(&server.partner));
+        for pair in &server.further {
+            lines.extend(pair.local.as_ref().map(|local| pair_line(local, "")));
+            lines.extend(shown(&pair.partner));
+        }
     } else {
         lines.push(server.socket.display().to_string());
     }
@@ -80,6 +92,27 @@ mod tests {
     use super::super::report::Answers;
     use super::super::report::tests::answers;
     use super::*;
+
+    #[test]
+    fn a_hub_shows_every_relationship() {
+        let hub = answers(|status| {
+            let mut second = status["high-availability"][0].clone();
+            second["ha-servers"]["local"]["server-name"] = "hub2".into();
+            second["ha-servers"]["remote"]["server-name"] = "spoke2".into();
+            second["ha-servers"]["remote"]["last-state"] = "partner-down".into();
+            status["high-availability"].as_array_mut().expect("a list").push(second);
+        });
+        expect![[r#"
+            server1     primary   hot-standby     serves server1          up 1 d 2 h
+                1,234 of 2,050 addresses leased, 5,000 packets in, 2,400 ACKs out, 4 shards
+            server2     standby   hot-standby     serves nobody           heard 3 s ago
+            hub2        primary   hot-standby     serves server1
+            spoke2      standby   partner-down    serves nobody           heard 3 s ago
+                ! spoke2 is in partner-down
+            Not all is well.
+        "#]]
+        .assert_eq(&text(&Report::from_answers(vec![hub])));
+    }
 
     #[test]
     fn one_server_shows_its_partner_as_it_sees_it() {

@@ -53,8 +53,20 @@ pub(super) struct ServerStatus {
     pub(super) local: Option<PeerStatus>,
     /// Its partner as it sees it.
     pub(super) partner: Option<PeerStatus>,
+    /// The same in the further relationships of a hub.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) further: Vec<PairStatus>,
     /// What is not as it should be.
     pub(super) problems: Vec<String>,
+}
+
+/// One relationship as a server sees it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct PairStatus {
+    /// Its own place.
+    pub(super) local: Option<PeerStatus>,
+    /// Its partner.
+    pub(super) partner: Option<PeerStatus>,
 }
 
 /// One half of a pair.
@@ -109,9 +121,15 @@ impl ServerStatus {
             let keys = statistics.as_object().into_iter().flat_map(|all| all.keys());
             keys.filter(|key| is_of_subnet(key)).map(|key| statistic(key)).sum()
         };
-        let pair = &status["high-availability"][0]["ha-servers"];
-        let (local, partner) = (peer(&pair["local"], "state"), peer(&pair["remote"], "last-state"));
-        let mut problems = problems(pair, local.as_ref(), partner.as_ref());
+        let mut problems = Vec::new();
+        let mut further: Vec<PairStatus> = Vec::new();
+        for relationship in status["high-availability"].as_array().into_iter().flatten() {
+            let pair = &relationship["ha-servers"];
+            let (local, partner) = (peer(&pair["local"], "state"), peer(&pair["remote"], "last-state"));
+            problems.extend(problems_of(pair, local.as_ref(), partner.as_ref()));
+            further.push(PairStatus { local, partner });
+        }
+        let first = if further.is_empty() { PairStatus::default() } else { further.remove(0) };
         let errors = status["sockets"]["errors"].as_array().into_iter().flatten();
         problems.extend(errors.filter_map(Value::as_str).map(|error| format!("socket: {error}")));
         Self {
@@ -125,8 +143,9 @@ impl ServerStatus {
             received: statistic("pkt4-received"),
             acks: statistic("pkt4-ack-sent"),
             overload_drops: OVERLOAD.iter().map(|name| statistic(name)).sum(),
-            local,
-            partner,
+            local: first.local,
+            partner: first.partner,
+            further,
             problems,
         }
     }
@@ -144,7 +163,7 @@ fn peer(value: &Value, state: &str) -> Option<PeerStatus> {
     })
 }
 
-fn problems(pair: &Value, local: Option<&PeerStatus>, partner: Option<&PeerStatus>) -> Vec<String> {
+fn problems_of(pair: &Value, local: Option<&PeerStatus>, partner: Option<&PeerStatus>) -> Vec<String> {
     let (Some(local), Some(partner)) = (local, partner) else { return Vec::new() };
     let (own, remote) = (&pair["local"], &pair["remote"]);
     let mut problems = Vec::new();
