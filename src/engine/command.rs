@@ -16,6 +16,7 @@ use crate::engine::message::{
     Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
     UpdateKind,
 };
+use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
 use crate::limits;
 use crate::policy::SubnetFilter;
@@ -104,6 +105,9 @@ impl Shard {
             // The asker's owner table is not in force here yet; it asks again.
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
+        if self.knows_better(turn, &lease) {
+            return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
         let created = self.partition.get(address).is_none();
         if created && !force_create {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
@@ -111,6 +115,18 @@ impl Shard {
         self.changes.clear();
         self.changes.push(Change::Put(storable(lease)));
         self.commit_command(turn, from, request, address, ShardReplyBody::Updated { created });
+    }
+
+    /// Whether this server has taken over and has given the address since: an update that was on its way all the time
+    /// must not take the lease from its client. Its sender copies before it serves again.
+    fn knows_better(&self, turn: &Turn, theirs: &Lease) -> bool {
+        let newer = |ours: &Lease| {
+            let same = ours.hwaddr == theirs.hwaddr && ours.client_id == theirs.client_id;
+            ours.cltt > theirs.cltt || ours.cltt == theirs.cltt && !same
+        };
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, theirs.subnet_id);
+        let alone = serves_alone(&self.relations.of(relationship).view);
+        alone && self.partition.get(theirs.address).as_ref().is_some_and(newer)
     }
 
     fn partner_delete(&mut self, turn: &mut Turn, from: NodeId, request: u64, address: Ipv4Addr) {
@@ -133,7 +149,10 @@ impl Shard {
         request: u64,
         mut updates: Vec<(UpdateKind, Lease)>,
     ) {
-        if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
+        let is_refused = |(_, lease): &(UpdateKind, Lease)| {
+            !self.partition.owns(lease.address) || self.knows_better(turn, lease)
+        };
+        if updates.iter().any(is_refused) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one

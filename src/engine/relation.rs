@@ -26,6 +26,8 @@ pub(super) struct Relation {
     /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
     /// leases.
     pub replicated_since_s: u64,
+    /// Seconds since the epoch: when this server was last left alone.
+    pub alone_since_s: u64,
     /// Queries whose updates were not sent (ha-protocol 4.8), and the total last told to control.
     pub unsent: u64,
     pub unsent_reported: u64,
@@ -33,11 +35,19 @@ pub(super) struct Relation {
 
 impl Relation {
     /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
-    /// wait for, again.
+    /// wait for, again. Alone, a lease is written again the first time it is asked for: when the servers meet, the newer
+    /// lease of an address stays, and this one has been promised anew.
     pub fn partner_knows(&self, lease: &Lease) -> bool {
         let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
-        !self.unacknowledged.contains(lease.address) && (!asked || lease.cltt > self.replicated_since_s)
+        let young = (!asked || lease.cltt > self.replicated_since_s)
+            && (!serves_alone(&self.view) || lease.cltt > self.alone_since_s);
+        young && !self.unacknowledged.contains(lease.address)
     }
+}
+
+/// Whether clients are served and the partner is told nothing.
+pub(super) fn serves_alone(view: &HaView) -> bool {
+    view.configured && view.updates == UpdateMode::None && view.scopes.any()
 }
 
 /// All relationships; there is one even without high availability, whose view serves everybody.
@@ -57,6 +67,7 @@ impl Relations {
             senders,
             unacknowledged: Unacknowledged::default(),
             replicated_since_s: wall_s,
+            alone_since_s: wall_s,
             unsent: 0,
             unsent_reported: 0,
         };

@@ -17,7 +17,7 @@ use crate::engine::message::{
 };
 use crate::engine::parking::{Answer, ParkingLot};
 use crate::engine::reclaim::Reclaim;
-use crate::engine::relation::Relations;
+use crate::engine::relation::{Relations, serves_alone};
 use crate::engine::rules::{Rules, Steering};
 use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
 use crate::limits;
@@ -222,14 +222,17 @@ impl Shard {
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let relationship = view.relationship;
         let before = self.relations.set_view(view);
-        if before.updates != UpdateMode::Send && view.updates == UpdateMode::Send {
+        let begins_to_send = before.updates != UpdateMode::Send && view.updates == UpdateMode::Send;
+        if begins_to_send && view.partner_is_behind {
+            self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);
+        } else if begins_to_send {
             if before.updates != UpdateMode::Queue {
                 // Whoever had to copy has done it.
                 let (relations, snapshot) = (&self.relations, &turn.rules.snapshot);
                 let is_its = |lease: &Lease| relations.of_subnet(snapshot, lease.subnet_id) == relationship;
                 self.change_log.forget_deletions(is_its);
             }
-            let latest_cltt_s = self.partition.latest_cltt();
+            let since_s = self.no_earlier_than_s(turn);
             let relation = self.relations.of_mut(relationship);
             match before.updates {
                 // The partner got the backlog before the view changed. What failed before it began is still missing there.
@@ -237,21 +240,26 @@ impl Shard {
                 // Alone until now: the partner has just copied everything there is.
                 _ if before.scopes.any() => relation.unacknowledged.clear(),
                 // This server has copied; what it wrote before may be nowhere else.
-                // A clock that was wrong may have written it for a time to come.
-                _ => relation.replicated_since_s = turn.now.wall_s().max(latest_cltt_s),
+                _ => relation.replicated_since_s = since_s,
             }
         }
         if before.backups != BackupUpdates::SendAndWait && view.backups == BackupUpdates::SendAndWait {
             // Nobody has waited for the backups until now: what is written may not have reached them.
-            let latest_cltt_s = self.partition.latest_cltt();
-            let relation = self.relations.of_mut(relationship);
-            relation.replicated_since_s = turn.now.wall_s().max(latest_cltt_s);
+            self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);
+        }
+        if !serves_alone(&before) && serves_alone(view) {
+            self.relations.of_mut(relationship).alone_since_s = self.no_earlier_than_s(turn);
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.
         if before.updates == UpdateMode::Send && view.updates == UpdateMode::None && view.service_on {
             self.waive_acknowledgements(turn, relationship);
         }
+    }
+
+    /// Now, or later where a clock that was wrong has written a lease for a time to come.
+    fn no_earlier_than_s(&self, turn: &Turn) -> u64 {
+        turn.now.wall_s().max(self.partition.latest_cltt())
     }
 
     /// Leases that another shard owns now, because they came between the question for strays and the new rules.

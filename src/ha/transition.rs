@@ -156,8 +156,9 @@ fn from_lively_partner(own: OwnState, conditions: &Conditions) -> Step {
         },
         OwnState::CommunicationRecovery => from_recovery(conditions),
         OwnState::PartnerDown => match conditions.partner {
-            P::Ready if conditions.partner_has_unsent => Step::Go(OwnState::Waiting),
+            // Before anything else, also where this server has to copy as well: the partner would go on without our leases.
             P::Ready if conditions.copy_outdated => Step::ResetPartner,
+            P::Ready if conditions.partner_has_unsent => Step::Go(OwnState::Waiting),
             P::Ready => Step::Go(normal),
             P::CommunicationRecovery | P::PartnerDown | P::PartnerInMaintenance => {
                 Step::Go(OwnState::Waiting)

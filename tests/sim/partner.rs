@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use shards::{Lease, LeaseState};
+use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
 use tandem::engine::message::{
@@ -329,7 +329,7 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     let owner = world.rules.owners.owner_of(address);
     let mut lease = world.lease(address).expect("the lease");
     lease.cltt -= 100;
-    lease.hwaddr = shards::SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
+    lease.hwaddr = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
     world.disk_works = false;
     let update = |lease: &Lease, force_create| {
         let lease = Box::new(lease.clone());
@@ -356,11 +356,11 @@ fn synchronised_leases_replace_older_ones_only() {
     let address = address_of(&world.join(plain(1)));
     let owner = world.rules.owners.owner_of(address);
     let mine = world.lease(address).expect("the lease");
-    let older = Lease { cltt: mine.cltt - 1, hostname: shards::SmallBytes::new(b"old"), ..mine.clone() };
+    let older = Lease { cltt: mine.cltt - 1, hostname: SmallBytes::new(b"old"), ..mine.clone() };
     let answer = world.command(owner, ShardCommandBody::Synchronised(copied(older)));
     assert!(matches!(answer, Some(ShardReplyBody::Applied(Applied { written: 0, .. }))));
     assert_eq!(world.lease(address), Some(mine.clone()));
-    let newer = Lease { cltt: mine.cltt + 1, hostname: shards::SmallBytes::new(b"new"), ..mine };
+    let newer = Lease { cltt: mine.cltt + 1, hostname: SmallBytes::new(b"new"), ..mine };
     let answer = world.command(owner, ShardCommandBody::Synchronised(copied(newer.clone())));
     assert!(matches!(answer, Some(ShardReplyBody::Applied(Applied { written: 1, .. }))));
     assert_eq!(world.lease(address), Some(newer));
@@ -489,4 +489,64 @@ fn an_update_that_never_comes_back_is_given_up_and_reported_as_failed() {
     assert_eq!(world.heard(), None);
     assert_eq!(world.own(OwnCounter::ParkedExpired), 1);
     assert_eq!(outcomes(&world), [UpdateOutcome::Failed]);
+}
+
+/// When the servers meet, the newer lease of an address stays: what is promised anew has to be the newer one.
+#[test]
+fn alone_a_lease_is_written_once_before_the_cache_answers_for_it() {
+    let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+    let view = world.replicating_view();
+    world.set_view(view);
+    world.pass_s(2);
+    let address = address_of(&world.join(plain(1)));
+    let given_s = world.lease(address).expect("the lease").cltt;
+    world.pass_s(2);
+    let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
+    world.set_view(alone);
+    world.pass_s(2);
+    for _ in 0..2 {
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.lease(address).expect("the lease").cltt, given_s + 4);
+    }
+}
+
+/// The partner went into maintenance without the leases that were given alone: nobody has copied them.
+#[test]
+fn what_a_partner_in_maintenance_has_not_copied_is_replicated_before_the_cache_answers() {
+    for (partner_is_behind, updates) in [(false, 0), (true, 1)] {
+        let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+        let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
+        world.set_view(alone);
+        world.pass_s(2);
+        let address = address_of(&world.join(plain(1)));
+        world.pass_s(2);
+        let view = HaView { partner_is_behind, ..world.replicating_view() };
+        world.set_view(view);
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), updates, "behind: {partner_is_behind}");
+    }
+}
+
+/// An update that was on its way when this server took over must not take the lease from the client it was given to.
+#[test]
+fn whoever_has_taken_over_refuses_what_was_given_before() {
+    let mut world = World::new(2, 4, snapshot(POOL, ""), Vec::new());
+    let view = world.replicating_view();
+    world.set_view(view);
+    world.pass_s(2);
+    let address = address_of(&world.join(plain(1)));
+    let ours = world.lease(address).expect("the lease");
+    let owner = world.rules.owners.owner_of(address);
+    let older = Lease { cltt: ours.cltt - 1, hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 99]), ..ours.clone() };
+    for (updates, taken) in [(UpdateMode::None, false), (UpdateMode::Send, true)] {
+        let view = HaView { updates, ..world.replicating_view() };
+        world.set_view(view);
+        let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, older.clone())]);
+        let single = ShardCommandBody::PartnerUpdate { lease: Box::new(older.clone()), force_create: true };
+        for update in [batch, single] {
+            let answer = world.command(owner, update);
+            assert_eq!(matches!(answer, Some(ShardReplyBody::Busy)), !taken, "{updates:?}: {answer:?}");
+            assert_eq!(world.lease(address).is_some_and(|lease| lease == ours), !taken, "{updates:?}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub(super) struct Maintenance {
     before: Option<OwnState>,
     /// Whether partner-down was entered for maintenance: then everything is served, whatever `auto-failover` says.
     pub(super) serves_all: bool,
+    /// The partner went into maintenance without the leases that were given while it was told of none.
+    pub(super) partner_is_behind: bool,
     /// Since when the partner is known to serve alone, while this server is in maintenance.
     pub(super) partner_alone_since_ns: Option<u64>,
     /// That was ten minutes ago.
@@ -44,6 +46,7 @@ impl Maintenance {
         // Whoever served for a partner in maintenance goes on doing so when that is shut down.
         self.serves_all = to == OwnState::PartnerDown
             && (from == OwnState::PartnerInMaintenance || std::mem::take(&mut self.serves_all));
+        self.partner_is_behind = to == OwnState::PartnerInMaintenance && !from.sends_updates();
         (self.partner_alone_since_ns, self.forgotten) = (None, false);
     }
 
@@ -136,6 +139,16 @@ impl Machine {
         actions.push(Action::Answer { token, reply });
     }
 
+    /// Whether the partner has given leases that this server has yet to copy.
+    fn lacks_leases(&self) -> bool {
+        let lacks = match self.state {
+            // Nobody has said that it served nobody since the copy.
+            OwnState::Ready => self.communication.partner() == PartnerState::PartnerDown,
+            state => matches!(state, OwnState::Syncing | OwnState::Waiting),
+        };
+        lacks && self.relationship.sync_leases
+    }
+
     /// A partner that does not answer, or says 1, is taken for one that is down already (ha-protocol 2.11, 4.9).
     fn maintenance_started(
         &mut self,
@@ -150,6 +163,17 @@ impl Machine {
                     "Unable to transition the server from the {} to partner-in-maintenance state.",
                     self.state.name()
                 ))
+            }
+            // It serves once it has them: a partner in maintenance is copied like any other.
+            Ok(_) if self.lacks_leases() => {
+                self.communication.told(PartnerState::InMaintenance);
+                if self.state == OwnState::Ready {
+                    self.enter(now, OwnState::Syncing, actions);
+                }
+                self.evaluate(now, actions);
+                Reply::success(
+                    "The partner is in-maintenance state. Server is copying its leases before it takes over.",
+                )
             }
             Ok(_) => {
                 if self.is_copying() {

@@ -375,6 +375,7 @@ impl Machine {
             balancing: self.relationship.mode == Mode::LoadBalancing,
             updates: profile::updates(self.state, &self.relationship),
             backlog_overflowed: self.backlog.state() == BacklogState::Overflowed,
+            partner_is_behind: self.maintenance.partner_is_behind,
             backups: profile::backups(&self.relationship),
             backup_peers: self.relationship.backup_peers(),
             reclaims_own_scopes_only: self.state == OwnState::Terminated,

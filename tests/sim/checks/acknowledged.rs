@@ -5,6 +5,9 @@
 //! A reply parked before the view turned to asking was committed, or its obligation waived, while nobody was asked;
 //! what a view requires is counted from the first time the REQUEST was seen.
 //!
+//! While the partner serves alone because the link is cut, or this server stood still, it is excused what it does with a
+//! lease that both have known: its client may have given it back there.
+//!
 //! While a clock is wrong by more than a moment, what lies on the partner's disk is excused, and later a row there that is
 //! from the future or was reclaimed before its time: it was written while a clock was wrong. Of two leases of an address a copy takes the newer one (ha-protocol 6.3), and each server
 //! reclaims by its own clock.
@@ -40,6 +43,8 @@ pub struct Ack {
     pub wall_s: u64,
     /// The servers the view asks for, if it did so when the REQUEST was seen.
     pub waited_for: Vec<usize>,
+    /// The partner has taken over already, and this server has yet to hear of it.
+    pub taken_over: bool,
 }
 
 impl Ack {
@@ -104,7 +109,7 @@ impl Checks {
                 continue;
             }
             let clocks_differ = row.is_some_and(by_another_clock) || self.holders.by_a_wrong_clock(ack);
-            if server != ack.server && clocks_differ {
+            if server != ack.server && (clocks_differ || ack.taken_over) {
                 self.excused += 1;
             } else {
                 self.fail(format!(
@@ -136,6 +141,7 @@ mod tests {
             client_id: Vec::new(),
             wall_s: 1000,
             waited_for: if alone { Vec::new() } else { vec![1] },
+            taken_over: false,
         }
     }
 
@@ -159,6 +165,9 @@ mod tests {
                 assert!(verdict(&ack(false), &rows).unwrap_err().starts_with("invariant 2"), "{rows:?}");
             }
         }
+        let taken_over = Ack { taken_over: true, ..ack(false) };
+        assert_eq!(verdict(&taken_over, &[Some(good.clone()), None]), Ok(()));
+        assert!(verdict(&taken_over, &[None, Some(good)]).is_err());
         let unasked = Ack { xid: 8, ..ack(true) };
         let mut checks = Checks::new();
         checks.acknowledged(&unasked, |_, _| None);

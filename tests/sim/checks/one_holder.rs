@@ -10,7 +10,8 @@
 //! address. No server can tell it from a new one.
 //!
 //! The third: a wall clock was set by more than a moment, so that leases end on it at another time than for their
-//! clients, and until it is right again.
+//! clients, and until it is right again; and where it was set back, until what it dated ahead of time no longer counts as
+//! the newer lease of its address.
 //!
 //! Clocks: a server's wall clock is up to 0.3 s wrong, so a lease may end on its partner's clock up to 0.6 s before
 //! it ends for its client, and clocks drift; two holders that overlap for less than [`ALLOWANCE_NS`] are none.
@@ -39,8 +40,9 @@ pub struct Holders {
     copied_through_ns: [u64; SERVERS_MAX],
     /// A clock is wrong by more than the allowance.
     crooked: bool,
-    /// When one was last set by more than that.
+    /// When one was last set by more than that, and until when leases that it dated ahead of time are newer than others.
     set_ns: u64,
+    ahead_until_ns: u64,
     pub excused: u64,
     violation: Option<String>,
 }
@@ -65,7 +67,12 @@ impl Holders {
 
     /// Whether a clock is wrong by more than the allowance, or was when the lease was committed.
     pub fn by_a_wrong_clock(&self, ack: &Ack) -> bool {
-        self.crooked || ack.asked_ns <= self.set_ns
+        self.crooked || ack.asked_ns <= self.set_ns.max(self.ahead_until_ns)
+    }
+
+    /// A wall clock was set back: what it has dated is from the future until `until_ns`.
+    pub fn set_back(&mut self, until_ns: u64) {
+        self.ahead_until_ns = self.ahead_until_ns.max(until_ns);
     }
 
     /// A machine has entered `state`.
@@ -142,8 +149,11 @@ impl Holders {
                 continue;
             }
             let by = self.current[other].map(|ack| &self.acks[ack]);
+            // Of the two, the one that was sent first is the one that the other server should have known of.
+            let late = by.filter(|sent| self.acks[ack].at_ns < sent.at_ns).map(|_| &self.acks[ack]);
             let disturbed_ns = self.disturbed_ns.get(other).copied().unwrap_or(0);
-            if by.is_none_or(|sent| sent.exposed || sent.at_ns <= disturbed_ns) {
+            let excuses = |sent: &Sent| sent.exposed || sent.at_ns <= disturbed_ns;
+            if by.is_none_or(excuses) || late.is_some_and(|sent| sent.exposed) {
                 self.excused += 1;
                 continue;
             }
@@ -181,6 +191,7 @@ mod tests {
             client_id: Vec::new(),
             wall_s: 1000,
             waited_for: if alone { Vec::new() } else { vec![1 - server] },
+            taken_over: false,
         }
     }
 

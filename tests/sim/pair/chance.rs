@@ -113,6 +113,7 @@ impl Simulation {
     fn pause(&mut self) {
         let server = self.draw_server();
         let until_ns = self.now_ns + 100 * NS_PER_MS + self.draw(15 * NS_PER_S);
+        let until_ns = until_ns.max(self.servers[server].paused_until_ns);
         self.servers[server].paused_until_ns = until_ns;
         self.tally.pauses += 1;
         self.trace(|| format!("server{} is stopped until {} ms", server + 1, until_ns / NS_PER_MS));
@@ -134,6 +135,10 @@ impl Simulation {
         self.checks.requests.stepped(server, by_ms);
         let wrong = self.servers.iter().any(|host| host.clock.skew_ms.abs() > ALLOWED_SKEW_MS);
         self.checks.holders.clocks_set(self.now_ns, wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
+        if by_ms < -2 * ALLOWED_SKEW_MS {
+            // What it wrote until now is newer than anything else until it has caught up.
+            self.checks.holders.set_back(self.now_ns + by_ms.unsigned_abs() * NS_PER_MS);
+        }
     }
 
     fn may_strike(&self) -> bool {
@@ -208,7 +213,6 @@ impl Simulation {
             self.servers[server].disk.full = false;
             self.servers[server].disk.failing = false;
             self.servers[server].doom = None;
-            self.servers[server].paused_until_ns = 0;
             if self.servers[server].clock.skew_ms.abs() > ALLOWED_SKEW_MS {
                 self.set_clock(server, self.plan.skew_ms[server]);
             }
@@ -222,7 +226,7 @@ impl Simulation {
     /// silent; then its leases are compared.
     pub fn converge(&mut self) -> Result<(), String> {
         let until_ns = self.now_ns + WHOLE_WITHIN_NS;
-        while !self.is_whole() {
+        while !self.is_whole() || self.servers.iter().any(|host| host.paused_until_ns > self.now_ns) {
             if self.now_ns >= until_ns {
                 let states = self.servers.iter().map(|host| host.state().map_or("down", PartnerState::name));
                 let states: Vec<_> = states.collect();

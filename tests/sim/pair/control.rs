@@ -13,6 +13,7 @@ use tandem::ha::OwnState;
 use tandem::ha::command::{Envelope, HaCommand, Reply};
 use tandem::ha::copy::CopyRows;
 use tandem::ha::event::{Action, CallId, ClientIdentity, CommandSource, Event};
+use tandem::ha::log::Message as LogMessage;
 use tandem::ha::view::{HaView, Scopes};
 
 use super::plan::Plant;
@@ -134,6 +135,15 @@ impl Simulation {
     }
 
     fn carry_out(&mut self, server: usize, actions: Vec<Action>) {
+        let moved = |action: &Action| match action {
+            Action::Log(event) => matches!(event.message, LogMessage::StateTransition { .. }),
+            _ => false,
+        };
+        if actions.iter().any(moved)
+            && let Some(process) = self.servers[server].process.as_mut()
+        {
+            process.scopes_by_hand = None;
+        }
         self.note_state(server);
         for action in actions {
             match action {

@@ -185,8 +185,11 @@ impl Simulation {
         let alone =
             asked_since_ns.is_none_or(|since_ns| first.is_some_and(|first| first.monotonic_ns <= since_ns));
         let wall_s = self.clock_of(server).wall_s();
-        let waited_for = match self.plan.partner(server) {
-            _ if alone => Vec::new(),
+        let partner = self.plan.partner(server);
+        let partners_state = partner.and_then(|partner| self.servers[partner].state());
+        let waited_for = match partner {
+            // What an operator has a server serve beside its partner is nobody else's business.
+            _ if alone || self.is_by_hand() => Vec::new(),
             Some(partner) => vec![partner],
             None => (self.plan.active()..self.servers.len()).collect(),
         };
@@ -203,6 +206,7 @@ impl Simulation {
             client_id: it.client_id().to_vec(),
             wall_s,
             waited_for,
+            taken_over: partners_state == Some(PartnerState::PartnerDown),
         };
         let (first, last) = pool(&self.plan);
         if !(first..=last).contains(&address) {
@@ -214,11 +218,7 @@ impl Simulation {
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        let Some(other) = self.plan.partner(server) else {
-            return Some(self.checks.holders.sent(&ack, self.is_by_hand()));
-        };
-        let other = self.servers[other].state();
-        let serves_its_own = match other {
+        let serves_its_own = match partners_state {
             Some(PartnerState::HotStandby | PartnerState::Terminated) => {
                 server == STANDBY || self.plan.balancing
             }
@@ -227,7 +227,7 @@ impl Simulation {
         };
         let for_both = matches!(state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
         let other_serves =
-            matches!(other, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
+            matches!(partners_state, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
                 || (serves_its_own && for_both);
         Some(self.checks.holders.sent(&ack, other_serves || self.is_by_hand()))
     }

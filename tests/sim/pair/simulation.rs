@@ -338,9 +338,6 @@ impl Simulation {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let state = process.machine.state();
         let changed = std::mem::replace(&mut process.state, state) != state;
-        if changed {
-            process.scopes_by_hand = None;
-        }
         let by_hand = process.scopes_by_hand.as_ref().map(|scopes| !scopes.is_empty());
         let serves = by_hand.unwrap_or_else(|| serves(state, process.machine.relationship().role));
         self.checks.serving.note(server, monotonic_ns, serves);
