@@ -18,6 +18,7 @@
 //! - terminated is left by itself, as if by `ha-reset` ([`Conditions::healed`]);
 //! - in-maintenance is left when the survivor is found dead or terminated, or goes on alone for ten minutes;
 //! - in partner-down a partner without the leases given since is told to copy them;
+//! - the normal state is left where the partner gave leases alone, unnoticed, and is normal again;
 //! - a backlog is sent before maintenance, too.
 
 use super::backlog::BacklogState;
@@ -152,6 +153,12 @@ fn from_lively_partner(own: OwnState, conditions: &Conditions) -> Step {
             P::InMaintenance => Step::Go(OwnState::PartnerInMaintenance),
             P::PartnerInMaintenance => Step::Go(OwnState::InMaintenance),
             P::PartnerDown => Step::Go(OwnState::Waiting),
+            _ if conditions.partner_is_normal()
+                && conditions.partner_has_unsent
+                && conditions.sync_leases =>
+            {
+                Step::Go(OwnState::Waiting)
+            }
             _ => Step::Stay,
         },
         OwnState::CommunicationRecovery => from_recovery(conditions),

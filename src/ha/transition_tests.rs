@@ -223,7 +223,11 @@ const CHANGES: &[(&str, Change, Cell)] = &[
     (
         "4.4 (f)",
         |c| c.partner_has_unsent = true,
-        |own, c| (own == O::PartnerDown && c.partner == P::Ready).then_some(W),
+        |own, c| {
+            let normal = c.mode.normal_state();
+            let unheard = own == normal && c.partner == normal.as_seen_by_partner();
+            (unheard || own == O::PartnerDown && c.partner == P::Ready).then_some(W)
+        },
     ),
     (
         "a copy that lacks what was given since",

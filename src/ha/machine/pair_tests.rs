@@ -95,6 +95,25 @@ fn a_split_in_which_both_served_heals_with_both_sides_leases() {
     assert_eq!(pair.servers[0].leases.len(), 8);
 }
 
+/// A server that gave leases while it was terminated comes back to a partner that noticed nothing of it.
+#[test]
+fn what_was_given_unnoticed_is_copied_by_a_partner_that_stayed_normal() {
+    let mut pair = Pair::new([Dialect::Own; 2]);
+    pair.start(0);
+    pair.start(1);
+    pair.run_until(20.0);
+    pair.linked = false;
+    pair.suffer(Trouble::Conflicts(0), &mut 0);
+    assert_eq!(pair.states(), [Some(OwnState::Terminated), Some(OwnState::HotStandby)]);
+    pair.run_until(51.0);
+    pair.grant(0, 1);
+    pair.linked = true;
+    pair.run_until(120.0);
+    assert_eq!(pair.states(), NORMAL);
+    assert_eq!(pair.servers[0].leases, pair.servers[1].leases);
+    assert_eq!(pair.servers[0].leases.len(), 1);
+}
+
 #[test]
 fn a_copier_killed_right_after_its_copy_leaves_the_source_serving() {
     let mut pair = Pair::new([Dialect::Own; 2]);

@@ -121,6 +121,7 @@ impl Machine {
         self.log_partner_state(was, is, actions);
         if is == self.relationship.mode.normal_state().as_seen_by_partner()
             && self.state == self.relationship.mode.normal_state()
+            && !self.relationship.sync_leases
         {
             self.communication.acknowledge_unsent();
         }
