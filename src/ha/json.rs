@@ -130,8 +130,13 @@ fn encode_octet(octet: u8, output: &mut Vec<u8>) {
     }
 }
 
-fn holds_only_bytes(value: &Value) -> bool {
-    let is_bytes = |text: &str| text.chars().all(|character| u32::from(character) <= 0xff);
+/// Whether every character of `text` stands for a byte.
+pub fn is_bytes(text: &str) -> bool {
+    text.is_ascii() || text.chars().all(|character| u32::from(character) <= 0xff)
+}
+
+/// The same of every string in `value`.
+pub fn holds_only_bytes(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => true,
         Value::String(text) => is_bytes(text),

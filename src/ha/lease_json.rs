@@ -8,11 +8,12 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
-use shards::{Lease, LeaseState, SmallBytes};
+use serde_json::Value;
+use shards::{Lease, LeaseState};
 
-use super::command::{Envelope, Reply, ReplyError, result};
+use super::command::{Envelope, Reply, result};
 use super::json;
+use super::lease_fields::{Field, Members, Problem, malformed};
 use crate::engine::message::UpdateKind;
 use crate::policy::Snapshot;
 
@@ -118,8 +119,13 @@ fn write_lease(lease: &Lease, shape: Shape, output: &mut Vec<u8>) {
     output.extend_from_slice(b", \"hw-address\": ");
     write_hex(&lease.hwaddr, output);
     output.extend_from_slice(b", \"ip-address\": \"");
-    let [a, b, c, d] = lease.address.octets();
-    let _ = write!(output, "{a}.{b}.{c}.{d}\"");
+    for (index, octet) in lease.address.octets().into_iter().enumerate() {
+        if index > 0 {
+            output.push(b'.');
+        }
+        write_number(u64::from(octet), output);
+    }
+    output.push(b'"');
     if matches!(shape, Shape::Replication(_)) {
         output.extend_from_slice(b", \"origin\": \"ha-partner\"");
     }
@@ -159,9 +165,18 @@ fn write_user_context(context: &[u8], output: &mut Vec<u8>) {
     }
 }
 
-fn write_number(number: u64, output: &mut Vec<u8>) {
-    // Writing to a vector cannot fail.
-    let _ = write!(output, "{number}");
+/// By hand: a lease has nine of them, and formatting costs half of writing it.
+fn write_number(mut number: u64, output: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return output.extend_from_slice(&digits[at..]);
+        }
+    }
 }
 
 fn write_bool(value: bool, output: &mut Vec<u8>) {
@@ -216,16 +231,16 @@ impl LeaseUpdate {
     /// Reads the arguments of `lease4-update` received at `wall_s`. The error is the answer: 1 for a
     /// malformed field, 4 for a conflict with the configuration (ha-protocol 3.5).
     pub fn parse(envelope: &Envelope, wall_s: u64, subnets: &dyn SubnetDirectory) -> Result<Self, Reply> {
-        let fields = Fields::of_arguments(envelope)?;
+        let fields = members_of(envelope)?;
         Self::read(&fields, wall_s, subnets).map_err(|problem| match problem {
             Problem::Conflict(text) => Reply::new(result::CONFLICT, text),
             Problem::Malformed(text) => Reply::error(text),
         })
     }
 
-    fn read(fields: &Fields<'_>, wall_s: u64, subnets: &dyn SubnetDirectory) -> Result<Self, Problem> {
+    fn read(fields: &Members<'_>, wall_s: u64, subnets: &dyn SubnetDirectory) -> Result<Self, Problem> {
         let address = fields.address()?;
-        let subnet_id = match fields.integer("subnet-id", 1..=u64::from(u32::MAX))? {
+        let subnet_id = match fields.integer(Field::SubnetId, 1..=u64::from(u32::MAX))? {
             Some(id) => id as u32,
             None => subnets.subnet_of(address).ok_or_else(|| {
                 Problem::Conflict(format!("subnet-id not specified and no subnet for {address} found"))
@@ -242,9 +257,9 @@ impl LeaseUpdate {
             )));
         }
         let valid_lifetime = fields
-            .integer("valid-lft", 0..=u64::from(u32::MAX))?
+            .integer(Field::ValidLft, 0..=u64::from(u32::MAX))?
             .map_or(default_lifetime, |lifetime| lifetime as u32);
-        let cltt = match fields.integer("expire", 1..=i64::MAX as u64)? {
+        let cltt = match fields.integer(Field::Expire, 1..=i64::MAX as u64)? {
             None => wall_s,
             Some(expire) => expire.checked_sub(u64::from(valid_lifetime)).ok_or_else(|| {
                 malformed(format!(
@@ -255,14 +270,14 @@ impl LeaseUpdate {
         let lease = Lease {
             address,
             subnet_id,
-            pool_id: fields.integer("pool-id", 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
+            pool_id: fields.integer(Field::PoolId, 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
             hwaddr: fields.hwaddr()?,
             client_id: fields.client_id()?,
             valid_lifetime,
             cltt,
             state: fields.state()?.unwrap_or_default(),
-            fqdn_fwd: fields.boolean("fqdn-fwd")?.unwrap_or(false),
-            fqdn_rev: fields.boolean("fqdn-rev")?.unwrap_or(false),
+            fqdn_fwd: fields.boolean(Field::FqdnFwd)?.unwrap_or(false),
+            fqdn_rev: fields.boolean(Field::FqdnRev)?.unwrap_or(false),
             hostname: fields.hostname()?.unwrap_or_default(),
             user_context: fields.user_context()?,
         };
@@ -272,7 +287,7 @@ impl LeaseUpdate {
             ));
         }
         require_identity(&lease)?;
-        Ok(Self { lease, force_create: fields.boolean("force-create")?.unwrap_or(false) })
+        Ok(Self { lease, force_create: fields.boolean(Field::ForceCreate)?.unwrap_or(false) })
     }
 }
 
@@ -296,93 +311,22 @@ pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), 
 
 /// Reads the address of a `lease4-del`; nothing else of it counts (ha-protocol 3.6).
 pub fn parse_delete(envelope: &Envelope) -> Result<Ipv4Addr, Reply> {
-    let fields = Fields::of_arguments(envelope)?;
+    let fields = members_of(envelope)?;
     fields.address().map_err(|problem| match problem {
         Problem::Conflict(text) | Problem::Malformed(text) => Reply::error(text),
     })
 }
 
-/// One page of a synchronisation.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Page {
-    /// Leases that could be read, in order.
-    pub leases: Vec<Lease>,
-    /// How many the partner sent, malformed ones included: what `sync-page-limit` is compared with.
-    pub received: usize,
-    /// Why the others were skipped, at most [`Page::SKIPPED_MAX`] of them.
-    pub skipped: Vec<String>,
-    /// Greatest address on the page, of malformed leases too: where the next one starts.
-    pub last: Option<Ipv4Addr>,
-}
-
-impl Page {
-    /// Reasons kept per page; the count of skipped leases is `received - leases.len()`.
-    pub const SKIPPED_MAX: usize = 16;
-
-    /// Reads the answer to `lease4-get-page`; a lease that is malformed is skipped (ha-protocol 6.3).
-    pub fn parse(body: &[u8]) -> Result<Self, ReplyError> {
-        let reply = Reply::parse_success(body)?;
-        let no_leases = || ReplyError::Malformed("no 'leases' in the answer to lease4-get-page".into());
-        let arguments = reply.arguments.ok_or_else(no_leases)?;
-        let items = arguments.get("leases").and_then(Value::as_array).ok_or_else(no_leases)?;
-        let mut page = Self { received: items.len(), ..Self::default() };
-        for item in items {
-            let read = match item {
-                Value::Object(members) => {
-                    let fields = Fields(members);
-                    page.last = page.last.max(fields.address().ok());
-                    read_listed(&fields)
-                }
-                _ => Err(malformed("lease is not a map".into())),
-            };
-            match read {
-                Ok(lease) => page.leases.push(lease),
-                Err(Problem::Conflict(text) | Problem::Malformed(text)) => {
-                    if page.skipped.len() < Self::SKIPPED_MAX {
-                        page.skipped.push(text);
-                    }
-                }
-            }
-        }
-        Ok(page)
+/// The members of the lease that a command is about.
+fn members_of(envelope: &Envelope) -> Result<Members<'_>, Reply> {
+    match &envelope.arguments {
+        Some(Value::Object(members)) => Ok(Members::of(members)),
+        _ => Err(Reply::error("Parameters missing or are not a map.")),
     }
 }
 
-/// A lease of the listing dialect; its subnet is not checked (ha-protocol 3.0).
-fn read_listed(fields: &Fields<'_>) -> Result<Lease, Problem> {
-    let missing = |name: &str| malformed(format!("parameter '{name}' is missing"));
-    let u32_max = u64::from(u32::MAX);
-    let cltt = fields.integer("cltt", 1..=i64::MAX as u64)?.ok_or_else(|| missing("cltt"))?;
-    let lease = Lease {
-        address: fields.address()?,
-        subnet_id: fields.integer("subnet-id", 1..=u32_max)?.ok_or_else(|| missing("subnet-id"))? as u32,
-        pool_id: fields.integer("pool-id", 1..=u32_max)?.unwrap_or(0) as u32,
-        hwaddr: fields.hwaddr()?,
-        client_id: fields.client_id()?,
-        valid_lifetime: fields.integer("valid-lft", 0..=u32_max)?.ok_or_else(|| missing("valid-lft"))? as u32,
-        // Nothing later may overflow when a lifetime is added.
-        cltt: cltt.min(i64::MAX as u64 - u32_max),
-        state: fields.state()?.ok_or_else(|| missing("state"))?,
-        fqdn_fwd: fields.boolean("fqdn-fwd")?.ok_or_else(|| missing("fqdn-fwd"))?,
-        fqdn_rev: fields.boolean("fqdn-rev")?.ok_or_else(|| missing("fqdn-rev"))?,
-        hostname: fields.hostname()?.ok_or_else(|| missing("hostname"))?,
-        user_context: fields.user_context()?,
-    };
-    require_identity(&lease)?;
-    Ok(lease)
-}
-
-enum Problem {
-    Conflict(String),
-    Malformed(String),
-}
-
-fn malformed(text: String) -> Problem {
-    Problem::Malformed(text)
-}
-
 /// Only a declined lease may belong to nobody. A reclaimed or released one was somebody's.
-fn require_identity(lease: &Lease) -> Result<(), Problem> {
+pub(super) fn require_identity(lease: &Lease) -> Result<(), Problem> {
     let nobody = lease.hwaddr.is_empty() && lease.client_id.is_empty();
     if nobody && lease.state != LeaseState::Declined {
         return Err(malformed(format!(
@@ -393,130 +337,12 @@ fn require_identity(lease: &Lease) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Typed reads of a lease's members.
-struct Fields<'a>(&'a Map<String, Value>);
-
-impl<'a> Fields<'a> {
-    fn of_arguments(envelope: &'a Envelope) -> Result<Self, Reply> {
-        match &envelope.arguments {
-            Some(Value::Object(members)) => Ok(Self(members)),
-            _ => Err(Reply::error("Parameters missing or are not a map.")),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'a str>, Problem> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(malformed(format!("'{name}' must be a string"))),
-        }
-    }
-
-    fn boolean(&self, name: &str) -> Result<Option<bool>, Problem> {
-        match self.0.get(name) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(malformed(format!("'{name}' must be a boolean"))),
-        }
-    }
-
-    fn integer(&self, name: &str, range: std::ops::RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
-        let Some(value) = self.0.get(name) else { return Ok(None) };
-        let integer = value.as_i64().ok_or_else(|| malformed(format!("'{name}' must be an integer")))?;
-        match u64::try_from(integer) {
-            Ok(integer) if range.contains(&integer) => Ok(Some(integer)),
-            _ => Err(malformed(format!("'{name}' value {integer} is out of range"))),
-        }
-    }
-
-    fn address(&self) -> Result<Ipv4Addr, Problem> {
-        let text = self.text("ip-address")?.ok_or_else(|| malformed("'ip-address' is missing".into()))?;
-        text.parse().map_err(|_| malformed("'ip-address' is not an IPv4 address".into()))
-    }
-
-    fn hwaddr(&self) -> Result<SmallBytes, Problem> {
-        const HWADDR_OCTETS_MAX: usize = 20;
-        let text = self.text("hw-address")?.ok_or_else(|| malformed("'hw-address' is missing".into()))?;
-        if text.is_empty() {
-            return Ok(SmallBytes::empty());
-        }
-        colon_hex(text)
-            .filter(|octets| octets.len() <= HWADDR_OCTETS_MAX)
-            .map(|octets| SmallBytes::new(&octets))
-            .ok_or_else(|| malformed("'hw-address' is not a hardware address".into()))
-    }
-
-    fn client_id(&self) -> Result<SmallBytes, Problem> {
-        const CLIENT_ID_OCTETS: std::ops::RangeInclusive<usize> = 2..=255;
-        let Some(text) = self.text("client-id")? else { return Ok(SmallBytes::empty()) };
-        let octets = if text.contains(':') { colon_hex(text) } else { plain_hex(text) };
-        octets
-            .filter(|octets| CLIENT_ID_OCTETS.contains(&octets.len()))
-            .map(|octets| SmallBytes::new(&octets))
-            .ok_or_else(|| malformed("'client-id' is not a client identifier".into()))
-    }
-
-    fn hostname(&self) -> Result<Option<SmallBytes>, Problem> {
-        const HOSTNAME_OCTETS_MAX: usize = 255;
-        let Some(text) = self.text("hostname")? else { return Ok(None) };
-        let octets = json::bytes_of(text).to_ascii_lowercase();
-        if octets.len() > HOSTNAME_OCTETS_MAX {
-            return Err(malformed("'hostname' is too long".into()));
-        }
-        Ok(Some(SmallBytes::new(&octets)))
-    }
-
-    fn state(&self) -> Result<Option<LeaseState>, Problem> {
-        Ok(match self.integer("state", 0..=3)? {
-            None => None,
-            Some(0) => Some(LeaseState::Default),
-            Some(1) => Some(LeaseState::Declined),
-            Some(2) => Some(LeaseState::ExpiredReclaimed),
-            Some(_) => Some(LeaseState::Released),
-        })
-    }
-
-    /// The context as text, a `comment` folded into it.
-    fn user_context(&self) -> Result<Option<Box<[u8]>>, Problem> {
-        let comment = self.text("comment")?;
-        let mut context = match self.0.get("user-context") {
-            None if comment.is_none() => return Ok(None),
-            None => Map::new(),
-            Some(Value::Object(members)) => members.clone(),
-            Some(_) => return Err(malformed("'user-context' must be a map".into())),
-        };
-        if let Some(comment) = comment {
-            context.insert("comment".into(), comment.into());
-        }
-        Ok(Some(json::to_vec(&Value::Object(context)).into_boxed_slice()))
-    }
-}
-
-/// `1:a:0B`: one or two digits between colons.
-fn colon_hex(text: &str) -> Option<Vec<u8>> {
-    text.split(':')
-        .map(|part| {
-            let digits = (1..=2).contains(&part.len()) && part.bytes().all(|octet| octet.is_ascii_hexdigit());
-            if digits { u8::from_str_radix(part, 16).ok() } else { None }
-        })
-        .collect()
-}
-
-/// `010b`: pairs without separators.
-fn plain_hex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|octet| octet.is_ascii_hexdigit()) {
-        return None;
-    }
-    text.as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use shards::SmallBytes;
 
+    use super::super::lease_page::Page;
     use super::*;
 
     /// Subnet 1 is 10.99.1.0/24 with a lifetime of 600 s.

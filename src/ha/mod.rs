@@ -11,7 +11,7 @@
 //! | [`backlog`] | updates put off in communication-recovery |
 //! | [`fingerprint`] | whether two servers run the same configuration, and where not |
 //! | [`locks`] | who holds the DHCP service off, and until when |
-//! | [`command`], [`lease_json`], [`json`] | commands and leases on the wire |
+//! | [`command`], [`lease_json`], [`lease_page`], [`json`] | commands, leases and pages of them on the wire |
 //! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
 //! | [`copy`] | copying from a Tandem server that goes on serving |
 //! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
@@ -32,7 +32,9 @@ pub mod dispatch;
 pub mod event;
 pub mod fingerprint;
 pub mod json;
+mod lease_fields;
 pub mod lease_json;
+pub mod lease_page;
 pub mod lease_rows;
 pub mod locks;
 pub mod log;

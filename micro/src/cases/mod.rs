@@ -32,6 +32,7 @@ pub const GROUPS: &[(&[&str], Group)] = &[
     (table::THOUSAND, table::thousand),
     (table::MILLION, table::million),
     (pieces::ROW, pieces::row),
+    (pieces::PAGE, pieces::page),
     (pieces::STEER, pieces::steer),
     (exchange::THOUSAND, exchange::thousand),
     (exchange::MILLION, exchange::million),

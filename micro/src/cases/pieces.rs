@@ -9,6 +9,8 @@ use tandem::dhcp4::names::Names;
 use tandem::dhcp4::respond::{self, Grant};
 use tandem::dhcp4::select;
 use tandem::engine::rules::Steering;
+use tandem::ha::lease_json::{Listing, write_page_reply};
+use tandem::ha::lease_page::Page;
 use tandem::policy::Scope;
 use tandem::wire::{Query, ReplyBuffer};
 
@@ -19,6 +21,7 @@ use crate::site::{self, SEED};
 pub const DECODE: &[&str] = &["decode/discover", "decode/request-of-20-options", "decode/relayed"];
 pub const ENCODE: &[&str] = &["encode/offer", "encode/ack", "encode/ack-named"];
 pub const ROW: &[&str] = &["row/format", "row/parse"];
+pub const PAGE: &[&str] = &["page/write", "page/read"];
 pub const STEER: &[&str] = &["steer/hardware-address", "steer/identity-key"];
 
 /// Repetitions of a step.
@@ -85,6 +88,26 @@ pub fn row() -> Vec<Case> {
         black_box(row).expect("a row written here is read");
     };
     vec![repeated(ROW[0], format), repeated(ROW[1], parse)]
+}
+
+/// A lease of a page for a Kea, and of one from it.
+pub fn page() -> Vec<Case> {
+    let lease = |number| site::lease(Client { number, kind: Kind::Named }, site::address_of(number));
+    let leases: Vec<_> = (0..UNITS).map(lease).collect();
+    let mut body = Vec::new();
+    write_page_reply(leases.iter(), Listing::AsStored, &mut body);
+    let page = body.clone();
+    let write = move || {
+        body.clear();
+        write_page_reply(black_box(&leases).iter(), Listing::AsStored, &mut body);
+        black_box(&body);
+    };
+    let read = move || {
+        let page = Page::parse(black_box(&page));
+        assert_eq!(black_box(&page).as_ref().map_or(0, |page| page.leases.len()), UNITS as usize);
+    };
+    let case = |name, step| Case { name, units: UNITS, warm: 1, steps: 16, step };
+    vec![case(PAGE[0], Box::new(write)), case(PAGE[1], Box::new(read))]
 }
 
 pub fn steer() -> Vec<Case> {

@@ -258,7 +258,7 @@ fn rows(more: bool, mark: u64, addresses: std::ops::Range<u8>) -> Result<Vec<u8>
     let last = addresses.clone().next_back().map(|number| std::net::Ipv4Addr::new(10, 0, 0, number));
     let mut body = Vec::new();
     CopyHead { more, upto: last, mark: Mark(vec![mark]) }.write(&mut body);
-    let leases = super::super::lease_json::Page::parse(&page(addresses)).expect("a page").leases;
+    let leases = super::super::lease_page::Page::parse(&page(addresses)).expect("a page").leases;
     leases.iter().for_each(|lease| lease_rows::write(UpdateKind::Update, lease, &mut body));
     Ok(body)
 }

@@ -13,7 +13,7 @@ use self::live::Live;
 use super::command::{PageRequest, Reply, ReplyError, request, result};
 use super::copy::CopyRows;
 use super::event::{Action, Call, CallId};
-use super::lease_json::Page;
+use super::lease_page::Page;
 use super::relationship::Relationship;
 use crate::engine::message::{Applied, Line, UpdateKind};
 use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};

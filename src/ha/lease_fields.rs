@@ -1,0 +1,392 @@
+//! The members of a lease in JSON, with their types (ha-protocol 3.0).
+//!
+//! A copy from a Kea brings a million leases, so each is read where it stands in the text: numbers and truth values as
+//! such, strings without a copy of them where they have no escapes, and what is no member of a lease not at all. A
+//! member of a wrong type is no error before somebody asks for it, because a malformed lease must not spoil the page
+//! around it (ha-protocol 6.3).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use shards::{LeaseState, SmallBytes};
+
+use super::json;
+use super::lease_rows::{CLIENT_ID_OCTETS, HWADDR_OCTETS_MAX};
+
+const HOSTNAME_OCTETS_MAX: usize = 255;
+
+/// Why a lease cannot be taken.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It contradicts the configuration.
+    Conflict(String),
+    /// It is no lease.
+    Malformed(String),
+}
+
+pub(super) fn malformed(text: String) -> Problem {
+    Problem::Malformed(text)
+}
+
+/// A member that is read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Field {
+    ClientId,
+    Cltt,
+    Comment,
+    Expire,
+    ForceCreate,
+    FqdnFwd,
+    FqdnRev,
+    Hostname,
+    HwAddress,
+    IpAddress,
+    PoolId,
+    State,
+    SubnetId,
+    UserContext,
+    ValidLft,
+}
+
+impl Field {
+    /// In the order of the variants.
+    const ALL: [(Self, &str); 15] = [
+        (Self::ClientId, "client-id"),
+        (Self::Cltt, "cltt"),
+        (Self::Comment, "comment"),
+        (Self::Expire, "expire"),
+        (Self::ForceCreate, "force-create"),
+        (Self::FqdnFwd, "fqdn-fwd"),
+        (Self::FqdnRev, "fqdn-rev"),
+        (Self::Hostname, "hostname"),
+        (Self::HwAddress, "hw-address"),
+        (Self::IpAddress, "ip-address"),
+        (Self::PoolId, "pool-id"),
+        (Self::State, "state"),
+        (Self::SubnetId, "subnet-id"),
+        (Self::UserContext, "user-context"),
+        (Self::ValidLft, "valid-lft"),
+    ];
+
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(field, _)| *field)
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+}
+
+/// The value of a member.
+#[derive(Clone, Debug, Default)]
+enum Member<'a> {
+    #[default]
+    Absent,
+    Boolean(bool),
+    Integer(i64),
+    Map(Map<String, Value>),
+    /// Nothing that any member of a lease may be.
+    Other,
+    Text(Cow<'a, str>),
+}
+
+/// The members of one lease.
+#[derive(Debug, Default)]
+pub(super) struct Members<'a>([Member<'a>; Field::ALL.len()]);
+
+impl<'a> Members<'a> {
+    /// Those among `values`.
+    pub fn of(values: &'a Map<String, Value>) -> Self {
+        let mut members = Self::default();
+        for (name, value) in values {
+            if let Some(field) = Field::of(name) {
+                members.0[field as usize] = Member::of(value);
+            }
+        }
+        members
+    }
+
+    pub fn text(&self, field: Field) -> Result<Option<&str>, Problem> {
+        match &self.0[field as usize] {
+            Member::Absent => Ok(None),
+            Member::Text(text) if json::is_bytes(text) => Ok(Some(text)),
+            Member::Text(_) => Err(malformed(format!("'{}' has a character that is no byte", field.name()))),
+            _ => Err(malformed(format!("'{}' must be a string", field.name()))),
+        }
+    }
+
+    pub fn boolean(&self, field: Field) -> Result<Option<bool>, Problem> {
+        match &self.0[field as usize] {
+            Member::Absent => Ok(None),
+            Member::Boolean(value) => Ok(Some(*value)),
+            _ => Err(malformed(format!("'{}' must be a boolean", field.name()))),
+        }
+    }
+
+    pub fn integer(&self, field: Field, range: RangeInclusive<u64>) -> Result<Option<u64>, Problem> {
+        let integer = match &self.0[field as usize] {
+            Member::Absent => return Ok(None),
+            Member::Integer(integer) => *integer,
+            _ => return Err(malformed(format!("'{}' must be an integer", field.name()))),
+        };
+        match u64::try_from(integer) {
+            Ok(integer) if range.contains(&integer) => Ok(Some(integer)),
+            _ => Err(malformed(format!("'{}' value {integer} is out of range", field.name()))),
+        }
+    }
+
+    pub fn address(&self) -> Result<Ipv4Addr, Problem> {
+        let text = self.text(Field::IpAddress)?.ok_or_else(|| malformed("'ip-address' is missing".into()))?;
+        text.parse().map_err(|_| malformed("'ip-address' is not an IPv4 address".into()))
+    }
+
+    pub fn hwaddr(&self) -> Result<SmallBytes, Problem> {
+        let text = self.text(Field::HwAddress)?.ok_or_else(|| malformed("'hw-address' is missing".into()))?;
+        if text.is_empty() {
+            return Ok(SmallBytes::empty());
+        }
+        let mut octets = [0; HWADDR_OCTETS_MAX];
+        colon_hex(text, &mut octets)
+            .map(SmallBytes::new)
+            .ok_or_else(|| malformed("'hw-address' is not a hardware address".into()))
+    }
+
+    pub fn client_id(&self) -> Result<SmallBytes, Problem> {
+        let Some(text) = self.text(Field::ClientId)? else { return Ok(SmallBytes::empty()) };
+        let mut octets = [0; *CLIENT_ID_OCTETS.end()];
+        let octets =
+            if text.contains(':') { colon_hex(text, &mut octets) } else { plain_hex(text, &mut octets) };
+        octets
+            .filter(|octets| CLIENT_ID_OCTETS.contains(&octets.len()))
+            .map(SmallBytes::new)
+            .ok_or_else(|| malformed("'client-id' is not a client identifier".into()))
+    }
+
+    pub fn hostname(&self) -> Result<Option<SmallBytes>, Problem> {
+        let Some(text) = self.text(Field::Hostname)? else { return Ok(None) };
+        if text.is_empty() {
+            return Ok(Some(SmallBytes::empty()));
+        }
+        let octets = json::bytes_of(text).to_ascii_lowercase();
+        if octets.len() > HOSTNAME_OCTETS_MAX {
+            return Err(malformed("'hostname' is too long".into()));
+        }
+        Ok(Some(SmallBytes::new(&octets)))
+    }
+
+    pub fn state(&self) -> Result<Option<LeaseState>, Problem> {
+        Ok(match self.integer(Field::State, 0..=3)? {
+            None => None,
+            Some(0) => Some(LeaseState::Default),
+            Some(1) => Some(LeaseState::Declined),
+            Some(2) => Some(LeaseState::ExpiredReclaimed),
+            Some(_) => Some(LeaseState::Released),
+        })
+    }
+
+    /// The context as text, a `comment` folded into it.
+    pub fn user_context(&self) -> Result<Option<Box<[u8]>>, Problem> {
+        let comment = self.text(Field::Comment)?;
+        let mut context = match &self.0[Field::UserContext as usize] {
+            Member::Absent if comment.is_none() => return Ok(None),
+            Member::Absent => Map::new(),
+            Member::Map(members) => members.clone(),
+            _ => return Err(malformed("'user-context' must be a map".into())),
+        };
+        if let Some(comment) = comment {
+            context.insert("comment".into(), comment.into());
+        }
+        let context = Value::Object(context);
+        if !json::holds_only_bytes(&context) {
+            return Err(malformed("'user-context' has a character that is no byte".into()));
+        }
+        Ok(Some(json::to_vec(&context).into_boxed_slice()))
+    }
+}
+
+impl<'a> Member<'a> {
+    fn of(value: &'a Value) -> Self {
+        match value {
+            Value::Bool(value) => Self::Boolean(*value),
+            Value::Number(number) => number.as_i64().map_or(Self::Other, Self::Integer),
+            Value::Object(members) => Self::Map(members.clone()),
+            Value::String(text) => Self::Text(Cow::Borrowed(text)),
+            Value::Array(_) | Value::Null => Self::Other,
+        }
+    }
+}
+
+/// `1:a:0B`: one or two digits between colons, into the front of `octets`; `None` also where they are too many.
+fn colon_hex<'a>(text: &str, octets: &'a mut [u8]) -> Option<&'a [u8]> {
+    let mut count = 0;
+    for part in text.as_bytes().split(|octet| *octet == b':') {
+        *octets.get_mut(count)? = match part {
+            [digit] => hex_digit(*digit)?,
+            [high, low] => hex_digit(*high)? << 4 | hex_digit(*low)?,
+            _ => return None,
+        };
+        count += 1;
+    }
+    octets.get(..count)
+}
+
+/// `010b`: pairs without separators, into the front of `octets`; `None` also where they are too many.
+fn plain_hex<'a>(text: &str, octets: &'a mut [u8]) -> Option<&'a [u8]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    for (index, [high, low]) in pairs.iter().enumerate() {
+        *octets.get_mut(index)? = hex_digit(*high)? << 4 | hex_digit(*low)?;
+    }
+    octets.get(..pairs.len())
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+// ---- from the text ----------------------------------------------------------------------------------------
+
+/// An element of a list of leases; `None` is no map.
+pub(super) struct Element<'a>(pub Option<Members<'a>>);
+
+/// Visits one value, whatever it is, as a `T`.
+struct Any<T>(PhantomData<T>);
+
+impl<'de> Deserialize<'de> for Element<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any::<Self>(PhantomData))
+    }
+}
+
+impl<'de> Visitor<'de> for Any<Element<'de>> {
+    type Value = Element<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a lease")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Members::default();
+        while let Some(Name(field)) = map.next_key()? {
+            match field {
+                Some(field) => members.0[field as usize] = map.next_value()?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Element(Some(members)))
+    }
+
+    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Element(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Element(None))
+    }
+}
+
+/// The name of a member; `None` is none that is read.
+struct Name(Option<Field>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Any::<Self>(PhantomData))
+    }
+}
+
+impl Visitor<'_> for Any<Name> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(Name(Field::of(name)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Member<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Any::<Self>(PhantomData))
+    }
+}
+
+impl<'de> Visitor<'de> for Any<Member<'de>> {
+    type Value = Member<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member of a lease")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Member::Boolean(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Member::Integer(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(i64::try_from(value).map_or(Member::Other, Member::Integer))
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Member::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Member::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Member::Other)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Member::Other)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Map::deserialize(MapAccessDeserializer::new(map)).map(Member::Map)
+    }
+}
