@@ -115,12 +115,12 @@ pub const SYNC_CHUNKS_UNDER_WAY: usize = 4;
 pub const CHANGES_MAX: usize = 256 * 1024;
 /// Deleted leases remembered per shard for a partner that was away; of more it does not hear, as with Kea.
 pub const DELETIONS_MAX: usize = 16 * 1024;
-/// A copier that asks nothing for so long has gone, milliseconds: changes are no longer noted for it. A page takes
-/// `sync-timeout` at most, 60 s by default.
+/// A copier that asks nothing for so long has gone, milliseconds: changes are no longer noted for it. It asks again
+/// as soon as it has applied what it was given, which are seconds.
 pub const COPY_PATIENCE_MS: u64 = 120_000;
-/// Leases in one answer of a copy between Tandem servers, and octets of them after which it ends.
+/// Leases in one answer of a copy between Tandem servers.
 pub const COPY_LEASES: usize = 16 * 1024;
-/// The same in octets: with the leases made of them, what a copier holds two of.
+/// Octets of rows after which such an answer ends: with the leases made of them, what a copier holds two of.
 pub const COPY_OCTETS: usize = 4 * 1024 * 1024;
 /// Changed leases a shard tells of at a time.
 pub const COPY_CHANGES: usize = 512;

@@ -28,6 +28,8 @@ use crate::policy::restart::restart_required;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// Every shard has new rules within this time.
 const APPLIED_WITHIN: Duration = Duration::from_secs(30);
+/// Every HA executor has them within this time more.
+const EXECUTORS_WITHIN: Duration = Duration::from_secs(10);
 /// Parked replies may take this long to leave before a clean end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 /// Messages handled before other tasks of the executor get a turn.
@@ -226,17 +228,23 @@ impl ControlNode {
     }
 
     /// HA listeners check leases against the subnets in force and look up owners, senders heed the limit of parked
-    /// replies; they need no switch-over.
+    /// replies; they need no switch-over. One that takes nothing for so long does not hold up the administrator any
+    /// longer, and gets them when it takes something.
     async fn tell_high_availability(&self, rules: &Arc<Rules>) {
         let topology = self.node.topology();
         let listeners = (0..topology.listeners).map(|index| topology.listener(index));
         let senders = (0..topology.senders).map(|index| topology.sender(index));
-        for node in listeners.chain(senders) {
-            let mut message = Message::Snapshot(rules.clone());
-            while let Err(back) = self.node.try_send(node, Lane::State, message) {
-                message = back;
-                glommio::timer::sleep(Duration::from_millis(1)).await;
-            }
+        let nodes = listeners.chain(senders).collect();
+        let telling = glommio::spawn_local(tell_all(self.node.clone(), nodes, rules.clone())).detach();
+        let told = async {
+            telling.await;
+            Ok(())
+        };
+        if timeout(EXECUTORS_WITHIN, told).await.is_err() {
+            log::warn!(
+                target: "kea-dhcp4.dhcp4",
+                "TANDEM_HA_EXECUTORS_LATE an HA executor does not take the new configuration in time"
+            );
         }
     }
 
@@ -368,6 +376,17 @@ impl ControlNode {
         if timeout(DRAIN_WITHIN, all).await.is_err() {
             log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_DRAIN_INCOMPLETE replies still wait for the partner");
         }
+    }
+}
+
+/// Gives `rules` to every one of `nodes`, each as soon as its lane has room.
+async fn tell_all(node: Rc<NodeHandle<Message>>, mut nodes: Vec<NodeId>, rules: Arc<Rules>) {
+    loop {
+        nodes.retain(|to| node.try_send(*to, Lane::State, Message::Snapshot(rules.clone())).is_err());
+        if nodes.is_empty() {
+            return;
+        }
+        glommio::timer::sleep(Duration::from_millis(1)).await;
     }
 }
 

@@ -108,7 +108,13 @@ impl Listener {
         match message {
             Message::Reply(reply) => self.from_shards.answer(reply.request, *reply),
             Message::Partner(call) => self.from_control.answer(call.request, call),
-            Message::Snapshot(rules) => *self.rules.borrow_mut() = rules,
+            // One that waited for room may come after a later one.
+            Message::Snapshot(rules) => {
+                let mut known = self.rules.borrow_mut();
+                if rules.snapshot.epoch >= known.snapshot.epoch {
+                    *known = rules;
+                }
+            }
             Message::HaView(view) => *self.view.borrow_mut() = view,
             Message::Stop => self.stopping.set(true),
             other => log::error!(
