@@ -196,11 +196,13 @@ impl Shard {
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
             let theirs = storable(theirs.clone());
+            let keeps = ours.as_ref().is_some_and(|ours| lacks(*kind, &theirs, ours, turn.now.wall_s()));
+            applied.kept += usize::from(keeps);
             let (change, conflict) =
                 reconcile(*kind, theirs, ours, slice.source_wins_ties, turn.now.wall_s());
             self.changes.extend(change);
             if let Some(conflict) = conflict {
-                applied.add(Applied { conflicts: 1, examples: vec![conflict], written: 0 });
+                applied.add(Applied { conflicts: 1, examples: vec![conflict], ..Applied::default() });
             }
         }
         self.commit_changes(turn, from, request, applied);
@@ -304,6 +306,13 @@ fn reconcile(
     let conflicts = is_held(&theirs) && is_held(&ours) && !is_same_client(&theirs, &ours);
     let conflict = conflicts.then(|| Conflict { ours, theirs: theirs.clone(), taken });
     (taken.then_some(Change::Put(theirs)), conflict)
+}
+
+/// Whether the source has an older row of the address than ours, which is in force.
+fn lacks(kind: UpdateKind, theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
+    let in_force =
+        matches!(ours.state, LeaseState::Default | LeaseState::Declined) && !ours.is_expired(wall_s);
+    kind == UpdateKind::Update && in_force && rank(ours, theirs) > rank(theirs, ours)
 }
 
 fn is_same_client(one: &Lease, other: &Lease) -> bool {
@@ -417,6 +426,25 @@ mod tests {
         ] {
             let expected = goes.then_some(false);
             assert_eq!(change(UpdateKind::Delete, &deleted, ours.as_ref(), true), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_the_source_lacks_is_in_force_here_and_newer_than_its_row() {
+        use LeaseState::{Declined, Default, ExpiredReclaimed, Released};
+        let theirs = lease(20, Default, 100);
+        for (case, kind, ours, expected) in [
+            ("newer", UpdateKind::Update, lease(21, Default, 100), true),
+            ("of another client", UpdateKind::Update, of_another(lease(21, Default, 100)), true),
+            ("declined in the same second", UpdateKind::Update, lease(20, Declined, 100), true),
+            ("the same", UpdateKind::Update, theirs.clone(), false),
+            ("older", UpdateKind::Update, lease(19, Default, 100), false),
+            ("newer, and it has run out", UpdateKind::Update, lease(21, Default, 10), false),
+            ("newer, and released", UpdateKind::Update, lease(21, Released, 0), false),
+            ("newer, and reclaimed", UpdateKind::Update, lease(21, ExpiredReclaimed, 100), false),
+            ("newer than a deletion", UpdateKind::Delete, lease(21, Default, 100), false),
+        ] {
+            assert_eq!(lacks(kind, &theirs, &ours, NOW_S), expected, "{case}");
         }
     }
 

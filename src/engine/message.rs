@@ -309,6 +309,8 @@ pub struct CopySlice {
 pub struct Applied {
     /// How many were written or deleted.
     pub written: usize,
+    /// How many in force here are newer than the source's: it lacks them.
+    pub kept: usize,
     /// How many are held by different clients here and there.
     pub conflicts: usize,
     /// Some of those.
@@ -319,6 +321,7 @@ impl Applied {
     /// Adds what became of another part; examples as far as they are wanted.
     pub fn add(&mut self, other: Self) {
         self.written += other.written;
+        self.kept += other.kept;
         self.conflicts += other.conflicts;
         let room = CONFLICTS_LOGGED_MAX.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));

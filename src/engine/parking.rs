@@ -255,6 +255,12 @@ impl ParkingLot {
         })
     }
 
+    /// Whether an update of `address` has yet to be acknowledged, be its reply void already.
+    pub fn awaits_partner(&self, address: Ipv4Addr) -> bool {
+        let id = self.by_address.get(&address.into());
+        id.and_then(|id| self.entry(*id)).is_some_and(|entry| entry.parked.obligations.acks > 0)
+    }
+
     /// The lease of `address` now belongs to `holder`, or to nobody: a reply that waits and promises it to another
     /// client is dropped when its obligations are cleared.
     pub fn revoke(&mut self, address: Ipv4Addr, holder: Option<&ClientLabel>) {

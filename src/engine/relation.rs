@@ -41,7 +41,9 @@ impl Relation {
         let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
         let young = (!asked || lease.cltt > self.replicated_since_s)
             && (!serves_alone(&self.view) || lease.cltt > self.alone_since_s);
-        young && !self.unacknowledged.contains(lease.address)
+        // While the partner is silent it may have taken over, and have given the address to somebody else.
+        let silent = self.view.interrupted && self.view.updates == UpdateMode::Send;
+        young && !silent && !self.unacknowledged.contains(lease.address)
     }
 }
 

@@ -164,8 +164,10 @@ impl Shard {
         }
         let relation = self.relations.of(subnet.relationship().unwrap_or(0));
         let reused = own
-            .filter(|own| duplicate.is_none() && relation.partner_knows(own))
-            .and_then(|own| request::reusable_lifetime(subnet, own, &new, wall_s));
+            .filter(|_| duplicate.is_none())
+            .and_then(|own| Some((own, request::reusable_lifetime(subnet, own, &new, wall_s)?)))
+            .filter(|(own, _)| relation.partner_knows(own) && !self.parking.awaits_partner(address))
+            .map(|(_, left_s)| left_s);
         // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease.
         let waiting = match duplicate {
             Some(Duplicate::NewerTransaction(park)) => {

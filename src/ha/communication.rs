@@ -15,6 +15,12 @@ use super::state::PartnerState;
 use crate::http::parse_rfc1123_date;
 use crate::limits::{HA_BATCH_UPDATES_MAX, HA_CLIENTS_MAX};
 
+/// Member of the answer to `ha-heartbeat` and of `status-get`: why this server is terminated, while it is.
+pub const TERMINATED_BECAUSE: &str = "tandem-terminated-because";
+
+/// The reason of one that has no other than its partner's termination.
+pub const PARTNER_TERMINATED: &str = "partner-terminated";
+
 /// A refused client is remembered this long.
 const REJECTED_NS: u64 = 86_400 * 1_000_000_000;
 
@@ -35,6 +41,8 @@ pub struct HeartbeatReply {
     pub fingerprint: Option<Fingerprint>,
     /// Whether all its leases can be copied while it serves.
     pub copies: bool,
+    /// Whether it is terminated for no reason but that this server was.
+    pub follows: bool,
 }
 
 impl HeartbeatReply {
@@ -61,7 +69,9 @@ impl HeartbeatReply {
         let fingerprint = Fingerprint::from_members(arguments);
         let copies = arguments.get(super::copy::ANNOUNCEMENT).and_then(Value::as_u64);
         let copies = copies == Some(u64::from(super::copy::VERSION));
-        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint, copies })
+        let follows = arguments.get(TERMINATED_BECAUSE).and_then(Value::as_str);
+        let follows = state == PartnerState::Terminated && follows == Some(PARTNER_TERMINATED);
+        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint, copies, follows })
     }
 }
 
@@ -95,6 +105,7 @@ pub struct Communication {
     /// It has said that it is about to end, and nothing else since.
     has_stopped: bool,
     copies: bool,
+    follows: bool,
     unsent_latest: u64,
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
@@ -116,6 +127,7 @@ impl Communication {
             batch_max: 1,
             has_stopped: false,
             copies: false,
+            follows: false,
             unsent_latest: 0,
             unsent_known: 0,
             connecting: BTreeSet::new(),
@@ -138,6 +150,7 @@ impl Communication {
         self.batch_max = reply.batch_max;
         self.has_stopped = false;
         self.copies = reply.copies;
+        self.follows = reply.follows;
         if let Some(unsent) = reply.unsent {
             // A count that has fallen belongs to a new process: all of it is news.
             if unsent < self.unsent_latest {
@@ -163,6 +176,7 @@ impl Communication {
         // What comes back may be another program.
         self.batch_max = 1;
         self.copies = false;
+        self.follows = false;
         self.terminated_since_ns = None;
     }
 
@@ -235,6 +249,11 @@ impl Communication {
     /// Whether all leases of the partner can be copied while it serves.
     pub fn copies(&self) -> bool {
         self.copies
+    }
+
+    /// Whether the partner is terminated for no reason but that this server was.
+    pub fn follows(&self) -> bool {
+        self.follows
     }
 
     /// Scopes the partner serves.
@@ -340,6 +359,7 @@ mod tests {
             batch_max: 1,
             fingerprint: None,
             copies: false,
+            follows: false,
         }
     }
 

@@ -98,7 +98,8 @@ pub struct HaView {
     /// The backlog has overflowed: both servers copy all leases, so shards need not hand over any more updates
     /// while [`UpdateMode::Queue`] lasts (ha-protocol 5.6).
     pub backlog_overflowed: bool,
-    /// The partner takes updates (in maintenance), and has not copied what was given before: then it lacks leases.
+    /// The partner takes updates, and has not copied what was given before (in maintenance), or not all of it (a Kea): then
+    /// it lacks leases.
     pub partner_is_behind: bool,
     /// What to do with lease updates for backup servers.
     pub backups: BackupUpdates,

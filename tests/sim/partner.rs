@@ -170,6 +170,40 @@ fn a_server_that_joins_by_copying_replicates_before_the_cache_answers() {
     }
 }
 
+/// It may have taken over.
+#[test]
+fn while_the_partner_is_silent_the_cache_answers_nobody_for_it() {
+    for (interrupted, updates) in [(false, 0), (true, 1)] {
+        let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+        let view = world.replicating_view();
+        world.set_view(view.clone());
+        world.pass_s(2);
+        let address = address_of(&world.join(plain(1)));
+        world.pass_s(2);
+        world.updates.clear();
+        world.set_view(HaView { epoch: view.epoch + 1, interrupted, ..view });
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), updates, "interrupted: {interrupted}");
+    }
+}
+
+/// A reply is void with the first failure; until the update of the new lease itself has come back, nobody knows
+/// whether the partner has it.
+#[test]
+fn a_lease_whose_update_is_under_way_is_not_given_from_the_cache() {
+    let mut world = replicating(4, r#", "cache-threshold": 0.5"#);
+    world.pass_s(2);
+    let before = address_of(&world.join(plain(1)));
+    let new = (100..200).map(|octet| Ipv4Addr::new(192, 0, 2, octet)).find(|address| *address != before);
+    let new = new.expect("an address");
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask { xid: 5, ..Ask::select(1, new) }), None);
+    world.answer_one(UpdateKind::Delete, UpdateOutcome::Failed);
+    world.updates.clear();
+    assert_eq!(world.ask(&Ask { xid: 6, ..Ask::select(1, new) }), None);
+    assert!(!world.updates.is_empty(), "the partner is asked again");
+}
+
 #[test]
 fn a_lease_of_an_earlier_life_is_replicated_before_the_cache_answers_for_it() {
     let keys = r#", "cache-threshold": 0.5"#;

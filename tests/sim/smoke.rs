@@ -3,9 +3,7 @@
 //! `cargo test --test simulation smoke` runs 1,000 seeds, one in ten of them twice. A longer run:
 //! `TANDEM_SEEDS=5000 cargo test --release --test simulation smoke`, or `TANDEM_HOURS=2` for as many seeds as go into two
 //! hours; from another first one with `TANDEM_FIRST_SEED`. A seed that fails is told of at once, with the command that
-//! runs it again, and every half minute how far the run has come. With
-//! `TANDEM_MORE` set some pairs share the clients, operators reset servers and begin and cancel maintenance, and nobody
-//! resets a terminated server; that is known not to hold yet (seeds 3, 15, 283, 522, 585, 723, 922, 960). One seed again, with everything that happens:
+//! runs it again, and every half minute how far the run has come. One seed again, with everything that happens:
 //! `TANDEM_SEED=17 cargo test --test simulation replay -- --nocapture`.
 
 use std::io::Write as _;

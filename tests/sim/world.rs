@@ -393,12 +393,23 @@ impl World {
         }
     }
 
+    /// Answers the first update of this kind that the partner kept.
+    pub fn answer_one(&mut self, kind: UpdateKind, outcome: UpdateOutcome) {
+        let place = self.unanswered.iter().position(|(_, update)| update.kind == kind);
+        self.answer_update(place.expect("an update of the kind"), Some(outcome));
+        self.settle();
+    }
+
     fn answer_next_update(&mut self, outcome: Option<UpdateOutcome>) {
         let is_answered = |(_, update): &(NodeId, Box<PartnerUpdate>)| {
             outcome.is_some() || self.answer_of(update).is_some()
         };
         let Some(next) = self.unanswered.iter().position(is_answered) else { return };
-        let Some((shard, mut update)) = self.unanswered.remove(next) else { return };
+        self.answer_update(next, outcome);
+    }
+
+    fn answer_update(&mut self, place: usize, outcome: Option<UpdateOutcome>) {
+        let Some((shard, mut update)) = self.unanswered.remove(place) else { return };
         update.outcome = outcome.or(self.answer_of(&update));
         let sender = self.topology.sender(0);
         self.post(sender, shard, Message::UpdateDone(update));

@@ -102,6 +102,9 @@ impl Machine {
             super::super::copy::ANNOUNCEMENT: super::super::copy::VERSION,
             "unsent-update-count": self.unsent_total(),
         });
+        if let Some(reason) = self.termination.reason() {
+            arguments[super::super::communication::TERMINATED_BECAUSE] = json!(reason);
+        }
         if self.fingerprint != Fingerprint::default() {
             arguments[fingerprint::MEMBER] = self.fingerprint.to_value();
             let differs = theirs.is_some_and(|theirs| theirs.all != self.fingerprint.all);

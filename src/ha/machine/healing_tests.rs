@@ -96,6 +96,39 @@ fn a_partner_that_begins_anew_is_followed_at_once() {
     assert_eq!(rig.machine.state(), OwnState::Syncing);
 }
 
+/// The one that had a cause has lost sight of the other one, has been alone, and has come back to a terminated partner.
+#[test]
+fn of_two_that_are_terminated_because_of_each_other_neither_stays() {
+    for (because, state) in [
+        ("partner-terminated", OwnState::Waiting),
+        ("clock-skew", OwnState::Terminated),
+        ("lease-updates-rejected", OwnState::Terminated),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Unavailable);
+        let more = json!({ "tandem-terminated-because": because });
+        for _ in 0..2 {
+            rig.tandem_heartbeat("terminated", 0, more.clone());
+            assert_eq!(rig.machine.state(), state, "{because}");
+        }
+    }
+}
+
+#[test]
+fn a_terminated_server_says_why_to_whoever_polls_it() {
+    let because = |rig: &mut Rig| {
+        let command = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+        let arguments = rig.command(CommandSource::Partner, command).arguments.unwrap();
+        arguments.get("tandem-terminated-because").cloned()
+    };
+    assert_eq!(because(&mut terminated_by_skew()), Some(json!("clock-skew")));
+    assert_eq!(because(&mut terminated_by_refusals()), Some(json!("lease-updates-rejected")));
+    let mut follower = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    follower.tandem_heartbeat("terminated", 0, json!({}));
+    assert_eq!(because(&mut follower), Some(json!("partner-terminated")));
+    follower.tandem_heartbeat("waiting", 0, json!({}));
+    assert_eq!(because(&mut follower), None);
+}
+
 /// While the partner does not know a subnet, it would refuse the same clients again.
 #[test]
 fn refusals_are_not_forgiven_while_subnets_differ() {

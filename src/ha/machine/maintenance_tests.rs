@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
-use super::super::command::{HaCommand, result};
+use super::super::command::{HaCommand, Origin, result};
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, calls, client, command_of, heartbeat_body, relationship};
+use super::tests::disable;
 use super::*;
 
 const START: HaCommand = HaCommand::MaintenanceStart;
@@ -275,4 +276,24 @@ fn a_server_that_asks_its_partner_to_rest_does_not_rest_for_it() {
     let reply = rig.command(CommandSource::Partner, notify(false, None));
     assert_eq!(reply.result, 1001);
     assert_eq!(rig.machine.state(), OwnState::HotStandby);
+}
+
+/// ALC-52: what was given alone and is nowhere else is sent before the cache answers with it.
+#[test]
+fn shards_do_not_rely_on_what_a_kea_has_copied() {
+    for tandem in [true, false] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Syncing);
+        let say = |rig: &mut Rig, state: &str| match tandem {
+            true => rig.tandem_heartbeat(state, 0, json!({})),
+            false => rig.heartbeat_reply(state, 0, 0),
+        };
+        say(&mut rig, "syncing");
+        rig.command(CommandSource::Partner, disable(Origin::Id(2000), Some(60)));
+        let notify = HaCommand::SyncCompleteNotify { origin_id: Some(2000), server_name: None };
+        rig.command(CommandSource::Partner, notify);
+        say(&mut rig, "ready");
+        let view = rig.machine.view().unwrap();
+        assert_eq!((rig.machine.state(), view.updates), (OwnState::HotStandby, UpdateMode::Send));
+        assert_eq!(view.partner_is_behind, !tandem, "it keeps what it takes for newer");
+    }
 }

@@ -157,6 +157,7 @@ pub(super) fn heard(state: PartnerState) -> HeartbeatReply {
         batch_max: 1,
         fingerprint: None,
         copies: false,
+        follows: false,
     }
 }
 

@@ -4,6 +4,7 @@ use shards::Now;
 
 use super::super::transition::{Conditions, Step, transition};
 use super::*;
+use crate::ha::communication::PARTNER_TERMINATED;
 use crate::ha::relationship::Pause;
 
 /// First pause of a server that was terminated because updates were refused. It doubles each time, so that a cause
@@ -72,7 +73,7 @@ impl Termination {
     /// The cause in words, while it lasts.
     pub(super) fn reason(&self) -> Option<&'static str> {
         self.cause.map(|cause| match cause {
-            Cause::Partner => "partner-terminated",
+            Cause::Partner => PARTNER_TERMINATED,
             Cause::Refusals => "lease-updates-rejected",
             Cause::Skew => "clock-skew",
         })
@@ -130,7 +131,11 @@ impl Machine {
         let begins_anew = self.communication.partner().is_converging();
         let cause_is_gone = match self.termination.cause {
             None => false,
-            Some(Cause::Partner) => self.communication.partner() != PartnerState::Terminated || pause_is_over,
+            // Of two that follow each other neither has a cause of its own.
+            Some(Cause::Partner) => {
+                let follows_us = self.communication.follows();
+                self.communication.partner() != PartnerState::Terminated || follows_us || pause_is_over
+            }
             // While the partner does not know a subnet it would only refuse the same clients again.
             Some(Cause::Refusals) => {
                 let differs = self.difference.as_ref().is_some_and(|difference| difference.subnets);
@@ -200,6 +205,9 @@ impl Machine {
             self.communication.restart_terminated(now.monotonic_ns);
         }
         self.maintenance.entered(from, next);
+        // A Kea keeps what it takes for newer when it copies, and does not tell.
+        self.maintenance.partner_is_behind |=
+            from == OwnState::PartnerDown && next.sends_updates() && !self.communication.is_tandem();
         self.leave_backlog(actions);
         self.release_notified();
         (self.copied, self.reset_waits, self.resets) = (false, false, 0);

@@ -5,6 +5,7 @@ use shards::Now;
 
 use super::{BacklogState, Holder, Machine};
 use crate::ha::command::LOCAL_ORIGIN_ID;
+use crate::ha::communication::TERMINATED_BECAUSE;
 use crate::ha::relationship::PeerName;
 use crate::ha::state::PartnerState;
 
@@ -22,7 +23,7 @@ impl Machine {
             "tandem-paused": self.paused,
         });
         if let Some(reason) = self.termination.reason() {
-            local["tandem-terminated-because"] = json!(reason);
+            local[TERMINATED_BECAUSE] = json!(reason);
         }
         if relationship.delayed_updates_limit > 0 {
             local["tandem-backlog"] = json!({

@@ -420,3 +420,36 @@ fn rows_that_cannot_be_applied_end_the_copy_once_nothing_is_under_way() {
     assert!(rig.machine.synchronisation.is_none());
     assert_eq!(rig.machine.partner_state(), PartnerState::Unavailable);
 }
+
+/// The count of what a server gave alone ends with its process. What it finds newer than its partner's is counted again,
+/// before it says that it is ready.
+#[test]
+fn leases_that_are_newer_than_the_source_s_count_as_unsent_towards_a_tandem() {
+    for (tandem, kept, unsent) in [(true, 2, 2), (true, 0, 0), (false, 2, 0)] {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::Waiting, PartnerState::Unknown);
+        let mut actions = match tandem {
+            true => rig.tandem_heartbeat("partner-down", 0, json!({})),
+            false => rig.heartbeat_reply("partner-down", 0, 0),
+        };
+        let mut answers = [OK.to_vec(), page(1..3)].into_iter();
+        let mut readied = false;
+        while let Some(action) = (!actions.is_empty()).then(|| actions.remove(0)) {
+            match action {
+                Action::Call(call) if call.line != Line::Shared => {
+                    let Some(answer) = answers.next() else { continue };
+                    actions.extend(rig.handle(Event::CallDone { id: call.id, result: Ok(answer) }));
+                }
+                Action::ApplyPage { id, .. } => {
+                    let result = Ok(Applied { kept, ..Applied::default() });
+                    actions.extend(rig.handle(Event::PageApplied { id, result }));
+                    readied = rig.machine.state() == OwnState::Ready;
+                }
+                _ => {}
+            }
+        }
+        assert!(readied, "the notification is still under way");
+        let command = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+        let arguments = rig.command(CommandSource::Partner, command).arguments.unwrap();
+        assert_eq!(arguments["unsent-update-count"], json!(unsent), "tandem: {tandem}, {kept} kept");
+    }
+}

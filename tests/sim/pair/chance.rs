@@ -40,7 +40,7 @@ impl Simulation {
             }
             31..34 if self.plan.operators => {
                 let server = self.draw_server();
-                if self.chance(600) && self.plan.maintenance {
+                if self.chance(600) {
                     self.operate(server, HaCommand::MaintenanceStart);
                     let while_ns = self.draw(8 * NS_PER_S);
                     let life = self.servers[server].life;
@@ -186,12 +186,6 @@ impl Simulation {
                 Some(PartnerState::InMaintenance)
                     if self.plan.partner(server).and_then(|partner| self.servers[partner].state())
                         != Some(PartnerState::PartnerInMaintenance) =>
-                {
-                    self.tally.resets_by_hand += 1;
-                    self.operate(server, HaCommand::Reset { server_name: None });
-                }
-                Some(PartnerState::Terminated)
-                    if !self.plan.more && self.servers[server].process.is_some() =>
                 {
                     self.tally.resets_by_hand += 1;
                     self.operate(server, HaCommand::Reset { server_name: None });

@@ -24,8 +24,6 @@ pub enum Plant {
 /// Sizes, faults and clocks of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// More than is known to hold: pairs that share the clients, operators, and nobody who resets a terminated server.
-    pub more: bool,
     pub seed: u64,
     pub plant: Option<Plant>,
     /// Which of the servers is a Kea, and which one.
@@ -38,9 +36,8 @@ pub struct Plan {
     pub wait_backup_ack: bool,
     /// Updates that wait for the partner at most while it does not answer, where the servers share the clients.
     pub delayed_updates_limit: u32,
-    /// Whether operators reset servers now and then, and whether they begin and cancel maintenance, too.
+    /// Whether operators reset servers now and then, and begin and cancel maintenance.
     pub operators: bool,
-    pub maintenance: bool,
     /// Whether operators use every other command as well, and machines pause in some states until they are told to go on.
     pub commands: bool,
     /// Shards of each server.
@@ -109,24 +106,21 @@ impl Plan {
         // What was added later comes from a stream of its own, so that seeds keep their meaning.
         let mut random = Pcg32::new(seed, 3);
         let mut later = |choices: &[u32]| choices[random.next_u32() as usize % choices.len()];
-        let more = std::env::var_os("TANDEM_MORE").is_some();
         let clients = draw(&[3, 5, 8]);
         // Of twenty seeds one has a pair with a backup and one a primary with nothing else.
         let (backed, passive) = (seed % 20 == 1, seed % 20 == 6);
         let behind = (later(&[1, 1, 2]), later(&[0, 1]) == 1);
         Self {
-            more,
             seed,
             plant,
             kea: kea_of(seed).filter(|_| plant.is_none()),
-            balancing: more && seed % 5 == 3 || backed && seed % 60 == 1 || shares_with_kea(seed),
+            balancing: seed % 5 == 3 || backed && seed % 60 == 1 || shares_with_kea(seed),
             backups: if passive { behind.0 as u8 } else { u8::from(backed) },
             passive,
             wait_backup_ack: passive && behind.1,
             commands: seed % 20 == 16 || (backed || passive) && seed % 40 < 20,
             delayed_updates_limit: if seed.is_multiple_of(2) { 3 } else { 100 },
-            maintenance: more,
-            operators: more && seed % 5 != 4 && seed.is_multiple_of(3),
+            operators: seed % 5 != 4 && seed.is_multiple_of(3),
             shards: [draw(&[1, 2, 3]) as u8, draw(&[1, 2, 3]) as u8, later(&[1, 2, 3]) as u8],
             clients,
             pool: (clients + draw(&[0, 2, 5])) as u8,

@@ -313,6 +313,7 @@ impl Simulation {
             }
         }
         if power {
+            self.streams.lose_power(server);
             let unsynced = host.disk.file.len() - host.disk.synced;
             host.disk.lose_power(chance as usize % (unsynced + 1), chance >> 32 & 7 == 0);
         }

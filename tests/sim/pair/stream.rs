@@ -91,6 +91,17 @@ impl Streams {
         Some(flow.last_ns)
     }
 
+    /// A host has no power any more: nobody sends again what is still on the way from it.
+    pub fn lose_power(&mut self, server: usize) {
+        for stream in self.open.values_mut() {
+            for way in [Way::ToListener, Way::ToOpener] {
+                if stream.ends(way).0 == server {
+                    stream.flows[way as usize].pieces.clear();
+                }
+            }
+        }
+    }
+
     /// The piece that arrives next.
     pub fn pop(&mut self, id: StreamId, way: Way) -> Option<Piece> {
         self.open.get_mut(&id)?.flows[way as usize].pieces.pop_front()
