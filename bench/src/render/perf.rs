@@ -25,14 +25,8 @@ const QUIET: Load = Load::Rate(1_000.0);
 
 /// The parts that there are, each from a report.
 type Part = (&'static str, fn(&Report) -> String);
-const PARTS: [Part; 6] = [
-    ("machine", machine),
-    ("compared", compared),
-    ("matrix", matrix),
-    ("latency", latency),
-    ("pair", pair),
-    ("profile", profile),
-];
+const PARTS: [Part; 5] =
+    [("machine", machine), ("compared", compared), ("matrix", matrix), ("latency", latency), ("pair", pair)];
 
 /// `document` with its parts as `report` has them; everything outside of the markers stays.
 ///
@@ -177,10 +171,6 @@ fn latency(report: &Report) -> String {
 
 fn pair(report: &Report) -> String {
     or_nothing(super::pairs(report).map(|rows| table(&rows)).unwrap_or_default())
-}
-
-fn profile(report: &Report) -> String {
-    or_nothing(super::profile::rows(report).map(|rows| table(&rows)).unwrap_or_default())
 }
 
 fn titled(titles: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
