@@ -9,7 +9,7 @@ use shards::journal::Columns;
 use shards::partition::LoadedLeases;
 use shards::{Actions, Engine as _, Lease, LeaseState, NodeId, Now, SmallBytes, Topology};
 use tandem::engine::event::Event;
-use tandem::engine::message::Message;
+use tandem::engine::message::{Message, ShardCommand, ShardCommandBody};
 use tandem::engine::rules::{self, Clients, Rules, Steering};
 use tandem::engine::{Engine, EngineStart};
 use tandem::ha::nodes::HaNodes;
@@ -98,6 +98,8 @@ pub struct Site {
     steering: Steering,
     shards: Vec<Member>,
     now: Now,
+    /// Answers to the last command.
+    answered: usize,
 }
 
 #[derive(Debug)]
@@ -126,12 +128,38 @@ impl Site {
         };
         let leases = rules::split(&leases, clients, &rules.owners, shards);
         let shards = (0..shards).zip(leases).map(member).collect();
-        Self { steering, shards, now: START }
+        Self { steering, shards, now: START, answered: 0 }
     }
 
     /// One turn of every shard: `datagrams` are decided where the kernel would steer them, and forwarded as far as
     /// they go.
     pub fn decide(&mut self, datagrams: &[Datagram]) {
+        self.begin_turn();
+        for Datagram { meta, bytes } in datagrams {
+            let shard = self.steering.hash.shard_of_message(bytes);
+            let Member { engine, actions, .. } = &mut self.shards[usize::from(shard)];
+            engine.handle_datagram(self.now, meta, bytes, actions);
+        }
+        self.carry();
+    }
+
+    /// One turn, in which the control node asks `shard` for something.
+    pub fn command(&mut self, shard: u8, body: ShardCommandBody) {
+        self.begin_turn();
+        self.answered = 0;
+        let control = NodeId(self.shards.len() as u8);
+        let Member { engine, actions, .. } = &mut self.shards[usize::from(shard)];
+        let command = Box::new(ShardCommand { request: 0, body });
+        engine.handle_message(self.now, control, Message::Command(command), actions);
+        self.carry();
+    }
+
+    /// Answers to the last command.
+    pub fn replies_to_commands(&self) -> usize {
+        self.answered
+    }
+
+    fn begin_turn(&mut self) {
         self.now.monotonic_ns += 1_000_000;
         self.now.wall_ms += 1;
         for Member { engine, actions, .. } in &mut self.shards {
@@ -143,12 +171,6 @@ impl Site {
                 engine.handle_timeout(self.now, actions);
             }
         }
-        for Datagram { meta, bytes } in datagrams {
-            let shard = self.steering.hash.shard_of_message(bytes);
-            let Member { engine, actions, .. } = &mut self.shards[usize::from(shard)];
-            engine.handle_datagram(self.now, meta, bytes, actions);
-        }
-        self.carry();
     }
 
     /// What was decided is on the disk: parked replies leave.
@@ -169,7 +191,7 @@ impl Site {
         })
     }
 
-    /// Carries messages from shard to shard until there are none; those for the control node go nowhere.
+    /// Carries messages from shard to shard until there are none; of those for the control node answers are counted.
     fn carry(&mut self) {
         loop {
             let mut any = false;
@@ -178,6 +200,8 @@ impl Site {
                     if let Some(member) = self.shards.get_mut(usize::from(to.0)) {
                         member.inbox.push_back((NodeId(from as u8), message));
                         any = true;
+                    } else if matches!(message, Message::Reply(_)) {
+                        self.answered += 1;
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The cases: a name, how much one step does, and the step.
 
 mod exchange;
+mod partner;
 mod pieces;
 mod table;
 
@@ -38,6 +39,7 @@ pub const GROUPS: &[(&[&str], Group)] = &[
     (exchange::MILLION, exchange::million),
     (exchange::RELAYED, exchange::relayed),
     (exchange::FORWARDED, exchange::forwarded),
+    (partner::PARTNER, partner::partner),
 ];
 
 /// Names of all cases.

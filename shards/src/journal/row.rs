@@ -288,9 +288,13 @@ impl Line<'_> {
         }
         let end = self.len + number.ilog10() as usize + 1;
         let mut rest = number;
-        for place in self.octets[self.len..end].iter_mut().rev() {
-            *place = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        let (first, pairs) = self.octets[self.len..end].as_rchunks_mut();
+        for pair in pairs.iter_mut().rev() {
+            *pair = TWO_DIGITS[(rest % 100) as usize];
+            rest /= 100;
+        }
+        if let [first] = first {
+            *first = b'0' + rest as u8;
         }
         self.len = end;
     }
@@ -300,8 +304,12 @@ impl Line<'_> {
             if index > 0 {
                 self.push(b':');
             }
-            self.push(hex_digit(octet >> 4));
-            self.push(hex_digit(octet));
+            if self.len + 2 > LINE_OCTETS {
+                self.flush();
+            }
+            self.octets[self.len] = hex_digit(octet >> 4);
+            self.octets[self.len + 1] = hex_digit(octet);
+            self.len += 2;
         }
     }
 
@@ -317,6 +325,17 @@ impl Line<'_> {
         }
     }
 }
+
+/// The decimal digits of 0 to 99: half as many divisions as with one digit at a time.
+const TWO_DIGITS: [[u8; 2]; 100] = {
+    let mut all = [[0; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        all[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    all
+};
 
 fn hex_digit(value: u8) -> u8 {
     b"0123456789abcdef"[usize::from(value & 0x0f)]
