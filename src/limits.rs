@@ -68,6 +68,9 @@ pub const HA_FOREIGN_CONNECTIONS_MAX: usize = 64;
 /// What a peer's share of the rest is at least, however many peers there are: its senders are one or two for each
 /// listener.
 pub const HA_PEER_CONNECTIONS_MIN: usize = 16;
+/// Lists of leases that wait for their turn at an HA listen executor: one is made and sent at a time for peers, and one
+/// for everybody else, because each may hold all leases. A partner that copies asks for one.
+pub const HA_LISTS_WAITING_MAX: usize = 8;
 /// Lease updates in one request between Tandem servers: what gathers in a few milliseconds under full load.
 pub const HA_BATCH_UPDATES_MAX: u16 = 512;
 /// A request of lease updates is not made longer than this, octets: well below `HTTP_REQUEST_BODY_OCTETS_MAX`, which

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::net::TcpStream;
+use glommio::sync::StaticPermit;
 use rustls::ServerConfig;
 
 use super::clock;
@@ -18,6 +19,9 @@ use super::refusals::Refusals;
 use crate::ha::lease_rows;
 use crate::http::server::{Request, ServerConnection};
 
+/// Capacity for answers that a connection keeps, octets.
+const OUTPUT_KEPT_OCTETS: usize = 64 * 1024;
+
 /// What a handler answers.
 #[derive(Debug)]
 pub enum Response {
@@ -25,6 +29,8 @@ pub enum Response {
     Error(u16),
     /// 200 with this JSON.
     Json(Vec<u8>),
+    /// The same, of a list of leases, whose turn lasts until it is sent.
+    List(Vec<u8>, StaticPermit),
     /// 200 with rows of leases.
     Rows(Vec<u8>),
 }
@@ -98,16 +104,25 @@ where
         let mut request = http.handle_bytes(clock::monotonic_ns(), clock::wall_s(), &input, &mut output);
         while let Some(whole) = request {
             let response = handler(whole).await;
+            let mut turn = None;
             let (now_ns, wall_s) = (clock::monotonic_ns(), clock::wall_s());
             match response {
                 Response::Error(status) => http.respond_error(now_ns, wall_s, status, &mut output),
                 Response::Json(body) => http.respond(now_ns, wall_s, 200, &body, &mut output),
+                Response::List(body, permit) => {
+                    http.respond(now_ns, wall_s, 200, &body, &mut output);
+                    drop(body);
+                    turn = Some(permit);
+                }
                 Response::Rows(body) => {
                     http.respond_as(lease_rows::MEDIA_TYPE, now_ns, wall_s, 200, &body, &mut output);
                 }
             }
             link.write(&output).await?;
             output.clear();
+            // A connection lasts for days, and a list of all leases is asked for once.
+            output.shrink_to(OUTPUT_KEPT_OCTETS);
+            drop(turn);
             request = http.poll_request(clock::wall_s(), &mut output);
         }
         link.write(&output).await?;

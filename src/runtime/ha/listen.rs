@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use glommio::sync::Semaphore;
 use shards::runtime::NodeHandle;
 use shards::{Lane, NodeId};
 
@@ -30,6 +31,7 @@ use crate::ha::copy::{self, CopyRequest};
 use crate::ha::lease_json::{Listing, write_listing};
 use crate::ha::view::HaView;
 use crate::http::server::Request;
+use crate::limits::HA_LISTS_WAITING_MAX;
 use crate::policy::SubnetFilter;
 use crate::runtime::clock;
 use crate::runtime::http_serve::{Response, serve};
@@ -74,6 +76,8 @@ pub async fn run(node: Rc<NodeHandle<Message>>, mut context: ListenContext) -> R
         from_shards: Answers::default(),
         from_control: Answers::default(),
         connections: RefCell::default(),
+        lists: Default::default(),
+        lists_refused: Cell::new(0),
         stopping: Cell::new(false),
         refusals: context.refusals.clone(),
     });
@@ -99,8 +103,24 @@ struct Listener {
     from_shards: Answers<ShardReply>,
     from_control: Answers<Box<PartnerCall>>,
     connections: RefCell<Places>,
+    /// Whose turn it is to be given a list of leases: strangers and peers.
+    lists: [Lists; 2],
+    /// Lists that nobody was given, because too many were asked for.
+    lists_refused: Cell<u64>,
     stopping: Cell<bool>,
     refusals: Refusals,
+}
+
+/// Turns for lists of leases.
+struct Lists {
+    turn: Rc<Semaphore>,
+    waiting: Cell<usize>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { turn: Rc::new(Semaphore::new(1)), waiting: Cell::new(0) }
+    }
 }
 
 impl Listener {
@@ -167,7 +187,7 @@ impl Listener {
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
-                    Response::Json(self.list(page.after, limit, peer).await)
+                    self.list_in_turn(page.after, limit, peer).await
                 }
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
@@ -175,11 +195,42 @@ impl Listener {
                 Ok(request) => self.copy(request).await,
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
-            "lease4-get-all" => Response::Json(self.list(None, None, peer).await),
+            "lease4-get-all" if peer.is_none() => Response::Error(403),
+            "lease4-get-all" => self.list_in_turn(None, None, peer).await,
             _ => {
                 // What was read of it is as large as itself, and is of no more use.
                 drop(envelope);
                 self.ask_control(request.body, peer).await
+            }
+        }
+    }
+
+    /// A list of leases, one after the other, so that no more than one of them is in memory for peers and one for
+    /// everybody else.
+    async fn list_in_turn(
+        &self,
+        after: Option<Ipv4Addr>,
+        limit: Option<usize>,
+        peer: Option<usize>,
+    ) -> Response {
+        let Lists { turn, waiting } = &self.lists[usize::from(peer.is_some())];
+        let within = if waiting.get() < HA_LISTS_WAITING_MAX { ANSWER_WITHIN } else { Duration::ZERO };
+        waiting.set(waiting.get() + 1);
+        let permit = async { Ok(turn.acquire_static_permit(1).await) };
+        let permit = glommio::timer::timeout(within, permit).await;
+        waiting.set(waiting.get() - 1);
+        match permit {
+            Ok(Ok(permit)) => Response::List(self.list(after, limit, peer).await, permit),
+            Ok(Err(_)) | Err(_) => {
+                let refused = self.lists_refused.get() + 1;
+                self.lists_refused.set(refused);
+                if refused.is_power_of_two() {
+                    log::warn!(
+                        target: "kea-dhcp4.ha-hooks",
+                        "TANDEM_HA_LISTS_REFUSED too many lists of leases are asked for at a time ({refused} so far)"
+                    );
+                }
+                Response::Json(Reply::error("too many lists of leases are asked for").to_http_body())
             }
         }
     }

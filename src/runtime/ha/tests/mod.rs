@@ -474,6 +474,36 @@ fn no_line_waits_for_an_answer_of_another() {
     }
 }
 
+/// Each may hold all leases.
+#[test]
+fn lists_of_leases_are_made_one_after_the_other_and_nothing_else_waits_for_them() {
+    let bench = Bench::new();
+    let page = r#"{ "command": "lease4-get-page", "arguments": { "from": "start", "limit": 4294967295 } }"#;
+    bench.hand_call(1, 0, Line::Copy, page);
+    let (listener, Message::Command(first)) = Bench::next(&bench.shard) else { panic!("no list") };
+    bench.hand_call(2, 0, Line::Private, r#"{ "command": "lease4-get-all" }"#);
+    // An update and a heartbeat come through meanwhile, and the shard is not asked for the second list before them.
+    bench.hand_call(3, 0, Line::Shared, r#"{ "command": "ha-heartbeat" }"#);
+    let (from, heartbeat) = bench.called();
+    bench.answer_call(from, heartbeat);
+    assert_eq!(bench.called().1.request, 3);
+    let created = Some(ShardReplyBody::Updated { created: true });
+    assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
+    for (number, command) in [(1, Some(first)), (2, None)] {
+        let command = command.unwrap_or_else(|| {
+            let (_, Message::Command(command)) = Bench::next(&bench.shard) else { panic!("no list") };
+            command
+        });
+        assert!(matches!(command.body, ShardCommandBody::Page { .. }), "{number}");
+        let (request, body) = (command.request, ShardReplyBody::Leases(Vec::new()));
+        let reply = ShardReply { shard: 0, request, body };
+        bench.shard.try_send(listener, Lane::State, Message::Reply(Box::new(reply))).unwrap();
+        let (from, call) = bench.called();
+        assert_eq!((from, call.request), (SENDER, number));
+        assert!(String::from_utf8(call.body).unwrap().contains("0 IPv4 lease(s) found"), "{number}");
+    }
+}
+
 #[test]
 fn what_a_listener_passes_on_names_the_peer_at_its_address() {
     for (partner, expected) in [("127.0.0.1:1", 0), ("127.0.0.2:1", 1)] {
