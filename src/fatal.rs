@@ -1,7 +1,7 @@
 //! Why a program ends other than well, and with which exit code.
 //!
 //! Kea's tools expect 1 for whatever keeps a server from starting (h.1). What ends a running server has codes of its
-//! own, so that a supervisor can tell a full disk from a typing error.
+//! own, so that a supervisor can tell a broken disk from a typing error.
 
 use std::process::ExitCode;
 

@@ -13,11 +13,12 @@ use shards::{Lease, LeaseState, NodeId};
 use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
 use crate::engine::message::{
-    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
+    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Terms,
     UpdateKind,
 };
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
+use crate::ha::view::Alone;
 use crate::limits;
 use crate::policy::SubnetFilter;
 
@@ -108,10 +109,14 @@ impl Shard {
         if self.knows_better(turn, &lease) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        let created = self.partition.get(address).is_none();
-        if created && !force_create {
+        let ours = self.partition.get(address);
+        if ours.is_none() && !force_create {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
         }
+        if from != self.topology.control() && self.is_given_alone(turn, &lease, ours.as_ref()) {
+            return self.answer(turn, from, request, ShardReplyBody::GivenAlone);
+        }
+        let created = ours.is_none();
         self.changes.clear();
         self.changes.push(Change::Put(storable(lease)));
         self.commit_command(turn, from, request, address, ShardReplyBody::Updated { created });
@@ -127,6 +132,21 @@ impl Shard {
         let relationship = self.relations.of_subnet(&turn.rules.snapshot, theirs.subnet_id);
         let alone = serves_alone(&self.relations.of(relationship).view);
         alone && self.partition.get(theirs.address).as_ref().is_some_and(newer)
+    }
+
+    /// Since when this server has served alone those whom the lease is of.
+    fn alone(&self, turn: &Turn, lease: &Lease) -> Option<Alone> {
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
+        self.relations.of(relationship).view.alone
+    }
+
+    /// Whether a partner that did not know of it would take an address from the client that this server has given it to
+    /// while it served alone. An update that was sent late must not: its client was never answered, and ours was.
+    fn is_given_alone(&self, turn: &Turn, theirs: &Lease, ours: Option<&Lease>) -> bool {
+        let (Some(alone), Some(ours)) = (self.alone(turn, theirs), ours) else { return false };
+        ours.cltt >= alone.since_s
+            && alone.partner_since_s.is_none_or(|since_s| theirs.cltt < since_s)
+            && are_two_holders(theirs, ours, turn.now.wall_s())
     }
 
     fn partner_delete(&mut self, turn: &mut Turn, from: NodeId, request: u64, address: Ipv4Addr) {
@@ -154,6 +174,14 @@ impl Shard {
         };
         if updates.iter().any(is_refused) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
+        let takes = |(kind, lease): &(UpdateKind, Lease)| {
+            *kind == UpdateKind::Update
+                && self.alone(turn, lease).is_some()
+                && self.is_given_alone(turn, lease, self.partition.get(lease.address).as_ref())
+        };
+        if updates.iter().any(takes) {
+            return self.answer(turn, from, request, ShardReplyBody::GivenAlone);
         }
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one
         // behind a reversal.
@@ -191,21 +219,54 @@ impl Shard {
         if !ascending || slice.rows.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        self.changes.clear();
         let mut applied = Applied::default();
+        if slice.terms == Terms::Comparison {
+            applied.sent_back = self.send_newer(turn, slice);
+        }
+        self.changes.clear();
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
             let theirs = storable(theirs.clone());
             let keeps = ours.as_ref().is_some_and(|ours| lacks(*kind, &theirs, ours, turn.now.wall_s()));
             applied.kept += usize::from(keeps);
-            let (change, conflict) =
-                reconcile(*kind, theirs, ours, slice.source_wins_ties, turn.now.wall_s());
+            // Another Tandem would keep its own for being newer; a Kea is sent ours.
+            let stays = slice.terms != Terms::Joining && self.is_given_alone(turn, &theirs, ours.as_ref());
+            let (change, conflict) = match ours {
+                Some(ours) if stays => (None, Some(Conflict { ours, theirs, taken: false })),
+                ours => {
+                    let ties = slice.terms == Terms::Joining;
+                    reconcile(*kind, theirs, ours, ties, turn.now.wall_s())
+                }
+            };
             self.changes.extend(change);
             if let Some(conflict) = conflict {
                 applied.add(Applied { conflicts: 1, examples: vec![conflict], ..Applied::default() });
             }
         }
         self.commit_changes(turn, from, request, applied);
+    }
+
+    /// Sends the source what is newer here, and what was given here while it was away; how many. What there is no room
+    /// for is found again by the next comparison.
+    fn send_newer(&mut self, turn: &mut Turn, slice: &CopySlice) -> usize {
+        self.changes.clear();
+        let wall_s = turn.now.wall_s();
+        for (_, theirs) in &slice.rows {
+            let Some(ours) = self.partition.get(theirs.address) else { continue };
+            let is_sent = match rank(&ours, theirs).cmp(&rank(theirs, &ours)) {
+                Ordering::Greater => is_held(&ours, wall_s),
+                // Both would stay as they are for good.
+                Ordering::Equal => are_two_holders(theirs, &ours, wall_s),
+                Ordering::Less => self.is_given_alone(turn, theirs, Some(&ours)),
+            };
+            if is_sent {
+                self.changes.push(Change::Put(ours));
+            }
+        }
+        let Some(Change::Put(first)) = self.changes.first() else { return 0 };
+        let (address, count) = (first.address, self.changes.len());
+        let sent = self.commit(turn, Commit::without_query(address, Reply::Internal, true));
+        if sent { count } else { 0 }
     }
 
     /// What somebody who copies must hear of.
@@ -302,8 +363,7 @@ fn reconcile(
         Ordering::Equal => source_wins_ties && theirs != ours,
         Ordering::Less => false,
     };
-    let is_held = |lease: &Lease| lease.state == LeaseState::Default && !lease.is_expired(wall_s);
-    let conflicts = is_held(&theirs) && is_held(&ours) && !is_same_client(&theirs, &ours);
+    let conflicts = are_two_holders(&theirs, &ours, wall_s);
     let conflict = conflicts.then(|| Conflict { ours, theirs: theirs.clone(), taken });
     (taken.then_some(Change::Put(theirs)), conflict)
 }
@@ -313,6 +373,15 @@ fn lacks(kind: UpdateKind, theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
     let in_force =
         matches!(ours.state, LeaseState::Default | LeaseState::Declined) && !ours.is_expired(wall_s);
     kind == UpdateKind::Update && in_force && rank(ours, theirs) > rank(theirs, ours)
+}
+
+/// Whether two clients hold the address of both leases.
+fn are_two_holders(one: &Lease, other: &Lease, wall_s: u64) -> bool {
+    is_held(one, wall_s) && is_held(other, wall_s) && !is_same_client(one, other)
+}
+
+fn is_held(lease: &Lease, wall_s: u64) -> bool {
+    lease.state == LeaseState::Default && !lease.is_expired(wall_s)
 }
 
 fn is_same_client(one: &Lease, other: &Lease) -> bool {

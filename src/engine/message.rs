@@ -229,6 +229,19 @@ pub struct UnansweredClient {
     pub client_id: shards::SmallBytes,
     /// `secs` of the header, as received.
     pub secs: u16,
+    /// What it asks for.
+    pub asked: Asked,
+}
+
+/// What a client asks for whose query is the partner's, as far as it says something about the partner.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// DISCOVER: any server.
+    Any,
+    /// A REQUEST that names the server whose offer it takes.
+    One,
+    /// Anything else.
+    Other,
 }
 
 /// A command for a shard.
@@ -300,8 +313,21 @@ pub enum ShardCommandBody {
 pub struct CopySlice {
     /// Leases of the source; [`UpdateKind::Delete`] is one that was deleted there.
     pub rows: Vec<(UpdateKind, Lease)>,
-    /// Which of two leases stays where neither is newer: the source's, else ours (ha-protocol 6.3).
-    pub source_wins_ties: bool,
+    /// What it is for.
+    pub terms: Terms,
+}
+
+/// What a copy is for, which says whose lease stays where neither is newer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Terms {
+    /// Leases of a server that serves with this one, after they could not hear each other: what is newer here is sent
+    /// to it.
+    Comparison,
+    /// The leases of whoever has served: ours give way.
+    Joining,
+    /// A Kea's leases, or a copy that an administrator asks for: ours stay (ha-protocol 6.3).
+    #[default]
+    Merging,
 }
 
 /// What became of leases of a copy.
@@ -315,6 +341,8 @@ pub struct Applied {
     pub conflicts: usize,
     /// Some of those.
     pub examples: Vec<Conflict>,
+    /// How many the source was sent, because ours stay.
+    pub sent_back: usize,
 }
 
 impl Applied {
@@ -323,6 +351,7 @@ impl Applied {
         self.written += other.written;
         self.kept += other.kept;
         self.conflicts += other.conflicts;
+        self.sent_back += other.sent_back;
         let room = CONFLICTS_LOGGED_MAX.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }
@@ -368,6 +397,8 @@ pub enum ShardReplyBody {
     Missing,
     /// The lease cannot be taken (its journal is poisoned or full).
     Busy,
+    /// Served alone, this server has given the address to another client.
+    GivenAlone,
     /// Addresses, ascending.
     Addresses(Vec<Ipv4Addr>),
     /// What became of a part of a copy, or of a batch.

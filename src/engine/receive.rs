@@ -7,7 +7,7 @@ use crate::dhcp4::scope;
 use crate::dhcp4::select::{self, DropReason};
 use crate::engine::counters::{Counter, OwnCounter};
 use crate::engine::event::{ClientLabel, EventKind};
-use crate::engine::message::{Message, UnansweredClient};
+use crate::engine::message::{Asked, Message, UnansweredClient};
 use crate::engine::routing::{Asking, IdentityKeys};
 use crate::engine::shard::{Shard, Turn};
 use crate::policy::{Attachment, Scope, Subnet};
@@ -149,6 +149,13 @@ impl Shard {
                 hwaddr: SmallBytes::new(query.chaddr()),
                 client_id: SmallBytes::new(query.client_id().unwrap_or_default()),
                 secs: query.secs(),
+                asked: match query.message_type() {
+                    Some(MessageType::Discover) => Asked::Any,
+                    Some(MessageType::Request) if query.has_option(codes::DHCP_SERVER_IDENTIFIER) => {
+                        Asked::One
+                    }
+                    _ => Asked::Other,
+                },
             };
             turn.actions.send(control, Lane::State, Message::Unanswered(Box::new(client)));
         }

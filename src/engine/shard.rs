@@ -13,7 +13,8 @@ use crate::engine::commit::{Change, Plan};
 use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use crate::engine::event::{ClientLabel, Event, EventKind};
 use crate::engine::message::{
-    CopySlice, Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody, UpdateKind,
+    CopySlice, Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody, Terms,
+    UpdateKind,
 };
 use crate::engine::parking::{Answer, ParkingLot};
 use crate::engine::reclaim::Reclaim;
@@ -266,7 +267,7 @@ impl Shard {
     fn hand_over(&mut self, turn: &mut Turn, strays: Vec<Lease>) {
         for lease in strays {
             let owner = self.node(turn.rules.owners.owner_of(lease.address));
-            let slice = CopySlice { rows: vec![(UpdateKind::Update, lease)], source_wins_ties: false };
+            let slice = CopySlice { rows: vec![(UpdateKind::Update, lease)], terms: Terms::Merging };
             let body = ShardCommandBody::Synchronised(Arc::new(slice));
             let command = Box::new(ShardCommand { request: 0, body });
             self.send_or_keep(turn, owner, Message::Command(command));

@@ -20,6 +20,9 @@ use shards::Lease;
 /// Member of the answer to `ha-heartbeat`: the most updates in one request.
 pub const ANNOUNCEMENT: &str = "tandem-batch-max";
 
+/// Why updates of a partner that has yet to copy are refused.
+pub const GIVEN_ALONE: &str = "this server has given the address to another client while it served alone";
+
 /// The first line of a batch. No JSON begins with it.
 const HEAD: &[u8] = b"tandem-lease4-batch\n";
 
@@ -99,6 +102,7 @@ impl Received {
         let places = std::mem::take(&mut self.places[usize::from(shard)]);
         let text = match answer {
             Some(ShardReplyBody::Applied(_)) => return,
+            Some(ShardReplyBody::GivenAlone) => GIVEN_ALONE,
             Some(_) => "the leases cannot be changed: the lease file takes nothing",
             None => "the leases were not changed in time",
         };

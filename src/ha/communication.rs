@@ -12,6 +12,7 @@ use super::command::Reply;
 use super::event::ClientIdentity;
 use super::fingerprint::Fingerprint;
 use super::state::PartnerState;
+use crate::engine::message::Asked;
 use crate::http::parse_rfc1123_date;
 use crate::limits::{HA_BATCH_UPDATES_MAX, HA_CLIENTS_MAX};
 
@@ -88,6 +89,8 @@ pub enum Seen {
     Connecting,
     /// Nothing new.
     Known,
+    /// The partner has made a client an offer just now: it lives and serves, only not to be heard from here.
+    Offered,
     /// A client newly beyond `max-ack-delay`.
     Unacked,
 }
@@ -110,6 +113,8 @@ pub struct Communication {
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
     unacked: BTreeSet<ClientKey>,
+    /// Who has asked any server since the last contact.
+    discovering: BTreeSet<ClientKey>,
     analyzed: u64,
     rejected: BTreeMap<ClientKey, u64>,
 }
@@ -132,6 +137,7 @@ impl Communication {
             unsent_known: 0,
             connecting: BTreeSet::new(),
             unacked: BTreeSet::new(),
+            discovering: BTreeSet::new(),
             analyzed: 0,
             rejected: BTreeMap::new(),
         }
@@ -164,9 +170,14 @@ impl Communication {
     /// The partner has shown that it lives.
     pub fn poke(&mut self, now_ns: u64) {
         self.last_contact_ns = now_ns;
+        self.forget_clients();
+        self.analyzed = 0;
+    }
+
+    fn forget_clients(&mut self) {
         self.connecting.clear();
         self.unacked.clear();
-        self.analyzed = 0;
+        self.discovering.clear();
     }
 
     /// A command to the partner has failed. The skew is forgotten (ha-protocol 8 no. 16).
@@ -221,6 +232,11 @@ impl Communication {
         self.terminated_since_ns
     }
 
+    /// Nanoseconds since the last contact.
+    pub fn silent_for_ns(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_sub(self.last_contact_ns)
+    }
+
     /// Seconds since the last contact.
     pub fn age_s(&self, now_ns: u64) -> u64 {
         now_ns.saturating_sub(self.last_contact_ns) / 1_000_000_000
@@ -273,8 +289,28 @@ impl Communication {
     }
 
     /// A query of one of the partner's clients, while it is silent (ha-protocol 4.6).
-    pub fn analyze(&mut self, client: &ClientIdentity, secs: u16, max_ack_delay_ms: u32) -> Seen {
+    ///
+    /// A client that has asked any server, and then takes the offer of one, has it from the partner: the link alone is
+    /// cut, and who has waited so far is no proof of anything. A client that goes on taking an offer of before the
+    /// silence is no sign of life.
+    pub fn analyze(
+        &mut self,
+        client: &ClientIdentity,
+        secs: u16,
+        asked: Asked,
+        max_ack_delay_ms: u32,
+    ) -> Seen {
         self.analyzed = self.analyzed.saturating_add(1);
+        match asked {
+            Asked::Any if self.discovering.len() < HA_CLIENTS_MAX => {
+                self.discovering.insert(key(client));
+            }
+            Asked::One if self.discovering.contains(&key(client)) => {
+                self.forget_clients();
+                return Seen::Offered;
+            }
+            Asked::Any | Asked::One | Asked::Other => {}
+        }
         // Some clients send the field with its octets swapped; they are found by a low octet of zero.
         let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
         let key = key(client);
@@ -403,7 +439,11 @@ mod tests {
             (3, 0x0b00, Seen::Unacked, 2),
             (4, 0x0101, Seen::Unacked, 3),
         ] {
-            assert_eq!(communication.analyze(&client(number), secs, 10_000), seen, "{number} {secs}");
+            assert_eq!(
+                communication.analyze(&client(number), secs, Asked::Other, 10_000),
+                seen,
+                "{number} {secs}"
+            );
             assert_eq!(communication.unacked(), unacked, "{number} {secs}");
         }
         assert_eq!((communication.connecting(), communication.analyzed()), (4, 8));
@@ -414,6 +454,24 @@ mod tests {
             (communication.connecting(), communication.unacked(), communication.analyzed()),
             (0, 0, 0)
         );
+    }
+
+    #[test]
+    fn a_client_that_takes_an_offer_made_in_the_silence_shows_that_the_partner_lives() {
+        let mut communication = Communication::new(0);
+        let mut analyze = |number, asked| communication.analyze(&client(number), 60, asked, 10_000);
+        for number in 1..=3 {
+            assert_eq!(analyze(number, Asked::Any), Seen::Unacked);
+        }
+        assert_eq!(analyze(9, Asked::One), Seen::Unacked, "an offer of before the silence");
+        assert_eq!(analyze(2, Asked::One), Seen::Offered);
+        assert_eq!(analyze(1, Asked::Any), Seen::Unacked, "counted anew");
+        assert_eq!(
+            analyze(2, Asked::One),
+            Seen::Unacked,
+            "the offer is as old as the proof that it was made"
+        );
+        assert_eq!(communication.unacked(), 2);
     }
 
     #[test]

@@ -32,7 +32,7 @@ use shards::Lease;
 
 use super::command::{Envelope, Reply, ReplyError, request};
 use super::lease_rows::{self, RowError};
-use crate::engine::message::{CopySlice, UpdateKind};
+use crate::engine::message::{CopySlice, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, EXECUTORS_MAX, SYNC_CHUNK_LEASES};
 use crate::policy::SubnetFilter;
 
@@ -219,8 +219,8 @@ impl CopyPage {
 pub struct CopyRows {
     /// The rows; of two of one address the later one counts.
     pub rows: Vec<(UpdateKind, Lease)>,
-    /// Which lease stays where neither is newer.
-    pub source_wins_ties: bool,
+    /// What they are copied for.
+    pub terms: Terms,
 }
 
 impl CopyRows {
@@ -239,11 +239,11 @@ impl CopyRows {
                 rows.push(row);
             }
         }
-        by_shard.into_iter().map(|rows| slices_of(rows, self.source_wins_ties)).collect()
+        by_shard.into_iter().map(|rows| slices_of(rows, self.terms)).collect()
     }
 }
 
-fn slices_of(mut rows: Vec<(UpdateKind, Lease)>, source_wins_ties: bool) -> Vec<CopySlice> {
+fn slices_of(mut rows: Vec<(UpdateKind, Lease)>, terms: Terms) -> Vec<CopySlice> {
     // A page ascends already, and then this is one look at it.
     rows.sort_by_key(|(_, lease)| lease.address);
     if !rows.is_sorted_by(|(_, one), (_, next)| one.address < next.address) {
@@ -254,7 +254,7 @@ fn slices_of(mut rows: Vec<(UpdateKind, Lease)>, source_wins_ties: bool) -> Vec<
     let mut rows = rows.into_iter();
     let slices = std::iter::from_fn(|| {
         let rows: Vec<_> = rows.by_ref().take(SYNC_CHUNK_LEASES).collect();
-        (!rows.is_empty()).then_some(CopySlice { rows, source_wins_ties })
+        (!rows.is_empty()).then_some(CopySlice { rows, terms })
     });
     slices.collect()
 }
@@ -336,7 +336,7 @@ mod tests {
         let mut rows: Vec<_> = (0..count).map(|number| (UpdateKind::Update, lease(number))).collect();
         let later = Lease { cltt: 7, ..lease(5) };
         rows.push((UpdateKind::Delete, later.clone()));
-        let copied = CopyRows { rows, source_wins_ties: true };
+        let copied = CopyRows { rows, terms: Terms::Joining };
         let slices = copied.into_slices(2, |address| (address.octets()[3] & 1) ^ 1);
         assert_eq!(slices.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2]);
         for (shard, slices) in slices.iter().enumerate() {
@@ -345,7 +345,9 @@ mod tests {
             assert!(addresses.is_sorted_by(|one, next| one < next));
             assert_eq!(addresses.len(), count as usize / 2);
             assert!(
-                slices.iter().all(|slice| slice.source_wins_ties && slice.rows.len() <= SYNC_CHUNK_LEASES)
+                slices
+                    .iter()
+                    .all(|slice| slice.terms == Terms::Joining && slice.rows.len() <= SYNC_CHUNK_LEASES)
             );
             assert!(addresses.iter().all(|address| usize::from(address.octets()[3] & 1) == shard ^ 1));
         }

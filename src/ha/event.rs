@@ -14,7 +14,7 @@ use super::fingerprint::Fingerprint;
 use super::log::LogEvent;
 use super::relationship::Relationship;
 use super::view::HaView;
-use crate::engine::message::{Applied, Line, UpdateKind, UpdateOutcome};
+use crate::engine::message::{Applied, Asked, Line, UpdateKind, UpdateOutcome};
 
 /// Number of a call to the partner or of a page to apply; unique for the life of the machine.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -89,6 +89,8 @@ pub enum Event {
         client: ClientIdentity,
         /// `secs` of its header as received.
         secs: u16,
+        /// What it asks for.
+        asked: Asked,
     },
     /// The unsent-update counters of a shard (ha-protocol 4.8).
     UnsentUpdates {

@@ -22,6 +22,8 @@ pub enum Holder {
     Remote(u8, i64),
     /// The server is about to end.
     Stopping,
+    /// There is no room for leases on the disk.
+    Storage,
     /// An administrator.
     User,
 }
@@ -86,7 +88,9 @@ impl Locks {
     pub fn remote_ids(&self) -> BTreeSet<i64> {
         let id = |holder: &Holder| match holder {
             Holder::Backup(_, _, id) | Holder::Remote(_, id) => Some(*id),
-            Holder::Local(_) | Holder::Notified(_) | Holder::Stopping | Holder::User => None,
+            Holder::Local(_) | Holder::Notified(_) | Holder::Stopping | Holder::Storage | Holder::User => {
+                None
+            }
         };
         self.held.keys().filter_map(id).collect()
     }
@@ -95,7 +99,9 @@ impl Locks {
     pub fn local_relationships(&self) -> BTreeSet<u8> {
         let relationship = |holder: &Holder| match holder {
             Holder::Local(relationship) | Holder::Notified(relationship) => Some(*relationship),
-            Holder::Backup(..) | Holder::Remote(..) | Holder::Stopping | Holder::User => None,
+            Holder::Backup(..) | Holder::Remote(..) | Holder::Stopping | Holder::Storage | Holder::User => {
+                None
+            }
         };
         self.held.keys().filter_map(relationship).collect()
     }
@@ -107,7 +113,7 @@ impl Holder {
         match self {
             Self::Backup(relationship, peer, _) => Some((relationship, Some(peer))),
             Self::Remote(relationship, _) => Some((relationship, None)),
-            Self::Local(_) | Self::Notified(_) | Self::Stopping | Self::User => None,
+            Self::Local(_) | Self::Notified(_) | Self::Stopping | Self::Storage | Self::User => None,
         }
     }
 }

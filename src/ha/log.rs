@@ -45,6 +45,8 @@ pub enum Message {
     ConfigurationAgrees { partner: String },
     /// The partner runs another configuration.
     ConfigurationDiffers { partner: String, difference: Difference },
+    /// Leases of both were compared after a silence.
+    Compared { partner: String, taken: usize, sent: usize },
     /// The partner's copy lacks what was given since; it is told to copy again.
     CopyOutdated { partner: String },
     /// `dhcp-disable` to the partner failed.
@@ -147,6 +149,7 @@ impl Message {
             | Self::UpdateFailed { .. } => log::Level::Warn,
             Self::CommunicationInterruptedClient { .. }
             | Self::CommunicationRestored { .. }
+            | Self::Compared { .. }
             | Self::ConfigurationAgrees { .. }
             | Self::CopyOutdated { .. }
             | Self::LeasesSyncPageReceived { .. }
@@ -177,6 +180,7 @@ impl Message {
             }
             Self::CommunicationInterruptedClient { .. } => "HA_COMMUNICATION_INTERRUPTED_CLIENT4_UNACKED",
             Self::CommunicationRestored { .. } => "HA_COMMUNICATION_RESTORED",
+            Self::Compared { .. } => "TANDEM_HA_COMPARED",
             Self::ConfigurationAgrees { .. } => "TANDEM_HA_CONFIGURATION_AGREES",
             Self::ConfigurationDiffers { .. } => "TANDEM_HA_CONFIGURATION_DIFFERS",
             Self::CopyOutdated { .. } => "TANDEM_HA_COPY_OUTDATED",
@@ -258,10 +262,7 @@ impl fmt::Display for Message {
                 write!(f, "local DHCP service is enabled while in the {state} state")
             }
             Self::InvalidPartnerState { partner, mode } => {
-                write!(
-                    f,
-                    "partner is in the {partner} state, which the {mode} mode does not have: check its mode"
-                )
+                write!(f, "partner is in the {partner} state, unknown to the {mode} mode: check its mode")
             }
             Self::MaintenanceRefused { state } => {
                 write!(f, "the partner's request for maintenance is refused in the {state} state")
@@ -283,7 +284,8 @@ impl fmt::Display for Message {
             Self::TerminatedRestartPartner => {
                 f.write_str("waiting for the partner to leave the TERMINATED state")
             }
-            Self::CopyOutdated { .. }
+            Self::Compared { .. }
+            | Self::CopyOutdated { .. }
             | Self::DhcpDisableFailed { .. }
             | Self::DhcpEnableFailed { .. }
             | Self::LeaseConflict(_)
@@ -377,6 +379,11 @@ impl Message {
     /// The messages about a copy of the partner's leases.
     fn fmt_copy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Compared { partner, taken, sent } => write!(
+                f,
+                "after a silence the leases of {partner} were compared with ours: {taken} were newer there and \
+                 are taken, {sent} are newer here and are sent"
+            ),
             Self::CopyOutdated { partner } => {
                 write!(
                     f,

@@ -77,6 +77,17 @@ impl Scopes {
     }
 }
 
+/// Since when a server has served alone. What it has given since then no lease takes from its client that a partner gave
+/// without knowing of it: nobody was answered on the strength of that one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Alone {
+    /// Own wall clock, seconds.
+    pub since_s: u64,
+    /// The partner has served alone as well, from then on: its own wall clock, seconds. Of those leases the newer one
+    /// stays.
+    pub partner_since_s: Option<u64>,
+}
+
 /// The HA machine's word, posted to every shard under a rising epoch.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HaView {
@@ -108,6 +119,8 @@ pub struct HaView {
     /// Neither server hears of the other's leases any more (terminated): each reclaims those of its own scopes only
     /// (ha-protocol 8 no. 27).
     pub reclaims_own_scopes_only: bool,
+    /// This server serves alone, or has done so up to a minute ago.
+    pub alone: Option<Alone>,
     /// Partner silent: report queries outside our scopes.
     pub interrupted: bool,
     /// `max-ack-delay`, milliseconds.

@@ -237,6 +237,11 @@ impl Server {
         counters
     }
 
+    /// Whether rows wait for room on the disk.
+    pub fn is_storage_full(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.counters().is_full.load(Ordering::Relaxed))
+    }
+
     /// Queries dropped because more came than could be served.
     pub fn overload_drops(&self) -> OverloadDrops {
         OverloadDrops {

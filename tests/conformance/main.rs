@@ -7,6 +7,7 @@
 //!
 //!     cargo test --test conformance            # all
 //!     cargo test --test conformance c5         # those whose name has `c5` in it
+//!     TANDEM_CONFORMANCE_LONG=86400 cargo test --test conformance one_fault_after_the_other    # a day of faults
 
 mod agents;
 mod balance;
@@ -22,6 +23,7 @@ mod replication;
 mod security;
 mod states;
 mod support;
+mod surroundings;
 mod upheaval;
 mod wire;
 
@@ -56,6 +58,13 @@ pub fn scenario(
     Scenario { ids, name: name.into(), seconds, run: Box::new(run) }
 }
 
+/// What `TANDEM_CONFORMANCE_LONG` asks for: numbers that are scaled down are to be those of ha-protocol, and pairs are to
+/// endure one fault after the other for as many seconds as it says, or ten minutes.
+pub fn long_for() -> Option<Duration> {
+    let value = std::env::var("TANDEM_CONFORMANCE_LONG").ok()?;
+    Some(Duration::from_secs(value.parse().unwrap_or(600)))
+}
+
 /// Seconds that each scenario has taken, by name.
 static TAKEN: Mutex<BTreeMap<String, f64>> = Mutex::new(BTreeMap::new());
 
@@ -72,6 +81,7 @@ fn all() -> Vec<Scenario> {
         balance::scenarios(),
         maintenance::scenarios(),
         upheaval::scenarios(),
+        surroundings::scenarios(),
         real_clients::scenarios(),
         hostile::scenarios(),
         perfdhcp::scenarios(),

@@ -7,9 +7,9 @@ use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
 use tandem::engine::message::{
-    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome,
+    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Terms, UpdateKind, UpdateOutcome,
 };
-use tandem::ha::view::{HaView, Scopes, UpdateMode};
+use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
 use tandem::limits::COPY_OCTETS;
 use tandem::policy::SubnetFilter;
 use tandem::wire::Query;
@@ -400,8 +400,43 @@ fn synchronised_leases_replace_older_ones_only() {
     assert_eq!(world.lease(address), Some(newer));
 }
 
+/// A server that was alone has given the address to client 1; the partner, which did not know, to another one.
+#[test]
+fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
+    let mut world = replicating(12, "");
+    let address = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(address);
+    let ours = world.lease(address).expect("the lease");
+    let hwaddr = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
+    let theirs = Lease { hwaddr, cltt: ours.cltt + 5, ..ours.clone() };
+    let late = || ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, theirs.clone())]);
+    let compared = || {
+        let rows = vec![(UpdateKind::Update, theirs.clone())];
+        ShardCommandBody::Synchronised(Arc::new(CopySlice { rows, terms: Terms::Comparison }))
+    };
+    for (partner_since_s, stays) in [(None, true), (Some(theirs.cltt + 1), true), (Some(theirs.cltt), false)]
+    {
+        let alone = Some(Alone { since_s: ours.cltt, partner_since_s });
+        let view = HaView { alone, ..world.replicating_view() };
+        world.set_view(view);
+        let restored = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, ours.clone())]);
+        assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
+        let answer = world.command(owner, late());
+        assert_eq!(
+            matches!(answer, Some(ShardReplyBody::GivenAlone)),
+            stays,
+            "{partner_since_s:?}: {answer:?}"
+        );
+        world.updates.clear();
+        let Some(ShardReplyBody::Applied(applied)) = world.command(owner, compared()) else { panic!() };
+        assert_eq!((applied.sent_back, world.updates.len()), if stays { (1, 1) } else { (0, 0) });
+        let holder = if stays { &ours.hwaddr } else { &theirs.hwaddr };
+        assert_eq!(world.lease(address).map(|lease| lease.hwaddr), Some(holder.clone()));
+    }
+}
+
 fn copied(lease: Lease) -> Arc<CopySlice> {
-    Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], source_wins_ties: false })
+    Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], terms: Terms::Merging })
 }
 
 /// What a shard tells somebody who copies, and the mark to go on with.

@@ -162,6 +162,9 @@ where
             }
             self.settle_holds();
             if let Some(exit) = self.exit.take() {
+                if let Some(failure) = self.journal.stuck() {
+                    return Err(failure);
+                }
                 if !more && self.journal.is_idle() {
                     // Whoever asked may have stopped waiting.
                     let _ = exit.done.send(());

@@ -4,8 +4,9 @@
 //! takes what all shards have handed over, writes it in one call, syncs once, and tells each shard: so one sync serves
 //! every shard that waits, and no shard ever waits for the disk itself.
 //!
-//! A write that fails or is cut short poisons the journal: nothing is written or acknowledged any more, and the
-//! process ends, rather than promise what the disk does not hold.
+//! Where there is no room for the rows nothing is acknowledged, and the same rows are written again until there is: a
+//! full disk is somebody's to clear, and until then no promise is made. Any other write that fails poisons the journal:
+//! nothing is written or acknowledged any more, and the process ends, rather than promise what the disk does not hold.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -22,6 +23,8 @@ use super::port::count;
 use crate::journal::{Batch, BatchBuffer};
 use crate::sys::sched;
 
+const TARGET: &str = "kea-dhcp4.dhcpsrv";
+
 /// Batches of one shard in flight at most; more rows wait in its buffer.
 const LINK_PLACES: usize = 64;
 
@@ -32,6 +35,9 @@ const WRITE_BATCHES_MAX: usize = 1024;
 /// that is not allowed it asks for turns so short that it mostly takes the processor from a busy shard as soon as it can
 /// go on.
 const SLICE: Duration = Duration::from_micros(100);
+
+/// How long the thread waits before it tries again to write to a disk that is full.
+const FULL_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the thread sleeps at most. It is woken for each batch; this is for links whose shard has ended.
 const SLEEP: Duration = Duration::from_secs(5);
@@ -88,6 +94,8 @@ pub struct JournalCounters {
     pub syncs: AtomicU64,
     /// Rows written.
     pub rows: AtomicU64,
+    /// Whether rows wait for room on the disk.
+    pub is_full: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +123,16 @@ struct Past {
     synced_at: Option<Instant>,
     /// The journal is poisoned.
     failure: Option<JournalFailure>,
+    /// There was no room for these: they come first.
+    stuck: Vec<(usize, Order)>,
+}
+
+/// Why rows are not in the file.
+enum Unwritten {
+    /// The disk is full, and the file is as it was.
+    Full(io::Error),
+    /// For good.
+    Failed(JournalFailure),
 }
 
 /// The thread's end of a link.
@@ -181,20 +199,33 @@ impl Shared {
         if self.any.swap(false, Ordering::Acquire) {
             ends.append(&mut self.links.lock().unwrap_or_else(PoisonError::into_inner));
         }
-        ends.retain(|end| !end.orders.is_abandoned() || end.orders.slots() > 0);
+        if !past.stuck.is_empty() {
+            std::thread::sleep(FULL_PAUSE);
+        } else {
+            // Orders that are stuck name their ends by place.
+            ends.retain(|end| !end.orders.is_abandoned() || end.orders.slots() > 0);
+        }
         if ends.iter().any(|end| end.orders.slots() > 0)
             && let Some(early) = past.synced_at.and_then(|at| SYNC_SPACING.checked_sub(at.elapsed()))
         {
             std::thread::sleep(early);
         }
-        let mut orders: Vec<(usize, Order)> = Vec::new();
+        let mut orders = std::mem::take(&mut past.stuck);
         for (index, end) in ends.iter_mut().enumerate() {
             while let Ok(order) = end.orders.pop() {
                 orders.push((index, order));
             }
         }
         if past.failure.is_none() {
-            past.failure = self.carry_out(&orders, &mut past.synced_at).err();
+            match self.carry_out(&orders, &mut past.synced_at) {
+                Ok(()) => self.note_room(),
+                Err(Unwritten::Failed(failure)) => past.failure = Some(failure),
+                Err(Unwritten::Full(error)) => {
+                    self.note_full(&error);
+                    past.stuck = orders;
+                    return true;
+                }
+            }
         }
         let busy = !orders.is_empty();
         let mut told = None;
@@ -213,11 +244,7 @@ impl Shared {
     }
 
     /// Writes what was ordered, then syncs each file once for all who ask for it.
-    fn carry_out(
-        &self,
-        orders: &[(usize, Order)],
-        synced_at: &mut Option<Instant>,
-    ) -> Result<(), JournalFailure> {
+    fn carry_out(&self, orders: &[(usize, Order)], synced_at: &mut Option<Instant>) -> Result<(), Unwritten> {
         for group in orders.chunk_by(|(_, one), (_, next)| Arc::ptr_eq(&one.file, &next.file)) {
             group.chunks(WRITE_BATCHES_MAX).try_for_each(|group| self.write(group))?;
         }
@@ -227,33 +254,64 @@ impl Shared {
                 continue;
             }
             *synced_at = Some(Instant::now());
-            file.sync_data().map_err(|error| JournalFailure::new("syncing", error))?;
+            file.sync_data().map_err(|error| Unwritten::Failed(JournalFailure::new("syncing", error)))?;
             count(&self.counters.syncs, 1);
             synced.push(file);
         }
         Ok(())
     }
 
+    /// Says once that there is no room.
+    fn note_full(&self, error: &io::Error) {
+        if !self.counters.is_full.swap(true, Ordering::Relaxed) {
+            log::error!(
+                target: TARGET,
+                "TANDEM_LEASE_FILE_FULL no lease is acknowledged until there is room for it: {error}"
+            );
+        }
+    }
+
+    /// And once that there is again.
+    fn note_room(&self) {
+        if self.counters.is_full.load(Ordering::Relaxed) {
+            self.counters.is_full.store(false, Ordering::Relaxed);
+            log::warn!(target: TARGET, "TANDEM_LEASE_FILE_HAS_ROOM leases are written and acknowledged again");
+        }
+    }
+
     /// Writes the batches of `group`, all for one file.
-    fn write(&self, group: &[(usize, Order)]) -> Result<(), JournalFailure> {
+    fn write(&self, group: &[(usize, Order)]) -> Result<(), Unwritten> {
         let Some((_, Order { file, .. })) = group.first() else { return Ok(()) };
         let slices: Vec<IoSlice> = group.iter().map(|(_, order)| IoSlice::new(&order.batch.bytes)).collect();
         let octets: usize = slices.iter().map(|slice| slice.len()).sum();
-        // The file is open for appending, and one call takes all whole or the journal is poisoned.
+        // The file is open for appending, and one call takes all whole, or what it took is cut off again.
         let written = loop {
             match (&**file).write_vectored(&slices) {
                 // A signal came before anything was taken.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => break result.map_err(|error| JournalFailure::new("writing", error))?,
+                Err(error) => return Err(Unwritten::of(error)),
+                Ok(written) => break written,
             }
         };
         if written != octets {
+            let failed = |error| Unwritten::Failed(JournalFailure::new("cutting", error));
+            let end = file.metadata().map_err(failed)?.len();
+            file.set_len(end.saturating_sub(written as u64)).map_err(failed)?;
             let cause = format!("only {written} of {octets} octets were taken");
-            return Err(JournalFailure::new("writing", io::Error::other(cause)));
+            return Err(Unwritten::Full(io::Error::new(io::ErrorKind::StorageFull, cause)));
         }
         count(&self.counters.writes, 1);
         count(&self.counters.rows, group.iter().map(|(_, order)| order.batch.rows).sum());
         Ok(())
+    }
+}
+
+impl Unwritten {
+    fn of(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => Self::Full(error),
+            _ => Self::Failed(JournalFailure::new("writing", error)),
+        }
     }
 }
 
@@ -338,6 +396,15 @@ impl Journal {
         self.failure.borrow().clone()
     }
 
+    /// The failure that it is to end while rows wait for room on the disk.
+    pub(crate) fn stuck(&self) -> Option<JournalFailure> {
+        let file = self.file.borrow();
+        let (journal, _) = file.as_ref()?;
+        let is_full = journal.writer.counters().is_full.load(Ordering::Relaxed);
+        (is_full && self.in_flight.get() > 0)
+            .then(|| JournalFailure::new("writing", io::ErrorKind::StorageFull.into()))
+    }
+
     /// Begins no further write.
     pub(crate) fn hold(&self) {
         self.held.set(true);
@@ -384,5 +451,41 @@ impl Journal {
         let _ = end.orders.push(order);
         self.in_flight.set(self.in_flight.get() + 1);
         journal.writer.thread.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(file: &Arc<File>, text: &[u8]) -> (usize, Order) {
+        let mut buffer = BatchBuffer::new();
+        buffer.append(text);
+        let batch = buffer.take().expect("a batch");
+        (0, Order { file: file.clone(), durability: Durability::Written, batch })
+    }
+
+    #[test]
+    fn a_full_disk_is_no_failure_and_any_other_error_is() {
+        let open = |path: &str| Arc::new(File::options().append(true).open(path).expect("a device"));
+        let shared = Shared::default();
+        let full = shared.carry_out(&[order(&open("/dev/full"), b"row\n")], &mut None);
+        assert!(matches!(full, Err(Unwritten::Full(_))));
+        let unwritable = Arc::new(File::open("/dev/zero").expect("a device"));
+        let failed = shared.carry_out(&[order(&unwritable, b"row\n")], &mut None);
+        assert!(matches!(failed, Err(Unwritten::Failed(_))));
+    }
+
+    #[test]
+    fn what_there_was_no_room_for_is_tried_again_and_acknowledged_by_nobody() {
+        let (full, mut past) =
+            (Arc::new(File::options().append(true).open("/dev/full").unwrap()), Past::default());
+        let shared = Shared::default();
+        past.stuck.push(order(&full, b"one\n"));
+        for _ in 0..2 {
+            assert!(shared.round(&mut Vec::new(), &mut past), "it goes on");
+            assert_eq!(past.stuck.len(), 1);
+            assert!(past.failure.is_none() && shared.counters.is_full.load(Ordering::Relaxed));
+        }
     }
 }

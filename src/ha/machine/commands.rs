@@ -53,6 +53,8 @@ impl Machine {
                 self.disable(now, source, origin, max_period_s)
             }
             HaCommand::DhcpEnable { origin } => self.enable(source, origin),
+            // Whoever cannot keep a lease is as good as gone: the partner is to take over by its own rules.
+            HaCommand::Heartbeat { .. } if self.storage_full => Reply::error("the lease file takes nothing"),
             HaCommand::Heartbeat { fingerprint, .. } => self.heartbeat_reply(now, fingerprint.as_deref()),
             HaCommand::MaintenanceCancel => return self.cancel_maintenance(token, actions),
             HaCommand::MaintenanceNotify { cancel, state, .. } => {
@@ -73,6 +75,7 @@ impl Machine {
             HaCommand::Sync { server_name, max_period_s } => match self.source_of_sync(&server_name) {
                 Err(refusal) => refusal,
                 Ok(peer) => {
+                    self.abort_comparison(actions);
                     let max_period_s = max_period_s.map(|period| period.min(MAX_PERIOD_S_MAX));
                     let purpose = Purpose::Administrator { token };
                     self.start_synchronisation(now, purpose, peer, max_period_s, actions);
@@ -322,7 +325,7 @@ impl Machine {
         if server_name == self.relationship.this_server_name {
             return Err(Reply::error(format!("server {server_name} cannot synchronize with itself")));
         }
-        if self.synchronisation.is_some() {
+        if self.synchronisation.is_some() && !self.is_comparing() {
             return Err(Reply::error("lease database synchronization is already running"));
         }
         self.relationship.index_of(server_name).ok_or_else(|| Reply::unknown_server(server_name))

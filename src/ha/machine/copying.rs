@@ -22,9 +22,12 @@ impl Machine {
         max_period_s: Option<u64>,
         actions: &mut Vec<Action>,
     ) {
-        self.log(Message::SyncStart { partner: self.source(peer) }, actions);
+        if purpose != Purpose::Comparison {
+            self.log(Message::SyncStart { partner: self.source(peer) }, actions);
+        }
         let is_partner = peer == 0 && self.relationship.has_partner();
-        let live = is_partner && self.communication.copies() && !self.live_copy_failed;
+        let compares = purpose == Purpose::Comparison;
+        let live = is_partner && self.communication.copies() && !self.live_copy_failed && !compares;
         self.synchronisation = Some(Synchronisation::start(
             purpose,
             peer,
@@ -143,7 +146,7 @@ impl Machine {
             self.communication.poke(now.monotonic_ns);
             self.interrupted_noticed = false;
         }
-        let Some((leases, skipped, first_reason)) = page else { return };
+        let Some((leases, skipped, first_reason)) = page.filter(|_| !self.is_comparing()) else { return };
         let partner = self.source(peer);
         self.log(Message::LeasesSyncPageReceived { partner, leases }, actions);
         if let Some(first_reason) = first_reason {
@@ -154,6 +157,9 @@ impl Machine {
     fn finish_copy(&mut self, now: Now, of_partner: bool, actions: &mut Vec<Action>) {
         let Some(finished) = self.synchronisation.take() else { return };
         actions.push(Action::Close { peer: finished.context.peer, line: Line::Copy });
+        if finished.context.purpose == Purpose::Comparison {
+            return self.finish_comparison(now, &finished.applied, actions);
+        }
         if of_partner {
             self.live_copy_failed = false;
             self.communication.poke(now.monotonic_ns);
@@ -177,6 +183,9 @@ impl Machine {
         actions.push(Action::Close { peer: failed.context.peer, line: Line::Copy });
         self.log_sync_failure(failed.context.peer, failure, actions);
         self.answer_administrator(&failed, Reply::error(failure.to_string()), actions);
+        if failed.context.purpose == Purpose::Comparison {
+            return self.comparison.fail(now);
+        }
         if of_partner {
             self.live_copy_failed = matches!(failure, Failure::Copy(_));
             self.partner_failed();

@@ -4,7 +4,7 @@ use super::super::command::{HaCommand, Origin, result};
 use super::super::fingerprint::Sums;
 use super::rig::{Rig, client, lease};
 use super::*;
-use crate::engine::message::UpdateKind;
+use crate::engine::message::{Asked, UpdateKind};
 
 /// Kinds of events, each a concrete one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,7 +114,7 @@ pub(super) fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
             command(HaCommand::Sync { server_name: partner, max_period_s: None })
         }
         Kind::SyncComplete => command(HaCommand::SyncCompleteNotify { origin_id: None, server_name: None }),
-        Kind::Unanswered => Event::Unanswered { client: client(1), secs: 60 },
+        Kind::Unanswered => Event::Unanswered { client: client(1), secs: 60, asked: Asked::Any },
         Kind::UnsentUpdates => Event::UnsentUpdates { shard: 0, total: 5 },
     };
     rig.handle(event)

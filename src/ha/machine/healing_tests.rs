@@ -6,6 +6,7 @@ use super::super::command::{HaCommand, Origin};
 use super::super::fingerprint::{MEMBER, SUBNETS_MEMBER, Sums};
 use super::rig::{Rig, at, calls, client, command_of, logged, relationship};
 use super::*;
+use crate::engine::message::Asked;
 use crate::ha::relationship::Pause;
 
 fn conflict(number: u8) -> Event {
@@ -157,7 +158,7 @@ fn a_terminated_primary_takes_over_from_a_silent_partner_and_a_standby_only_with
         rig.end_heartbeat(Err("refused".into()));
         rig.wait_until(61.0);
         for number in 0..clients {
-            rig.handle(Event::Unanswered { client: client(number), secs: 11 });
+            rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
         }
         assert_eq!(rig.machine.state(), state, "{role:?} {clients}");
     }
@@ -292,7 +293,7 @@ fn the_fast_preset_takes_over_within_five_seconds_of_a_silent_death() {
         // Clients ask again after four seconds, give or take one, and say for how long they have tried.
         for number in 1..=3 {
             assert_ne!(rig.machine.state(), OwnState::PartnerDown, "{number}");
-            rig.handle(Event::Unanswered { client: client(number), secs: 4 });
+            rig.handle(Event::Unanswered { client: client(number), secs: 4, asked: Asked::Any });
         }
         assert_eq!(rig.machine.state(), OwnState::PartnerDown);
     }
@@ -417,4 +418,27 @@ fn a_server_that_took_over_from_one_that_went_on_serving_copies_too() {
         }
         assert_eq!(rig.machine.state(), then, "{told:?}");
     }
+}
+
+#[test]
+fn a_server_whose_disk_is_full_leaves_everything_to_its_partner_until_there_is_room() {
+    let asks = |actions: &[Action], command: &str| calls(actions).iter().any(|(_, name)| name == command);
+    let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+    rig.machine.set_storage_full(true);
+    rig.heartbeat_reply("hot-standby", 0, 0);
+    assert!(!rig.service_on(), "nobody is served");
+    let heartbeat = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+    assert_eq!(rig.command(CommandSource::Partner, heartbeat.clone()).result, 1, "the partner is to know");
+    for _ in 0..3 {
+        rig.wait_until(rig.now.monotonic_ns as f64 / 1e9 + 70.0);
+        rig.end_heartbeat(Err("closed".into()));
+    }
+    assert_eq!(rig.machine.state(), OwnState::HotStandby, "it does not take over itself");
+    let actions = rig.heartbeat_reply("partner-down", 0, 5);
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+    assert!(!asks(&actions, "dhcp-disable"), "what cannot be stored is not copied");
+    rig.machine.set_storage_full(false);
+    let actions = rig.heartbeat_reply("partner-down", 0, 5);
+    assert!(asks(&actions, "dhcp-disable"));
+    assert_eq!(rig.command(CommandSource::Partner, heartbeat).result, 0);
 }

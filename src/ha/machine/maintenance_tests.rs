@@ -7,6 +7,7 @@ use super::event_tests::{Kind, feed};
 use super::rig::{Rig, calls, client, command_of, heartbeat_body, relationship};
 use super::tests::disable;
 use super::*;
+use crate::engine::message::Asked;
 
 const START: HaCommand = HaCommand::MaintenanceStart;
 const CANCEL: HaCommand = HaCommand::MaintenanceCancel;
@@ -248,7 +249,7 @@ fn in_maintenance_a_silent_survivor_is_taken_over_from_only_with_proof() {
         assert_eq!((rig.machine.state(), view.scopes), (OwnState::InMaintenance, Scopes::NONE));
         assert!(view.service_on && view.interrupted, "it listens, and answers nobody");
         for number in 1..=3 {
-            rig.handle(Event::Unanswered { client: client(number), secs: 11 });
+            rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
         }
         assert_eq!(rig.machine.state(), OwnState::PartnerDown, "{mode:?}");
     }

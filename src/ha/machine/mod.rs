@@ -11,6 +11,7 @@
 //! | `states` | conditions, the table, entering a state, pauses, the end of `terminated` |
 //! | `recovery` | the backlog and its flush, `ha-reset` to the partner |
 //! | `copying` | synchronisation: what its progress means |
+//! | `comparison` | what is made good after a Kea that went on serving could not be heard |
 //! | `maintenance` | `ha-maintenance-*` |
 //! | `commands` | the other commands, the partner's and an administrator's |
 //! | `calls` | the machine's own deadline for each call; reloads; the end of the server |
@@ -28,6 +29,7 @@
 
 mod calls;
 mod commands;
+mod comparison;
 mod copying;
 mod maintenance;
 mod partner;
@@ -130,6 +132,9 @@ pub struct Machine {
     synchronisation: Option<Synchronisation>,
     /// The partner did not give its leases while it served: the next copy is as from a Kea.
     live_copy_failed: bool,
+    comparison: comparison::Comparison,
+    /// There is no room for leases on the disk: nobody is served, and the partner is to know.
+    storage_full: bool,
     heartbeat_at_ns: Option<u64>,
     heartbeat: Option<CallId>,
     backlog: Backlog,
@@ -184,6 +189,8 @@ impl Machine {
             locks,
             synchronisation: None,
             live_copy_failed: false,
+            comparison: comparison::Comparison::default(),
+            storage_full: false,
             heartbeat_at_ns: None,
             heartbeat: None,
             backlog: Backlog::default(),
@@ -237,6 +244,15 @@ impl Machine {
         self.published.as_ref()
     }
 
+    /// Says whether there is room for leases on the disk; it counts from the next event on.
+    pub fn set_storage_full(&mut self, is_full: bool) {
+        self.storage_full = is_full;
+        match is_full {
+            true => drop(self.locks.take(Holder::Storage, None)),
+            false => self.locks.release(Holder::Storage),
+        }
+    }
+
     /// Something has happened.
     pub fn handle_event(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
         let first = actions.len();
@@ -261,7 +277,9 @@ impl Machine {
                 self.evaluate(now, actions);
             }
             Event::Stopping => self.stop(actions),
-            Event::Unanswered { client, secs } => self.handle_unanswered(now, &client, secs, actions),
+            Event::Unanswered { client, secs, asked } => {
+                self.handle_unanswered(now, &client, secs, asked, actions)
+            }
             Event::UnsentUpdates { shard, total } => {
                 self.unsent.insert(shard, total);
             }
@@ -379,6 +397,7 @@ impl Machine {
             backups: profile::backups(&self.relationship),
             backup_peers: self.relationship.backup_peers(),
             reclaims_own_scopes_only: self.state == OwnState::Terminated,
+            alone: self.comparison.alone(now),
             interrupted: self.is_interrupted(now),
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.rejected(now.monotonic_ns) > 0,

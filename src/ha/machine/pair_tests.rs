@@ -6,6 +6,7 @@ use shards::SmallBytes;
 use super::super::command::HaCommand;
 use super::pair::{Dialect, Pair};
 use super::*;
+use crate::engine::message::Asked;
 
 const NORMAL: [Option<OwnState>; 2] = [Some(OwnState::HotStandby); 2];
 
@@ -43,7 +44,7 @@ fn the_standby_takes_over_and_gives_back_with_every_lease() {
                 hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
                 client_id: SmallBytes::empty(),
             };
-            pair.feed(1, Event::Unanswered { client, secs: 20 });
+            pair.feed(1, Event::Unanswered { client, secs: 20, asked: Asked::Any });
         }
         assert_eq!(pair.states(), [None, Some(OwnState::PartnerDown)]);
         (20..=44).for_each(|number| pair.grant(1, number));
@@ -204,7 +205,10 @@ impl Pair {
             }
             Trouble::Unanswered(index) if self.servers[index].alive => {
                 for number in 1..=3 {
-                    self.feed(index, Event::Unanswered { client: rig::client(number), secs: 60 });
+                    self.feed(
+                        index,
+                        Event::Unanswered { client: rig::client(number), secs: 60, asked: Asked::Any },
+                    );
                 }
             }
             Trouble::Conflicts(_) | Trouble::Start(_) | Trouble::Stop(_) | Trouble::Unanswered(_) => {}

@@ -5,7 +5,11 @@ use shards::Now;
 use super::super::command::{Reply, ReplyError, request};
 use super::super::communication::{HeartbeatReply, Seen};
 use super::*;
+use crate::engine::message::Asked;
 
+/// How much longer than `max-response-delay` a silent partner that makes offers counts as one that is about to find out
+/// that it is alone: as long as a Kea waits for the answer to a heartbeat.
+const OFFERS_TRUSTED_NS: u64 = 10 * NS_PER_S;
 /// Longest pause between two heartbeats of a terminated server to a partner that does not heal by itself.
 const TERMINATED_POLL_MS_MAX: u64 = 60_000;
 
@@ -104,14 +108,17 @@ impl Machine {
             }
         }
         self.evaluate(now, actions);
+        self.compare_if_due(now, actions);
         self.poll_after_pause(now.monotonic_ns);
     }
 
     fn handle_heartbeat_reply(&mut self, now: Now, mut reply: HeartbeatReply, actions: &mut Vec<Action>) {
         let was = self.communication.partner();
+        self.doubt_after_silence(now);
         let fingerprint = reply.fingerprint.take();
         self.communication.record(now.monotonic_ns, now.wall_s(), reply);
         let is = self.communication.partner();
+        self.note_partner_alone();
         self.heartbeat_failure_logged_ns = None;
         if was == PartnerState::Unavailable && is != PartnerState::Unavailable || self.interrupted_noticed {
             let partner = self.partner();
@@ -190,6 +197,9 @@ impl Machine {
 
     pub(super) fn partner_failed(&mut self) {
         self.communication.fail();
+        if self.state.sends_updates() {
+            self.comparison.doubt();
+        }
         // What comes back may be of another release.
         self.generation_probed = false;
         self.partner_knows_released = false;
@@ -212,13 +222,21 @@ impl Machine {
         now: Now,
         client: &ClientIdentity,
         secs: u16,
+        asked: Asked,
         actions: &mut Vec<Action>,
     ) {
         if !self.is_interrupted(now) {
             return;
         }
-        let seen = self.communication.analyze(client, secs, self.relationship.max_ack_delay_ms);
-        if seen == Seen::Known {
+        let delay_ms = self.relationship.max_response_delay_ms;
+        let trusted_until_ns = self
+            .communication
+            .interrupted_at_ns(delay_ms)
+            .saturating_add(u64::from(delay_ms) * NS_PER_MS)
+            .saturating_add(OFFERS_TRUSTED_NS);
+        let asked = if now.monotonic_ns < trusted_until_ns { asked } else { Asked::Other };
+        let seen = self.communication.analyze(client, secs, asked, self.relationship.max_ack_delay_ms);
+        if matches!(seen, Seen::Known | Seen::Offered) {
             return;
         }
         let message = Message::CommunicationInterruptedClient {

@@ -110,7 +110,8 @@ impl Machine {
             paused: self.paused,
             must_terminate: skew_s > SKEW_TERMINATE_S || (rejected_max > 0 && rejected >= rejected_max),
             interrupted,
-            failure: self.communication.has_stopped() || interrupted && (!needs_proof || proven),
+            failure: !self.storage_full
+                && (self.communication.has_stopped() || interrupted && (!needs_proof || proven)),
             queues_updates: self.relationship.delayed_updates_limit > 0,
             backlog: self.backlog.state(),
             partner_terminated_long: terminated_since
@@ -156,8 +157,8 @@ impl Machine {
             match transition(self.state, &conditions) {
                 Step::Stay => return,
                 Step::Copy => {
-                    // An administrator's copy goes first; its end evaluates again.
-                    if self.synchronisation.is_none() {
+                    // An administrator's copy goes first; its end evaluates again. What could not be stored is not copied.
+                    if self.synchronisation.is_none() && !self.storage_full {
                         self.start_synchronisation(now, Purpose::OwnState, 0, None, actions);
                     }
                     return;
@@ -208,6 +209,8 @@ impl Machine {
         // A Kea keeps what it takes for newer when it copies, and does not tell.
         self.maintenance.partner_is_behind |=
             from == OwnState::PartnerDown && next.sends_updates() && !self.communication.is_tandem();
+        self.comparison.entered(now, next);
+        self.abort_comparison(actions);
         self.leave_backlog(actions);
         self.release_notified();
         (self.copied, self.reset_waits, self.resets) = (false, false, 0);

@@ -7,6 +7,7 @@ use super::super::relationship::PeerName;
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, WALL_S, at, calls, client, logged, relationship};
 use super::*;
+use crate::engine::message::Asked;
 use crate::http::rfc1123_date;
 
 // ---- 4.1: what a state means ------------------------------------------------------------------------------
@@ -136,12 +137,12 @@ fn a_standby_needs_proof_by_traffic_and_a_primary_does_not() {
         rig.end_heartbeat(Err("refused".into()));
         // Reports before the interruption count for nothing.
         for number in 0..3 {
-            rig.handle(Event::Unanswered { client: client(number), secs: 60 });
+            rig.handle(Event::Unanswered { client: client(number), secs: 60, asked: Asked::Any });
         }
         rig.wait_until(61.0);
         for number in 0..clients {
             for _ in 0..2 {
-                rig.handle(Event::Unanswered { client: client(number), secs: 11 });
+                rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
             }
         }
         assert_eq!(rig.machine.state(), state, "{role:?} {max_unacked_clients} {clients}");

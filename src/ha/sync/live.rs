@@ -205,7 +205,7 @@ impl Live {
         {
             let id = ids.next_id();
             self.applying = Some(id);
-            let rows = CopyRows { rows, source_wins_ties: context.source_wins_ties() };
+            let rows = CopyRows { rows, terms: context.terms() };
             actions.push(Action::ApplyPage { id, rows });
         }
         if self.calling.is_some() || self.held.is_some() {

@@ -15,7 +15,7 @@ use super::copy::CopyRows;
 use super::event::{Action, Call, CallId};
 use super::lease_page::Page;
 use super::relationship::Relationship;
-use crate::engine::message::{Applied, Line, UpdateKind};
+use crate::engine::message::{Applied, Line, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};
 
 /// Time for every command but a page, milliseconds.
@@ -29,6 +29,9 @@ pub enum Purpose {
         /// The driver's number of the command.
         token: u64,
     },
+    /// Both serve, and each may lack what the other has given while they could not hear each other: the states are left
+    /// alone, and so is the service of both.
+    Comparison,
     /// The state `syncing`.
     OwnState,
 }
@@ -116,10 +119,19 @@ impl Context {
         self.sync_page_limit.clamp(1, SYNC_PAGE_LEASES_MAX)
     }
 
-    /// A server that joins takes the word of the one that has served; one that serves itself knows better what has
+    /// A server that joins takes the word of the Tandem that has served; one that serves itself knows better what has
     /// happened within the second.
-    fn source_wins_ties(&self) -> bool {
-        self.purpose == Purpose::OwnState
+    fn terms(&self) -> Terms {
+        match self.purpose {
+            Purpose::Administrator { .. } => Terms::Merging,
+            Purpose::Comparison => Terms::Comparison,
+            Purpose::OwnState => Terms::Joining,
+        }
+    }
+
+    /// Whether the source goes on serving meanwhile, as a Kea, and is not told of the end either.
+    fn leaves_source_alone(&self) -> bool {
+        self.purpose == Purpose::Comparison
     }
 
     /// Any command but a page.
@@ -206,6 +218,8 @@ impl Synchronisation {
         };
         if live {
             synchronisation.phase = Phase::Live(Live::start(&synchronisation.context, ids, actions));
+        } else if synchronisation.context.leaves_source_alone() {
+            synchronisation.fetch(ids, actions);
         } else {
             synchronisation.disable(ids, actions);
         }
@@ -313,12 +327,16 @@ impl Synchronisation {
         };
         match (result, more) {
             (Err(reason), _) => self.undo(Failure::Apply(reason), ids, actions),
+            (Ok(()), None) if self.context.leaves_source_alone() => Progress::Finished,
             (Ok(()), None) => {
                 self.phase = Phase::Copied;
                 Progress::Copied { page: None }
             }
             (Ok(()), Some(after)) => {
                 self.after = Some(after);
+                if self.context.leaves_source_alone() {
+                    return self.fetch(ids, actions);
+                }
                 self.disable(ids, actions);
                 Progress::Pending { page: None }
             }
@@ -334,7 +352,8 @@ impl Synchronisation {
 
     /// Gives the copy up half-way, and the source its service back; the answer is not awaited.
     pub fn abort(self, ids: &mut CallIds, actions: &mut Vec<Action>) {
-        if !matches!(&self.phase, Phase::Live(live) if !live.has_disabled()) {
+        let serves = matches!(&self.phase, Phase::Live(live) if !live.has_disabled());
+        if !serves && !self.context.leaves_source_alone() {
             let _ = self.context.command(request::dhcp_enable(), ids, actions);
         }
         actions.push(Action::Close { peer: self.context.peer, line: Line::Copy });
@@ -361,7 +380,12 @@ impl Synchronisation {
         let id = ids.next_id();
         self.phase = Phase::Applying { id, more };
         let rows = page.leases.into_iter().map(|lease| (UpdateKind::Update, lease)).collect();
-        actions.push(Action::ApplyPage { id, rows: CopyRows { rows, source_wins_ties: false } });
+        // A Kea's cltt is all there is to go by (ha-protocol 6.3).
+        let terms = match self.context.terms() {
+            Terms::Joining => Terms::Merging,
+            terms => terms,
+        };
+        actions.push(Action::ApplyPage { id, rows: CopyRows { rows, terms } });
         Progress::Pending { page: Some((page.received, skipped, page.skipped.into_iter().next())) }
     }
 
@@ -378,6 +402,9 @@ impl Synchronisation {
     }
 
     fn undo(&mut self, failure: Failure, ids: &mut CallIds, actions: &mut Vec<Action>) -> Progress {
+        if self.context.leaves_source_alone() {
+            return Progress::Failed(failure);
+        }
         let id = self.context.command(request::dhcp_enable(), ids, actions);
         self.phase = Phase::Enabling { id, failure };
         Progress::Undoing

@@ -188,9 +188,9 @@ impl HaDriver {
     pub fn handle_message(self: &Rc<Self>, from: NodeId, message: Message) {
         match message {
             Message::Unanswered(client) => {
-                let secs = client.secs;
+                let (secs, asked) = (client.secs, client.asked);
                 let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
-                self.feed(Event::Unanswered { client, secs });
+                self.feed(Event::Unanswered { client, secs, asked });
             }
             Message::Backlog(update) => {
                 self.feed(Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
@@ -240,6 +240,7 @@ impl HaDriver {
     fn feed(self: &Rc<Self>, event: Event) {
         let mut actions = Vec::new();
         if let Kind::Pair(machine) = &mut *self.kind.borrow_mut() {
+            machine.set_storage_full(self.control.server().is_storage_full());
             machine.handle_event(clock::now(), event, &mut actions);
         }
         self.carry_out(actions);

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use super::dhcp::{self, ACK, DISCOVER, Direct, OFFER, Query, REQUEST, Wire, options};
 use super::frame::Frame;
 use super::namespace::Namespace;
+use super::sys;
 
 pub const DECLINE: u8 = 4;
+pub const NAK: u8 = 6;
 pub const RELEASE: u8 = 7;
 
 /// How long a client listens for an answer that it expects.
@@ -27,6 +29,19 @@ pub struct Reply {
     /// Option 54, the server it is from.
     pub server: Ipv4Addr,
     pub at: Instant,
+}
+
+impl Reply {
+    fn read(payload: &[u8]) -> Self {
+        let server = options(payload).into_iter().find(|(code, _)| *code == 54);
+        let server = server.map_or([0; 4], |(_, octets)| octets.try_into().expect("four octets"));
+        Self {
+            message_type: dhcp::message_type(payload),
+            address: dhcp::address_at(payload, 16),
+            server: server.into(),
+            at: Instant::now(),
+        }
+    }
 }
 
 /// The hardware address of a client: no two families share one.
@@ -62,6 +77,11 @@ impl Clients {
         self.wire.send(query);
     }
 
+    /// Sends a frame of a client that is like no other.
+    pub fn send_frame(&self, frame: &Frame) {
+        sys::send(&self.wire.0, &frame.encode()).expect("sent");
+    }
+
     /// Everything that answers this transaction until `patience` is over, or until there are `count`.
     pub fn answers(&self, xid: u32, count: usize, patience: Duration) -> Vec<Reply> {
         let (mut replies, start) = (Vec::new(), Instant::now());
@@ -70,16 +90,19 @@ impl Clients {
             if payload[4..8] != xid.to_be_bytes() {
                 continue;
             }
-            let server = options(&payload).into_iter().find(|(code, _)| *code == 54);
-            let server = server.map_or([0; 4], |(_, octets)| octets.try_into().expect("four octets"));
-            replies.push(Reply {
-                message_type: dhcp::message_type(&payload),
-                address: dhcp::address_at(&payload, 16),
-                server: server.into(),
-                at: Instant::now(),
-            });
+            replies.push(Reply::read(&payload));
         }
         replies
+    }
+
+    /// Adds what answers anybody within `patience`, by transaction.
+    pub fn gather(&self, patience: Duration, replies: &mut HashMap<u32, Vec<Reply>>) {
+        let start = Instant::now();
+        while start.elapsed() < patience {
+            let Some(payload) = self.wire.receive() else { continue };
+            let xid = u32::from_be_bytes(payload[4..8].try_into().expect("four octets"));
+            replies.entry(xid).or_default().push(Reply::read(&payload));
+        }
     }
 
     /// Sends a query and waits for its first answer.
@@ -108,14 +131,6 @@ impl Clients {
     pub fn try_lease(&self, mac: [u8; 6], extra: &[(u8, Vec<u8>)], patience: Duration) -> Option<Reply> {
         let request = self.request(mac, extra, patience)?;
         self.answers(request.xid, 1, patience).pop().filter(|reply| reply.message_type == ACK)
-    }
-
-    /// The same of a client that has waited for `secs`.
-    pub fn try_lease_after(&self, mac: [u8; 6], secs: u16, patience: Duration) -> Option<Reply> {
-        let offer = self.discover(mac, secs, patience)?;
-        let options = vec![(50, offer.address.octets().to_vec()), (54, offer.server.octets().to_vec())];
-        let request = Query { secs, ..query(REQUEST, mac, options) };
-        self.ask(&request, patience).filter(|reply| reply.message_type == ACK)
     }
 
     /// A whole exchange that has to succeed, asked again for as long as a patient client does.

@@ -2,7 +2,7 @@
 //! answers what a partner is asked, in the state it is told to be in, and posts what such a partner sends. No Kea 3 is
 //! needed, and none is claimed to have been here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,9 @@ use super::http::{Message, response};
 use super::plan::name;
 use super::site::Site;
 use super::tap::{Tap, Verdict};
+
+/// Origin of a partner's command that names none (ha-protocol 3.8).
+const HA_PARTNER: i64 = 2000;
 
 /// What the script says of itself.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Says {
     pub unsent: u64,
     /// Whether it is a 3.0 (or a 2.2, which knows none of the newer members).
     pub is_k3: bool,
+    /// Origins of partners that hold its service off.
+    pub locks: BTreeSet<i64>,
     /// Its leases by address, as listed by `lease4-get-page`.
     pub leases: BTreeMap<std::net::Ipv4Addr, Value>,
 }
@@ -44,8 +49,15 @@ pub struct Script {
 impl Script {
     /// At the place of `server`, in `state`, with the dialect of 3.0.
     pub fn new(site: &Site, server: usize, state: &'static str) -> Self {
-        let says =
-            Says { state, clock_s: 0, scopes: Vec::new(), unsent: 0, is_k3: true, leases: BTreeMap::new() };
+        let says = Says {
+            state,
+            clock_s: 0,
+            scopes: Vec::new(),
+            unsent: 0,
+            is_k3: true,
+            locks: BTreeSet::new(),
+            leases: BTreeMap::new(),
+        };
         let says = Arc::new(Mutex::new(says));
         let instead: Arc<Mutex<Box<Instead>>> = Arc::new(Mutex::new(Box::new(|_, _| None)));
         let (host, at) = site.place(server);
@@ -96,6 +108,11 @@ impl Script {
 }
 
 impl Says {
+    /// `disabled-by-remote-command` of its status.
+    pub fn remote_locks(&self) -> Value {
+        json!(self.locks)
+    }
+
     fn answer(&mut self, command: &str, request: &Message) -> Verdict {
         let arguments = request.json()["arguments"].clone();
         let value = match command {
@@ -110,17 +127,25 @@ impl Says {
                 "text": "HA peer status returned.",
             }),
             "dhcp-disable" => {
+                self.locks.insert(arguments["origin-id"].as_i64().unwrap_or(HA_PARTNER));
                 let period = &arguments["max-period"];
                 json!({ "result": 0, "text": format!("DHCPv4 service disabled for {period} seconds") })
             }
-            "dhcp-enable" => json!({ "result": 0, "text": "DHCP service successfully enabled" }),
+            "dhcp-enable" => {
+                self.locks.remove(&arguments["origin-id"].as_i64().unwrap_or(HA_PARTNER));
+                json!({ "result": 0, "text": "DHCP service successfully enabled" })
+            }
             "lease4-get-page" => self.page(&arguments),
             "lease4-update" => self.update(&arguments),
             "lease4-del" => self.delete(&arguments),
-            "ha-sync-complete-notify" => json!({
-                "result": 0,
-                "text": "Server successfully notified about the synchronization completion.",
-            }),
+            "ha-sync-complete-notify" => {
+                // Without an id these releases let go of a lock that nobody has (ha-protocol 3.8).
+                self.locks.remove(&arguments["origin-id"].as_i64().unwrap_or(HA_PARTNER + 1));
+                json!({
+                    "result": 0,
+                    "text": "Server successfully notified about the synchronization completion.",
+                })
+            }
             "ha-reset" => json!({ "result": 0, "text": "HA state machine reset." }),
             "ha-maintenance-notify" => {
                 if arguments["cancel"] == true {
@@ -131,7 +156,14 @@ impl Says {
                 }
             }
             "status-get" if self.is_k3 => json!({
-                "arguments": { "dhcp-state": { "globally-disabled": false }, "pid": 1 }, "result": 0,
+                "arguments": {
+                    "dhcp-state": {
+                        "disabled-by-remote-command": self.remote_locks(),
+                        "globally-disabled": !self.locks.is_empty(),
+                    },
+                    "pid": 1,
+                },
+                "result": 0,
             }),
             "status-get" => json!({ "arguments": { "pid": 1 }, "result": 0 }),
             other => json!({ "result": 2, "text": format!("'{other}' command not supported.") }),
@@ -180,6 +212,11 @@ impl Says {
 fn address_of(arguments: &Value) -> std::net::Ipv4Addr {
     let address = arguments["ip-address"].as_str().and_then(|address| address.parse().ok());
     address.unwrap_or_else(|| panic!("no address in {arguments}"))
+}
+
+/// Who holds the service of a server of 3.0 off, by the answer to its `status-get`.
+pub fn remote_locks(status: &Value) -> Value {
+    status["arguments"]["dhcp-state"]["disabled-by-remote-command"].clone()
 }
 
 /// Seconds since 1970.

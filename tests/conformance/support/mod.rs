@@ -16,11 +16,13 @@ pub mod http;
 pub mod k3;
 #[path = "../../netns/support/lan.rs"]
 pub mod lan;
+pub mod load;
 #[path = "../../netns/support/namespace.rs"]
 pub mod namespace;
 pub mod plan;
 #[path = "../../netns/support/process.rs"]
 pub mod process;
+pub mod rfc3074;
 pub mod rows;
 #[path = "../../netns/support/server.rs"]
 pub mod server;

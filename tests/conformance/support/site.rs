@@ -19,6 +19,9 @@ use super::rows;
 use super::server::{Kind, start};
 use super::tap::{Tap, Verdict};
 
+/// Debian's library that shifts the wall clock of one process.
+pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+
 /// How long a pair may take to come together; with a Kea it takes a dozen seconds.
 pub const TOGETHER: Duration = Duration::from_secs(40);
 /// How long anything else that is expected may take.
@@ -117,6 +120,13 @@ impl Site {
         member.process = Some(process);
     }
 
+    /// Puts another server into a place, which finds the files of the one before it.
+    pub fn replace(&mut self, server: usize, seat: Seat) {
+        self.members[server].seat = seat;
+        self.plan.seats[server] = seat;
+        self.configure(server);
+    }
+
     /// Starts all servers.
     pub fn start_all(&mut self) {
         for server in 0..self.members.len() {
@@ -126,6 +136,34 @@ impl Site {
         }
     }
 
+    /// Sets the wall clock of a server that was made for it by [`Self::with_clocks`], in seconds from ours.
+    pub fn set_clock(&self, server: usize, ahead_s: i64) {
+        let file = self.members[server].folder.join("clock");
+        // Whole at every moment: it is read while the server runs.
+        let next = file.with_extension("next");
+        std::fs::write(&next, format!("{ahead_s:+}s\n")).expect("a clock");
+        std::fs::rename(&next, &file).expect("a clock");
+    }
+
+    /// Gives every server a wall clock of its own.
+    pub fn with_clocks(mut self) -> Self {
+        for server in 0..self.members.len() {
+            self.set_clock(server, 0);
+            let file = self.members[server].folder.join("clock");
+            let file = file.to_str().expect("a UTF-8 path").to_owned();
+            for (name, value) in [
+                ("LD_PRELOAD", FAKETIME),
+                ("FAKETIME_TIMESTAMP_FILE", &file),
+                ("FAKETIME_CACHE_DURATION", "1"),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+                ("DONT_FAKE_MONOTONIC", "1"),
+            ] {
+                self.environment(server, name, value);
+            }
+        }
+        self
+    }
+
     /// The environment a server is started with from now on.
     pub fn environment(&mut self, server: usize, name: &str, value: &str) {
         self.members[server].environment.push((name.to_owned(), value.to_owned()));
@@ -133,11 +171,15 @@ impl Site {
 
     /// A pair in its normal state.
     pub fn whole(plan: Plan, state: &str) -> Self {
-        let mut site = Self::new(plan);
-        site.start_all();
-        let states = vec![state; site.members.len()];
-        site.wait_for_states(&states, TOGETHER);
-        site
+        Self::new(plan).until_whole(state)
+    }
+
+    /// The same of a site that was prepared.
+    pub fn until_whole(mut self, state: &str) -> Self {
+        self.start_all();
+        let states = vec![state; self.members.len()];
+        self.wait_for_states(&states, TOGETHER);
+        self
     }
 
     /// Kills a server as a power cut does.
@@ -278,12 +320,6 @@ impl Site {
             assert!(start.elapsed() < patience, "stores differ:\n{}\nlists of {counts:?}", lines.join("\n"));
             std::thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    /// Addresses whose rows differ between the files of two servers.
-    pub fn differing(&self, servers: [usize; 2]) -> Vec<Ipv4Addr> {
-        let [one, other] = servers.map(|server| rows::read(&self.members[server].folder.join("leases.csv")));
-        rows::differences(&one, &other).into_keys().collect()
     }
 
     /// Waits until two servers give the same addresses to the same clients. Leases that were given back do not count: a

@@ -63,9 +63,9 @@ impl Simulation {
             }
             Message::Reply(reply) => self.page_stored(server, *reply),
             Message::Unanswered(client) => {
-                let secs = client.secs;
+                let (secs, asked) = (client.secs, client.asked);
                 let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
-                self.feed(server, Event::Unanswered { client, secs });
+                self.feed(server, Event::Unanswered { client, secs, asked });
             }
             Message::Backlog(update) => {
                 self.feed(server, Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });

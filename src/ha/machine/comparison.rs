@@ -1,0 +1,234 @@
+//! What is made good after a partner of another make went on serving while it could not be heard.
+//!
+//! A Kea commits a lease before it sends the update, keeps it when the update fails, and counts it nowhere (ha-protocol
+//! 5.3); and its update of before a cut may arrive long after it, and overwrite what was given since. So once both are
+//! in the normal state again, its leases are listed page by page, while both go on serving: what is newer there is
+//! taken, what is newer here is sent to it as an update of a client's lease would be, in order with those. That is
+//! done again until there is nothing to do, and for as long as updates of before the silence may still arrive.
+//!
+//! What this server has given while it was alone stays with its client whatever such a partner says: nobody was ever
+//! answered on the strength of a lease that this server has not heard of. Where the partner has served alone as well
+//! the later transaction stays (ha-protocol 8 no. 28): from when it was last heard to serve with this server.
+//!
+//! Two Tandems do not compare: what one of them copies is all there is.
+
+use shards::Now;
+
+use super::*;
+use crate::engine::message::Applied;
+use crate::ha::view::Alone;
+
+/// How long what was given alone is defended after the partner is back: longer than a Kea keeps a request.
+const DEFENDED_NS: u64 = 60 * NS_PER_S;
+/// How long updates of before a silence may still arrive: a Kea gives each up after ten seconds.
+const STRAGGLING_NS: u64 = 15 * NS_PER_S;
+/// Pause between two comparisons.
+const PAUSE_NS: u64 = 4 * NS_PER_S;
+/// A silence of this many heartbeats may have cost updates, whoever was at fault.
+const SILENT_HEARTBEATS: u64 = 3;
+
+/// Whether leases have to be compared, and what is defended.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    /// Since when this server has served alone, and the partner as well.
+    alone: Option<Alone>,
+    /// Until when that counts; `None` while it lasts.
+    alone_until_ns: Option<u64>,
+    /// What the partner's clock said when it was last heard in its normal state.
+    partner_normal_s: u64,
+    /// Each may lack leases of the other.
+    doubted: bool,
+    /// When the next comparison is due, and until when one that finds nothing is not the last.
+    due_ns: u64,
+    until_ns: Option<u64>,
+}
+
+impl Comparison {
+    /// Each may lack leases of the other.
+    pub(super) fn doubt(&mut self) {
+        (self.doubted, self.until_ns) = (true, None);
+    }
+
+    /// A state is entered.
+    pub(super) fn entered(&mut self, now: Now, state: OwnState) {
+        if state == OwnState::PartnerDown {
+            if self.alone(now).is_none() {
+                self.alone = Some(Alone { since_s: now.wall_s(), partner_since_s: None });
+            }
+            self.alone_until_ns = None;
+        } else if self.alone.is_some() {
+            self.alone_until_ns.get_or_insert(now.monotonic_ns.saturating_add(DEFENDED_NS));
+        }
+    }
+
+    /// Which leases of this server are defended.
+    pub(super) fn alone(&self, now: Now) -> Option<Alone> {
+        self.alone.filter(|_| self.alone_until_ns.is_none_or(|until_ns| now.monotonic_ns < until_ns))
+    }
+
+    /// The partner has said its state, and what its clock says.
+    fn heard(&mut self, is_normal: bool, is_alone: bool, wall_s: u64) {
+        if is_normal {
+            self.partner_normal_s = wall_s;
+        }
+        if let (true, Some(alone)) = (is_alone, &mut self.alone) {
+            alone.partner_since_s.get_or_insert(self.partner_normal_s);
+        }
+    }
+
+    /// It has failed; another one follows.
+    pub(super) fn fail(&mut self, now: Now) {
+        self.due_ns = now.monotonic_ns.saturating_add(PAUSE_NS);
+    }
+}
+
+impl Machine {
+    /// A heartbeat is good: whether the last one is so long ago that updates may have been lost meanwhile.
+    pub(super) fn doubt_after_silence(&mut self, now: Now) {
+        let bound_ns = u64::from(self.relationship.heartbeat_delay_ms) * SILENT_HEARTBEATS * NS_PER_MS;
+        if self.state.sends_updates() && self.communication.silent_for_ns(now.monotonic_ns) > bound_ns {
+            self.comparison.doubt();
+        }
+    }
+
+    /// A heartbeat has told the partner's state.
+    pub(super) fn note_partner_alone(&mut self) {
+        let normal = self.relationship.mode.normal_state().as_seen_by_partner();
+        let (is, wall_s) = (self.communication.partner(), self.communication.wall_s().unwrap_or(0));
+        self.comparison.heard(is == normal, is == PartnerState::PartnerDown, wall_s);
+    }
+
+    /// Whether leases are being compared.
+    pub(super) fn is_comparing(&self) -> bool {
+        self.synchronisation.as_ref().is_some_and(|running| running.context.purpose == Purpose::Comparison)
+    }
+
+    /// Compares, where that is due and both serve.
+    pub(super) fn compare_if_due(&mut self, now: Now, actions: &mut Vec<Action>) {
+        let normal = self.relationship.mode.normal_state();
+        let both_serve = self.state == normal && self.communication.partner() == normal.as_seen_by_partner();
+        let idle = self.synchronisation.is_none() && !self.is_stopping();
+        if !self.comparison.doubted || !both_serve || !idle || now.monotonic_ns < self.comparison.due_ns {
+            return;
+        }
+        let replicates = self.relationship.sync_leases && self.relationship.send_lease_updates;
+        if self.communication.is_tandem() || !replicates {
+            self.comparison.doubted = false;
+            return;
+        }
+        self.comparison.until_ns.get_or_insert(now.monotonic_ns.saturating_add(STRAGGLING_NS));
+        self.start_synchronisation(now, Purpose::Comparison, 0, None, actions);
+    }
+
+    pub(super) fn finish_comparison(&mut self, now: Now, applied: &Applied, actions: &mut Vec<Action>) {
+        let (taken, sent) = (applied.written, applied.sent_back);
+        if taken > 0 || sent > 0 {
+            self.log(Message::Compared { partner: self.partner(), taken, sent }, actions);
+        } else if self.comparison.until_ns.is_some_and(|until_ns| now.monotonic_ns >= until_ns) {
+            self.comparison.doubted = false;
+        }
+        self.comparison.due_ns = now.monotonic_ns.saturating_add(PAUSE_NS);
+        self.evaluate(now, actions);
+    }
+
+    /// A comparison makes room for whatever comes.
+    pub(super) fn abort_comparison(&mut self, actions: &mut Vec<Action>) {
+        if self.is_comparing() {
+            self.abort_synchronisation(actions);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{Rig, at, calls, heartbeat_body, logged};
+    use super::*;
+    use crate::engine::message::Terms;
+
+    const PAGE: &[u8] = br#"[ { "result": 3, "arguments": { "count": 0, "leases": [ ] } } ]"#;
+
+    fn serving(role: Role) -> Rig {
+        let mut rig = Rig::in_state(role, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.heartbeat_reply("hot-standby", 0, 0);
+        rig
+    }
+
+    /// Answers the page under way with nothing, and has it applied; what follows.
+    fn compare(rig: &mut Rig, actions: &[Action], sent_back: usize) -> Vec<Action> {
+        let id = Rig::call(actions, "lease4-get-page");
+        let actions = rig.handle(Event::CallDone { id, result: Ok(PAGE.to_vec()) });
+        let apply = actions.iter().find_map(|action| match action {
+            Action::ApplyPage { id, rows } => Some((*id, rows.terms)),
+            _ => None,
+        });
+        let (id, terms) = apply.expect("a page");
+        assert_eq!(terms, Terms::Comparison);
+        rig.handle(Event::PageApplied { id, result: Ok(Applied { sent_back, ..Applied::default() }) })
+    }
+
+    #[test]
+    fn after_a_silence_a_kea_is_compared_with_until_nothing_is_left() {
+        let mut rig = serving(Role::Primary);
+        rig.end_heartbeat(Err("closed".into()));
+        let actions = rig.heartbeat_reply("hot-standby", 0, 0);
+        let disables = calls(&actions).iter().any(|(_, name)| name == "dhcp-disable");
+        assert!(!disables, "nobody is told to stop");
+        let actions = compare(&mut rig, &actions, 2);
+        assert_eq!(logged(&actions), ["TANDEM_HA_COMPARED"]);
+        let notifies = calls(&actions).iter().any(|(_, name)| name == "ha-sync-complete-notify");
+        assert!(!notifies, "nor that it is over");
+        assert_eq!(rig.machine.state(), OwnState::HotStandby);
+        let mut comparisons = 1;
+        for second in 1..40 {
+            rig.now.monotonic_ns += NS_PER_S;
+            rig.now.wall_ms += 1000;
+            let actions = rig.heartbeat_reply("hot-standby", 0, 0);
+            if calls(&actions).iter().any(|(_, name)| name == "lease4-get-page") {
+                comparisons += 1;
+                assert!(second <= 16, "updates of before the silence have come by now");
+                compare(&mut rig, &actions, 0);
+            }
+        }
+        assert_eq!(comparisons, 5);
+    }
+
+    #[test]
+    fn there_is_a_comparison_where_something_may_be_missing_and_a_kea_serves_too() {
+        let asks = |actions: &[Action]| calls(actions).iter().any(|(_, name)| name == "lease4-get-page");
+        let mut rig = serving(Role::Standby);
+        assert!(!asks(&rig.heartbeat_reply("hot-standby", 0, 0)), "nothing has happened");
+        let mut rig = serving(Role::Standby);
+        rig.end_heartbeat(Err("closed".into()));
+        assert!(!asks(&rig.tandem_heartbeat("hot-standby", 0, serde_json::json!({}))), "a Tandem");
+        let mut rig = serving(Role::Standby);
+        let bound_ns = u64::from(rig.machine.relationship.heartbeat_delay_ms) * SILENT_HEARTBEATS * NS_PER_MS;
+        rig.now.monotonic_ns += bound_ns + NS_PER_S;
+        let id = rig.machine.heartbeat;
+        let wall_s = rig.now.wall_s();
+        let actions = match id {
+            Some(id) => {
+                rig.handle(Event::CallDone { id, result: Ok(heartbeat_body("hot-standby", wall_s, 0)) })
+            }
+            None => rig.heartbeat_reply("hot-standby", 0, 0),
+        };
+        assert!(asks(&actions), "this server has stood still");
+    }
+
+    #[test]
+    fn leases_given_alone_are_defended_until_a_minute_after() {
+        let mut comparison = Comparison::default();
+        comparison.heard(true, false, 77);
+        comparison.entered(at(10.0), OwnState::PartnerDown);
+        let since_s = at(10.0).wall_s();
+        assert_eq!(comparison.alone(at(500.0)), Some(Alone { since_s, partner_since_s: None }));
+        comparison.heard(false, true, 99);
+        comparison.entered(at(500.0), OwnState::Waiting);
+        comparison.entered(at(501.0), OwnState::HotStandby);
+        let both = Some(Alone { since_s, partner_since_s: Some(77) });
+        assert_eq!(comparison.alone(at(559.0)), both);
+        comparison.entered(at(559.0), OwnState::PartnerDown);
+        assert_eq!(comparison.alone(at(900.0)), both, "the same story");
+        comparison.entered(at(900.0), OwnState::HotStandby);
+        assert_eq!(comparison.alone(at(961.0)), None);
+    }
+}
