@@ -147,6 +147,7 @@ impl Shard {
         ours.cltt >= alone.since_s
             && alone.partner_since_s.is_none_or(|since_s| theirs.cltt < since_s)
             && are_two_holders(theirs, ours, turn.now.wall_s())
+            && !share_an_identifier(theirs, ours)
     }
 
     fn partner_delete(&mut self, turn: &mut Turn, from: NodeId, request: u64, address: Ipv4Addr) {
@@ -378,6 +379,13 @@ fn lacks(kind: UpdateKind, theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
 /// Whether two clients hold the address of both leases.
 fn are_two_holders(one: &Lease, other: &Lease, wall_s: u64) -> bool {
     is_held(one, wall_s) && is_held(other, wall_s) && !is_same_client(one, other)
+}
+
+/// Whether the leases may be of one client: it keeps its identifier with another network card, and its card with
+/// another identifier. Nothing is taken from anybody then.
+fn share_an_identifier(one: &Lease, other: &Lease) -> bool {
+    let is_same = |one: &[u8], other: &[u8]| !one.is_empty() && one == other;
+    is_same(&one.client_id, &other.client_id) || is_same(&one.hwaddr, &other.hwaddr)
 }
 
 fn is_held(lease: &Lease, wall_s: u64) -> bool {

@@ -435,6 +435,30 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
     }
 }
 
+/// Client 1 comes back to the partner with another network card, or with an identifier that it did not show before.
+#[test]
+fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
+    let mut world = replicating(12, "");
+    let address = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(address);
+    let ours = Lease { client_id: SmallBytes::new(&[1, 2, 3]), ..world.lease(address).expect("the lease") };
+    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None });
+    let view = HaView { alone, ..world.replicating_view() };
+    world.set_view(view);
+    for (hwaddr, client_id) in [
+        (SmallBytes::new(&[2, 9, 9, 9, 9, 9]), ours.client_id.clone()),
+        (ours.hwaddr.clone(), SmallBytes::new(&[7, 7])),
+    ] {
+        let theirs = Lease { hwaddr, client_id, cltt: ours.cltt + 5, ..ours.clone() };
+        for lease in [&ours, &theirs] {
+            let update = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, lease.clone())]);
+            let answer = world.command(owner, update);
+            assert!(matches!(answer, Some(ShardReplyBody::Applied(_))), "{lease:?}: {answer:?}");
+        }
+        assert_eq!(world.lease(address), Some(theirs));
+    }
+}
+
 fn copied(lease: Lease) -> Arc<CopySlice> {
     Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], terms: Terms::Merging })
 }
