@@ -118,6 +118,10 @@ impl Commit {
         Self { address, client: ClientLabel::new(0, &[], &[], 0), reply, replicates, left: [None; 8] }
     }
 
+    fn is_of_a_query(&self) -> bool {
+        !matches!(self.reply, Reply::Answer(..) | Reply::Internal)
+    }
+
     /// Whether it counts where its updates are not sent: once for each query (ha-protocol 4.8), so not where
     /// another shard's query asked for it.
     fn is_counted_as_unsent(&self) -> bool {
@@ -144,7 +148,12 @@ impl Shard {
         let changes = std::mem::take(&mut self.changes);
         let mut plans = std::mem::take(&mut self.plans);
         let replication = self.replication(turn, &changes, commit.replicates);
-        let reserved = self.reserve(turn, &commit, &changes, &mut plans, replication);
+        let view = &self.relations.of(replication.relationship).view;
+        // A query that was on its way between shards when the server stood still.
+        let reserved = match commit.is_of_a_query() && view.is_outdated(turn.now.monotonic_ns) {
+            true => Err(OwnCounter::StoodStill),
+            false => self.reserve(turn, &commit, &changes, &mut plans, replication),
+        };
         let done = match reserved {
             Ok(()) => {
                 self.carry_out(turn, commit, &changes, &plans, replication);

@@ -170,6 +170,15 @@ impl Shard {
     fn finish(&mut self, turn: &mut Turn, finished: Finished) {
         let Finished { dropped, completion, address, relationship, client } = finished;
         match completion {
+            // What was promised before the server stood still may be another's by now.
+            Completion::Transmit(..)
+                if self.relations.of(relationship).view.is_outdated(turn.now.monotonic_ns) =>
+            {
+                self.relations.of_mut(relationship).unacknowledged.insert(address);
+                self.statistics.bump_own(OwnCounter::StoodStill);
+                self.statistics.bump(Counter::ReceiveDrop);
+                turn.log(client, EventKind::ParkedDropped { address });
+            }
             Completion::Transmit(..) if dropped => {
                 self.relations.of_mut(relationship).unacknowledged.insert(address);
                 self.statistics.bump_own(OwnCounter::ParkedDropped);

@@ -116,6 +116,8 @@ counters! {
         OutOfScope = "tandem-out-of-scope",
         /// Queries whose lease updates were not sent (ha-protocol 4.8).
         UnsentUpdates = "tandem-unsent-updates",
+        /// Queries and replies dropped because the server had stood still, and the partner was not heard since.
+        StoodStill = "tandem-stood-still",
         /// Held offers given to another client because nothing else was free.
         OfferHoldStolen = "tandem-offer-hold-stolen",
         /// Queries without a subnet.

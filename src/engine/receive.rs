@@ -33,6 +33,9 @@ impl Shard {
         let Some(scope) = self.scope_of(&query) else {
             return self.drop_out_of_scope(turn, &query, label, 0);
         };
+        if !self.relations.are_several() && self.has_stood_still(turn, label, 0) {
+            return;
+        }
         match select::accept(&query, meta, &turn.rules.snapshot) {
             Ok(kind) => {
                 let identity = ClientIdentity::of(&query);
@@ -129,11 +132,22 @@ impl Shard {
             self.drop_query(turn, asking.label, Counter::ServiceDisabled, kind);
             return false;
         }
-        let serves = view.scopes.serves(Scope::Primary);
-        if !serves {
+        if !view.scopes.serves(Scope::Primary) {
             self.drop_out_of_scope(turn, asking.query, asking.label, relationship);
+            return false;
         }
-        serves
+        !self.has_stood_still(turn, asking.label, relationship)
+    }
+
+    /// Whether this server did not run for so long that the relationship's partner may serve in its place, and has not
+    /// heard it since: a query is dropped then.
+    fn has_stood_still(&mut self, turn: &mut Turn, label: ClientLabel, relationship: u8) -> bool {
+        let is_outdated = self.relations.of(relationship).view.is_outdated(turn.now.monotonic_ns);
+        if is_outdated {
+            self.statistics.bump_own(OwnCounter::StoodStill);
+            self.drop_query(turn, label, Counter::ServiceDisabled, EventKind::DropServiceDisabled);
+        }
+        is_outdated
     }
 
     fn drop_out_of_scope(&mut self, turn: &mut Turn, query: &Query, label: ClientLabel, relationship: u8) {

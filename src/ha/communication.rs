@@ -232,6 +232,11 @@ impl Communication {
         self.terminated_since_ns
     }
 
+    /// Nobody has listened for `ns`, so that nobody was silent.
+    pub fn excuse(&mut self, ns: u64) {
+        self.last_contact_ns = self.last_contact_ns.saturating_add(ns);
+    }
+
     /// Nanoseconds since the last contact.
     pub fn silent_for_ns(&self, now_ns: u64) -> u64 {
         now_ns.saturating_sub(self.last_contact_ns)

@@ -99,6 +99,8 @@ pub enum Message {
     StateMachineContinued { state: OwnState },
     /// The machine rests until `ha-continue`.
     StateMachinePaused { state: OwnState },
+    /// This server did not run for so long that the partner may have taken over.
+    StoodStill { partner: String, gap_ms: u64 },
     /// A state was left for another.
     StateTransition { from: OwnState, to: OwnState, partner: PartnerState },
     /// The partner has copied our leases.
@@ -144,6 +146,7 @@ impl Message {
             | Self::LeasesSyncSkipped { .. }
             | Self::MaintenanceRefused { .. }
             | Self::ResetPartnerFailed { .. }
+            | Self::StoodStill { .. }
             | Self::SyncCompleteNotifyFailed { .. }
             | Self::TerminatedRestartPartner
             | Self::UpdateFailed { .. } => log::Level::Warn,
@@ -215,6 +218,7 @@ impl Message {
             Self::ServiceStarted { .. } => "HA_SERVICE_STARTED",
             Self::StateMachineContinued { .. } => "HA_STATE_MACHINE_CONTINUED",
             Self::StateMachinePaused { .. } => "HA_STATE_MACHINE_PAUSED",
+            Self::StoodStill { .. } => "TANDEM_HA_STOOD_STILL",
             Self::StateTransition { .. } => "HA_STATE_TRANSITION",
             Self::SyncCompleteNotified => "HA_SYNC_COMPLETE_NOTIFY_RECEIVED",
             Self::SyncCompleteNotifyFailed { .. } => "HA_SYNC_COMPLETE_NOTIFY_FAILED",
@@ -313,6 +317,7 @@ impl fmt::Display for Message {
             | Self::HighClockSkewCausesTermination { .. }
             | Self::LeaseUpdateConflict { .. }
             | Self::LeaseUpdateRejectsCausedTermination { .. }
+            | Self::StoodStill { .. }
             | Self::UpdateFailed { .. } => self.fmt_link(f),
         }
     }
@@ -338,6 +343,11 @@ impl Message {
             Self::ConfigurationDiffers { partner, difference } => {
                 write!(f, "the configuration of {partner} differs in {difference}")
             }
+            Self::StoodStill { partner, gap_ms } => write!(
+                f,
+                "this server has stood still for {gap_ms} ms, and nobody is served before {partner} was heard: it may \
+                 have taken over"
+            ),
             Self::PartnerStops { partner } => write!(f, "{partner} stops, and serves nobody any longer"),
             Self::ResetPartnerFailed { partner, reason } => {
                 write!(f, "failed to reset the state machine of {partner}: {reason}")

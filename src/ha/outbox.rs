@@ -60,6 +60,8 @@ pub struct Outbox {
     batch_max: usize,
     /// Updates of epochs before this one are not sent.
     overtaken: u64,
+    /// Until when the view may be acted on ([`HaView::good_until_ns`]).
+    good_until_ns: Option<u64>,
     /// What the view says concerns the active partner alone.
     for_backup: bool,
 }
@@ -67,7 +69,14 @@ pub struct Outbox {
 impl Outbox {
     /// An empty one for at most `waiting_max` updates.
     pub fn new(waiting_max: usize) -> Self {
-        Self { waiting: VecDeque::new(), waiting_max, batch_max: 1, overtaken: 0, for_backup: false }
+        Self {
+            waiting: VecDeque::new(),
+            waiting_max,
+            batch_max: 1,
+            overtaken: 0,
+            good_until_ns: None,
+            for_backup: false,
+        }
     }
 
     /// An empty one for a backup server: its updates are sent one by one in every state (ha-protocol 4.1), so no
@@ -111,6 +120,7 @@ impl Outbox {
             return;
         }
         self.batch_max = usize::from(view.partner_batch_max.max(1));
+        self.good_until_ns = view.good_until_ns;
         if view.updates == UpdateMode::Send {
             return;
         }
@@ -141,9 +151,11 @@ impl Outbox {
         Taken::Batch(left_ms)
     }
 
-    /// Whether all of `taken` may still be sent.
-    pub fn is_wanted(&self, taken: &[Waiting]) -> bool {
-        taken.iter().all(|waiting| waiting.update.epoch >= self.overtaken)
+    /// Whether all of `taken` may still be sent. Not while this server has stood still and has not heard the partner
+    /// since: one that has taken over would give up leases of its own for them.
+    pub fn is_wanted(&self, now_ns: u64, taken: &[Waiting]) -> bool {
+        let is_outdated = self.good_until_ns.is_some_and(|until_ns| now_ns >= until_ns);
+        !is_outdated && taken.iter().all(|waiting| waiting.update.epoch >= self.overtaken)
     }
 }
 
@@ -273,7 +285,7 @@ mod tests {
         outbox.set_view(&view(4, UpdateMode::None, 9), &mut taken);
         assert_eq!(numbers(&taken), [0; 0]);
         assert_eq!(outbox.take(0, &mut taken), Taken::Batch(UPDATE_TIMEOUT_MS));
-        assert_eq!((numbers(&taken), outbox.is_wanted(&taken)), (vec![0], true));
+        assert_eq!((numbers(&taken), outbox.is_wanted(0, &taken)), (vec![0], true));
     }
 
     #[test]
@@ -308,9 +320,24 @@ mod tests {
         assert_eq!(numbers(&taken), [0; 0]);
         outbox.set_view(&view(4, UpdateMode::None, 9), &mut taken);
         assert_eq!(numbers(&taken), [0, 2]);
-        assert!(!outbox.is_wanted(&taken), "what was taken before the view came");
+        assert!(!outbox.is_wanted(0, &taken), "what was taken before the view came");
         taken.clear();
         outbox.take(0, &mut taken);
-        assert_eq!((numbers(&taken), outbox.is_wanted(&taken)), (vec![1], true));
+        assert_eq!((numbers(&taken), outbox.is_wanted(0, &taken)), (vec![1], true));
+    }
+
+    #[test]
+    fn what_waited_while_the_server_stood_still_is_not_sent_before_the_view_is_renewed() {
+        let mut outbox = Outbox::new(1);
+        let good = |good_until_ns| HaView { good_until_ns, ..view(1, UpdateMode::Send, 8) };
+        outbox.set_view(&good(Some(5)), &mut Vec::new());
+        outbox.push(0, update(0, 1)).unwrap();
+        let mut taken = Vec::new();
+        outbox.take(0, &mut taken);
+        for (now_ns, wanted) in [(4, true), (5, false), (9, false)] {
+            assert_eq!(outbox.is_wanted(now_ns, &taken), wanted, "{now_ns}");
+        }
+        outbox.set_view(&good(Some(20)), &mut Vec::new());
+        assert!(outbox.is_wanted(9, &taken));
     }
 }

@@ -95,6 +95,10 @@ pub struct HaView {
     pub relationship: u8,
     /// Rises with every change.
     pub epoch: u64,
+    /// Until when it may be acted on, nanoseconds of the monotonic clock; the machine renews that as long as it runs. A
+    /// server that has stood still finds it passed: its partner may have taken over, so nobody is served and no update
+    /// is sent before the partner was heard. `None`: for good.
+    pub good_until_ns: Option<u64>,
     /// Whether DHCP queries are served at all (no lock held, ha-protocol 4.7).
     pub service_on: bool,
     /// Whether HA is configured.
@@ -134,4 +138,11 @@ pub struct HaView {
     pub partner_knows_released: bool,
     /// How many lease updates the partner takes in one request; 0 and 1 are one, as Kea.
     pub partner_batch_max: u16,
+}
+
+impl HaView {
+    /// Whether what it says may be so no longer.
+    pub fn is_outdated(&self, now_ns: u64) -> bool {
+        self.good_until_ns.is_some_and(|until_ns| now_ns >= until_ns)
+    }
 }

@@ -1,13 +1,10 @@
 //! The time as the control node and the HA executors read it.
 
-use std::sync::OnceLock;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Nanoseconds on the monotonic clock since the first call in this process.
+/// Nanoseconds on the monotonic clock, the same that shards read: a view says until when they may act on it.
 pub fn monotonic_ns() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let elapsed = START.get_or_init(Instant::now).elapsed();
-    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX)
+    shards::runtime::clock::monotonic_ns()
 }
 
 /// Milliseconds of wall clock since the epoch.

@@ -99,6 +99,15 @@ fn joined(world: &mut World, third: u8, number: u32) -> Ipv4Addr {
 }
 
 #[test]
+fn who_was_not_heard_since_the_hub_stood_still_is_waited_for_alone() {
+    let outdated = HaView { good_until_ns: Some(0), ..replicating() };
+    let mut world = hub(2, [outdated, replicating()]);
+    assert_eq!(world.ask(&discover(2, 1)), None);
+    assert_eq!((world.own(OwnCounter::StoodStill), world.count(Counter::ServiceDisabled)), (1, 1));
+    joined(&mut world, 3, 2);
+}
+
+#[test]
 fn a_query_is_the_business_of_the_relationship_of_its_subnet() {
     let standby = HaView { scopes: Scopes::NONE, interrupted: true, ..replicating() };
     let mut world = hub(1, [replicating(), standby]);

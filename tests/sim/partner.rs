@@ -459,6 +459,46 @@ fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
     }
 }
 
+/// Goal: a server that has stood still answers nobody on the strength of what it knew before. Method: the time up to
+/// which the view may be acted on passes while queries wait at the socket, between shards, and for the partner.
+#[test]
+fn once_the_view_is_outdated_nobody_is_answered_until_it_is_renewed() {
+    let mut world = replicating(13, "");
+    let addresses: Vec<Ipv4Addr> = (1..=24).map(|number| offered(&mut world, number)).collect();
+    let good_until = |world: &World, seconds: u64| HaView {
+        good_until_ns: Some(world.now.monotonic_ns + seconds * 1_000_000_000),
+        ..world.replicating_view()
+    };
+    let view = good_until(&world, 30);
+    world.set_view(view);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask::select(1, addresses[0])), None, "it waits for the partner");
+    let (source, destination, _) = Ask::select(2, addresses[1]).write();
+    for (number, address) in (2..).zip(&addresses[1..12]) {
+        let shard = (number % 4) as u8;
+        world.deliver_to(shard, source, destination, &Ask::select(number, *address).write().2);
+    }
+    // No timer runs, nothing is heard: the process is stopped.
+    world.now.monotonic_ns += 30_000_000_000;
+    world.settle();
+    assert!(world.own(OwnCounter::ForwardHome) > 0, "some were on their way to the owner");
+    assert!(world.own(OwnCounter::StoodStill) > 0, "and are not decided there");
+    for (number, address) in (13..).zip(&addresses[12..]) {
+        assert_eq!(world.ask(&Ask::select(number, *address)), None, "it has waited at the socket");
+    }
+    assert_eq!(world.ask(&Ask::new(MessageType::Discover, 99)), None);
+    world.answer_updates(UpdateOutcome::Acked);
+    assert_eq!(world.heard(), None, "the partner's word is of before");
+    assert!(world.own(OwnCounter::StoodStill) >= 14);
+    let view = good_until(&world, 30);
+    world.set_view(view);
+    world.partner = Partner::Answers(UpdateOutcome::Acked);
+    for (number, address) in (1..).zip(addresses) {
+        let asks = Ask { xid: 1_000 + number, ..Ask::select(number, address) };
+        assert_eq!(world.ask(&asks), Some(Heard::Ack(address)), "client {number}");
+    }
+}
+
 fn copied(lease: Lease) -> Arc<CopySlice> {
     Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], terms: Terms::Merging })
 }

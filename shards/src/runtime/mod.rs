@@ -13,6 +13,7 @@ pub mod port;
 pub mod socket;
 mod watch;
 
+pub use crate::sys::clock;
 pub use executor::{DriverLimits, ShardEnd, ShardSetup, spawn_shard};
 pub use journal_writer::{Durability, JournalCounters, JournalFailure, JournalFile, JournalWriter};
 pub use local::give_way;

@@ -16,6 +16,7 @@
 //! | `commands` | the other commands, the partner's and an administrator's |
 //! | `calls` | the machine's own deadline for each call; reloads; the end of the server |
 //! | `status` | `status-get` |
+//! | `wake` | a server that has stood still: nobody is served before the partner was heard |
 //!
 //! The arrows between states are in [`super::transition`]. Differences to Kea, none visible as anything but timing:
 //! the partner is polled at once at start and after every own change of state, and every second while either side
@@ -36,6 +37,7 @@ mod partner;
 mod recovery;
 mod states;
 mod status;
+mod wake;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -86,6 +88,8 @@ enum Timer {
     CallLost,
     /// Terminated for long enough to try again.
     Healing,
+    /// The next look at the own clock.
+    Clock,
     /// The next heartbeat.
     Heartbeat,
     /// The partner's silence becomes an interruption.
@@ -99,8 +103,9 @@ enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::CallLost,
+        Self::Clock,
         Self::Healing,
         Self::Heartbeat,
         Self::Interrupted,
@@ -154,6 +159,7 @@ pub struct Machine {
     /// States in which the machine has paused already, and whether it does now.
     paused_in: BTreeSet<OwnState>,
     paused: bool,
+    presence: wake::Presence,
     /// Names of `ha-scopes`; lost at the next change of state.
     scopes_by_hand: Option<Vec<String>>,
     fingerprint: Fingerprint,
@@ -205,6 +211,7 @@ impl Machine {
             termination: states::Termination::default(),
             paused_in: BTreeSet::new(),
             paused: false,
+            presence: wake::Presence::new(now.monotonic_ns),
             scopes_by_hand: None,
             fingerprint: Fingerprint::default(),
             heartbeat_tells: false,
@@ -256,6 +263,7 @@ impl Machine {
     /// Something has happened.
     pub fn handle_event(&mut self, now: Now, event: Event, actions: &mut Vec<Action>) {
         let first = actions.len();
+        self.look_at_clock(now, actions);
         self.locks.expire(now.monotonic_ns);
         match event {
             Event::Backlog { kind, lease } => self.handle_backlog(kind, lease, actions),
@@ -291,6 +299,7 @@ impl Machine {
     /// `next_timeout` has passed.
     pub fn handle_timeout(&mut self, now: Now, actions: &mut Vec<Action>) {
         let first = actions.len();
+        self.look_at_clock(now, actions);
         let mut evaluate = false;
         for timer in Timer::ALL {
             if self.timer(timer).is_none_or(|at| now.monotonic_ns < at) {
@@ -298,8 +307,8 @@ impl Machine {
             }
             match timer {
                 Timer::CallLost => self.give_up_calls(now, actions),
-                // Sent by `finish`.
-                Timer::Heartbeat => {}
+                // Looked at above, and the view is renewed by `finish`; so is the heartbeat sent.
+                Timer::Clock | Timer::Heartbeat => {}
                 Timer::Interrupted => {
                     self.interrupted_noticed = true;
                     let partner = self.partner();
@@ -332,6 +341,7 @@ impl Machine {
     fn timer(&self, timer: Timer) -> Option<u64> {
         match timer {
             Timer::CallLost => self.call_lost_at_ns(),
+            Timer::Clock => self.look_at_ns(),
             Timer::Healing => self.termination.try_at_ns().filter(|_| self.state == OwnState::Terminated),
             Timer::Heartbeat => self.heartbeat_at_ns.filter(|_| self.may_poll()),
             Timer::Interrupted => {
@@ -387,6 +397,7 @@ impl Machine {
         HaView {
             relationship: self.relationship.index,
             epoch: 0,
+            good_until_ns: self.renew(now),
             service_on: self.locks.service_on(),
             configured: true,
             scopes: self.served_scopes(),

@@ -93,6 +93,7 @@ impl Machine {
                 .and_then(|reply| HeartbeatReply::parse(&reply))
                 .map_err(|reason| Message::HeartbeatFailed { partner, reason }),
         };
+        self.note_heard(outcome.is_ok());
         match outcome {
             Ok(reply) => self.handle_heartbeat_reply(now, reply, actions),
             Err(message) => {
@@ -271,6 +272,8 @@ impl Machine {
             UpdateOutcome::Refused => {
                 self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
             }
+            // It was of before this server stood still; the heartbeat under way tells how the partner is.
+            UpdateOutcome::Failed if self.is_in_the_dark() => {}
             UpdateOutcome::Failed => {
                 // One message per loss of the partner: every query fails until it is back.
                 if self.communication.partner() != PartnerState::Unavailable {

@@ -97,7 +97,13 @@ impl Rig {
         self.end_heartbeat(Ok(Reply::success("").with_arguments(arguments).to_http_body()))
     }
 
+    /// The machine has run all the time until now.
+    pub fn stay_awake(&mut self) {
+        self.machine.presence.run_at(self.now.monotonic_ns);
+    }
+
     pub fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.stay_awake();
         self.machine.handle_event(self.now, event, &mut self.actions);
         std::mem::take(&mut self.actions)
     }
@@ -136,6 +142,7 @@ impl Rig {
     pub fn end_heartbeat(&mut self, result: Result<Vec<u8>, String>) -> Vec<Action> {
         if self.machine.heartbeat.is_none() {
             self.machine.heartbeat_at_ns = Some(self.now.monotonic_ns);
+            self.stay_awake();
             self.machine.handle_timeout(self.now, &mut self.actions);
         }
         let id = self.machine.heartbeat.expect("a heartbeat is in flight");

@@ -305,7 +305,7 @@ impl UpdateSender {
             return Err("it could not be reached a moment ago".to_owned());
         }
         let sender = self.sender.clone();
-        let is_wanted = || sender.peers[self.index].outbox.borrow().is_wanted(taken);
+        let is_wanted = || sender.peers[self.index].outbox.borrow().is_wanted(clock::monotonic_ns(), taken);
         match self.connection.exchange(body, left_ms, left_ms, is_wanted).await {
             Ok(answer) => outcomes(&answer, taken, &mut self.refusals),
             Err(reason) => {

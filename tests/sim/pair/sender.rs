@@ -70,9 +70,9 @@ impl Worker {
     }
 
     /// Whether what the active request carries must not be sent any more.
-    fn is_overtaken(&self) -> bool {
+    fn is_overtaken(&self, now_ns: u64) -> bool {
         match &self.active {
-            Some(Active { load: Load::Updates(taken), .. }) => !self.outbox.is_wanted(taken),
+            Some(Active { load: Load::Updates(taken), .. }) => !self.outbox.is_wanted(now_ns, taken),
             _ => false,
         }
     }
@@ -182,7 +182,7 @@ impl Simulation {
         let now_ns = self.clock_of(server).monotonic_ns;
         let life = self.servers[server].life;
         let Some(state) = self.worker(server, worker) else { return };
-        if state.is_overtaken() {
+        if state.is_overtaken(now_ns) {
             return self.finish(server, worker, Err("overtaken".to_owned()));
         }
         if state.open.as_ref().is_some_and(|(_, http)| http.is_usable(now_ns)) {
@@ -202,7 +202,7 @@ impl Simulation {
         let now_ns = self.clock_of(server).monotonic_ns;
         let lies = self.plan.plant == Some(Plant::AckBeforePartner);
         let Some(state) = self.worker(server, worker) else { return };
-        if state.is_overtaken() {
+        if state.is_overtaken(now_ns) {
             return self.finish(server, worker, Err("overtaken".to_owned()));
         }
         let (Some((stream, http)), Some(active)) = (&mut state.open, &mut state.active) else { return };
