@@ -235,12 +235,7 @@ impl ControlNode {
         let listeners = (0..topology.listeners).map(|index| topology.listener(index));
         let senders = (0..topology.senders).map(|index| topology.sender(index));
         let nodes = listeners.chain(senders).collect();
-        let telling = glommio::spawn_local(tell_all(self.node.clone(), nodes, rules.clone())).detach();
-        let told = async {
-            telling.await;
-            Ok(())
-        };
-        if timeout(EXECUTORS_WITHIN, told).await.is_err() {
+        if !tell_within(EXECUTORS_WITHIN, self.node.clone(), nodes, rules.clone()).await {
             log::warn!(
                 target: "kea-dhcp4.dhcp4",
                 "TANDEM_HA_EXECUTORS_LATE an HA executor does not take the new configuration in time"
@@ -379,6 +374,21 @@ impl ControlNode {
     }
 }
 
+/// Gives `rules` to every one of `nodes`; false when some had no room for so long. These are told later all the same.
+async fn tell_within(
+    within: Duration,
+    node: Rc<NodeHandle<Message>>,
+    nodes: Vec<NodeId>,
+    rules: Arc<Rules>,
+) -> bool {
+    let telling = glommio::spawn_local(tell_all(node, nodes, rules)).detach();
+    let told = async {
+        telling.await;
+        Ok(())
+    };
+    timeout(within, told).await.is_ok()
+}
+
 /// Gives `rules` to every one of `nodes`, each as soon as its lane has room.
 async fn tell_all(node: Rc<NodeHandle<Message>>, mut nodes: Vec<NodeId>, rules: Arc<Rules>) {
     loop {
@@ -411,5 +421,60 @@ impl Signal {
             Poll::Pending
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    use shards::Topology;
+    use shards::runtime::{LaneSizes, Placement, mesh, spawn};
+
+    use super::*;
+    use crate::runtime::snapshot_loader::tests::rules;
+
+    /// Method: a listener and a sender with room for two messages each; the listener takes nothing until the deadline
+    /// has passed.
+    #[test]
+    fn an_executor_that_takes_nothing_is_waited_for_so_long_and_told_when_it_has_room() {
+        const WITHIN: Duration = Duration::from_millis(200);
+        let topology = Topology { shards: 1, listeners: 1, senders: 1 };
+        let mut ends = mesh::build::<Message>(topology, LaneSizes { datagram: 2, state: 2 }).unwrap();
+        let control = ends.pop().unwrap();
+        let nodes = vec![topology.listener(0), topology.sender(0)];
+        let (verdicts, said) = std::sync::mpsc::channel();
+        let taken = Arc::new(AtomicBool::new(false));
+        let has_room = taken.clone();
+        let executor = spawn("control", Placement::Unpinned, control, move |node| async move {
+            while node.try_send(nodes[0], Lane::State, Message::Stop).is_ok() {}
+            let start = Instant::now();
+            let is_told = tell_within(WITHIN, node.clone(), nodes.clone(), rules(1)).await;
+            verdicts.send((is_told, start.elapsed() >= WITHIN)).unwrap();
+            while !has_room.load(Ordering::Relaxed) {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+            // The task that goes on gives whoever was late the first rules meanwhile.
+            glommio::timer::sleep(WITHIN).await;
+            tell_within(WITHIN, node, nodes, rules(2)).await
+        })
+        .unwrap()
+        .wait_ready()
+        .unwrap();
+        assert_eq!(said.recv().unwrap(), (false, true), "the lane is full");
+        let rules_at = |index: usize| {
+            let mut epochs = Vec::new();
+            ends[index].receive(Lane::State, 9, |_, message| {
+                if let Message::Snapshot(rules) = message {
+                    epochs.push(rules.snapshot.epoch);
+                }
+            });
+            epochs
+        };
+        assert_eq!([rules_at(1), rules_at(2)], [vec![], vec![1]]);
+        taken.store(true, Ordering::Relaxed);
+        assert!(executor.join().unwrap(), "there is room");
+        assert_eq!([rules_at(1), rules_at(2)], [vec![1, 2], vec![2]]);
     }
 }

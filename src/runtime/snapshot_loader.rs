@@ -82,7 +82,7 @@ impl SnapshotLoader {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use shards::Topology;
@@ -92,7 +92,8 @@ mod tests {
     use crate::engine::rules::Steering;
     use crate::policy::Snapshot;
 
-    fn rules(epoch: u64) -> Arc<Rules> {
+    /// Rules for two shards.
+    pub(in crate::runtime) fn rules(epoch: u64) -> Arc<Rules> {
         let document =
             config::parse_dhcp4(br#"{"Dhcp4": {"valid-lifetime": 60}}"#, "test.conf").unwrap().document;
         let host = crate::policy::compile::Host::new(&[], epoch);

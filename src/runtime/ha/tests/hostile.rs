@@ -156,6 +156,28 @@ fn what_a_partner_may_not_say_is_answered_or_ends_its_connection() {
     assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
 }
 
+#[test]
+fn all_leases_at_once_are_for_peers_and_forbidden_to_strangers() {
+    let bench = Bench::with(plain);
+    let all = request("", br#"{"command": "lease4-get-all"}"#);
+    let mut stranger = Client::connect(bench.address, Some("127.0.0.2"));
+    stranger.send(&all);
+    let answer = stranger.answer().expect("an answer");
+    assert_eq!((answer.status, answer.body.as_str()), (403, r#"{ "result": 403, "text": "Forbidden" }"#));
+    // The connection is of use for what is allowed.
+    stranger
+        .send(&request("", br#"{"command": "lease4-get-page", "arguments": {"from": "start", "limit": 5}}"#));
+    bench.list_nothing();
+    assert_eq!(stranger.answer().expect("a page").status, 200);
+
+    let mut peer = Client::connect(bench.address, None);
+    peer.send(&all);
+    bench.list_nothing();
+    let answer = peer.answer().expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.contains("0 IPv4 lease(s) found"), "{}", answer.body);
+}
+
 /// Octets of memory this process has in use.
 fn resident_octets() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();

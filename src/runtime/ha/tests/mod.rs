@@ -250,6 +250,15 @@ impl Bench {
         }
     }
 
+    /// The shard is asked for a list next, and has no leases.
+    fn list_nothing(&self) {
+        let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no list") };
+        assert!(matches!(command.body, ShardCommandBody::Page { .. }), "{:?}", command.body);
+        let body = ShardReplyBody::Leases(Vec::new());
+        let reply = ShardReply { shard: 0, request: command.request, body };
+        self.shard.try_send(listener, Lane::State, Message::Reply(Box::new(reply))).unwrap();
+    }
+
     fn done(&self) -> (u32, UpdateOutcome) {
         let (SENDER, Message::UpdateDone(done)) = Self::next(&self.shard) else { panic!("no outcome") };
         (done.park.expect("one that is waited for").slot, done.outcome.unwrap())
