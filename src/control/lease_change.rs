@@ -47,7 +47,10 @@ pub fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply 
         Some(ShardReplyBody::Updated { created: true }) => Reply::success("IPv4 lease added."),
         Some(ShardReplyBody::Updated { created: false }) => Reply::success("IPv4 lease updated."),
         Some(ShardReplyBody::Missing) => {
-            let text = format!("failed to update the lease with address {address} - no such lease");
+            let text = format!(
+                "failed to update the lease with address {address} either because the lease has been deleted or it has \
+                 changed in the database, in both cases a retry might succeed"
+            );
             Reply::new(result::CONFLICT, text)
         }
         Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
@@ -73,7 +76,8 @@ mod tests {
             (
                 Some(ShardReplyBody::Missing),
                 4,
-                "failed to update the lease with address 192.0.2.1 - no such lease",
+                "failed to update the lease with address 192.0.2.1 either because the lease has been deleted or it has \
+                 changed in the database, in both cases a retry might succeed",
             ),
             (Some(ShardReplyBody::Deleted(true)), 0, "IPv4 lease deleted."),
             (Some(ShardReplyBody::Deleted(false)), 3, "IPv4 lease not found."),

@@ -424,7 +424,7 @@ mod tests {
         ),
         (
             r#"{"command":"lease4-del","arguments":{"ip-address":"x"}}"#,
-            r#"{ "result": 1, "text": "'ip-address' is not an IPv4 address" }"#,
+            r#"{ "result": 1, "text": "Failed to convert string to address 'x': Invalid argument" }"#,
         ),
         (r#"{"command":"lease4-get"}"#, r#"{ "result": 1, "text": "Parameters missing or are not a map." }"#),
         (

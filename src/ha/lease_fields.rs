@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use serde::de::value::MapAccessDeserializer;
@@ -32,6 +32,14 @@ pub(super) enum Problem {
 
 pub(super) fn malformed(text: String) -> Problem {
     Problem::Malformed(text)
+}
+
+fn wrong_type(field: Field) -> Problem {
+    malformed(format!("invalid type specified for parameter '{}'", field.name()))
+}
+
+fn missing(field: Field) -> Problem {
+    malformed(format!("missing parameter '{}'", field.name()))
 }
 
 /// A member that is read.
@@ -117,7 +125,7 @@ impl<'a> Members<'a> {
             Member::Absent => Ok(None),
             Member::Text(text) if json::is_bytes(text) => Ok(Some(text)),
             Member::Text(_) => Err(malformed(format!("'{}' has a character that is no byte", field.name()))),
-            _ => Err(malformed(format!("'{}' must be a string", field.name()))),
+            _ => Err(wrong_type(field)),
         }
     }
 
@@ -125,7 +133,7 @@ impl<'a> Members<'a> {
         match &self.0[field as usize] {
             Member::Absent => Ok(None),
             Member::Boolean(value) => Ok(Some(*value)),
-            _ => Err(malformed(format!("'{}' must be a boolean", field.name()))),
+            _ => Err(wrong_type(field)),
         }
     }
 
@@ -133,28 +141,47 @@ impl<'a> Members<'a> {
         let integer = match &self.0[field as usize] {
             Member::Absent => return Ok(None),
             Member::Integer(integer) => *integer,
-            _ => return Err(malformed(format!("'{}' must be an integer", field.name()))),
+            _ => return Err(wrong_type(field)),
         };
         match u64::try_from(integer) {
             Ok(integer) if range.contains(&integer) => Ok(Some(integer)),
-            _ => Err(malformed(format!("'{}' value {integer} is out of range", field.name()))),
+            _ => Err(malformed(format!(
+                "out of range value ({integer}) specified for parameter '{}'",
+                field.name()
+            ))),
         }
     }
 
+    /// When the lease of `address` ends, seconds since 1970.
+    pub fn expire(&self, address: Ipv4Addr) -> Result<Option<u64>, Problem> {
+        if let Member::Integer(..=0) = self.0[Field::Expire as usize] {
+            return Err(malformed(format!("expiration time must be positive for address {address}")));
+        }
+        self.integer(Field::Expire, 1..=i64::MAX as u64)
+    }
+
     pub fn address(&self) -> Result<Ipv4Addr, Problem> {
-        let text = self.text(Field::IpAddress)?.ok_or_else(|| malformed("'ip-address' is missing".into()))?;
-        text.parse().map_err(|_| malformed("'ip-address' is not an IPv4 address".into()))
+        let text = self.text(Field::IpAddress)?.ok_or_else(|| missing(Field::IpAddress))?;
+        text.parse().map_err(|_| {
+            malformed(match text.parse::<Ipv6Addr>() {
+                Ok(_) => format!("Non-IPv4 address specified: {text}"),
+                Err(_) => format!(
+                    "Failed to convert '{text}' to address: Failed to convert string to address '{text}': Invalid \
+                     argument"
+                ),
+            })
+        })
     }
 
     pub fn hwaddr(&self) -> Result<SmallBytes, Problem> {
-        let text = self.text(Field::HwAddress)?.ok_or_else(|| malformed("'hw-address' is missing".into()))?;
+        let text = self.text(Field::HwAddress)?.ok_or_else(|| missing(Field::HwAddress))?;
         if text.is_empty() {
             return Ok(SmallBytes::empty());
         }
         let mut octets = [0; HWADDR_OCTETS_MAX];
         colon_hex(text, &mut octets)
             .map(SmallBytes::new)
-            .ok_or_else(|| malformed("'hw-address' is not a hardware address".into()))
+            .ok_or_else(|| malformed(format!("invalid format of the decoded string '{text}'")))
     }
 
     pub fn client_id(&self) -> Result<SmallBytes, Problem> {
@@ -162,10 +189,15 @@ impl<'a> Members<'a> {
         let mut octets = [0; *CLIENT_ID_OCTETS.end()];
         let octets =
             if text.contains(':') { colon_hex(text, &mut octets) } else { plain_hex(text, &mut octets) };
-        octets
-            .filter(|octets| CLIENT_ID_OCTETS.contains(&octets.len()))
-            .map(SmallBytes::new)
-            .ok_or_else(|| malformed("'client-id' is not a client identifier".into()))
+        match octets {
+            Some(octets) if CLIENT_ID_OCTETS.contains(&octets.len()) => Ok(SmallBytes::new(octets)),
+            Some([]) => Err(malformed("Empty DUIDs are not allowed".into())),
+            Some(octets) => {
+                let (length, least) = (octets.len(), CLIENT_ID_OCTETS.start());
+                Err(malformed(format!("client-id is too short ({length}), at least {least} is required")))
+            }
+            None => Err(malformed(format!("invalid format of the decoded string '{text}'"))),
+        }
     }
 
     pub fn hostname(&self) -> Result<Option<SmallBytes>, Problem> {
@@ -181,12 +213,18 @@ impl<'a> Members<'a> {
     }
 
     pub fn state(&self) -> Result<Option<LeaseState>, Problem> {
-        Ok(match self.integer(Field::State, 0..=3)? {
+        Ok(match self.integer(Field::State, 0..=u64::from(u32::MAX))? {
             None => None,
             Some(0) => Some(LeaseState::Default),
             Some(1) => Some(LeaseState::Declined),
             Some(2) => Some(LeaseState::ExpiredReclaimed),
-            Some(_) => Some(LeaseState::Released),
+            Some(3) => Some(LeaseState::Released),
+            Some(other) => {
+                return Err(malformed(format!(
+                    "Invalid state value: {other}, supported values are: 0 (default), 1 (declined), 2 \
+                     (expired-reclaimed) and 3 (released)"
+                )));
+            }
         })
     }
 

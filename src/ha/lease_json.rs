@@ -243,7 +243,9 @@ impl LeaseUpdate {
         let subnet_id = match fields.integer(Field::SubnetId, 1..=u64::from(u32::MAX))? {
             Some(id) => id as u32,
             None => subnets.subnet_of(address).ok_or_else(|| {
-                Problem::Conflict(format!("subnet-id not specified and no subnet for {address} found"))
+                Problem::Conflict(format!(
+                    "subnet-id not specified and failed to find a subnet for address {address}"
+                ))
             })?,
         };
         let (default_lifetime, inside) = subnets.subnet(subnet_id, address).ok_or_else(|| {
@@ -259,11 +261,11 @@ impl LeaseUpdate {
         let valid_lifetime = fields
             .integer(Field::ValidLft, 0..=u64::from(u32::MAX))?
             .map_or(default_lifetime, |lifetime| lifetime as u32);
-        let cltt = match fields.integer(Field::Expire, 1..=i64::MAX as u64)? {
+        let cltt = match fields.expire(address)? {
             None => wall_s,
             Some(expire) => expire.checked_sub(u64::from(valid_lifetime)).ok_or_else(|| {
                 malformed(format!(
-                    "expiration time {expire} must not be lower than the valid lifetime {valid_lifetime}"
+                    "expiration time must be greater than valid lifetime for address {address}"
                 ))
             })?,
         };
@@ -311,17 +313,29 @@ pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), 
 
 /// Reads the address of a `lease4-del`; nothing else of it counts (ha-protocol 3.6).
 pub fn parse_delete(envelope: &Envelope) -> Result<Ipv4Addr, Reply> {
-    let fields = members_of(envelope)?;
-    fields.address().map_err(|problem| match problem {
-        Problem::Conflict(text) | Problem::Malformed(text) => Reply::error(text),
-    })
+    let Some(Value::Object(members)) = &envelope.arguments else {
+        return Err(Reply::error("Parameters missing or are not a map."));
+    };
+    match members.get("ip-address") {
+        // A Kea looks for a subnet and an identifier where there is no address.
+        None if !members.contains_key("subnet-id") => {
+            Err(Reply::error("Mandatory 'subnet-id' parameter missing."))
+        }
+        Some(Value::String(text)) if text.parse::<std::net::IpAddr>().is_err() => {
+            Err(Reply::error(format!("Failed to convert string to address '{text}': Invalid argument")))
+        }
+        _ => Members::of(members).address().map_err(|problem| match problem {
+            Problem::Conflict(text) | Problem::Malformed(text) => Reply::error(text),
+        }),
+    }
 }
 
 /// The members of the lease that a command is about.
 fn members_of(envelope: &Envelope) -> Result<Members<'_>, Reply> {
     match &envelope.arguments {
         Some(Value::Object(members)) => Ok(Members::of(members)),
-        _ => Err(Reply::error("Parameters missing or are not a map.")),
+        None => Err(Reply::error(format!("no parameters specified for {} command", envelope.command))),
+        Some(_) => Err(Reply::error("Parameters missing or are not a map.")),
     }
 }
 
@@ -329,8 +343,14 @@ fn members_of(envelope: &Envelope) -> Result<Members<'_>, Reply> {
 pub(super) fn require_identity(lease: &Lease) -> Result<(), Problem> {
     let nobody = lease.hwaddr.is_empty() && lease.client_id.is_empty();
     if nobody && lease.state != LeaseState::Declined {
+        let state = match lease.state {
+            LeaseState::Declined => "declined",
+            LeaseState::Default => "default",
+            LeaseState::ExpiredReclaimed => "expired-reclaimed",
+            LeaseState::Released => "released",
+        };
         return Err(malformed(format!(
-            "The lease {} has neither hardware address nor client id",
+            "Lease4: {}, state: {state} has neither hardware address or client id",
             lease.address
         )));
     }

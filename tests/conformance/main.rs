@@ -26,6 +26,7 @@ mod support;
 mod surroundings;
 mod upheaval;
 mod wire;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -71,6 +72,7 @@ static TAKEN: Mutex<BTreeMap<String, f64>> = Mutex::new(BTreeMap::new());
 fn all() -> Vec<Scenario> {
     [
         wire::scenarios(),
+        words::scenarios(),
         security::scenarios(),
         agents::scenarios(),
         states::scenarios(),

@@ -200,17 +200,25 @@ impl HaCommand {
         };
         let name = |scope: &Value| match scope {
             Value::String(name) => Ok(name.clone()),
-            _ => Err(Reply::error("scope name must be a string in the 'ha-scopes' command")),
+            _ => Err(Reply::error("scope name must be a string in the 'scopes' argument")),
         };
         let scopes = scopes.iter().map(name).collect::<Result<_, _>>()?;
         Ok(Self::Scopes { scopes, server_name: arguments.optional_string("server-name")? })
     }
 
     fn parse_sync(arguments: &Arguments<'_>) -> Result<Self, Reply> {
-        let server_name = arguments
-            .optional_string("server-name")?
-            .ok_or_else(|| Reply::error("'server-name' is mandatory for the 'ha-sync' command"))?;
-        Ok(Self::Sync { server_name, max_period_s: arguments.max_period()? })
+        if arguments.0.is_none() {
+            return Err(Reply::error("arguments not found in the 'ha-sync' command"));
+        }
+        let server_name = match arguments.get("server-name") {
+            None => return Err(Reply::error("'server-name' is mandatory for the 'ha-sync' command")),
+            Some(Value::String(name)) => name.clone(),
+            Some(_) => return Err(Reply::error("'server-name' must be a string in the 'ha-sync' command")),
+        };
+        let max_period_s = arguments
+            .max_period()
+            .map_err(|_| Reply::error("'max-period' must be a positive integer in the 'ha-sync' command"))?;
+        Ok(Self::Sync { server_name, max_period_s })
     }
 
     fn parse_sync_complete(arguments: &Arguments<'_>) -> Result<Self, Reply> {
@@ -238,9 +246,12 @@ impl<'a> Arguments<'a> {
         match &envelope.arguments {
             None => Ok(Self(None)),
             Some(Value::Object(members)) => Ok(Self(Some(members))),
-            Some(_) => {
-                Err(Reply::error(format!("arguments in the '{}' command are not a map", envelope.command)))
-            }
+            Some(_) => Err(Reply::error(match envelope.command.as_str() {
+                name @ ("dhcp-disable" | "dhcp-enable") => {
+                    format!("arguments for the '{name}' command must be a map")
+                }
+                name => format!("arguments in the '{name}' command are not a map"),
+            })),
         }
     }
 
@@ -302,6 +313,9 @@ impl PageRequest {
     /// Reads the arguments.
     pub fn parse(envelope: &Envelope) -> Result<Self, Reply> {
         let arguments = Arguments::of(envelope)?;
+        if arguments.0.is_none() {
+            return Err(Reply::error("no parameters specified for the lease4-get-page command"));
+        }
         let after = match arguments.get("from") {
             None => return Err(Reply::error("'from' parameter not specified")),
             Some(Value::String(word)) if word == "start" => None,
@@ -316,7 +330,8 @@ impl PageRequest {
         };
         match u32::try_from(limit) {
             Ok(limit) if limit > 0 => Ok(Self { after, limit }),
-            _ => Err(Reply::error("page size of retrieved leases must be between 1 and 4294967295")),
+            Ok(_) => Err(Reply::error("page size of retrieved leases must not be 0")),
+            Err(_) => Err(Reply::error("page size of retrieved leases must not be greater than 4294967295")),
         }
     }
 }
@@ -431,7 +446,7 @@ mod tests {
             ),
             (
                 r#"{"command": "dhcp-enable", "arguments": []}"#,
-                "arguments in the 'dhcp-enable' command are not a map",
+                "arguments for the 'dhcp-enable' command must be a map",
             ),
             (
                 r#"{"command": "ha-heartbeat", "arguments": {"server-name": 1}}"#,
@@ -452,9 +467,21 @@ mod tests {
             ),
             (
                 r#"{"command": "ha-scopes", "arguments": {"scopes": [1]}}"#,
-                "scope name must be a string in the 'ha-scopes' command",
+                "scope name must be a string in the 'scopes' argument",
             ),
-            (r#"{"command": "ha-sync"}"#, "'server-name' is mandatory for the 'ha-sync' command"),
+            (r#"{"command": "ha-sync"}"#, "arguments not found in the 'ha-sync' command"),
+            (
+                r#"{"command": "ha-sync", "arguments": {}}"#,
+                "'server-name' is mandatory for the 'ha-sync' command",
+            ),
+            (
+                r#"{"command": "ha-sync", "arguments": {"server-name": 1}}"#,
+                "'server-name' must be a string in the 'ha-sync' command",
+            ),
+            (
+                r#"{"command": "ha-sync", "arguments": {"server-name": "a", "max-period": 0}}"#,
+                "'max-period' must be a positive integer in the 'ha-sync' command",
+            ),
         ] {
             assert_eq!(parse(body).unwrap_err(), Reply::error(text), "{body}");
         }
@@ -483,9 +510,11 @@ mod tests {
                 "'from' parameter value is neither 'start' keyword nor a valid IPv4 address",
             ),
             (r#"{"from": "::", "limit": 1}"#, "'from' parameter value :: is not an IPv4 address"),
+            (r#"{"from": "start", "limit": 0}"#, "page size of retrieved leases must not be 0"),
+            ("null", "no parameters specified for the lease4-get-page command"),
             (
-                r#"{"from": "start", "limit": 0}"#,
-                "page size of retrieved leases must be between 1 and 4294967295",
+                r#"{"from": "start", "limit": -1}"#,
+                "page size of retrieved leases must not be greater than 4294967295",
             ),
         ] {
             assert_eq!(read(arguments), Err(text.to_owned()), "{arguments}");

@@ -92,7 +92,7 @@ impl Machine {
     pub(super) fn cancel_maintenance(&mut self, token: u64, actions: &mut Vec<Action>) -> Option<Reply> {
         if self.state != OwnState::PartnerInMaintenance {
             return Some(Reply::error(
-                "Unable to cancel the maintenance for the server not in the partner-in-maintenance state.",
+                "Unable to cancel maintenance request because the server is not in the partner-in-maintenance state.",
             ));
         }
         self.notify_maintenance(true, self.maintenance.state_before(), token, actions)

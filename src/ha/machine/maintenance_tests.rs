@@ -169,7 +169,8 @@ fn the_answer_to_a_heartbeat_sent_before_maintenance_was_called_off_moves_nobody
 fn cancelling_is_refused_where_there_is_nothing_to_cancel_and_failing_changes_nothing() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
     let reply = rig.command(CommandSource::Administrator, CANCEL);
-    let text = "Unable to cancel the maintenance for the server not in the partner-in-maintenance state.";
+    let text =
+        "Unable to cancel maintenance request because the server is not in the partner-in-maintenance state.";
     assert_eq!((reply.result, reply.text.as_deref()), (1, Some(text)));
     let reply = rig.command(CommandSource::Partner, notify(true, None));
     let text = "Unable to cancel the maintenance for the server not in the in-maintenance state.";
