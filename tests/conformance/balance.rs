@@ -260,11 +260,13 @@ fn sent_order(exchanges: &[Exchange], clients: &[[u8; 6]]) -> Vec<[u8; 6]> {
     sent.into_iter().map(|(_, client)| client).collect()
 }
 
-/// Apart for ten times `max-response-delay`, and nobody goes unserved: that is no reason to take over.
+/// Apart for ten times `max-response-delay`, and nobody goes unserved: that is no reason to take over. A busy machine may
+/// let a client wait for seconds, which is not to count as unserved.
 fn e5(seats: [Seat; 2]) {
     const MAX_RESPONSE_DELAY_MS: u64 = 1500;
     let plan = balanced(seats).ha("max-response-delay", json!(MAX_RESPONSE_DELAY_MS));
-    let site = Site::whole(plan.ha("heartbeat-delay", json!(500)), "load-balancing");
+    let plan = plan.ha("heartbeat-delay", json!(500)).ha("max-ack-delay", json!(10_000));
+    let site = Site::whole(plan, "load-balancing");
     site.part();
     let (start, mut number) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_millis(10 * MAX_RESPONSE_DELAY_MS) {

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::security::triple;
+use crate::support::authority::{Authority, DAY, now};
 use crate::support::clients::{mac, macs};
 use crate::support::control;
 use crate::support::dhcp::{self, DISCOVER, Query, Wire, options};
 use crate::support::http::Connection;
+use crate::support::https;
 use crate::support::namespace::Namespace;
 use crate::support::plan::{K, N, PORT, Plan, address, relationship};
 use crate::support::process::eventually;
@@ -20,7 +23,10 @@ use crate::{Scenario, scenario};
 
 /// The scenarios of this group.
 pub fn scenarios() -> Vec<Scenario> {
-    vec![scenario(&["F11"], "a_hub_serves_each_spoke_by_itself_and_two_copy_from_it_at_once", 45, f11)]
+    vec![
+        scenario(&["F11"], "a_hub_serves_each_spoke_by_itself_and_two_copy_from_it_at_once", 45, f11),
+        scenario(&["B4", "F11"], "each_relationship_of_a_hub_has_certificates_of_its_own", 30, certificates),
+    ]
 }
 
 /// The place of the hub, and of its spokes.
@@ -250,4 +256,59 @@ fn f11() {
         site.wait_for_state(spoke, "hot-standby", TOGETHER);
     }
     wait_for_equal_stores(&site, [30, 30]);
+}
+
+/// The file names of a spoke's relationship: its authority, and whose certificate it is at this server.
+fn files(spoke: usize, server: usize) -> (String, String) {
+    (format!("CA{spoke}"), if server == HUB { format!("hub{spoke}") } else { format!("spoke{spoke}") })
+}
+
+/// Goal: what a hub trusts and shows in one relationship says nothing in another, and a certificate that ends in use
+/// there costs neither of them anything. Method: each relationship has an authority of its own; the hub's certificate of
+/// the first ends 20 s from now and has a successor as soon as all are whole; the states are watched beyond the end.
+fn certificates() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let end = now() + Duration::from_secs(20);
+    let authorities = [0, 1].map(|spoke| Authority::new(folder.path(), &files(spoke, HUB).0));
+    for (spoke, authority) in authorities.iter().enumerate() {
+        let ends = if spoke == 0 { end } else { now() + DAY };
+        authority.issue(folder.path(), &files(spoke, HUB).1, ends);
+        authority.issue(folder.path(), &files(spoke, SPOKES[spoke]).1, now() + DAY);
+    }
+    let path = folder.path().to_owned();
+    let mut site = Site::new(plan().edit(move |server, dhcp4| {
+        let blocks = &mut dhcp4["hooks-libraries"][1]["parameters"]["high-availability"];
+        for block in blocks.as_array_mut().expect("a list") {
+            let name = block["this-server-name"].as_str().expect("a name");
+            let (authority, name) = files(usize::from(name.ends_with('1')), server);
+            for (key, file) in triple(&path, &authority, &name) {
+                block[key] = file;
+            }
+        }
+    }));
+    site.start_all();
+    let is_whole = |site: &Site| {
+        hub_states(site) == ["hot-standby"; 2]
+            && SPOKES.iter().all(|spoke| site.state(*spoke) == "hot-standby")
+    };
+    eventually("everybody is whole", TOGETHER, || is_whole(&site));
+    authorities[0].issue(folder.path(), &files(0, HUB).1, now() + DAY);
+    // Who shows what at which listener.
+    let comes_in = |own: usize, listener: usize| {
+        let url = format!("https://{}:{}/", address(HUB).ip(), PORT + listener as u16);
+        let (_, who) = files(own, SPOKES[own]);
+        let body = json!({ "command": "ha-heartbeat", "service": ["dhcp4"] });
+        https::post(&site.outside, folder.path(), Some(&who), &url, &body).is_ok()
+    };
+    let seen = [(0, 0), (1, 1), (0, 1), (1, 0)].map(|(own, listener)| comes_in(own, listener));
+    assert_eq!(seen, [true, true, false, false], "a spoke at its own listener, and at the other's");
+    while now() < end + Duration::from_secs(2) {
+        assert!(is_whole(&site), "{:?} before the end", end.checked_sub(now()));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(comes_in(0, 0), "the successor is shown");
+    assert!(site.logged(HUB, "TANDEM_CERTIFICATES_REPLACED") > 0, "{}", site.log(HUB));
+    let relays = [0, 1].map(|spoke| Relay::new(&site, spoke));
+    relays.iter().for_each(|relay| drop(relay.lease(&macs(0x3a, 6))));
+    wait_for_equal_stores(&site, [6, 6]);
 }

@@ -4,17 +4,16 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, date_time_ymd,
-};
 use serde_json::json;
 
+use crate::security::over_tls;
 use crate::states::{PAIRINGS, WHOLE};
+use crate::support::authority::{Authority, DAY, now};
 use crate::support::clients::{mac, macs};
 use crate::support::load::Load;
-use crate::support::plan::{N, Plan, Seat, name, relationship};
+use crate::support::plan::{N, Plan, Seat, name};
 use crate::support::process::eventually;
 use crate::support::rows;
 use crate::support::site::{SOON, Site, TOGETHER};
@@ -176,64 +175,19 @@ fn clocks(seats: [Seat; 2]) {
     assert_eq!(site.wait_for_equal_stores([0, 1], TOGETHER), 31);
 }
 
-/// An authority in `CA.pem` whose certificates end at a known second.
-struct Authority(Issuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(folder: &Path) -> Self {
-        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = authority.self_signed(&key).expect("a certificate");
-        std::fs::write(folder.join("CA.pem"), certificate.pem()).expect("a file");
-        Self(Issuer::new(authority, key))
-    }
-
-    /// Puts a certificate and its key that end at `end` in the place of those of a server.
-    fn issue(&self, folder: &Path, server: usize, end: Duration) {
-        let name = name(server);
-        let mut leaf = CertificateParams::new(vec![name.clone()]).expect("parameters");
-        leaf.not_after = date_time_ymd(1970, 1, 1) + end;
-        // One with the authority's own name would be taken for self-signed.
-        leaf.distinguished_name = DistinguishedName::new();
-        leaf.distinguished_name.push(DnType::CommonName, name.as_str());
-        let key = KeyPair::generate().expect("a key");
-        let certificate = leaf.signed_by(&key, &self.0).expect("a certificate");
-        for (kind, text) in [("key", key.serialize_pem()), ("cert", certificate.pem())] {
-            let fresh = folder.join("fresh");
-            std::fs::write(&fresh, text).expect("a file");
-            std::fs::rename(fresh, folder.join(format!("{name}_{kind}.pem"))).expect("a folder");
-        }
-    }
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
-}
-
 /// Goal: a certificate that ends while it is in use costs nobody anything, and the next connections take its successor.
 /// Method: one server's ends 20 s from now and has a successor in its place as soon as the pair is whole; a Tandem finds
 /// it, a Kea reads it when it is told to. The states are watched beyond the end.
 fn certificate(seats: [Seat; 2], ends: usize) {
     let folder = tempfile::tempdir().expect("a folder");
-    let authority = Authority::new(folder.path());
-    let (day, end) = (Duration::from_secs(86_400), now() + Duration::from_secs(20));
-    authority.issue(folder.path(), ends, end);
-    authority.issue(folder.path(), 1 - ends, now() + day);
-    let files = folder.path().to_owned();
-    let site = Site::whole(
-        Plan::hot_standby(seats).edit(move |server, dhcp4| {
-            let file = |kind: &str| {
-                json!(files.join(format!("{}_{kind}.pem", name(server))).to_str().expect("a UTF-8 path"))
-            };
-            relationship(dhcp4)["trust-anchor"] = json!(files.join("CA.pem").to_str().expect("a UTF-8 path"));
-            relationship(dhcp4)["cert-file"] = file("cert");
-            relationship(dhcp4)["key-file"] = file("key");
-        }),
-        "hot-standby",
-    );
+    let authority = Authority::new(folder.path(), "CA");
+    let end = now() + Duration::from_secs(20);
+    authority.issue(folder.path(), &name(ends), end);
+    authority.issue(folder.path(), &name(1 - ends), now() + DAY);
+    let plan = over_tls(Plan::hot_standby(seats), folder.path().to_owned());
+    let site = Site::whole(plan, "hot-standby");
     site.clients.lease_all(&macs(1, 10));
-    authority.issue(folder.path(), ends, now() + day);
+    authority.issue(folder.path(), &name(ends), now() + DAY);
     while now() < end + Duration::from_secs(2) {
         assert_eq!([site.state(0), site.state(1)], WHOLE, "{:?} before the end", end.checked_sub(now()));
         std::thread::sleep(Duration::from_millis(200));

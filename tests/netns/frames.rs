@@ -1,57 +1,16 @@
 //! What a link does under a server in raw mode: tags, long and damaged frames, another MTU, down and up again.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use crate::support::control;
-use crate::support::dhcp::{DISCOVER, Direct, OFFER, Query, Wire, lease, message_type};
-use crate::support::namespace::{Namespace, join};
-use crate::support::process::{Process, eventually};
-use crate::support::ready::start_ready;
-use crate::support::server::Kind;
+use crate::support::alone::Alone;
+use crate::support::dhcp::{DISCOVER, OFFER, Query, Wire, lease, message_type};
+use crate::support::process::eventually;
 use crate::support::sys;
 
 /// Where the Ethernet type of a frame lies.
 const ETHERNET_TYPE: usize = 12;
 
-/// A server with two shards on one end of a link, everybody else on the other.
-struct Site {
-    folder: tempfile::TempDir,
-    _process: Process,
-    clients: Namespace,
-    server: Namespace,
-    wire: Direct,
-}
-
-impl Site {
-    fn new() -> Self {
-        let (server, clients) = (Namespace::new("server"), Namespace::new("clients"));
-        join((&server, "srv0", &["172.16.0.1/16"]), (&clients, "cli0", &["172.16.0.2/16"]));
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let text = json!({ "Dhcp4": {
-            "interfaces-config": { "interfaces": ["srv0"] },
-            "lease-database": { "type": "memfile", "name": path("kea-leases4.csv") },
-            "control-socket": { "socket-type": "unix", "socket-name": path("control") },
-            "multi-threading": { "enable-multi-threading": true, "thread-pool-size": 2 },
-            "valid-lifetime": 3600, "cache-threshold": 0.0,
-            "subnet4": [ { "id": 1, "subnet": "172.16.0.0/16", "pools": [ { "pool": "172.16.1.0/24" } ] } ],
-        } });
-        let config = folder.path().join("kea-dhcp4.conf");
-        std::fs::write(&config, text.to_string()).expect("a configuration");
-        let process = start_ready(Kind::Tandem, &server, &config, folder.path());
-        let wire = Direct(clients.packet_socket("cli0", 100));
-        Self { folder, _process: process, clients, server, wire }
-    }
-
-    fn statistic(&self, name: &str) -> u64 {
-        let socket: PathBuf = self.folder.path().join("control");
-        let answer = control::command(&socket, "statistic-get-all", Value::Null);
-        answer["arguments"][name][0][0].as_u64().unwrap_or_else(|| panic!("no statistic {name}: {answer}"))
-    }
-
+impl Alone {
     /// Sends `frame`, the DISCOVER of `mac`; whether it is offered an address while `patience` lasts.
     fn is_offered(&self, mac: [u8; 6], frame: &[u8], patience: Duration) -> bool {
         sys::send(&self.wire.0, frame).expect("send");
@@ -87,7 +46,7 @@ fn discover(mac: [u8; 6], long_options: usize) -> Vec<u8> {
 /// something else, each from a client of its own, and what the server says it could not read.
 #[test]
 fn frames_of_other_links_and_damaged_ones_are_not_answered() {
-    let site = Site::new();
+    let site = Alone::new(|_| {});
     let tagged = |number: u8, tags: &[[u8; 2]]| {
         let mut frame = discover(mac(number), 0);
         for tag in tags {
@@ -134,7 +93,7 @@ fn frames_of_other_links_and_damaged_ones_are_not_answered() {
 /// ones; then twice down and up, shorter and longer than the server needs to see it; in the end no query was forwarded.
 #[test]
 fn a_link_is_served_after_its_mtu_was_raised_and_after_it_was_down() {
-    let site = Site::new();
+    let site = Alone::new(|_| {});
     site.lease(1, 8);
     for (namespace, interface) in [(&site.server, "srv0"), (&site.clients, "cli0")] {
         namespace.ip(&["link", "set", interface, "mtu", "9000"]);

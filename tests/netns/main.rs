@@ -7,6 +7,7 @@ mod control;
 mod copying;
 mod frames;
 mod ha;
+mod hub;
 #[path = "../kea/mod.rs"]
 mod kea;
 mod leases;

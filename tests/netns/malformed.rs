@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
 use tandem::wire::error::WireError;
 
-use crate::support::control;
-use crate::support::dhcp::{DISCOVER, Direct, Query, Wire, lease};
+use crate::support::alone::Alone;
+use crate::support::dhcp::{DISCOVER, Query, Wire, lease};
 use crate::support::frame::Frame;
-use crate::support::namespace::{Namespace, join};
 use crate::support::process::eventually;
-use crate::support::ready::start_ready;
-use crate::support::server::Kind;
 use crate::support::sys;
 
 /// A message with this fault and no other; `None` where no datagram can have it.
@@ -45,32 +41,10 @@ fn message(fault: WireError) -> Option<Vec<u8>> {
 /// that moved are exactly those of a drop for that reason; in the end a client leases as ever.
 #[test]
 fn every_malformed_message_is_counted_under_its_own_name_and_the_server_serves_on() {
-    let (server, clients) = (Namespace::new("server"), Namespace::new("clients"));
-    join((&server, "srv0", &["172.16.0.1/16"]), (&clients, "cli0", &["172.16.0.2/16"]));
     // Seven options of full length do not fit into an ordinary frame.
-    server.ip(&["link", "set", "srv0", "mtu", "9000"]);
-    clients.ip(&["link", "set", "cli0", "mtu", "9000"]);
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let text = json!({ "Dhcp4": {
-        "interfaces-config": { "interfaces": ["srv0"] },
-        "lease-database": { "type": "memfile", "name": path("kea-leases4.csv") },
-        "control-socket": { "socket-type": "unix", "socket-name": path("control") },
-        "multi-threading": { "enable-multi-threading": true, "thread-pool-size": 2 },
-        "valid-lifetime": 3600, "cache-threshold": 0.0,
-        "subnet4": [ { "id": 1, "subnet": "172.16.0.0/16", "pools": [ { "pool": "172.16.1.0/24" } ] } ],
-    } });
-    let config = folder.path().join("kea-dhcp4.conf");
-    std::fs::write(&config, text.to_string()).expect("a configuration");
-    let mut process = start_ready(Kind::Tandem, &server, &config, folder.path());
-    let counters = || {
-        let answer = control::command(&folder.path().join("control"), "statistic-get-all", Value::Null);
-        let all = answer["arguments"].as_object().expect("statistics").clone();
-        let value = |samples: Value| samples[0][0].as_u64().expect("a count");
-        all.into_iter().map(|(name, samples)| (name, value(samples))).collect::<Vec<_>>()
-    };
-
-    let wire = Direct(clients.packet_socket("cli0", 100));
+    let mut site = Alone::with_mtu(9000, |_| {});
+    let counters = || site.statistics();
+    let wire = &site.wire;
     let mut before = counters();
     for fault in WireError::ALL {
         let Some(payload) = message(fault) else { continue };
@@ -99,7 +73,7 @@ fn every_malformed_message_is_counted_under_its_own_name_and_the_server_serves_o
     }
     assert!(wire.receive().is_none(), "a malformed message was answered");
     let macs: Vec<_> = (0..4).map(|number| [2, 0, 0, 0, 1, number]).collect();
-    assert_eq!(lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(20)).len(), 4);
-    process.signal("TERM");
-    assert_eq!(process.wait(Duration::from_secs(10)).code(), Some(0));
+    assert_eq!(lease(wire, &macs, &|_| Vec::new(), Duration::from_secs(20)).len(), 4);
+    site.process.signal("TERM");
+    assert_eq!(site.process.wait(Duration::from_secs(10)).code(), Some(0));
 }

@@ -6,61 +6,28 @@
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::control;
-use crate::support::dhcp::{DISCOVER, Direct, OFFER, Query, REQUEST, Wire, address_at, message_type};
-use crate::support::namespace::{Namespace, join};
-use crate::support::process::{Process, eventually};
-use crate::support::ready::start_ready;
-use crate::support::server::Kind;
+use crate::support::alone::Alone;
+use crate::support::dhcp::{DISCOVER, OFFER, Query, REQUEST, Wire, address_at, message_type};
+use crate::support::process::eventually;
 
 /// Clients that hold an offer when the server is stopped.
 const OFFERED: usize = 200;
 
-/// A server with one shard on one end of a link, and clients on the other.
-struct Site {
-    folder: tempfile::TempDir,
-    process: Process,
-    wire: Direct,
-    _namespaces: [Namespace; 2],
+/// A server with one shard and a short queue.
+fn site() -> Alone {
+    Alone::new(|dhcp4| {
+        dhcp4["multi-threading"]["thread-pool-size"] = json!(1);
+        dhcp4["multi-threading"]["packet-queue-size"] = json!(16);
+        dhcp4["subnet4"][0]["interface"] = json!("srv0");
+        dhcp4["subnet4"][0]["pools"][0]["pool"] = json!("172.16.1.0-172.16.255.255");
+    })
 }
 
-impl Site {
-    fn new() -> Self {
-        let (server, clients) = (Namespace::new("server"), Namespace::new("clients"));
-        join((&server, "srv0", &["172.16.0.1/16"]), (&clients, "cli0", &["172.16.0.2/16"]));
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let text = json!({ "Dhcp4": {
-            "interfaces-config": { "interfaces": ["srv0"] },
-            "lease-database": { "type": "memfile", "name": path("kea-leases4.csv"), "lfc-interval": 0 },
-            "control-socket": { "socket-type": "unix", "socket-name": path("control") },
-            "multi-threading": {
-                "enable-multi-threading": true, "thread-pool-size": 1, "packet-queue-size": 16 },
-            "valid-lifetime": 3600, "cache-threshold": 0.0,
-            "subnet4": [ { "id": 1, "subnet": "172.16.0.0/16", "interface": "srv0",
-                "pools": [ { "pool": "172.16.1.0-172.16.255.255" } ] } ],
-        } });
-        let config = folder.path().join("kea-dhcp4.conf");
-        std::fs::write(&config, text.to_string()).expect("a configuration");
-        let process = start_ready(Kind::Tandem, &server, &config, folder.path());
-        let wire = Direct(clients.packet_socket("cli0", 100));
-        Self { folder, process, wire, _namespaces: [server, clients] }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("control")
-    }
-
-    fn statistic(&self, name: &str) -> u64 {
-        let answer = control::command(&self.socket(), "statistic-get-all", Value::Null);
-        answer["arguments"][name][0][0].as_u64().unwrap_or_else(|| panic!("no statistic {name}: {answer}"))
-    }
-
+impl Alone {
     /// Stops every thread of the server.
     fn stop(&self) {
         self.process.signal("STOP");
@@ -108,7 +75,7 @@ fn macs(family: u8, count: usize) -> impl Iterator<Item = [u8; 6]> {
 
 #[test]
 fn what_waited_longer_than_clients_wait_is_dropped_unread_and_the_rest_is_served() {
-    let mut site = Site::new();
+    let mut site = site();
     let requests = site.offered(1);
     let (offers, stale) = (site.statistic("pkt4-offer-sent"), 2_000);
     site.stop();
@@ -130,7 +97,7 @@ fn what_waited_longer_than_clients_wait_is_dropped_unread_and_the_rest_is_served
 fn requests_go_before_discovers_and_discovers_are_dropped_first() {
     // More than a socket's buffer holds, whatever the kernel takes for a frame.
     const FLOOD: usize = 30_000;
-    let site = Site::new();
+    let site = site();
     for family in (1..=100).step_by(4) {
         let requests = site.offered(family);
         let (acks, main) = (site.statistic("pkt4-ack-sent"), site.statistic("tandem-overload-main"));

@@ -1,10 +1,8 @@
 //! A pair whose certificates expire while it runs, and one whose servers come through each other's control sockets.
 
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-
+use crate::support::authority::{Authority, DAY, now};
 use crate::support::certificates::Version;
 use crate::support::control;
 use crate::support::dhcp::{Direct, lease};
@@ -14,44 +12,13 @@ use crate::support::server::Kind;
 
 const WHOLE: [&str; 2] = ["hot-standby", "hot-standby"];
 
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970")
-}
-
-/// An authority in `CA.pem` that issues certificates whose end is known to the second.
-struct Authority(Issuer<'static, KeyPair>);
-
-impl Authority {
-    fn new(folder: &Path) -> Self {
-        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = authority.self_signed(&key).expect("a certificate");
-        std::fs::write(folder.join("CA.pem"), certificate.pem()).expect("a file");
-        Self(Issuer::new(authority, key))
-    }
-
-    /// Puts a certificate and its key that end at `end` in the place of those of `name`.
-    fn issue(&self, folder: &Path, name: &str, end: Duration) {
-        let mut leaf = CertificateParams::new(vec![name.to_owned()]).expect("parameters");
-        leaf.not_after = date_time_ymd(1970, 1, 1) + end;
-        let key = KeyPair::generate().expect("a key");
-        let certificate = leaf.signed_by(&key, &self.0).expect("a certificate");
-        for (kind, text) in [("key", key.serialize_pem()), ("cert", certificate.pem())] {
-            let fresh = folder.join("fresh");
-            std::fs::write(&fresh, text).expect("a file");
-            std::fs::rename(fresh, folder.join(format!("{name}_{kind}.pem"))).expect("a folder");
-        }
-    }
-}
-
 /// Goal: nobody reloads anything, and nobody notices. Method: certificates of 12 s, good ones in their place as soon
 /// as the pair is whole; states are watched beyond the end, and then clients come, whose updates need new connections.
 #[test]
 fn a_certificate_that_expires_is_replaced_and_the_pair_never_leaves_its_state() {
     let Some(files) = template("2.x") else { return };
     let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V3, FAST);
-    let authority = Authority::new(pair.root.path());
+    let authority = Authority::new(pair.root.path(), "CA");
     let end = now() + Duration::from_secs(12);
     for name in ["server1", "server2"] {
         authority.issue(pair.root.path(), name, end);
@@ -61,7 +28,7 @@ fn a_certificate_that_expires_is_replaced_and_the_pair_never_leaves_its_state() 
     pair.wait_for_states(WHOLE, Duration::from_secs(10));
     assert!(now() < end, "the pair took too long to be whole");
     for name in ["server1", "server2"] {
-        authority.issue(pair.root.path(), name, now() + Duration::from_secs(86_400));
+        authority.issue(pair.root.path(), name, now() + DAY);
     }
     while now() < end + Duration::from_secs(2) {
         assert_eq!([0, 1].map(|index| control::ha_state(&pair.socket(index))), WHOLE);

@@ -1,6 +1,8 @@
 //! What the scenarios share: sites with servers of either kind, partners that are scripts, taps between two servers,
 //! clients, and lease stores compared row by row.
 
+#[path = "../../netns/support/authority.rs"]
+pub mod authority;
 #[path = "../../netns/support/certificates.rs"]
 pub mod certificates;
 #[path = "../../netns/support/client.rs"]
@@ -13,6 +15,8 @@ pub mod dhcp;
 #[path = "../../netns/support/frame.rs"]
 pub mod frame;
 pub mod http;
+#[path = "../../netns/support/https.rs"]
+pub mod https;
 pub mod k3;
 #[path = "../../netns/support/lan.rs"]
 pub mod lan;

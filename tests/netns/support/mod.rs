@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: namespaces, processes in them, frames on the wire, servers and clients.
 
+pub mod alone;
+pub mod authority;
 pub mod certificates;
 pub mod client;
 pub mod control;
