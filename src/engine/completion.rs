@@ -107,13 +107,16 @@ impl Shard {
             self.update_boxes.push(update);
         }
         let Some(park) = park else { return };
-        let unacknowledged = &mut self.relations.of_mut(relationship).unacknowledged;
-        if outcome == UpdateOutcome::Acked {
-            unacknowledged.remove(address);
-        } else {
-            unacknowledged.insert(address);
-        }
         let progress = self.parking.handle_update(park, outcome, &mut turn.actions.bytes);
+        // Of several servers that are waited for each has to take it.
+        let all_took_it =
+            progress.updates_settled.as_ref().is_some_and(|settled| settled.outcome == UpdateOutcome::Acked);
+        let unacknowledged = &mut self.relations.of_mut(relationship).unacknowledged;
+        if outcome != UpdateOutcome::Acked {
+            unacknowledged.insert(address);
+        } else if all_took_it {
+            unacknowledged.remove(address);
+        }
         self.settle(turn, progress);
     }
 

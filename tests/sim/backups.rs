@@ -108,6 +108,27 @@ fn a_backup_that_must_acknowledge_holds_the_reply_and_its_refusal_drops_it_witho
 }
 
 #[test]
+fn what_one_backup_lacks_the_word_of_another_does_not_put_into_the_cache() {
+    for outcomes in
+        [[UpdateOutcome::Failed, UpdateOutcome::Acked], [UpdateOutcome::Acked, UpdateOutcome::Failed]]
+    {
+        let mut world = world(4, r#", "cache-threshold": 0.5"#);
+        let view = passive_backup(&world, BackupUpdates::SendAndWait);
+        world.set_view(view);
+        world.backups = Partner::Silent;
+        let address = offered(&mut world, 1);
+        assert_eq!(world.ask(&Ask::select(1, address)), None);
+        for outcome in outcomes {
+            world.answer_one(UpdateKind::Update, outcome);
+        }
+        assert_eq!(world.heard(), None, "{outcomes:?}");
+        world.backups = Partner::Answers(UpdateOutcome::Acked);
+        assert_eq!(world.ask(&Ask { xid: 9, ..Ask::select(1, address) }), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), 4, "{outcomes:?}: both are told again");
+    }
+}
+
+#[test]
 fn one_backup_that_does_not_answer_holds_the_reply_until_it_is_given_up() {
     let mut world = world(1, "");
     let view = passive_backup(&world, BackupUpdates::SendAndWait);
