@@ -18,7 +18,8 @@
 //! - terminated is left by itself, as if by `ha-reset` ([`Conditions::healed`]);
 //! - in-maintenance is left when the survivor is found dead or terminated, or goes on alone for ten minutes;
 //! - in partner-down a partner without the leases given since is told to copy them;
-//! - the normal state is left where the partner gave leases alone, unnoticed, and is normal again;
+//! - the normal state is left where the partner gave leases alone, unnoticed, and is normal again, and ready is left
+//!   where it did and is ready as well;
 //! - a backlog is sent before maintenance, too.
 
 use super::backlog::BacklogState;
@@ -142,6 +143,10 @@ fn from_lively_partner(own: OwnState, conditions: &Conditions) -> Step {
         OwnState::Waiting => from_waiting(conditions),
         OwnState::Syncing => Step::Copy,
         OwnState::Ready => match conditions.partner {
+            // It has given leases since, and has begun anew. One that is alone still says itself when to copy again.
+            P::Ready if conditions.partner_has_unsent && conditions.sync_leases => {
+                Step::Go(OwnState::Waiting)
+            }
             P::CommunicationRecovery => Step::Go(normal),
             P::InMaintenance => Step::Go(OwnState::PartnerInMaintenance),
             P::PartnerInMaintenance => Step::Go(OwnState::InMaintenance),

@@ -226,7 +226,8 @@ const CHANGES: &[(&str, Change, Cell)] = &[
         |own, c| {
             let normal = c.mode.normal_state();
             let unheard = own == normal && c.partner == normal.as_seen_by_partner();
-            (unheard || own == O::PartnerDown && c.partner == P::Ready).then_some(W)
+            let ready = matches!(own, O::PartnerDown | O::Ready) && c.partner == P::Ready;
+            (unheard || ready).then_some(W)
         },
     ),
     (

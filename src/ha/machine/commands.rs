@@ -215,8 +215,10 @@ impl Machine {
         if source == CommandSource::Partner {
             self.copying = CopyOfOurs::None;
         }
-        // An administrator who names scopes takes the service in hand: a backup server is made to serve in this way.
-        if source == CommandSource::Administrator && self.scopes_by_hand.is_some() {
+        // An administrator who names scopes takes the service in hand: a backup server is made to serve in this way. Any
+        // other that serves nobody has a partner who may, and finds out by itself when there is none.
+        let in_hand = self.state == OwnState::Backup && self.scopes_by_hand.is_some();
+        if source == CommandSource::Administrator && in_hand {
             self.locks.release(Holder::Local(relationship));
         }
         Reply::success("DHCP service successfully enabled")

@@ -121,13 +121,15 @@ impl Machine {
     }
 
     /// Leases that this server gave alone, in a life whose count of them has ended with it, are missing at the source. Said
-    /// before it is known that the copy is complete, so that a Tandem that is alone copies them; any other sends updates
-    /// during the copy, and what is newer here may be one of those. A Kea would be out of service for half a minute, for
-    /// rows whose clients may never have heard of them; it does not learn of them from another Kea either.
+    /// before it is known that the copy is complete, so that a Tandem that is alone, or that has copied before, copies
+    /// them; any other sends updates during the copy, and what is newer here may be one of those. A Kea would be out of
+    /// service for half a minute, for rows whose clients may never have heard of them; it does not learn of them from
+    /// another Kea either.
     fn count_kept(&mut self) {
-        let alone = self.communication.partner() == PartnerState::PartnerDown;
+        let sends_none =
+            matches!(self.communication.partner(), PartnerState::PartnerDown | PartnerState::Ready);
         if let Some(running) =
-            self.synchronisation.as_ref().filter(|_| alone && self.communication.is_tandem())
+            self.synchronisation.as_ref().filter(|_| sends_none && self.communication.is_tandem())
         {
             self.unsent_given_up += running.applied.kept as u64;
         }
@@ -164,6 +166,7 @@ impl Machine {
             self.live_copy_failed = false;
             self.communication.poke(now.monotonic_ns);
             self.communication.acknowledge_unsent();
+            self.unsent_settles = finished.context.purpose == Purpose::OwnState;
         }
         let duration_ms = now.monotonic_ns.saturating_sub(finished.started_ns) / NS_PER_MS;
         let Applied { written, conflicts, examples, .. } = &finished.applied;

@@ -369,6 +369,21 @@ fn scopes_named_by_hand_hold_until_the_next_change_of_state() {
     assert_eq!(rig.machine.view().unwrap().scopes, Scopes::PRIMARY);
 }
 
+/// Its partner may serve, and whoever copies from it is to know that it does not.
+#[test]
+fn scopes_named_by_hand_make_no_active_server_serve_in_a_state_that_serves_nobody() {
+    for state in [OwnState::Waiting, OwnState::Syncing, OwnState::Ready, OwnState::InMaintenance] {
+        let mut rig = Rig::in_state(Role::Primary, state, PartnerState::Unavailable);
+        let scopes = vec!["server1".to_owned()];
+        rig.command(CommandSource::Administrator, HaCommand::Scopes { scopes, server_name: None });
+        rig.command(CommandSource::Administrator, HaCommand::DhcpEnable { origin: Origin::User });
+        assert!(!rig.service_on() && !rig.machine.view().unwrap().scopes.any(), "{state}");
+        let beat = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+        let told = rig.command(CommandSource::Partner, beat).arguments.unwrap();
+        assert_eq!(told["scopes"], json!([]), "{state}");
+    }
+}
+
 /// D15: by hand, a backup serves.
 #[test]
 fn a_backup_serves_when_told_its_scopes_and_enabled() {

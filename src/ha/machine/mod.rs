@@ -172,6 +172,8 @@ pub struct Machine {
     partner_knows_released: bool,
     interrupted_noticed: bool,
     unsent: BTreeMap<u8, u64>,
+    /// The partner's leases were copied, and it was not heard since: what it says next was in the copy.
+    unsent_settles: bool,
     /// Updates given up with the backlog: the partner has never heard of them.
     unsent_given_up: u64,
     skew_warned_ns: Option<u64>,
@@ -221,6 +223,7 @@ impl Machine {
             partner_knows_released: false,
             interrupted_noticed: false,
             unsent: BTreeMap::new(),
+            unsent_settles: false,
             unsent_given_up: 0,
             skew_warned_ns: None,
             heartbeat_failure_logged_ns: None,
@@ -417,9 +420,15 @@ impl Machine {
         }
     }
 
+    /// Names of `ha-scopes`, where a server in this state can serve.
+    fn scopes_in_hand(&self) -> Option<&Vec<String>> {
+        let can_serve = self.state.serves_dhcp() || self.state == OwnState::Backup;
+        self.scopes_by_hand.as_ref().filter(|_| can_serve)
+    }
+
     /// Those of the state (ha-protocol 4.1), unless an administrator has named others.
     fn served_scopes(&self) -> Scopes {
-        let Some(names) = &self.scopes_by_hand else {
+        let Some(names) = self.scopes_in_hand() else {
             return profile::scopes(self.state, &self.relationship, self.maintenance.serves_all);
         };
         let named = |role| {
@@ -430,7 +439,7 @@ impl Machine {
 
     /// Names of the peers whose scope is served, ascending.
     fn scope_names(&self) -> Vec<&str> {
-        if let Some(names) = &self.scopes_by_hand {
+        if let Some(names) = self.scopes_in_hand() {
             return names.iter().map(String::as_str).collect();
         }
         let served = self.served_scopes();

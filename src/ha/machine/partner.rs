@@ -119,6 +119,9 @@ impl Machine {
         let fingerprint = reply.fingerprint.take();
         self.communication.record(now.monotonic_ns, now.wall_s(), reply);
         let is = self.communication.partner();
+        if std::mem::take(&mut self.unsent_settles) {
+            self.communication.acknowledge_unsent();
+        }
         self.note_partner_alone();
         self.heartbeat_failure_logged_ns = None;
         if was == PartnerState::Unavailable && is != PartnerState::Unavailable || self.interrupted_noticed {
@@ -198,6 +201,7 @@ impl Machine {
 
     pub(super) fn partner_failed(&mut self) {
         self.communication.fail();
+        self.unsent_settles = false;
         if self.state.sends_updates() {
             self.comparison.doubt();
         }

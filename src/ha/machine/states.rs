@@ -219,6 +219,7 @@ impl Machine {
             self.locks.release_remote(self.relationship.index);
         }
         self.served_beside = false;
+        self.unsent_settles &= next == self.relationship.mode.normal_state();
         self.scopes_by_hand = None;
         let local = Holder::Local(self.relationship.index);
         if next.serves_dhcp() {

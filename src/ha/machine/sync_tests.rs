@@ -8,7 +8,7 @@ use super::super::lease_rows;
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, calls, command_of, relationship};
 use super::*;
-use crate::engine::message::{Applied, UpdateKind};
+use crate::engine::message::{Applied, Terms, UpdateKind};
 
 const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
 
@@ -425,11 +425,17 @@ fn rows_that_cannot_be_applied_end_the_copy_once_nothing_is_under_way() {
 /// before it says that it is ready.
 #[test]
 fn leases_that_are_newer_than_the_source_s_count_as_unsent_towards_a_tandem() {
-    for (tandem, kept, unsent) in [(true, 2, 2), (true, 0, 0), (false, 2, 0)] {
+    for (tandem, partner, kept, unsent) in [
+        (true, "partner-down", 2, 2),
+        (true, "partner-down", 0, 0),
+        (true, "ready", 2, 2),
+        (true, "hot-standby", 2, 0),
+        (false, "partner-down", 2, 0),
+    ] {
         let mut rig = Rig::in_state(Role::Standby, OwnState::Waiting, PartnerState::Unknown);
         let mut actions = match tandem {
-            true => rig.tandem_heartbeat("partner-down", 0, json!({})),
-            false => rig.heartbeat_reply("partner-down", 0, 0),
+            true => rig.tandem_heartbeat(partner, 0, json!({})),
+            false => rig.heartbeat_reply(partner, 0, 0),
         };
         let mut answers = [OK.to_vec(), page(1..3)].into_iter();
         let mut readied = false;
@@ -450,6 +456,67 @@ fn leases_that_are_newer_than_the_source_s_count_as_unsent_towards_a_tandem() {
         assert!(readied, "the notification is still under way");
         let command = HaCommand::Heartbeat { server_name: None, fingerprint: None };
         let arguments = rig.command(CommandSource::Partner, command).arguments.unwrap();
-        assert_eq!(arguments["unsent-update-count"], json!(unsent), "tandem: {tandem}, {kept} kept");
+        assert_eq!(
+            arguments["unsent-update-count"],
+            json!(unsent),
+            "tandem: {tandem}, {partner}, {kept} kept"
+        );
+    }
+}
+
+/// The partner gives leases while they are copied, and heartbeats rest. Its service rests from the end of the copy until
+/// it has heard of it, so what it counts then was copied; what it counts later was not.
+#[test]
+fn what_the_partner_gave_during_the_copy_is_copied_once() {
+    for (failed, copies_again) in [(false, false), (true, true)] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::Waiting, PartnerState::Unknown);
+        let actions = rig.heartbeat_reply("partner-down", 0, 10);
+        copy(&mut rig, actions, &[ok(), Ok(page(0..3)), ok()]);
+        assert_eq!(rig.machine.state(), OwnState::Ready);
+        if failed {
+            rig.end_heartbeat(dead());
+        }
+        rig.heartbeat_reply("partner-down", 0, 90);
+        rig.heartbeat_reply("hot-standby", 0, 90);
+        let expected = if copies_again { OwnState::Syncing } else { OwnState::HotStandby };
+        assert_eq!(rig.machine.state(), expected, "a heartbeat failed: {failed}");
+    }
+}
+
+/// It was alone, has begun anew without its count, and has found when copying that it gave leases that are not here.
+#[test]
+fn a_server_that_is_ready_copies_again_what_its_partner_has_given_since() {
+    let mut rig = Rig::in_state(Role::Primary, OwnState::Waiting, PartnerState::Unknown);
+    let actions = rig.heartbeat_reply("waiting", 0, 0);
+    copy(&mut rig, actions, &[ok(), Ok(page(0..0)), ok()]);
+    rig.heartbeat_reply("waiting", 0, 0);
+    rig.heartbeat_reply("partner-down", 0, 2);
+    assert_eq!(rig.machine.state(), OwnState::Ready, "the partner knows best what was copied");
+    rig.heartbeat_reply("waiting", 0, 0);
+    rig.heartbeat_reply("ready", 0, 2);
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+}
+
+/// All leases of a backup are of others, so of two of one second the source's is the later one, whoever made it.
+#[test]
+fn a_backup_takes_the_word_of_its_source() {
+    for (role, expected) in [(Role::Backup, Terms::Joining), (Role::Standby, Terms::Merging)] {
+        let mut rig = match role {
+            Role::Backup => Rig::in_state(role, OwnState::Backup, PartnerState::Unknown),
+            _ => Rig::in_state(role, OwnState::HotStandby, PartnerState::HotStandby),
+        };
+        let source = rig.machine.relationship().others[0].name.clone();
+        let command = HaCommand::Sync { server_name: source, max_period_s: None };
+        let source = CommandSource::Administrator;
+        let mut actions = rig.handle(Event::Command { token: 7, source, command });
+        for (asked, answer) in [("dhcp-disable", OK.to_vec()), ("lease4-get-page", page(0..3))] {
+            let id = Rig::call(&actions, asked);
+            actions = rig.handle(Event::CallDone { id, result: Ok(answer) });
+        }
+        let terms = actions.iter().find_map(|action| match action {
+            Action::ApplyPage { rows, .. } => Some(rows.terms),
+            _ => None,
+        });
+        assert_eq!(terms, Some(expected), "{role:?}");
     }
 }

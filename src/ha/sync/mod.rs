@@ -15,6 +15,7 @@ use super::copy::CopyRows;
 use super::event::{Action, Call, CallId};
 use super::lease_page::Page;
 use super::relationship::Relationship;
+use super::state::Role;
 use crate::engine::message::{Applied, Line, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};
 
@@ -101,6 +102,8 @@ pub struct Context {
     pub peer: u8,
     /// Who asked for it.
     pub purpose: Purpose,
+    /// The server that copies is a backup: all its leases are of others.
+    gives_none: bool,
     /// `max-period` of `dhcp-disable`, seconds.
     max_period_s: u64,
     /// `sync-page-limit`.
@@ -119,10 +122,11 @@ impl Context {
         self.sync_page_limit.clamp(1, SYNC_PAGE_LEASES_MAX)
     }
 
-    /// A server that joins takes the word of the Tandem that has served; one that serves itself knows better what has
-    /// happened within the second.
+    /// A server that joins takes the word of the Tandem that has served, and a backup the word of anybody who has; one that
+    /// serves itself knows better what has happened within the second.
     fn terms(&self) -> Terms {
         match self.purpose {
+            Purpose::Administrator { .. } if self.gives_none => Terms::Joining,
             Purpose::Administrator { .. } => Terms::Merging,
             Purpose::Comparison => Terms::Comparison,
             Purpose::OwnState => Terms::Joining,
@@ -204,6 +208,7 @@ impl Synchronisation {
         let context = Context {
             peer,
             purpose,
+            gives_none: relationship.role == Role::Backup,
             max_period_s: max_period_s.unwrap_or_else(|| relationship.sync_max_period_s()),
             sync_page_limit: relationship.sync_page_limit,
             page_timeout_ms: u64::from(relationship.sync_timeout_ms),
@@ -380,9 +385,9 @@ impl Synchronisation {
         let id = ids.next_id();
         self.phase = Phase::Applying { id, more };
         let rows = page.leases.into_iter().map(|lease| (UpdateKind::Update, lease)).collect();
-        // A Kea's cltt is all there is to go by (ha-protocol 6.3).
+        // A Kea's cltt is all there is to go by (ha-protocol 6.3) for who gives leases as well.
         let terms = match self.context.terms() {
-            Terms::Joining => Terms::Merging,
+            Terms::Joining if !self.context.gives_none => Terms::Merging,
             terms => terms,
         };
         actions.push(Action::ApplyPage { id, rows: CopyRows { rows, terms } });
