@@ -367,6 +367,15 @@ impl ParkingLot {
         waived
     }
 
+    /// Replies that wait on behalf of the relationship's clients are void: another server serves them now.
+    pub fn void(&mut self, relationship: u8) {
+        let entries = self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut());
+        for Entry { parked, dropped, .. } in entries {
+            let replies = matches!(parked.completion, Completion::Transmit(..));
+            *dropped |= replies && parked.relationship == relationship;
+        }
+    }
+
     /// When the first deadline passes; that of an entry which no longer waits is as good as any.
     pub fn next_deadline(&self) -> Option<u64> {
         self.by_deadline.front().map(|(deadline, _)| *deadline)

@@ -26,8 +26,6 @@ pub(super) struct Relation {
     /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
     /// leases.
     pub replicated_since_s: u64,
-    /// Seconds since the epoch: when this server was last left alone.
-    pub alone_since_s: u64,
     /// Queries whose updates were not sent (ha-protocol 4.8), and the total last told to control.
     pub unsent: u64,
     pub unsent_reported: u64,
@@ -35,12 +33,11 @@ pub(super) struct Relation {
 
 impl Relation {
     /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
-    /// wait for, again. Alone, a lease is written again the first time it is asked for: when the servers meet, the newer
-    /// lease of an address stays, and this one has been promised anew.
+    /// wait for, again. Alone, a lease is written again whenever it is asked for: when the servers meet, the newer lease of
+    /// an address stays, and this one has been promised anew.
     pub fn partner_knows(&self, lease: &Lease) -> bool {
         let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
-        let young = (!asked || lease.cltt > self.replicated_since_s)
-            && (!serves_alone(&self.view) || lease.cltt > self.alone_since_s);
+        let young = (!asked || lease.cltt > self.replicated_since_s) && !serves_alone(&self.view);
         // While the partner is silent it may have taken over, and have given the address to somebody else.
         let silent = self.view.interrupted && self.view.updates == UpdateMode::Send;
         young && !silent && !self.unacknowledged.contains(lease.address)
@@ -69,7 +66,6 @@ impl Relations {
             senders,
             unacknowledged: Unacknowledged::default(),
             replicated_since_s: wall_s,
-            alone_since_s: wall_s,
             unsent: 0,
             unsent_reported: 0,
         };

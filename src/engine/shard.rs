@@ -248,8 +248,10 @@ impl Shard {
             // Nobody has waited for the backups until now: what is written may not have reached them.
             self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);
         }
-        if !serves_alone(&before) && serves_alone(view) {
-            self.relations.of_mut(relationship).alone_since_s = self.no_earlier_than_s(turn);
+        // The service was given up: the partner serves, or is to, and a reply that only waited for the disk would promise
+        // what may be another client's by the time it leaves. The client asks again.
+        if serves_unasked(&before) && serves_nobody(view) {
+            self.parking.void(relationship);
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.
@@ -273,6 +275,16 @@ impl Shard {
             self.send_or_keep(turn, owner, Message::Command(command));
         }
     }
+}
+
+/// Whether clients are served, and no reply waits for the partner.
+fn serves_unasked(view: &HaView) -> bool {
+    serves_alone(view) || view.updates == UpdateMode::Queue
+}
+
+/// Whether the machine is in a state in which nobody is served.
+fn serves_nobody(view: &HaView) -> bool {
+    view.configured && view.updates == UpdateMode::None && !view.scopes.any()
 }
 
 /// Replies of one shard that may wait for the partner.

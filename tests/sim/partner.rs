@@ -384,6 +384,28 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     assert!(world.updates.is_empty(), "the partner is not told what it said");
 }
 
+/// An ACK waits for the disk of a server that serves alone when it gives the service up to its partner.
+#[test]
+fn an_ack_that_waits_for_the_disk_is_dropped_when_the_service_is_given_up() {
+    for (gives_up, may_be_dropped) in [(true, true), (false, false)] {
+        let mut dropped = 0;
+        for seed in 0..32 {
+            let mut world = World::new(seed, 1, snapshot(POOL, ""), Vec::new());
+            let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
+            world.set_view(alone.clone());
+            let address = offered(&mut world, 1);
+            let (source, destination, bytes) = Ask::select(1, address).write();
+            world.deliver(source, destination, &bytes);
+            let scopes = if gives_up { Scopes::NONE } else { Scopes::PRIMARY };
+            world.set_view(HaView { epoch: alone.epoch + 1, scopes, service_on: !gives_up, ..alone });
+            let is_silent = world.heard().is_none();
+            assert_eq!(world.own(OwnCounter::ParkedDropped) > 0, is_silent);
+            dropped += u64::from(is_silent);
+        }
+        assert_eq!(dropped > 0, may_be_dropped, "{dropped} of 32");
+    }
+}
+
 #[test]
 fn synchronised_leases_replace_older_ones_only() {
     let mut world = World::new(12, 2, snapshot(POOL, ""), Vec::new());
@@ -626,20 +648,19 @@ fn an_update_that_never_comes_back_is_given_up_and_reported_as_failed() {
 
 /// When the servers meet, the newer lease of an address stays: what is promised anew has to be the newer one.
 #[test]
-fn alone_a_lease_is_written_once_before_the_cache_answers_for_it() {
+fn alone_a_lease_is_written_whenever_it_is_asked_for() {
     let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
     let view = world.replicating_view();
     world.set_view(view);
     world.pass_s(2);
     let address = address_of(&world.join(plain(1)));
     let given_s = world.lease(address).expect("the lease").cltt;
-    world.pass_s(2);
     let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
     world.set_view(alone);
-    world.pass_s(2);
-    for _ in 0..2 {
+    for passed_s in [2, 4] {
+        world.pass_s(2);
         assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
-        assert_eq!(world.lease(address).expect("the lease").cltt, given_s + 4);
+        assert_eq!(world.lease(address).expect("the lease").cltt, given_s + passed_s);
     }
 }
 
