@@ -18,6 +18,8 @@ use super::tally::Tally;
 
 /// Seeds of a run for each change.
 const SMOKE_SEEDS: u64 = 1000;
+/// Seeds in which a planted fault is looked for.
+const PLANT_SEEDS: u64 = 200;
 /// How often a run tells how far it has come.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
 /// One of so many seeds is run twice, and has to give the same hash.
@@ -155,32 +157,34 @@ fn another_seed_gives_another_hash() {
     assert_ne!(hash(0), hash(1));
 }
 
-/// What is said of a planted fault in the first seed in which it is seen.
-fn first_caught(plant: Plant) -> Option<(u64, String)> {
-    (0..SMOKE_SEEDS).find_map(|seed| {
-        let violation = match run(seed, Some(plant)) {
-            Ok(outcome) => outcome.violation,
-            Err(panic) => Some(panic),
-        };
-        violation.map(|what| (seed, what))
-    })
+/// What is said of a planted fault in a seed, where it is seen.
+fn caught(plant: Plant, seed: u64) -> Option<(u64, String)> {
+    let violation = match run(seed, Some(plant)) {
+        Ok(outcome) => outcome.violation,
+        Err(panic) => Some(panic),
+    };
+    violation.map(|what| (seed, what))
 }
 
-/// Each planted fault with the invariant that sees it, and what else is said of it.
-const PLANTS: [(Plant, &str, &str); 5] = [
-    (Plant::AckBeforePartner, "invariant 2", "its partner's disk"),
-    (Plant::IgnoreConflict, "invariant 2", "its partner's disk"),
-    (Plant::ServeInWaiting, "invariant 2", "serves nobody"),
+/// Each planted fault with the invariant that sees it, what else is said of it, and in how many of the first seeds it has to
+/// be seen: an excuse that hides a fault in most of them is too wide. The rare ones need a conflict, or a full shard.
+const PLANTS: [(Plant, &str, &str, usize); 5] = [
+    (Plant::AckBeforePartner, "invariant 2", "its partner's disk", 150),
+    (Plant::IgnoreConflict, "invariant 2", "its partner's disk", 4),
+    (Plant::ServeInWaiting, "invariant 2", "serves nobody", 130),
     // The partner says so before the sync, too, and either may be seen first.
-    (Plant::SkipSync, "invariant 2", " disk"),
-    (Plant::SpillTwice, "invariant 1", "is held by client"),
+    (Plant::SkipSync, "invariant 2", " disk", 180),
+    (Plant::SpillTwice, "invariant 1", "is held by client", 3),
 ];
 
 #[test]
 fn every_planted_fault_is_caught_by_the_invariant_it_breaks() {
-    for (plant, invariant, text) in PLANTS {
-        let (seed, what) = first_caught(plant).unwrap_or_else(|| panic!("nobody sees {plant:?}"));
-        tell(&format!("{plant:?} is seen in seed {seed}: {what}"));
+    for (plant, invariant, text, least) in PLANTS {
+        let seen: Vec<_> = (0..PLANT_SEEDS).filter_map(|seed| caught(plant, seed)).collect();
+        let count = seen.len();
+        let (seed, what) = seen.first().unwrap_or_else(|| panic!("nobody sees {plant:?}"));
+        tell(&format!("{plant:?} is seen in {count} of {PLANT_SEEDS} seeds, first in seed {seed}: {what}"));
         assert!(what.starts_with(invariant) && what.contains(text), "{plant:?}, seed {seed}: {what}");
+        assert!(count >= least, "{plant:?} is seen in {count} of {PLANT_SEEDS} seeds, {least} at least");
     }
 }

@@ -18,7 +18,7 @@ pub struct Tally {
     pub crashes: u64,
     /// Crashes that left a row cut short.
     pub torn: u64,
-    /// Crashes because the disk was full.
+    /// Times there was no room on a disk.
     pub no_space: u64,
     /// The standby began to give leases alone.
     pub take_overs: u64,
@@ -42,6 +42,8 @@ pub struct Tally {
     /// Commands of operators, and copies that backups made because of one.
     pub commands: u64,
     pub copies_to_backups: u64,
+    /// Commands of backups on the HA port.
+    pub commands_of_backups: u64,
     /// Servers in maintenance that an operator had to reset, because nobody was left to end it.
     pub resets_by_hand: u64,
     /// Terminated Keas that had to be started again, and addresses they were busy with.
@@ -91,7 +93,7 @@ impl Tally {
             ("crashes", self.crashes),
             ("take-overs", self.take_overs),
             ("torn writes", self.torn),
-            ("disks without space", self.no_space),
+            ("disks without room", self.no_space),
             ("synchronisations", self.syncs),
             ("cut links", self.cuts),
             ("one-way cuts", self.cuts_one_way),
@@ -107,6 +109,7 @@ impl Tally {
             ("terminations", self.terminations),
             ("commands of operators", self.commands),
             ("copies to backups", self.copies_to_backups),
+            ("commands of backups", self.commands_of_backups),
         ];
         needed.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
@@ -124,7 +127,7 @@ impl Tally {
             ("OFFERs", &mut self.offers),
             ("crashes", &mut self.crashes),
             ("torn writes", &mut self.torn),
-            ("disks without space", &mut self.no_space),
+            ("disks without room", &mut self.no_space),
             ("take-overs", &mut self.take_overs),
             ("synchronisations", &mut self.syncs),
             ("cut links", &mut self.cuts),
@@ -138,6 +141,7 @@ impl Tally {
             ("terminations", &mut self.terminations),
             ("commands of operators", &mut self.commands),
             ("copies to backups", &mut self.copies_to_backups),
+            ("commands of backups", &mut self.commands_of_backups),
             ("resets by hand", &mut self.resets_by_hand),
             ("Keas started again", &mut self.kea_restarts),
             ("busy addresses", &mut self.busy),

@@ -6,7 +6,7 @@
 //! what a view requires is counted from the first time the REQUEST was seen.
 //!
 //! While the partner serves alone because the link is cut, or this server stood still, it is excused what it does with a
-//! lease that both have known: its client may have given it back there.
+//! lease that was on its disk as well: its client may have given it back there.
 //!
 //! While a clock is wrong by more than a moment, what lies on the partner's disk is excused, and later a row there that is
 //! from the future or was reclaimed before its time: it was written while a clock was wrong. Of two leases of an address a copy takes the newer one (ha-protocol 6.3), and each server
@@ -80,8 +80,14 @@ impl Requests {
 }
 
 impl Checks {
-    /// Looks at an ACK on the wire; `durable` is the synced row of an address at a server.
-    pub fn acknowledged<'a>(&mut self, ack: &Ack, durable: impl Fn(usize, Ipv4Addr) -> Option<&'a Lease>) {
+    /// Looks at an ACK on the wire; `durable` is the synced row of an address at a server, and `was_durable` whether such
+    /// a row was ever synced there.
+    pub fn acknowledged<'a>(
+        &mut self,
+        ack: &Ack,
+        durable: impl Fn(usize, Ipv4Addr) -> Option<&'a Lease>,
+        was_durable: impl Fn(usize, Ipv4Addr, &dyn Fn(&Lease) -> bool) -> bool,
+    ) {
         let Some(first) = self.requests.first(ack.server, ack.hardware, ack.xid) else {
             return self
                 .fail(format!("invariant 2: server{} acknowledges what nobody requested", ack.server + 1));
@@ -109,7 +115,8 @@ impl Checks {
                 continue;
             }
             let clocks_differ = row.is_some_and(by_another_clock) || self.holders.by_a_wrong_clock(ack);
-            if server != ack.server && (clocks_differ || ack.taken_over) {
+            let has_had_it = || ack.taken_over && was_durable(server, ack.address, &stands);
+            if server != ack.server && (clocks_differ || has_had_it()) {
                 self.excused += 1;
             } else {
                 self.fail(format!(
@@ -149,7 +156,17 @@ mod tests {
         let mut checks = Checks::new();
         checks.serving.note(0, 0, true);
         checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
-        checks.acknowledged(ack, |server, _| rows[server].as_ref());
+        checks.acknowledged(ack, |server, _| rows[server].as_ref(), |_, _, _| false);
+        checks.verdict()
+    }
+
+    /// The verdict on a row that is missing at a partner that has taken over, and that had it at some time or never.
+    fn verdict_on_lost(ack: &Ack, ours: Option<Lease>, theirs: Option<Lease>) -> Result<(), String> {
+        let mut checks = Checks::new();
+        checks.serving.note(0, 0, true);
+        checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
+        let durable = |server, _| ours.as_ref().filter(|_| server == ack.server);
+        checks.acknowledged(ack, durable, |_, _, is| theirs.as_ref().is_some_and(is));
         checks.verdict()
     }
 
@@ -166,11 +183,14 @@ mod tests {
             }
         }
         let taken_over = Ack { taken_over: true, ..ack(false) };
-        assert_eq!(verdict(&taken_over, &[Some(good.clone()), None]), Ok(()));
-        assert!(verdict(&taken_over, &[None, Some(good)]).is_err());
+        assert_eq!(verdict_on_lost(&taken_over, Some(good.clone()), Some(good.clone())), Ok(()));
+        assert!(verdict_on_lost(&taken_over, Some(good.clone()), Some(lease(1, 8))).is_err());
+        assert!(verdict_on_lost(&taken_over, Some(good.clone()), None).is_err());
+        assert!(verdict_on_lost(&taken_over, None, Some(good.clone())).is_err());
+        assert!(verdict_on_lost(&ack(false), Some(good.clone()), Some(good)).is_err());
         let unasked = Ack { xid: 8, ..ack(true) };
         let mut checks = Checks::new();
-        checks.acknowledged(&unasked, |_, _| None);
+        checks.acknowledged(&unasked, |_, _| None, |_, _, _| false);
         assert!(checks.verdict().unwrap_err().starts_with("invariant 2"));
     }
 }

@@ -26,6 +26,8 @@ impl Simulation {
             17..19 => {
                 let server = self.draw_server();
                 self.servers[server].disk.full = true;
+                let while_ns = self.draw(12 * NS_PER_S);
+                self.schedule(while_ns, Event::Room { server });
             }
             19..21 => {
                 let server = self.draw_server();

@@ -87,11 +87,16 @@ impl Simulation {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         match HaCommand::parse(&envelope) {
             Some(Ok(command)) => {
+                let source = process.standings.source_of(call.peer);
+                if let Some(copier) = process.standings.copier(source, &command) {
+                    process.standings.copied(copier);
+                }
                 let control = &mut process.control;
                 control.tokens += 1;
                 let token = control.tokens;
                 control.commands.insert(token, call);
-                self.feed(server, Event::Command { token, source: CommandSource::Partner, command });
+                self.tally.commands_of_backups += u64::from(source != CommandSource::Partner);
+                self.feed(server, Event::Command { token, source, command });
             }
             Some(Err(reply)) => panic!("the partner's command has wrong arguments: {reply:?}"),
             None => {
@@ -114,6 +119,7 @@ impl Simulation {
         let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let mut actions = Vec::new();
+        process.machine.set_storage_full(process.has_no_room);
         process.machine.handle_event(now, event, &mut actions);
         self.carry_out(server, actions);
     }

@@ -76,6 +76,14 @@ impl Disk {
         versions.iter().rev().find(|version| version.end <= self.synced)?.lease.as_ref()
     }
 
+    /// Whether a lease of `address` was on stable storage at any time of this life that `is` what is looked for.
+    pub fn was_durable(&self, address: Ipv4Addr, is: &dyn Fn(&Lease) -> bool) -> bool {
+        let versions = self.versions.get(&address).into_iter().flatten();
+        versions
+            .filter(|version| version.end <= self.synced)
+            .any(|version| version.lease.as_ref().is_some_and(is))
+    }
+
     /// The power is gone: of what was not synced, the first `kept` octets survive, and behind them, if `nuls`, the
     /// file has its length but not its contents.
     pub fn lose_power(&mut self, kept: usize, nuls: bool) {

@@ -9,6 +9,8 @@ use super::plan::Plant;
 use super::server::{ADDRESSES, IFINDEX};
 use super::simulation::{Event, Simulation};
 
+/// Pause before rows for which there was no room are written again, nanoseconds.
+const WRITE_AGAIN_NS: u64 = 100_000_000;
 /// A message takes up to this long from node to node, nanoseconds.
 const LANE_NS: u64 = 50_000;
 
@@ -147,21 +149,21 @@ impl Simulation {
         self.schedule(delay_ns, Event::DiskWrite { server, life, shard });
     }
 
-    /// The kernel takes the batch, or has no room for it: then the server ends, as it must.
+    /// The kernel takes the batch, or has no room for it: then the file is left as it was, and the same rows are written
+    /// again until there is room.
     pub fn finish_write(&mut self, server: usize, shard: usize) {
-        let cut = self.random_u64();
         let host = &mut self.servers[server];
         let Some(process) = host.process.as_mut() else { return };
         let journal = &mut process.journals[shard];
         let Some(batch) = &journal.batch else { return };
+        let was_full = std::mem::replace(&mut process.has_no_room, host.disk.full);
         if host.disk.full {
-            let len = cut as usize % (batch.bytes.len() + 1);
-            host.disk.write_part(&batch.bytes, len);
-            journal.batch = None;
-            self.tally.no_space += 1;
-            self.trace(|| format!("server{} has no space for its lease file", server + 1));
-            self.crash(server, false);
-            return;
+            let life = host.life;
+            if !was_full {
+                self.tally.no_space += 1;
+                self.trace(|| format!("server{} has no room for its lease file", server + 1));
+            }
+            return self.schedule(WRITE_AGAIN_NS, Event::DiskWrite { server, life, shard });
         }
         host.disk.write(&batch.bytes);
         journal.written_to = Some(host.disk.file.len());

@@ -87,22 +87,14 @@ impl Simulation {
                 Ok(copied) => self.copy(server, stream, copied),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
             },
-            name => {
-                if name == "ha-sync-complete-notify" {
-                    self.note_copied(server, stream);
-                }
-                self.ask_control(server, stream, request.body.clone());
-            }
+            _ => self.ask_control(server, stream, request.body.clone()),
         }
     }
 
-    /// The peer at the other end of a stream has copied all leases.
-    fn note_copied(&mut self, server: usize, stream: StreamId) {
-        let Some(opener) = self.streams.get(stream).map(|stream| stream.opener) else { return };
-        let peer = self.plan.peers(server).into_iter().position(|peer| peer == opener);
-        if let (Some(process), Some(peer)) = (&self.servers[server].process, peer) {
-            process.standings.copied(peer);
-        }
+    /// Index of the peer at the other end of a stream, as the address of its connection tells.
+    fn peer_at(&self, server: usize, stream: StreamId) -> Option<usize> {
+        let opener = self.streams.get(stream)?.opener;
+        self.plan.peers(server).into_iter().position(|peer| peer == opener)
     }
 
     /// Hands a change of a lease to its owner, and answers when it is durable.
@@ -149,12 +141,13 @@ impl Simulation {
 
     fn ask_control(&mut self, server: usize, stream: StreamId, body: Vec<u8>) {
         let now_ns = self.clock_of(server).monotonic_ns;
+        let Some(peer) = self.peer_at(server, stream) else { return };
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let request = process.listener.ask(stream, now_ns, Question::Control);
         let (from, to) = (process.topology.listener(0), process.topology.control());
         let call = PartnerCall {
             request,
-            peer: 0,
+            peer: peer as u8,
             asker: Some(from),
             body,
             timeout_ms: ANSWER_WITHIN_NS / 1_000_000,

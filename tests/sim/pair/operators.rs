@@ -1,10 +1,11 @@
 //! Operators: what they ask of servers while things go wrong, and what they have to do once all is well.
 
 use tandem::ha::command::{HaCommand, Origin, Reply};
-use tandem::ha::{CommandSource, Event as HaEvent};
+use tandem::ha::{CommandSource, Event as HaEvent, OwnState, Role};
 
 use super::server::{PRIMARY, server_name};
 use super::simulation::{Event, NS_PER_S, Simulation};
+use crate::sim::checks::serving::serves;
 
 /// A backup has copied all leases within this time.
 const COPIED_WITHIN_NS: u64 = 60 * NS_PER_S;
@@ -74,23 +75,29 @@ impl Simulation {
 
     /// Those a server has in its normal state.
     fn own_scopes(&self, server: usize) -> HaCommand {
-        let serves = server == PRIMARY || self.plan.balancing;
         HaCommand::Scopes {
-            scopes: serves.then(|| server_name(server)).into_iter().collect(),
+            scopes: self.serves_by_itself(server).then(|| server_name(server)).into_iter().collect(),
             server_name: None,
         }
     }
 
-    /// Whether an operator has named other scopes than a server has by itself: then two may serve the same clients, or
-    /// nobody.
+    /// Whether an operator has named a scope for a server that it does not have by itself, in a state that serves: then
+    /// two may serve the same clients.
     pub fn is_by_hand(&self) -> bool {
-        let differs = |(server, host): (usize, &super::server::Server)| {
-            let named = host.process.as_ref().and_then(|process| process.scopes_by_hand.clone());
-            named.is_some_and(|scopes| {
-                self.own_scopes(server) != HaCommand::Scopes { scopes, server_name: None }
-            })
+        let adds = |(server, host): (usize, &super::server::Server)| {
+            let Some(process) = &host.process else { return false };
+            let for_both = matches!(process.state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
+            let has =
+                |name: &String| for_both || *name == server_name(server) && self.serves_by_itself(server);
+            let named = process.scopes_by_hand.iter().flatten();
+            serves(process.state, Role::Primary) && !named.into_iter().all(has)
         };
-        self.servers.iter().enumerate().any(differs)
+        self.servers.iter().enumerate().any(adds)
+    }
+
+    /// Whether the server has clients of its own in the normal state.
+    fn serves_by_itself(&self, server: usize) -> bool {
+        server == PRIMARY || self.plan.balancing
     }
 
     /// What operators have begun they end, on servers that run.

@@ -212,12 +212,19 @@ impl Simulation {
         if !(first..=last).contains(&address) {
             self.checks.fail(format!("{address} lies outside the pool"));
         }
-        self.checks.acknowledged(&ack, |server, address| self.servers[server].durable(address));
+        self.checks.acknowledged(
+            &ack,
+            |server, address| self.servers[server].durable(address),
+            |server, address, is| self.servers[server].was_durable(address, is),
+        );
         let serves_after_failure = server == STANDBY && state == OwnState::PartnerDown;
         let life = self.servers[server].life;
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
+        // One that stands still gives nothing, and when it wakes it serves nobody before it has heard this server.
+        let stands_still = partner.is_some_and(|partner| self.servers[partner].paused_until_ns > self.now_ns);
+        let partners_state = partners_state.filter(|_| !stands_still);
         let serves_its_own = match partners_state {
             Some(PartnerState::HotStandby | PartnerState::Terminated) => {
                 server == STANDBY || self.plan.balancing

@@ -77,6 +77,8 @@ pub struct Process {
     pub actions: Vec<Actions<Message, Event>>,
     pub mesh: Mesh,
     pub journals: Vec<Journal>,
+    /// The last write found no room on the disk.
+    pub has_no_room: bool,
     /// The view each shard has been given so far, and since when, monotonic, its replies wait for other servers.
     pub views: Vec<Arc<HaView>>,
     pub asked_since_ns: Vec<Option<u64>>,
@@ -179,8 +181,14 @@ impl Server {
     pub fn durable(&self, address: Ipv4Addr) -> Option<&Lease> {
         let taken = self.kea_disk.accepted.get(&address);
         let own = self.kea_disk.written.get(&address);
-        let newest = taken.into_iter().chain(own).max_by_key(|lease| lease.cltt);
+        // Of two of one second the one it has taken: the other may be of before the loss of power.
+        let newest = own.into_iter().chain(taken).max_by_key(|lease| lease.cltt);
         self.disk.durable(address).or(newest)
+    }
+
+    /// Whether a row that `is` what is looked for would have survived the loss of power at any time of this life.
+    pub fn was_durable(&self, address: Ipv4Addr, is: &dyn Fn(&Lease) -> bool) -> bool {
+        self.kea_disk.accepted.get(&address).is_some_and(is) || self.disk.was_durable(address, is)
     }
 
     /// The process has ended, and with it every connection.
@@ -220,6 +228,7 @@ impl Process {
             actions: (0..shards).map(|_| Actions::new(topology.nodes())).collect(),
             mesh: Mesh::new(topology),
             journals: (0..shards).map(|_| Journal::default()).collect(),
+            has_no_room: false,
             views: vec![view; shards],
             asked_since_ns: vec![None; shards],
             right: true,

@@ -12,7 +12,7 @@ use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 use shards::Now;
 use tandem::ha::command::HaCommand;
-use tandem::ha::{Event as HaEvent, OwnState, PartnerState};
+use tandem::ha::{Event as HaEvent, OwnState, PartnerState, Role};
 use tandem::http::server::ServerConnection;
 use tandem::wire::Query;
 
@@ -52,6 +52,7 @@ pub enum Event {
     Refused { stream: StreamId },
     Reload { server: usize, life: u32 },
     Reset { stream: StreamId, way: Way },
+    Room { server: usize },
     Start { server: usize },
     ToClient { bytes: Vec<u8>, ack: Option<usize> },
     ToServer { server: usize, source: Ipv4Addr, unicast: bool, bytes: Vec<u8> },
@@ -212,6 +213,7 @@ impl Simulation {
             Event::Operator { server, command, .. } => self.operate(server, command),
             Event::Reload { server, .. } => self.correct(server),
             Event::Reset { stream, way } => self.reset(stream, way),
+            Event::Room { server } => self.servers[server].disk.full = false,
             Event::Start { server } => self.start(server),
             Event::ToClient { bytes, ack } => self.client_hears(&bytes, ack),
             Event::ToServer { server, source, unicast, bytes } => {
@@ -339,7 +341,11 @@ impl Simulation {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let state = process.machine.state();
         let changed = std::mem::replace(&mut process.state, state) != state;
-        let by_hand = process.scopes_by_hand.as_ref().map(|scopes| !scopes.is_empty());
+        // Scopes named by hand have no part in whether clients are served in a state, but in whose.
+        let by_hand = process.scopes_by_hand.as_ref().map(|scopes| {
+            let someone = Role::Primary;
+            !scopes.is_empty() && serves(state, someone)
+        });
         let serves = by_hand.unwrap_or_else(|| serves(state, process.machine.relationship().role));
         self.checks.serving.note(server, monotonic_ns, serves);
         if changed {
