@@ -244,6 +244,11 @@ impl Shard {
                 _ => relation.replicated_since_s = since_s,
             }
         }
+        // What the partner has served until now (maintenance): a lease may have been given back there, unheard of here.
+        let both_send = before.updates == UpdateMode::Send && view.updates == UpdateMode::Send;
+        if both_send && view.scopes != before.scopes {
+            self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);
+        }
         if before.backups != BackupUpdates::SendAndWait && view.backups == BackupUpdates::SendAndWait {
             // Nobody has waited for the backups until now: what is written may not have reached them.
             self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);

@@ -664,6 +664,24 @@ fn alone_a_lease_is_written_whenever_it_is_asked_for() {
     }
 }
 
+/// Its client may have given a lease back to the partner, and the word of that was lost.
+#[test]
+fn what_the_partner_served_until_its_maintenance_is_replicated_before_the_cache_answers() {
+    for (scopes, asked) in [(Scopes::PRIMARY, 0), (Scopes::BOTH, 1)] {
+        let mut world = World::new(2, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+        let view = world.replicating_view();
+        world.set_view(view);
+        world.pass_s(2);
+        let address = address_of(&world.join(plain(1)));
+        world.pass_s(2);
+        let view = HaView { scopes, ..world.replicating_view() };
+        world.set_view(view);
+        world.updates.clear();
+        assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
+        assert_eq!(world.updates.len(), asked, "{scopes:?}");
+    }
+}
+
 /// The partner went into maintenance without the leases that were given alone: nobody has copied them.
 #[test]
 fn what_a_partner_in_maintenance_has_not_copied_is_replicated_before_the_cache_answers() {

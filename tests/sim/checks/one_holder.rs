@@ -80,7 +80,8 @@ impl Holders {
         match state {
             OwnState::Syncing => self.copy_began_ns[server] = now_ns,
             OwnState::Ready => self.copied_through_ns[server] = self.copy_began_ns[server],
-            OwnState::PartnerDown => {
+            // Neither waits for anybody's word, and either may have been entered without the partner's leases.
+            OwnState::PartnerDown | OwnState::Terminated => {
                 let known_ns = self.reunited_ns.max(self.copied_through_ns[server]);
                 let unknown = |ack: &&mut Sent| ack.server != server && ack.alone && ack.at_ns > known_ns;
                 self.acks.iter_mut().filter(unknown).for_each(|ack| ack.exposed = true);
@@ -92,7 +93,6 @@ impl Holders {
             | OwnState::LoadBalancing
             | OwnState::PartnerInMaintenance
             | OwnState::PassiveBackup
-            | OwnState::Terminated
             | OwnState::Waiting => {}
         }
     }

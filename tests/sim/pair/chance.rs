@@ -10,6 +10,8 @@ use super::stream::Way;
 
 /// Clocks may be this far from the true time without harm, milliseconds.
 const ALLOWED_SKEW_MS: i64 = 300;
+/// Seconds it has to stay so: a partner that has not been heard for a moment may not be missed yet.
+const STAYS_WHOLE_S: u64 = 5;
 /// A pair whose link and hosts are well is whole within this time.
 const WHOLE_WITHIN_NS: u64 = 300 * NS_PER_S;
 
@@ -222,7 +224,10 @@ impl Simulation {
     /// silent; then its leases are compared.
     pub fn converge(&mut self) -> Result<(), String> {
         let until_ns = self.now_ns + WHOLE_WITHIN_NS;
-        while !self.is_whole() || self.servers.iter().any(|host| host.paused_until_ns > self.now_ns) {
+        let mut whole_for_s = 0;
+        while whole_for_s < STAYS_WHOLE_S {
+            let stands_still = self.servers.iter().any(|host| host.paused_until_ns > self.now_ns);
+            whole_for_s = if self.is_whole() && !stands_still { whole_for_s + 1 } else { 0 };
             if self.now_ns >= until_ns {
                 let states = self.servers.iter().map(|host| host.state().map_or("down", PartnerState::name));
                 let states: Vec<_> = states.collect();

@@ -222,9 +222,23 @@ impl Simulation {
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        // One that stands still gives nothing, and when it wakes it serves nobody before it has heard this server.
+        let other_serves = self.partner_serves(server, state);
+        Some(self.checks.holders.sent(&ack, other_serves || self.is_by_hand()))
+    }
+
+    /// Whether the partner of a server in `state` gives leases to clients of that one as well.
+    fn partner_serves(&self, server: usize, state: OwnState) -> bool {
+        let partner = self.plan.partner(server);
+        let partners_state = partner.and_then(|partner| self.servers[partner].state());
+        // One that stands still gives nothing, and when it wakes it serves nobody before it has heard this server, unless
+        // it served alone already.
         let stands_still = partner.is_some_and(|partner| self.servers[partner].paused_until_ns > self.now_ns);
-        let partners_state = partners_state.filter(|_| !stands_still);
+        let gives = |state: &PartnerState| {
+            let alone =
+                [PartnerState::PartnerDown, PartnerState::PartnerInMaintenance, PartnerState::Terminated];
+            !stands_still || alone.contains(state)
+        };
+        let partners_state = partners_state.filter(gives);
         let serves_its_own = match partners_state {
             Some(PartnerState::HotStandby | PartnerState::Terminated) => {
                 server == STANDBY || self.plan.balancing
@@ -233,10 +247,8 @@ impl Simulation {
             _ => false,
         };
         let for_both = matches!(state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
-        let other_serves =
-            matches!(partners_state, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
-                || (serves_its_own && for_both);
-        Some(self.checks.holders.sent(&ack, other_serves || self.is_by_hand()))
+        matches!(partners_state, Some(PartnerState::PartnerDown | PartnerState::PartnerInMaintenance))
+            || (serves_its_own && for_both)
     }
 
     pub fn member_of(&self, chaddr: &[u8]) -> Option<usize> {
