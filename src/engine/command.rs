@@ -13,8 +13,8 @@ use shards::{Lease, LeaseState, NodeId};
 use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
 use crate::engine::message::{
-    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Terms,
-    UpdateKind,
+    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Span,
+    Terms, UpdateKind,
 };
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
@@ -221,8 +221,11 @@ impl Shard {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
         let mut applied = Applied::default();
-        if slice.terms == Terms::Comparison {
-            applied.sent_back = self.send_newer(turn, slice);
+        if let Terms::Comparison(span) = slice.terms {
+            match self.send_newer(turn, slice, span) {
+                Some((sent, goes_on)) => (applied.sent_back, applied.goes_on) = (sent, goes_on),
+                None => return self.answer(turn, from, request, ShardReplyBody::Busy),
+            }
         }
         self.changes.clear();
         for (kind, theirs) in &slice.rows {
@@ -247,9 +250,14 @@ impl Shard {
         self.commit_changes(turn, from, request, applied);
     }
 
-    /// Sends the source what is newer here, and what was given here while it was away; how many. What there is no room
-    /// for is found again by the next comparison.
-    fn send_newer(&mut self, turn: &mut Turn, slice: &CopySlice) -> usize {
+    /// Sends the source what is newer here, and what was given here while it was away, also where it lists nothing; how
+    /// many, and where to go on. `None` where there is no room for them now.
+    fn send_newer(
+        &mut self,
+        turn: &mut Turn,
+        slice: &CopySlice,
+        span: Span,
+    ) -> Option<(usize, Option<Ipv4Addr>)> {
         self.changes.clear();
         let wall_s = turn.now.wall_s();
         for (_, theirs) in &slice.rows {
@@ -264,10 +272,48 @@ impl Shard {
                 self.changes.push(Change::Put(ours));
             }
         }
-        let Some(Change::Put(first)) = self.changes.first() else { return 0 };
+        let goes_on = self.find_unlisted(turn, slice, span);
+        let Some(Change::Put(first)) = self.changes.first() else { return Some((0, goes_on)) };
         let (address, count) = (first.address, self.changes.len());
         let sent = self.commit(turn, Commit::without_query(address, Reply::Internal, true));
-        if sent { count } else { 0 }
+        sent.then_some((count, goes_on))
+    }
+
+    /// Adds what was given alone in the span and is not in the slice to `Shard::changes`: a Kea that served alone as
+    /// well never copies it (ha-protocol 8 no. 15), and who holds it would lose its address with this server. What was
+    /// given in company is left: the source may have deleted it. Where to go on, if there is more to look at.
+    fn find_unlisted(&mut self, turn: &Turn, slice: &CopySlice, span: Span) -> Option<Ipv4Addr> {
+        let alone = self.relations.of(span.relationship).view.alone?;
+        let (snapshot, wall_s) = (&turn.rules.snapshot, turn.now.wall_s());
+        let (relations, changes) = (&self.relations, &mut self.changes);
+        // Without room they are found by the next comparison, to which those before them are no news.
+        let room = limits::SYNC_CHUNK_LEASES.checked_sub(changes.len()).filter(|room| *room > 0)?;
+        let (mut last, mut found) = (None, 0);
+        let is_within = |address: Ipv4Addr| span.upto.is_none_or(|upto| address <= upto);
+        let looked = self.partition.page(
+            span.after,
+            limits::LEASES_LOOKED_AT,
+            limits::LEASES_LOOKED_AT,
+            Wanted::Subnets(&[]),
+            |ours| {
+                let is_listed =
+                    || slice.rows.binary_search_by_key(&ours.address, |(_, theirs)| theirs.address).is_ok();
+                if found == room || !is_within(ours.address) {
+                    return;
+                }
+                last = Some(ours.address);
+                let is_sent = ours.cltt >= alone.since_s
+                    && is_held(&ours, wall_s)
+                    && relations.of_subnet(snapshot, ours.subnet_id) == span.relationship
+                    && !is_listed();
+                if is_sent {
+                    changes.push(Change::Put(ours));
+                    found += 1;
+                }
+            },
+        );
+        let goes_on = if found == room { last } else { looked };
+        goes_on.filter(|upto| is_within(*upto))
     }
 
     /// What somebody who copies must hear of.

@@ -317,17 +317,37 @@ pub struct CopySlice {
     pub terms: Terms,
 }
 
+impl CopySlice {
+    /// What is left of a comparison's slice behind `after`; `None` of any other.
+    pub fn beyond(&self, after: Ipv4Addr) -> Option<Self> {
+        let Terms::Comparison(span) = self.terms else { return None };
+        let rows = self.rows.iter().filter(|(_, lease)| lease.address > after).cloned().collect();
+        Some(Self { rows, terms: Terms::Comparison(Span { after: Some(after), ..span }) })
+    }
+}
+
 /// What a copy is for, which says whose lease stays where neither is newer.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Terms {
     /// Leases of a server that serves with this one, after they could not hear each other: what is newer here is sent
-    /// to it.
-    Comparison,
+    /// to it, and what was given alone within the span and is not listed.
+    Comparison(Span),
     /// The leases of whoever has served: ours give way.
     Joining,
     /// A Kea's leases, or a copy that an administrator asks for: ours stay (ha-protocol 6.3).
     #[default]
     Merging,
+}
+
+/// Which addresses a page speaks of, those without a lease included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Span {
+    /// The relationship with the source: leases of others are none of its business.
+    pub relationship: u8,
+    /// Exclusive lower bound; `None` from the first address on.
+    pub after: Option<Ipv4Addr>,
+    /// Inclusive upper bound; `None` to the last address.
+    pub upto: Option<Ipv4Addr>,
 }
 
 /// What became of leases of a copy.
@@ -343,6 +363,8 @@ pub struct Applied {
     pub examples: Vec<Conflict>,
     /// How many the source was sent, because ours stay.
     pub sent_back: usize,
+    /// More of a span than a shard looks through at once: from where it is to be asked again.
+    pub goes_on: Option<Ipv4Addr>,
 }
 
 impl Applied {

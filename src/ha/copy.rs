@@ -32,7 +32,7 @@ use shards::Lease;
 
 use super::command::{Envelope, Reply, ReplyError, request};
 use super::lease_rows::{self, RowError};
-use crate::engine::message::{CopySlice, Terms, UpdateKind};
+use crate::engine::message::{CopySlice, Span, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, EXECUTORS_MAX, SYNC_CHUNK_LEASES};
 use crate::policy::SubnetFilter;
 
@@ -239,8 +239,24 @@ impl CopyRows {
                 rows.push(row);
             }
         }
-        by_shard.into_iter().map(|rows| slices_of(rows, self.terms)).collect()
+        by_shard.into_iter().map(|rows| with_spans(slices_of(rows, self.terms), self.terms)).collect()
     }
+}
+
+/// Divides the span of a comparison among its slices; a shard without rows has one that says so.
+fn with_spans(mut slices: Vec<CopySlice>, terms: Terms) -> Vec<CopySlice> {
+    let Terms::Comparison(span) = terms else { return slices };
+    if slices.is_empty() {
+        slices.push(CopySlice { rows: Vec::new(), terms });
+    }
+    let (mut after, count) = (span.after, slices.len());
+    for (number, slice) in slices.iter_mut().enumerate() {
+        let last = slice.rows.last().map(|(_, lease)| lease.address);
+        let upto = if number + 1 == count { span.upto } else { last };
+        slice.terms = Terms::Comparison(Span { after, upto, ..span });
+        after = upto;
+    }
+    slices
 }
 
 fn slices_of(mut rows: Vec<(UpdateKind, Lease)>, terms: Terms) -> Vec<CopySlice> {
@@ -352,5 +368,32 @@ mod tests {
             assert!(addresses.iter().all(|address| usize::from(address.octets()[3] & 1) == shard ^ 1));
         }
         assert!(slices[0][0].rows.contains(&(UpdateKind::Delete, later)));
+    }
+
+    #[test]
+    fn the_slices_of_a_comparison_cover_its_span_at_every_shard() {
+        let address = |number| lease(number).address;
+        let span = Span { relationship: 1, after: Some(address(0)), upto: None };
+        let rows =
+            (1..=SYNC_CHUNK_LEASES as u32 + 1).map(|number| (UpdateKind::Update, lease(number))).collect();
+        let compared = CopyRows { rows, terms: Terms::Comparison(span) };
+        let slices = compared.into_slices(2, |_| 0);
+        let spans: Vec<Vec<(Option<Ipv4Addr>, Option<Ipv4Addr>)>> = slices
+            .iter()
+            .map(|slices| {
+                let span = |slice: &CopySlice| match slice.terms {
+                    Terms::Comparison(part) => {
+                        assert_eq!(part.relationship, 1);
+                        (part.after, part.upto)
+                    }
+                    terms => panic!("{terms:?}"),
+                };
+                slices.iter().map(span).collect()
+            })
+            .collect();
+        let middle = Some(address(SYNC_CHUNK_LEASES as u32));
+        assert_eq!(spans, [vec![(span.after, middle), (middle, None)], vec![(span.after, None)]]);
+        let rest = slices[0][1].beyond(address(SYNC_CHUNK_LEASES as u32 + 1)).expect("a comparison's");
+        assert!(rest.rows.is_empty());
     }
 }

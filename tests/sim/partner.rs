@@ -7,7 +7,7 @@ use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
 use tandem::engine::message::{
-    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Terms, UpdateKind, UpdateOutcome,
+    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
 };
 use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
 use tandem::limits::COPY_OCTETS;
@@ -422,6 +422,53 @@ fn synchronised_leases_replace_older_ones_only() {
     assert_eq!(world.lease(address), Some(newer));
 }
 
+/// Three clients hold leases, the first and the last of which were given alone; what the partner lists decides which of
+/// them it is sent.
+#[test]
+fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
+    let mut world = replicating(12, "");
+    let leases: Vec<Lease> = (1..=3)
+        .map(|client| {
+            let address = address_of(&world.join(plain(client)));
+            world.lease(address).expect("a lease")
+        })
+        .collect();
+    let since_s = leases[1].cltt + 100;
+    for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 1]) {
+        let owner = world.rules.owners.owner_of(lease.address);
+        let moved = Lease { cltt, ..lease.clone() };
+        let update = ShardCommandBody::PartnerUpdate { lease: Box::new(moved), force_create: true };
+        assert!(matches!(world.command(owner, update), Some(ShardReplyBody::Updated { .. })));
+    }
+    let alone = Alone { since_s, partner_since_s: Some(since_s) };
+    let first = leases.iter().map(|lease| lease.address).min().expect("an address");
+    let below = Ipv4Addr::from(u32::from(first) - 1);
+    let listed = leases.iter().map(|lease| lease.address).max().expect("an address");
+    for (case, alone, span, lists, expected) in [
+        ("nothing was given alone", None, Span::default(), false, 0),
+        ("nothing is listed", Some(alone), Span::default(), false, 2),
+        ("one is listed as it is", Some(alone), Span::default(), true, 1),
+        ("a page before them", Some(alone), Span { upto: Some(below), ..Span::default() }, false, 0),
+        ("a page behind them", Some(alone), Span { after: Some(listed), ..Span::default() }, false, 0),
+    ] {
+        world.set_view(HaView { alone, ..world.replicating_view() });
+        let mut sent = 0;
+        for shard in 0..world.rules.owners.shards() {
+            let known = world.lease(leases[2].address).expect("the lease");
+            let is_owner = world.rules.owners.owner_of(known.address) == shard;
+            let rows = if lists && is_owner { vec![(UpdateKind::Update, known)] } else { Vec::new() };
+            let slice = CopySlice { rows, terms: Terms::Comparison(span) };
+            match world.command(shard, ShardCommandBody::Synchronised(Arc::new(slice))) {
+                Some(ShardReplyBody::Applied(Applied { sent_back, written: 0, goes_on: None, .. })) => {
+                    sent += sent_back;
+                }
+                other => panic!("{case}: {other:?}"),
+            }
+        }
+        assert_eq!(sent, expected, "{case}");
+    }
+}
+
 /// A server that was alone has given the address to client 1; the partner, which did not know, to another one.
 #[test]
 fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
@@ -434,7 +481,10 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
     let late = || ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, theirs.clone())]);
     let compared = || {
         let rows = vec![(UpdateKind::Update, theirs.clone())];
-        ShardCommandBody::Synchronised(Arc::new(CopySlice { rows, terms: Terms::Comparison }))
+        ShardCommandBody::Synchronised(Arc::new(CopySlice {
+            rows,
+            terms: Terms::Comparison(Span::default()),
+        }))
     };
     for (partner_since_s, stays) in [(None, true), (Some(theirs.cltt + 1), true), (Some(theirs.cltt), false)]
     {

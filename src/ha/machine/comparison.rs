@@ -143,7 +143,7 @@ impl Machine {
 mod tests {
     use super::super::rig::{Rig, at, calls, heartbeat_body, logged};
     use super::*;
-    use crate::engine::message::Terms;
+    use crate::engine::message::{Span, Terms};
 
     const PAGE: &[u8] = br#"[ { "result": 3, "arguments": { "count": 0, "leases": [ ] } } ]"#;
 
@@ -162,7 +162,7 @@ mod tests {
             _ => None,
         });
         let (id, terms) = apply.expect("a page");
-        assert_eq!(terms, Terms::Comparison);
+        assert_eq!(terms, Terms::Comparison(Span::default()));
         rig.handle(Event::PageApplied { id, result: Ok(Applied { sent_back, ..Applied::default() }) })
     }
 

@@ -16,7 +16,7 @@ use super::event::{Action, Call, CallId};
 use super::lease_page::Page;
 use super::relationship::Relationship;
 use super::state::Role;
-use crate::engine::message::{Applied, Line, Terms, UpdateKind};
+use crate::engine::message::{Applied, Line, Span, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, SYNC_PAGE_LEASES_MAX};
 
 /// Time for every command but a page, milliseconds.
@@ -98,6 +98,8 @@ pub struct Synchronisation {
 /// Whom a copy is from and what for, and what it is told by the configuration.
 #[derive(Clone, Debug)]
 pub struct Context {
+    /// Place of the relationship in the list.
+    relationship: u8,
     /// Peer index of the source.
     pub peer: u8,
     /// Who asked for it.
@@ -128,7 +130,9 @@ impl Context {
         match self.purpose {
             Purpose::Administrator { .. } if self.gives_none => Terms::Joining,
             Purpose::Administrator { .. } => Terms::Merging,
-            Purpose::Comparison => Terms::Comparison,
+            Purpose::Comparison => {
+                Terms::Comparison(Span { relationship: self.relationship, ..Span::default() })
+            }
             Purpose::OwnState => Terms::Joining,
         }
     }
@@ -206,6 +210,7 @@ impl Synchronisation {
         actions: &mut Vec<Action>,
     ) -> Self {
         let context = Context {
+            relationship: relationship.index,
             peer,
             purpose,
             gives_none: relationship.role == Role::Backup,
@@ -388,6 +393,7 @@ impl Synchronisation {
         // A Kea's cltt is all there is to go by (ha-protocol 6.3) for who gives leases as well.
         let terms = match self.context.terms() {
             Terms::Joining if !self.context.gives_none => Terms::Merging,
+            Terms::Comparison(span) => Terms::Comparison(Span { after: self.after, upto: more, ..span }),
             terms => terms,
         };
         actions.push(Action::ApplyPage { id, rows: CopyRows { rows, terms } });

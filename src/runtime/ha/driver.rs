@@ -426,7 +426,14 @@ async fn apply_slices(
     let mut applied = Applied::default();
     loop {
         let Some(slice) = slices.borrow_mut().next() else { return Ok(applied) };
-        applied.add(apply_slice(&control, shard, Arc::new(slice)).await?);
+        let mut slice = Arc::new(slice);
+        loop {
+            let part = apply_slice(&control, shard, slice.clone()).await?;
+            let rest = part.goes_on.and_then(|after| slice.beyond(after));
+            applied.add(part);
+            let Some(rest) = rest else { break };
+            slice = Arc::new(rest);
+        }
     }
 }
 
