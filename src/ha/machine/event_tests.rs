@@ -164,9 +164,7 @@ const MOVES: &[(&str, OwnState, &[Kind], OwnState)] = &[
     ("the same", OwnState::LoadBalancing, &[Kind::PartnerStops], OwnState::PartnerDown),
     ("the same", OwnState::PartnerInMaintenance, &[Kind::PartnerStops], OwnState::PartnerDown),
     ("the same", OwnState::Ready, &[Kind::PartnerStops], OwnState::PartnerDown),
-    ("the same", OwnState::Syncing, &[Kind::PartnerStops], OwnState::PartnerDown),
     ("the same", OwnState::Terminated, &[Kind::PartnerStops], OwnState::PartnerDown),
-    ("the same", OwnState::Waiting, &[Kind::PartnerStops], OwnState::PartnerDown),
 ];
 
 /// Events that move nobody on their own in the state named, and why.
@@ -199,6 +197,7 @@ const IGNORED: &[(&str, &[OwnState], &[Kind])] = &[
     ("until maintenance ends", &[OwnState::InMaintenance, OwnState::PartnerInMaintenance], EVALUATING),
     ("the partner stays terminated", &[OwnState::Terminated], EVALUATING),
     ("alone already", &[OwnState::PartnerDown], &[Kind::PartnerStops]),
+    ("it lacks the partner's leases", &[OwnState::Syncing, OwnState::Waiting], &[Kind::PartnerStops]),
 ];
 
 #[test]

@@ -222,6 +222,9 @@ fn a_server_that_stops_tells_a_tandem_partner_and_serves_nobody_from_then_on() {
     assert!(!announced(&actions));
     assert!(announced(&rig.handle(Event::CallDone { id, result: Err("gone".into()) })));
     assert_eq!(calls(&rig.wait_until(1_000.0)), [], "nothing is begun any more");
+    // A state that serves would be taken for a server that goes on.
+    let asked = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+    assert_eq!(rig.command(CommandSource::Partner, asked).result, 1);
 
     let mut beside_kea = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
     let actions = beside_kea.handle(Event::Stopping);
@@ -244,6 +247,30 @@ fn a_partner_that_stops_is_taken_over_from_at_once_and_welcomed_back() {
         rig.end_heartbeat(Err("refused".into()));
         rig.tandem_heartbeat("waiting", 0, json!({}));
         assert_eq!(rig.machine.state(), OwnState::PartnerDown, "it copies first");
+    }
+}
+
+/// Two servers restarted one right after the other: the first one has yet to copy what the second one has given.
+#[test]
+fn a_server_without_the_leases_waits_for_a_partner_that_stops_as_for_one_that_is_silent() {
+    for (sync_leases, state) in [(true, OwnState::Syncing), (false, OwnState::PartnerDown)] {
+        let standby = Relationship { sync_leases, ..relationship(Mode::HotStandby, Role::Standby) };
+        let mut rig = Rig::of(standby, OwnState::Waiting, PartnerState::Unknown);
+        let actions = rig.tandem_heartbeat("partner-down", 0, json!({}));
+        rig.command(CommandSource::Partner, HaCommand::Stopping { server_name: Some("server1".into()) });
+        if sync_leases {
+            let id = Rig::call(&actions, "dhcp-disable");
+            rig.handle(Event::CallDone { id, result: Err("closed".into()) });
+        }
+        assert_eq!(rig.machine.state(), state);
+        // Nobody is waited for longer than `max-response-delay`.
+        while rig.machine.state() == OwnState::Syncing && rig.now.monotonic_ns < at(70.0).monotonic_ns {
+            rig.wait_until((rig.now.monotonic_ns / NS_PER_S) as f64);
+            if rig.machine.heartbeat.is_some() {
+                rig.end_heartbeat(Err("refused".into()));
+            }
+        }
+        assert_eq!(rig.machine.state(), OwnState::PartnerDown);
     }
 }
 

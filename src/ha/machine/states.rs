@@ -101,6 +101,10 @@ impl Machine {
         let in_maintenance = self.state == OwnState::InMaintenance;
         let needs_proof = in_maintenance || sees_traffic && self.locks.service_on();
         let proven = self.communication.traffic_proves_failure(self.relationship.max_unacked_clients);
+        // Who has yet to copy would give away what the partner has given. It may be back in a moment, so it is waited for.
+        let has_leases =
+            !matches!(self.state, OwnState::Syncing | OwnState::Waiting) || !self.relationship.sync_leases;
+        let has_stopped = self.communication.has_stopped() && has_leases;
         let terminated_since = self.communication.terminated_since_ns();
         Conditions {
             mode: self.relationship.mode,
@@ -110,8 +114,7 @@ impl Machine {
             paused: self.paused,
             must_terminate: skew_s > SKEW_TERMINATE_S || (rejected_max > 0 && rejected >= rejected_max),
             interrupted,
-            failure: !self.storage_full
-                && (self.communication.has_stopped() || interrupted && (!needs_proof || proven)),
+            failure: !self.storage_full && (has_stopped || interrupted && (!needs_proof || proven)),
             queues_updates: self.relationship.delayed_updates_limit > 0,
             backlog: self.backlog.state(),
             partner_terminated_long: terminated_since
