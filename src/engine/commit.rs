@@ -36,7 +36,7 @@ pub(super) enum Change {
 pub(super) fn storable(lease: Lease) -> Lease {
     match lease.valid_lifetime {
         0 if lease.state != LeaseState::Released => {
-            Lease { cltt: lease.cltt.saturating_sub(1), valid_lifetime: 1, ..lease }
+            Lease { cltt: lease.cltt.saturating_sub(1).max(1), valid_lifetime: 1, ..lease }
         }
         _ => lease,
     }

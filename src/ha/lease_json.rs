@@ -276,7 +276,8 @@ impl LeaseUpdate {
             hwaddr: fields.hwaddr()?,
             client_id: fields.client_id()?,
             valid_lifetime,
-            cltt,
+            // No listing and no row may say 0 (ha-protocol 3.0).
+            cltt: cltt.max(1),
             state: fields.state()?.unwrap_or_default(),
             fqdn_fwd: fields.boolean(Field::FqdnFwd)?.unwrap_or(false),
             fqdn_rev: fields.boolean(Field::FqdnRev)?.unwrap_or(false),
@@ -512,6 +513,9 @@ mod tests {
             .replace(r#""02:00:00:00:00:02""#, r#""""#);
         assert_eq!(update(&nobody).unwrap_err().result, 1);
         assert!(update(&nobody.replace(r#""state": 0"#, r#""state": 1"#)).is_ok());
+        // A lease that began with the epoch could not be listed, nor copied.
+        let began = update(&good.replace("1795335152", "600")).unwrap().lease;
+        assert_eq!((began.cltt, began.valid_lifetime), (1, 600));
     }
 
     #[test]

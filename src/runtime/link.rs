@@ -23,6 +23,11 @@ const WRITE_OCTETS: usize = 64 * 1024;
 /// A handshake must be over within this time, like a request.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 
+/// What was sent to a peer must have arrived within this time, which is that of a lease update, or the kernel drops it.
+/// It would go on for minutes, for a connection that was closed long ago as well, and deliver an update that was given
+/// up: after a cut link, to a peer that has taken over, and behind newer ones.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
 /// The peer must take a piece of a response within this time.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -78,6 +83,7 @@ impl Link {
         };
         let started = std::time::Instant::now();
         let tcp = TcpStream::connect_timeout(address, within).await.map_err(io::Error::from)?;
+        shards::sys::socket::drop_unacknowledged(&tcp, ARRIVES_WITHIN)?;
         let mut link = Self::over(tcp, session)?;
         let left = within.saturating_sub(started.elapsed());
         if left.is_zero() {

@@ -1,10 +1,11 @@
 //! Socket options and addresses that no safe crate offers: programs, fanout, packet info, AF_PACKET binding.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::steer::Instruction;
 
@@ -37,6 +38,14 @@ pub fn bind_packet_to(socket: &Socket, ifindex: u32, ethertype: u16) -> io::Resu
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     })
+}
+
+/// Has the kernel give up a TCP connection when what was sent is not acknowledged `within` that time, also after it was
+/// closed: what lies in its queue does not arrive any more then.
+pub fn drop_unacknowledged(stream: &impl AsRawFd, within: Duration) -> io::Result<()> {
+    // SAFETY: `stream` owns the descriptor and is borrowed for as long as this lasts.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    SockRef::from(&socket).set_tcp_user_timeout(Some(within))
 }
 
 /// Lets an AF_PACKET socket see the frames that are addressed to other hardware addresses, for as long as it
@@ -217,4 +226,21 @@ fn set_int(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Resul
 
 fn check(result: i32) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_given_up_after_the_time_that_was_set() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let within = Duration::from_secs(10);
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), None);
+        drop_unacknowledged(&stream, within).unwrap();
+        assert_eq!(SockRef::from(&stream).tcp_user_timeout().unwrap(), Some(within));
+    }
 }
