@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use shards::Lease;
 
 use crate::engine::message::UpdateKind;
+use crate::limits::HA_BATCH_OCTETS_MAX;
 
 /// What the backlog holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -40,9 +41,16 @@ impl Backlog {
         }
     }
 
-    /// The oldest updates, `most` of them.
+    /// The oldest updates, `most` of them, or fewer where their contexts are large: as many as fit a request.
     pub fn oldest(&self, most: usize) -> impl ExactSizeIterator<Item = (UpdateKind, &Lease)> {
-        self.waiting.iter().take(most).map(|(kind, lease)| (*kind, &**lease))
+        let mut octets = 0;
+        let fits = |(_, lease): &&(UpdateKind, Box<Lease>)| {
+            let fits = octets < HA_BATCH_OCTETS_MAX;
+            octets += lease.user_context.as_ref().map_or(0, |context| context.len());
+            fits
+        };
+        let count = self.waiting.iter().take(most).take_while(fits).count();
+        self.waiting.iter().take(count).map(|(kind, lease)| (*kind, &**lease))
     }
 
     /// The partner has taken the `count` oldest.
@@ -106,6 +114,18 @@ mod tests {
         assert_eq!((addresses(&backlog, 9), backlog.state()), (vec![3], BacklogState::Waiting));
         backlog.taken(5);
         assert_eq!((backlog.state(), backlog.clear()), (BacklogState::Empty, false));
+    }
+
+    #[test]
+    fn large_contexts_make_a_request_of_fewer_updates() {
+        let mut backlog = Backlog::default();
+        for number in 1..=4 {
+            let user_context = Some(vec![b' '; HA_BATCH_OCTETS_MAX / 2].into());
+            backlog.push(UpdateKind::Update, Box::new(Lease { user_context, ..lease(number) }), 9);
+        }
+        assert_eq!(addresses(&backlog, 9), [1, 2]);
+        backlog.taken(3);
+        assert_eq!(addresses(&backlog, 9), [4], "one always goes");
     }
 
     #[test]

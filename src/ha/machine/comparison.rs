@@ -24,6 +24,10 @@ const DEFENDED_NS: u64 = 60 * NS_PER_S;
 const STRAGGLING_NS: u64 = 15 * NS_PER_S;
 /// Pause between two comparisons.
 const PAUSE_NS: u64 = 4 * NS_PER_S;
+/// Comparisons that begin once nothing can arrive late any more. While many clients are served there is always a lease
+/// whose update is on its way when its page is read, so one that finds nothing may never come; what fails from then on
+/// raises a doubt of its own.
+const LATE_ROUNDS_MAX: u32 = 3;
 /// A silence of this many heartbeats may have cost updates, whoever was at fault.
 const SILENT_HEARTBEATS: u64 = 3;
 
@@ -41,12 +45,14 @@ pub(super) struct Comparison {
     /// When the next comparison is due, and until when one that finds nothing is not the last.
     due_ns: u64,
     until_ns: Option<u64>,
+    /// How many have begun since.
+    late_rounds: u32,
 }
 
 impl Comparison {
     /// Each may lack leases of the other.
     pub(super) fn doubt(&mut self) {
-        (self.doubted, self.until_ns) = (true, None);
+        (self.doubted, self.until_ns, self.late_rounds) = (true, None, 0);
     }
 
     /// A state is entered.
@@ -116,17 +122,20 @@ impl Machine {
             self.comparison.doubted = false;
             return;
         }
-        self.comparison.until_ns.get_or_insert(now.monotonic_ns.saturating_add(STRAGGLING_NS));
+        let straggling_ns = now.monotonic_ns.saturating_add(STRAGGLING_NS);
+        let until_ns = *self.comparison.until_ns.get_or_insert(straggling_ns);
+        self.comparison.late_rounds += u32::from(now.monotonic_ns >= until_ns);
         self.start_synchronisation(now, Purpose::Comparison, 0, None, actions);
     }
 
     pub(super) fn finish_comparison(&mut self, now: Now, applied: &Applied, actions: &mut Vec<Action>) {
         let (taken, sent) = (applied.written, applied.sent_back);
-        if taken > 0 || sent > 0 {
+        let differs = taken > 0 || sent > 0;
+        if differs {
             self.log(Message::Compared { partner: self.partner(), taken, sent }, actions);
-        } else if self.comparison.until_ns.is_some_and(|until_ns| now.monotonic_ns >= until_ns) {
-            self.comparison.doubted = false;
         }
+        let is_late = self.comparison.until_ns.is_some_and(|until_ns| now.monotonic_ns >= until_ns);
+        self.comparison.doubted &= !is_late || differs && self.comparison.late_rounds < LATE_ROUNDS_MAX;
         self.comparison.due_ns = now.monotonic_ns.saturating_add(PAUSE_NS);
         self.evaluate(now, actions);
     }
@@ -190,6 +199,24 @@ mod tests {
             }
         }
         assert_eq!(comparisons, 5);
+    }
+
+    #[test]
+    fn a_pair_that_always_has_updates_on_their_way_is_not_compared_for_ever() {
+        let mut rig = serving(Role::Primary);
+        rig.end_heartbeat(Err("closed".into()));
+        let mut actions = rig.heartbeat_reply("hot-standby", 0, 0);
+        let mut comparisons = 0;
+        for _ in 0..120 {
+            if calls(&actions).iter().any(|(_, name)| name == "lease4-get-page") {
+                comparisons += 1;
+                compare(&mut rig, &actions, 1);
+            }
+            rig.now.monotonic_ns += NS_PER_S;
+            rig.now.wall_ms += 1000;
+            actions = rig.heartbeat_reply("hot-standby", 0, 0);
+        }
+        assert_eq!(comparisons, 7, "four while updates of before may come, and three");
     }
 
     #[test]
