@@ -49,6 +49,11 @@ pub const HTTP_REQUEST_MS: u64 = 10_000;
 /// A request must be whole within this time of its first byte, however it trickles, milliseconds: what it holds is not
 /// held for ever.
 pub const HTTP_REQUEST_TOTAL_MS: u64 = 60_000;
+/// A response must be taken within this time and [`HTTP_RESPONSE_MS_PER_MIB`], however it trickles, milliseconds: what
+/// it holds is not held for ever.
+pub const HTTP_RESPONSE_TOTAL_MS: u64 = 60_000;
+/// What a large response may take beside that, milliseconds for each MiB: the time of 8 Mbit/s.
+pub const HTTP_RESPONSE_MS_PER_MIB: u64 = 1_000;
 /// An idle inbound connection is kept this long, so that a partner's thin traffic never finds it closed (ha-protocol 2.4).
 pub const HTTP_IDLE_MS: u64 = 300_000;
 /// An idle outbound connection is given up after this time: Kea closes at 30 s and a race loses the request.
@@ -63,11 +68,18 @@ pub const HA_CLIENTS_MAX: usize = 65_536;
 /// Connections an HA listen executor or an HTTP control socket serves at a time; one more is closed at once. A
 /// partner opens one per sender; each may hold a request of `HTTP_REQUEST_BODY_OCTETS_MAX`.
 pub const HA_CONNECTIONS_MAX: usize = 256;
-/// Of these, connections of hosts that are no peers: what they hold cannot keep a peer out.
+/// Accepted connections that may wait for one listen executor; it takes them within a loop iteration.
+pub const HA_ACCEPTED_WAITING_MAX: usize = 64;
+/// Of the connections of an executor, those of hosts that are no peers: what they hold cannot keep a peer out.
 pub const HA_FOREIGN_CONNECTIONS_MAX: usize = 64;
 /// What a peer's share of the rest is at least, however many peers there are: its senders are one or two for each
 /// listener.
 pub const HA_PEER_CONNECTIONS_MIN: usize = 16;
+/// Descriptors of everything but connections, as far as it does not grow with the number of executors: files, logs,
+/// control sockets, interfaces.
+pub const DESCRIPTORS_OTHER: u64 = 512;
+/// Descriptors of one executor beside its connections: rings, eventfd, sockets of its interfaces.
+pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
 /// Lists of leases that wait for their turn at an HA listen executor: one is made and sent at a time for peers, and one
 /// for everybody else, because each may hold all leases. A partner that copies asks for one.
 pub const HA_LISTS_WAITING_MAX: usize = 8;

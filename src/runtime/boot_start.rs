@@ -15,7 +15,7 @@ use shards::runtime::{
     self, DriverLimits, Durability, Executor, JournalFile, JournalWriter, LaneSizes, NodeEnds, NodeWaker,
     Placement, ShardEnd, ShardPort, ShardSetup, mesh,
 };
-use shards::sys::{clock, memory};
+use shards::sys::{clock, memory, process};
 
 use super::boot_loggers::Logged;
 use super::boot_pid::PidFile;
@@ -137,6 +137,7 @@ fn start_logged(
     say_configured(&prepared, topology);
 
     let places = places(&prepared.document, topology);
+    allow_descriptors(topology);
     let ha = prepare_ha(&prepared.document, &nodes, &rules)?;
     let ends = make_mesh(topology)?;
     let plan = ShardPlan {
@@ -251,6 +252,26 @@ fn places(document: &Document, topology: Topology) -> Places {
         log::warn!(target: "kea-dhcp4.dhcp4", "TANDEM_FEW_CPUS {warning}; expect less throughput");
     }
     places
+}
+
+/// Every connection that a listener may hold needs a descriptor: strangers who use them all up would keep the partner
+/// out, and an operator. Systems give 1024 to begin with and more to whoever asks.
+fn allow_descriptors(topology: Topology) {
+    let listeners = u64::from(topology.listeners);
+    let executors = u64::from(topology.shards) + listeners + u64::from(topology.senders);
+    // An http control socket holds as many connections as a listener.
+    let connections = (listeners + 1) * (limits::HA_CONNECTIONS_MAX + limits::HA_ACCEPTED_WAITING_MAX) as u64;
+    let needed = connections + executors * limits::DESCRIPTORS_OF_EXECUTOR + limits::DESCRIPTORS_OTHER;
+    let cause = match process::allow_descriptors(needed) {
+        Ok(granted) if granted >= needed => return,
+        Ok(granted) => format!("the process may have {granted}"),
+        Err(error) => format!("more are refused: {error}"),
+    };
+    log::warn!(
+        target: "kea-dhcp4.dhcp4",
+        "TANDEM_FEW_DESCRIPTORS {needed} descriptors would be enough for every connection, and {cause} (LimitNOFILE, \
+         ulimit -Hn)"
+    );
 }
 
 /// Shards the document asks for, and listeners and senders of each relationship. Where several relationships leave the

@@ -18,6 +18,7 @@ use super::link::{Link, LinkError};
 use super::refusals::Refusals;
 use crate::ha::lease_rows;
 use crate::http::server::{Request, ServerConnection};
+use crate::limits::{HTTP_RESPONSE_MS_PER_MIB, HTTP_RESPONSE_TOTAL_MS};
 
 /// Capacity for answers that a connection keeps, octets.
 const OUTPUT_KEPT_OCTETS: usize = 64 * 1024;
@@ -89,7 +90,7 @@ where
             Err(LinkError::TimedOut) => {
                 // The timer may fire a moment early; then the loop waits for the rest.
                 http.handle_timeout(clock::monotonic_ns(), clock::wall_s(), &mut output);
-                link.write(&output).await?;
+                link.write(&output, may_take(&output)).await?;
                 output.clear();
                 if http.is_closing() {
                     return Ok(());
@@ -118,17 +119,24 @@ where
                     http.respond_as(lease_rows::MEDIA_TYPE, now_ns, wall_s, 200, &body, &mut output);
                 }
             }
-            link.write(&output).await?;
+            link.write(&output, may_take(&output)).await?;
             output.clear();
             // A connection lasts for days, and a list of all leases is asked for once.
             output.shrink_to(OUTPUT_KEPT_OCTETS);
             drop(turn);
             request = http.poll_request(clock::wall_s(), &mut output);
         }
-        link.write(&output).await?;
+        link.write(&output, may_take(&output)).await?;
         output.clear();
         if http.is_closing() {
             return Ok(());
         }
     }
+}
+
+/// How long the peer has for a response.
+fn may_take(response: &[u8]) -> Duration {
+    let mebibytes = u64::try_from(response.len() >> 20).unwrap_or(u64::MAX);
+    let extra_ms = mebibytes.saturating_mul(HTTP_RESPONSE_MS_PER_MIB);
+    Duration::from_millis(HTTP_RESPONSE_TOTAL_MS.saturating_add(extra_ms))
 }

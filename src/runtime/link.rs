@@ -28,7 +28,7 @@ const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// up: after a cut link, to a peer that has taken over, and behind newer ones.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
-/// The peer must take a piece of a response within this time.
+/// The peer must take some of what is written within this time.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a connection is of no use any more.
@@ -95,7 +95,6 @@ impl Link {
 
     fn over(tcp: TcpStream, session: Session) -> Result<Self, LinkError> {
         tcp.set_nodelay(true).map_err(io::Error::from)?;
-        tcp.set_write_timeout(Some(WRITE_WITHIN)).map_err(io::Error::from)?;
         Ok(Self {
             tcp,
             session,
@@ -114,7 +113,7 @@ impl Link {
         let deadline = std::time::Instant::now() + within;
         let mut early = Vec::new();
         while self.session.is_handshaking() {
-            self.flush().await?;
+            self.flush(within).await?;
             if !self.session.is_handshaking() {
                 break;
             }
@@ -127,7 +126,7 @@ impl Link {
                 return Err(LinkError::Io(closed));
             }
         }
-        self.flush().await?;
+        self.flush(within).await?;
         let now_s = i64::try_from(clock::wall_s()).unwrap_or(i64::MAX);
         if self.session.is_resumed() && !self.session.peer_is_current(now_s) {
             return Err(LinkError::Outlived);
@@ -156,7 +155,7 @@ impl Link {
                 return Ok(false);
             }
             // Session tickets and the like carry no plaintext but may want an answer.
-            self.flush().await?;
+            self.flush(WRITE_WITHIN).await?;
             if plaintext.len() > before {
                 return Ok(true);
             }
@@ -166,12 +165,13 @@ impl Link {
         }
     }
 
-    /// Sends `plaintext`.
-    pub async fn write(&mut self, plaintext: &[u8]) -> Result<(), LinkError> {
+    /// Sends `plaintext`, all of it within `within`: a peer that takes an octet now and then does not restart the wait.
+    pub async fn write(&mut self, plaintext: &[u8], within: Duration) -> Result<(), LinkError> {
+        let started = std::time::Instant::now();
         // In pieces, so that a long answer does not exist twice.
         for piece in plaintext.chunks(WRITE_OCTETS) {
             self.session.write(piece).map_err(|error| LinkError::Tls(describe(&error)))?;
-            self.flush().await?;
+            self.flush(within.saturating_sub(started.elapsed())).await?;
         }
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Link {
     pub async fn close(mut self) {
         self.session.close();
         // The connection is given up either way.
-        let _ = self.flush().await;
+        let _ = self.flush(WRITE_WITHIN).await;
         let _ = self.tcp.close().await;
     }
 
@@ -199,23 +199,70 @@ impl Link {
         };
         if let Err(error) = self.session.handle_input(&self.input[..count], plaintext) {
             // The alert tells the peer why; that it may be gone changes nothing.
-            let _ = self.flush().await;
+            let _ = self.flush(WRITE_WITHIN).await;
             return Err(LinkError::Tls(describe(&error)));
         }
         Ok(count)
     }
 
-    async fn flush(&mut self) -> Result<(), LinkError> {
+    /// Sends what the session has ready, all of it within `within`.
+    async fn flush(&mut self, within: Duration) -> Result<(), LinkError> {
         self.session.take_output(&mut self.wire);
-        if self.wire.is_empty() {
-            return Ok(());
-        }
-        let sent = self.tcp.write_all(&self.wire).await;
+        let sent = self.send(within).await;
         self.wire.clear();
-        match sent {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(LinkError::TimedOut),
-            Err(error) => Err(error.into()),
+        sent
+    }
+
+    async fn send(&mut self, within: Duration) -> Result<(), LinkError> {
+        let started = std::time::Instant::now();
+        let mut sent = 0;
+        while sent < self.wire.len() {
+            let left = within.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                return Err(LinkError::TimedOut);
+            }
+            self.tcp.set_write_timeout(Some(left.min(WRITE_WITHIN))).map_err(io::Error::from)?;
+            match self.tcp.write(&self.wire[sent..]).await {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(LinkError::TimedOut),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream as Plain};
+    use std::time::Instant;
+
+    use glommio::LocalExecutorBuilder;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_takes_a_little_now_and_then_does_not_restart_the_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut reader = Plain::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let reading = std::thread::spawn(move || {
+            let mut piece = vec![0; 64 * 1024];
+            while reader.read(&mut piece).is_ok_and(|count| count > 0) {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        let writer = LocalExecutorBuilder::default().io_memory(64 * 1024).spawn(|| async move {
+            let tcp = shards::sys::adopt::tcp_stream(accepted.into());
+            let mut link = Link::accepted(tcp, None).unwrap();
+            let started = Instant::now();
+            let written = link.write(&vec![0; 64 << 20], Duration::from_millis(400)).await;
+            (matches!(written, Err(LinkError::TimedOut)), started.elapsed())
+        });
+        let (timed_out, took) = writer.unwrap().join().unwrap();
+        assert!(timed_out && took < Duration::from_secs(5), "{timed_out} after {took:?}");
+        reading.join().unwrap();
     }
 }

@@ -1,4 +1,5 @@
-//! Processes that a program starts and is responsible for, and threads that others come before.
+//! Processes that a program starts and is responsible for, threads that others come before, and what the system grants
+//! a process.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -36,12 +37,43 @@ pub fn give_way_to_others() {
     }
 }
 
+/// Asks for `wanted` descriptors, as far as the hard limit goes; how many the process may have then. A limit that is
+/// higher already stays.
+///
+/// # Errors
+/// What the kernel says; the limit is what it was.
+pub fn allow_descriptors(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a live struct, which the kernel fills.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let granted = wanted.min(limit.rlim_max);
+    if granted <= limit.rlim_cur {
+        return Ok(limit.rlim_cur);
+    }
+    limit.rlim_cur = granted;
+    // SAFETY: the pointer is to a live struct, which the kernel reads.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(granted)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::sys::lock::process_exists;
+
+    #[test]
+    fn descriptors_are_granted_up_to_the_hard_limit_and_never_taken_away() {
+        let had = allow_descriptors(0).unwrap();
+        let most = allow_descriptors(u64::MAX).unwrap();
+        assert!(most >= had && had > 0);
+        assert_eq!(allow_descriptors(1).unwrap(), most);
+    }
 
     #[test]
     fn a_child_ends_with_the_thread_that_started_it() {

@@ -102,8 +102,9 @@ impl Connection {
             return Err(Failure::Final(OVERTAKEN.to_owned()));
         }
         self.output.clear();
-        http.send(clock::monotonic_ns(), body, timeout_ms, &mut self.output);
-        if let Err(error) = link.write(&self.output).await {
+        let now_ns = clock::monotonic_ns();
+        http.send(now_ns, body, timeout_ms, &mut self.output);
+        if let Err(error) = link.write(&self.output, Duration::from_nanos(until_ns.saturating_sub(now_ns))).await {
             return Err(Failure::of(error, http.may_retry()));
         }
         loop {
