@@ -484,3 +484,20 @@ fn a_server_whose_disk_is_full_leaves_everything_to_its_partner_until_there_is_r
     assert!(asks(&actions, "dhcp-disable"));
     assert_eq!(rig.command(CommandSource::Partner, heartbeat).result, 0);
 }
+
+#[test]
+fn a_server_without_heartbeats_finds_out_by_itself_that_there_is_room_again() {
+    let mut rig = Rig::with(relationship(Mode::PassiveBackup, Role::Primary));
+    rig.handle(Event::Start);
+    assert!(rig.service_on());
+    rig.machine.set_storage_full(true);
+    rig.command(CommandSource::Administrator, HaCommand::Heartbeat { server_name: None, fingerprint: None });
+    assert!(!rig.service_on(), "nobody is served");
+    rig.wait_until(5.5);
+    assert!(!rig.service_on(), "there is still none");
+    let look_ns = rig.machine.next_timeout().expect("it is looked again and again");
+    assert!(look_ns <= at(6.5).monotonic_ns);
+    rig.machine.set_storage_full(false);
+    rig.machine.handle_timeout(at(6.5), &mut Vec::new());
+    assert!(rig.service_on());
+}

@@ -75,6 +75,10 @@ const RESETS_MAX: u32 = 3;
 /// Time for a command but a heartbeat, milliseconds.
 const COMMAND_TIMEOUT_MS: u64 = 10_000;
 
+/// How often it is looked whether there is room on the disk again. Where no heartbeats are sent, nothing else may ever
+/// happen once nobody is served.
+const STORAGE_LOOK_NS: u64 = NS_PER_S;
+
 /// A partner that stays away is told of at once, and then this often.
 const FAILURE_LOG_INTERVAL_NS: u64 = 60 * NS_PER_S;
 
@@ -100,6 +104,8 @@ enum Timer {
     MaintenanceForgotten,
     /// The partner has been terminated for ten minutes.
     PartnerTerminated,
+    /// There was no room on the disk a moment ago.
+    Storage,
 }
 
 impl Timer {
@@ -112,6 +118,7 @@ impl Timer {
         Self::Lock,
         Self::MaintenanceForgotten,
         Self::PartnerTerminated,
+        Self::Storage,
     ];
 }
 
@@ -140,6 +147,8 @@ pub struct Machine {
     comparison: comparison::Comparison,
     /// There is no room for leases on the disk: nobody is served, and the partner is to know.
     storage_full: bool,
+    /// When it was last looked whether there is, on the monotonic clock.
+    storage_looked_ns: u64,
     heartbeat_at_ns: Option<u64>,
     heartbeat: Option<CallId>,
     backlog: Backlog,
@@ -199,6 +208,7 @@ impl Machine {
             live_copy_failed: false,
             comparison: comparison::Comparison::default(),
             storage_full: false,
+            storage_looked_ns: now.monotonic_ns,
             heartbeat_at_ns: None,
             heartbeat: None,
             backlog: Backlog::default(),
@@ -254,7 +264,8 @@ impl Machine {
         self.published.as_ref()
     }
 
-    /// Says whether there is room for leases on the disk; it counts from the next event on.
+    /// Says whether there is room for leases on the disk; it counts from the next event or timeout on, before each of
+    /// which it is said.
     pub fn set_storage_full(&mut self, is_full: bool) {
         self.storage_full = is_full;
         match is_full {
@@ -328,6 +339,8 @@ impl Machine {
                     evaluate = true;
                 }
                 Timer::PartnerTerminated => evaluate = true,
+                // What was said of it before this call counts.
+                Timer::Storage => self.storage_looked_ns = now.monotonic_ns,
             }
         }
         if evaluate {
@@ -361,6 +374,9 @@ impl Machine {
                 let since_ns = self.communication.terminated_since_ns();
                 let waits = self.state == OwnState::Waiting && !self.paused;
                 since_ns.filter(|_| waits).map(|since_ns| since_ns.saturating_add(PATIENCE_NS))
+            }
+            Timer::Storage => {
+                self.storage_full.then(|| self.storage_looked_ns.saturating_add(STORAGE_LOOK_NS))
             }
         }
     }

@@ -104,7 +104,9 @@ impl Connection {
         self.output.clear();
         let now_ns = clock::monotonic_ns();
         http.send(now_ns, body, timeout_ms, &mut self.output);
-        if let Err(error) = link.write(&self.output, Duration::from_nanos(until_ns.saturating_sub(now_ns))).await {
+        if let Err(error) =
+            link.write(&self.output, Duration::from_nanos(until_ns.saturating_sub(now_ns))).await
+        {
             return Err(Failure::of(error, http.may_retry()));
         }
         loop {

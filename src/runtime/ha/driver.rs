@@ -406,6 +406,7 @@ impl HaDriver {
         let view = match &mut *self.kind.borrow_mut() {
             Kind::Alone(switch) => switch.handle_timeout(clock::now()).then(|| switch.view()),
             Kind::Pair(machine) => {
+                machine.set_storage_full(self.control.server().is_storage_full());
                 machine.handle_timeout(clock::now(), &mut actions);
                 None
             }
