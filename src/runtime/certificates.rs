@@ -27,11 +27,11 @@ pub fn check(document: &Document, report: &mut Diagnostics) {
         }
     }
     for relationship in &document.hooks.high_availability {
-        check_relationship(relationship, *document.tandem.check_partner_name, report);
+        check_relationship(relationship, report);
     }
 }
 
-fn check_relationship(relationship: &Relationship, check_names: bool, report: &mut Diagnostics) {
+fn check_relationship(relationship: &Relationship, report: &mut Diagnostics) {
     if let Err(EndsError::Secret { position, key, path, why }) = ends::check_credentials(relationship) {
         report.error(&position, key, format!("\"{key}\": {path}: {why}"));
     }
@@ -40,7 +40,7 @@ fn check_relationship(relationship: &Relationship, check_names: bool, report: &m
         check_end(written, report, |files| tls::server_config(files, required).map(drop));
     }
     for written in relationship.others.iter().filter_map(|peer| peer.tls.as_ref()) {
-        check_end(written, report, |files| tls::client_config(files, check_names).map(drop));
+        check_end(written, report, |files| tls::client_config(files, None).map(drop));
     }
 }
 

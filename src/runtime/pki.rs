@@ -244,7 +244,7 @@ mod tests {
             ("server2", "ca1", "192.168.1.2", true),
             ("server2", "server1", "192.168.1.3", false),
         ] {
-            let config = client_config(&files(client), true).unwrap();
+            let config = client_config(&files(client), Some("nobody")).unwrap();
             let mut connecting = Session::client(config, address.parse().unwrap()).unwrap();
             let mut listening = Session::server(server_config(&files(server), true).unwrap()).unwrap();
             let (mut wire, mut plain) = (Vec::new(), Vec::new());

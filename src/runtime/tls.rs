@@ -13,9 +13,8 @@ use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
@@ -86,10 +85,10 @@ impl TlsError {
 }
 
 /// Configuration of the connecting end: presents the certificate of `files`, accepts a server whose chain ends
-/// at its trust anchor. `check_names` also requires the certificate to name the address connected to.
-pub fn client_config(files: &TlsFiles, check_names: bool) -> Result<Arc<ClientConfig>, TlsError> {
+/// at its trust anchor. With `name` the certificate has to carry that name of the peer, or the address connected to.
+pub fn client_config(files: &TlsFiles, name: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = verifier(&files.trust_anchor, &provider, check_names)?;
+    let verifier = verifier(&files.trust_anchor, &provider, name)?;
     let own = SingleCertAndKey::from(certified_key(files, &provider)?);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -116,7 +115,7 @@ pub fn resuming(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
 /// chain ends at the trust anchor; without it none is asked for.
 pub fn server_config(files: &TlsFiles, require_client_certs: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = verifier(&files.trust_anchor, &provider, false)?;
+    let verifier = verifier(&files.trust_anchor, &provider, None)?;
     let own = SingleCertAndKey::from(certified_key(files, &provider)?);
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -223,23 +222,19 @@ pub fn is_current(certificate: &CertificateDer<'_>, now_s: i64) -> bool {
 fn verifier(
     trust_anchor: &Path,
     provider: &Arc<CryptoProvider>,
-    check_names: bool,
+    name: Option<&str>,
 ) -> Result<Arc<ChainVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
     let mut trusted = Vec::new();
+    let mut files = Vec::new();
     for (path, anchor) in anchors(trust_anchor)? {
         parse(&path, &anchor)?;
-        roots
-            .add(anchor.clone())
-            .map_err(|error| TlsError::bad(&path, format!("not a usable CA: {error}")))?;
         trusted.push(anchor);
+        files.push(path);
     }
-    let roots = Arc::new(roots);
-    let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-        .build()
-        .map_err(|error| TlsError::bad(trust_anchor, error.to_string()))?;
-    let algorithms = provider.signature_verification_algorithms;
-    Ok(Arc::new(ChainVerifier::new(roots, trusted, clients, algorithms, check_names)))
+    let refused = |(place, why): (usize, String)| {
+        TlsError::bad(files.get(place).map_or(trust_anchor, PathBuf::as_path), why)
+    };
+    ChainVerifier::new(trusted, provider.clone(), name).map(Arc::new).map_err(refused)
 }
 
 /// Every certificate of the trust anchor with the file it is in.
@@ -342,5 +337,5 @@ fn parse<'a>(path: &Path, der: &'a [u8]) -> Result<X509Certificate<'a>, TlsError
 /// The verifier a client configuration of `files` uses, for tests that build other configurations around it.
 #[cfg(test)]
 pub(in crate::runtime) fn verifier_of(files: &TlsFiles) -> Result<Arc<ChainVerifier>, TlsError> {
-    verifier(&files.trust_anchor, &Arc::new(rustls::crypto::ring::default_provider()), false)
+    verifier(&files.trust_anchor, &Arc::new(rustls::crypto::ring::default_provider()), None)
 }

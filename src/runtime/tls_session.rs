@@ -29,7 +29,7 @@ impl Session {
         Self(Kind::Plain(Vec::new()))
     }
 
-    /// The connecting end; `address` is compared with the certificate only where name checking is on.
+    /// The connecting end; `address` is looked for in the certificate only where name checking is on.
     pub fn client(config: Arc<ClientConfig>, address: IpAddr) -> Result<Self, Error> {
         let connection = rustls::ClientConnection::new(config, ServerName::IpAddress(address.into()))?;
         Ok(Self::over(Connection::Client(connection)))
@@ -150,7 +150,7 @@ pub fn describe(error: &Error) -> String {
                 "the peer's certificate has expired".into()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "the peer's certificate does not name its address".into()
+                "the peer's certificate carries neither its address nor its name".into()
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the peer's certificate is not valid yet".into()

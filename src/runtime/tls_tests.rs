@@ -105,7 +105,8 @@ fn connect(
     required: bool,
 ) -> Result<String, String> {
     let address: IpAddr = SERVER.parse().unwrap();
-    let mut client = Session::client(client_config(client, check_names).unwrap(), address).unwrap();
+    let name = check_names.then_some("server2");
+    let mut client = Session::client(client_config(client, name).unwrap(), address).unwrap();
     let mut server = Session::server(server_config(server, required).unwrap()).unwrap();
     converse(&mut client, &mut server)
 }
@@ -164,6 +165,42 @@ fn certificates_of_the_configured_ca_are_accepted_and_all_others_refused() {
 }
 
 #[test]
+fn an_anchor_beyond_its_dates_is_not_trusted_whatever_the_version_of_the_leaf() {
+    let shop = Workshop::new();
+    shop.extensions();
+    for (name, days) in [("old", "-1"), ("new", "30")] {
+        shop.openssl(&format!(
+            "req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"
+        ));
+        std::fs::write(shop.path("ca.ext"), "basicConstraints=critical,CA:TRUE\n").unwrap();
+        shop.openssl(&format!(
+            "x509 -req -in {name}.csr -signkey {name}.key -days {days} -extfile ca.ext -out {name}.pem"
+        ));
+    }
+    shop.leaf("v1", "old", "ec-sec1", "-days 30");
+    shop.leaf("v3", "old", "ec-sec1", "-days 30 -extfile v3.ext");
+    shop.leaf("fresh", "new", "ec-sec1", "-days 30 -extfile v3.ext");
+    let both = [shop.path("old.pem"), shop.path("new.pem")].map(|path| std::fs::read(path).unwrap()).concat();
+    std::fs::write(shop.path("both.pem"), both).unwrap();
+    let anchor = "the peer's certificate is refused: the trust anchor has expired or is not valid yet";
+    // What is trusted by the server, who comes; why it is refused.
+    let rows = [
+        ("old.pem", "v1", Some(anchor)),
+        ("old.pem", "v3", Some(anchor)),
+        ("both.pem", "v1", Some(anchor)),
+        ("both.pem", "v3", Some("the peer's certificate is from an unknown CA")),
+        ("both.pem", "fresh", None),
+    ];
+    for (trusted, client, refused) in rows {
+        let refused = refused.map(|why| format!("server: {why}"));
+        let result = connect(&shop.files("new.pem", client), &shop.files(trusted, "fresh"), false, true);
+        assert_eq!(result.err(), refused, "{client} where {trusted} is trusted");
+    }
+    let result = connect(&shop.files("old.pem", "fresh"), &shop.files("new.pem", "v3"), false, true);
+    assert_eq!(result.err(), Some(format!("client: {anchor}")));
+}
+
+#[test]
 fn a_server_name_counts_only_with_name_checking() {
     let shop = Workshop::new();
     shop.extensions();
@@ -172,6 +209,9 @@ fn a_server_name_counts_only_with_name_checking() {
     shop.leaf("named", "ca", "ec-sec1", "-days 30 -extfile v3.ext");
     std::fs::write(shop.path("v3.ext"), "subjectAltName=IP:198.51.100.9\n").unwrap();
     shop.leaf("other", "ca", "ec-sec1", "-days 30 -extfile v3.ext");
+    shop.leaf("Server2", "ca", "ec-sec1", "-days 30");
+    std::fs::write(shop.path("v3.ext"), "subjectAltName=DNS:server2\n").unwrap();
+    shop.leaf("by-name", "ca", "ec-sec1", "-days 30 -extfile v3.ext");
     for (server, check_names, accepted) in [
         ("v1", false, true),
         ("v1", true, false),
@@ -179,11 +219,14 @@ fn a_server_name_counts_only_with_name_checking() {
         ("named", true, true),
         ("other", false, true),
         ("other", true, false),
+        // The peer's own name will do, in the common name or among the alternative ones.
+        ("Server2", true, true),
+        ("by-name", true, true),
     ] {
         let result = connect(&shop.files("ca.pem", "v1"), &shop.files("ca.pem", server), check_names, true);
         assert_eq!(result.is_ok(), accepted, "{server}, names checked: {check_names}: {result:?}");
         if let Err(error) = result {
-            assert_eq!(error, "client: the peer's certificate does not name its address");
+            assert_eq!(error, "client: the peer's certificate carries neither its address nor its name");
         }
     }
 }
@@ -238,7 +281,7 @@ fn both_protocol_versions_are_spoken_and_a_session_can_be_taken_up_again() {
     let server_side = server_config(&files, true).unwrap();
     for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
         // The client's own configuration, held to one version.
-        let full = client_config(&files, false).unwrap();
+        let full = client_config(&files, None).unwrap();
         let mut config = rustls::ClientConfig::builder_with_provider(full.crypto_provider().clone())
             .with_protocol_versions(versions)
             .unwrap()
@@ -265,7 +308,7 @@ fn our_own_clients_never_take_up_an_earlier_session() {
     shop.leaf("v1", "ca", "ec-sec1", "-days 30");
     let files = shop.files("ca.pem", "v1");
     let (client_side, server_side) =
-        (client_config(&files, false).unwrap(), server_config(&files, true).unwrap());
+        (client_config(&files, None).unwrap(), server_config(&files, true).unwrap());
     for _ in 0..3 {
         let mut client = Session::client(client_side.clone(), SERVER.parse().unwrap()).unwrap();
         let mut server = Session::server(server_side.clone()).unwrap();
@@ -292,7 +335,7 @@ fn trust_anchors_come_as_a_file_of_several_or_a_hashed_folder() {
         assert_eq!(result.as_deref(), Ok("both ways"), "{anchor}");
     }
     std::fs::create_dir(shop.path("empty")).unwrap();
-    let error = client_config(&shop.files("empty", "of-one"), false).unwrap_err().to_string();
+    let error = client_config(&shop.files("empty", "of-one"), None).unwrap_err().to_string();
     assert!(error.contains("/empty: a folder must hold files named by hash"), "{error}");
 }
 
@@ -354,7 +397,7 @@ fn a_bad_file_is_named_with_what_is_wrong() {
     ] {
         let error = server_config(&files, true).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} should contain {expected:?}");
-        assert!(client_config(&files, false).is_err());
+        assert!(client_config(&files, None).is_err());
     }
 }
 

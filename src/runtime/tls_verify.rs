@@ -1,6 +1,7 @@
 //! Who is let in over TLS: the chain of a peer's certificate is checked against the trust anchors, nothing else.
 //!
 //! Kea verifies the chain and not the host name, so that is the default here; a knob adds the name check.
+//! Like OpenSSL, and unlike webpki, it does not trust an anchor beyond its dates.
 //! Certificates made with a plain `openssl x509 -req` are X.509 version 1, which webpki refuses and Kea
 //! accepts. Version 3 goes through webpki; a version 1 leaf is read with `x509-parser`, its signature checked
 //! with the same provider, and its dates compared. A leaf that is itself a trust anchor is trusted as it is.
@@ -12,15 +13,16 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, RootCertStore,
     SignatureScheme,
 };
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Version};
 
 /// Intermediates between a version 1 leaf and its anchor; a longer chain is refused.
@@ -32,9 +34,11 @@ pub(super) struct ChainVerifier {
     anchors: Vec<CertificateDer<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
     hints: Vec<DistinguishedName>,
+    provider: Arc<CryptoProvider>,
     /// webpki's own check of a version 3 client certificate.
     clients: Arc<dyn ClientCertVerifier>,
-    check_names: bool,
+    /// The peer's name, where its certificate has to carry that or the address connected to.
+    name: Option<String>,
 }
 
 impl std::fmt::Debug for ChainVerifier {
@@ -44,16 +48,61 @@ impl std::fmt::Debug for ChainVerifier {
 }
 
 impl ChainVerifier {
-    /// A verifier that trusts `anchors`; `roots` holds the same certificates, `clients` webpki's verifier of them.
+    /// A verifier that trusts `anchors`, each within its dates. With `name` a server has to carry it, or its address, in
+    /// its certificate.
+    ///
+    /// # Errors
+    /// An anchor that webpki cannot use, with its place among them; or none.
     pub(super) fn new(
-        roots: Arc<RootCertStore>,
         anchors: Vec<CertificateDer<'static>>,
-        clients: Arc<dyn ClientCertVerifier>,
-        algorithms: WebPkiSupportedAlgorithms,
-        check_names: bool,
-    ) -> Self {
+        provider: Arc<CryptoProvider>,
+        name: Option<&str>,
+    ) -> Result<Self, (usize, String)> {
+        let roots = Arc::new(store(&anchors)?);
+        let clients = client_verifier(roots.clone(), provider.clone()).map_err(|error| (0, error))?;
         let hints = roots.subjects();
-        Self { roots, anchors, algorithms, hints, clients, check_names }
+        let algorithms = provider.signature_verification_algorithms;
+        Ok(Self { roots, anchors, algorithms, hints, provider, clients, name: name.map(str::to_owned) })
+    }
+
+    /// The anchors that are within their dates; `None` if all are.
+    fn current_roots(&self, now: UnixTime) -> Result<Option<Arc<RootCertStore>>, Error> {
+        let is_current = |anchor: &&CertificateDer<'_>| {
+            parse(anchor).is_ok_and(|anchor| check_dates(&anchor, now).is_ok())
+        };
+        let current: Vec<_> = self.anchors.iter().filter(is_current).cloned().collect();
+        if current.len() == self.anchors.len() {
+            return Ok(None);
+        }
+        if current.is_empty() {
+            return Err(anchor_out_of_date());
+        }
+        store(&current).map(|roots| Some(Arc::new(roots))).map_err(|(_, error)| Error::General(error))
+    }
+
+    /// Whether a server's certificate carries its address or the peer's name.
+    fn check_name(
+        &self,
+        leaf: &CertificateDer<'_>,
+        server_name: &ServerName<'_>,
+        name: &str,
+    ) -> Result<(), Error> {
+        let certificate = parse(leaf)?;
+        let is_name = |text: &str| text.eq_ignore_ascii_case(name);
+        let subject = certificate.subject();
+        let common = subject.iter_common_name().any(|entry| entry.as_str().is_ok_and(is_name));
+        // Version 1 has no alternative names.
+        let alternative = certificate.subject_alternative_name().ok().flatten().is_some_and(|names| {
+            let names = names.value.general_names.iter();
+            names.into_iter().any(|one| matches!(one, GeneralName::DNSName(text) if is_name(text)))
+        });
+        if common || alternative {
+            return Ok(());
+        }
+        if certificate.version() != X509Version::V3 {
+            return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
+        }
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, server_name)
     }
 
     /// How the leaf is to be checked, or that it is already trusted.
@@ -82,8 +131,9 @@ impl ChainVerifier {
             if issuer.subject().as_raw() != certificate.issuer().as_raw() {
                 continue;
             }
-            match self.verify_issued(der, &issuer).and_then(|()| check_dates(&issuer, now)) {
-                Ok(()) => return Ok(()),
+            match self.verify_issued(der, &issuer) {
+                Ok(()) if check_dates(&issuer, now).is_ok() => return Ok(()),
+                Ok(()) => closest = anchor_out_of_date(),
                 Err(error) => closest = error,
             }
         }
@@ -177,28 +227,24 @@ impl ServerCertVerifier for ChainVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let kind = self.kind(leaf, now)?;
-        match kind {
+        match self.kind(leaf, now)? {
             LeafKind::Anchor => {}
             LeafKind::Version1 => self.verify_by_hand(leaf, intermediates, now, 0)?,
             LeafKind::Version3 => {
                 let parsed = ParsedCertificate::try_from(leaf)?;
                 let algorithms = self.algorithms.all;
+                let current = self.current_roots(now)?;
                 verify_server_cert_signed_by_trust_anchor(
                     &parsed,
-                    &self.roots,
+                    current.as_ref().unwrap_or(&self.roots),
                     intermediates,
                     now,
                     algorithms,
                 )?;
             }
         }
-        if self.check_names {
-            if kind == LeafKind::Version1 {
-                // Version 1 has no subjectAltName to compare the name with.
-                return Err(Error::InvalidCertificate(CertificateError::NotValidForName));
-            }
-            verify_server_name(&ParsedCertificate::try_from(leaf)?, server_name)?;
+        if let Some(name) = &self.name {
+            self.check_name(leaf, server_name, name)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -240,7 +286,16 @@ impl ClientCertVerifier for ChainVerifier {
         match self.kind(leaf, now)? {
             LeafKind::Anchor => {}
             LeafKind::Version1 => self.verify_by_hand(leaf, intermediates, now, 0)?,
-            LeafKind::Version3 => return self.clients.verify_client_cert(leaf, intermediates, now),
+            LeafKind::Version3 => {
+                let current = self.current_roots(now)?;
+                let current = current.map(|roots| client_verifier(roots, self.provider.clone()));
+                let current = current.transpose().map_err(Error::General)?;
+                return current.as_ref().unwrap_or(&self.clients).verify_client_cert(
+                    leaf,
+                    intermediates,
+                    now,
+                );
+            }
         }
         Ok(ClientCertVerified::assertion())
     }
@@ -268,7 +323,25 @@ impl ClientCertVerifier for ChainVerifier {
     }
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
+/// webpki's form of `anchors`.
+///
+/// # Errors
+/// The place of one that it cannot use, and why.
+fn store(anchors: &[CertificateDer<'static>]) -> Result<RootCertStore, (usize, String)> {
+    let mut roots = RootCertStore::empty();
+    for (place, anchor) in anchors.iter().enumerate() {
+        roots.add(anchor.clone()).map_err(|error| (place, format!("not a usable CA: {error}")))?;
+    }
+    Ok(roots)
+}
+
+fn client_verifier(
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, String> {
+    WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(|error| error.to_string())
+}
+
 enum LeafKind {
     Anchor,
     Version1,
@@ -279,6 +352,15 @@ enum LeafKind {
 #[derive(Debug, thiserror::Error)]
 #[error("signed with an algorithm or key size that is not accepted (SHA-1, RSA under 2048 bits, …)")]
 struct UnsupportedSignature;
+
+/// Why no certificate can be accepted for now.
+#[derive(Debug, thiserror::Error)]
+#[error("the trust anchor has expired or is not valid yet")]
+struct AnchorOutOfDate;
+
+fn anchor_out_of_date() -> Error {
+    Error::InvalidCertificate(CertificateError::Other(rustls::OtherError(Arc::new(AnchorOutOfDate))))
+}
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, Error> {
     match X509Certificate::from_der(der) {

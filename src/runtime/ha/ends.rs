@@ -138,7 +138,7 @@ impl PeerEnd {
             None => None,
             Some(files) => {
                 let files = tls_files(files);
-                let full = tls::client_config(&files, check_names)?;
+                let full = tls::client_config(&files, check_names.then_some(peer.name.as_str()))?;
                 Some(PeerTls { resuming: tls::resuming(&full), full })
             }
         };

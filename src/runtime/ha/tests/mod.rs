@@ -57,7 +57,7 @@ fn files_in(folder: &std::path::Path) -> TlsFiles {
 
 /// Both ends over TLS with certificates of one host: peer 0 is the partner, peer 1 a backup in the same place.
 fn both_ends(files: &TlsFiles, address: SocketAddr) -> Ends {
-    let full = client_config(files, true).unwrap();
+    let full = client_config(files, Some("server2")).unwrap();
     let tls = PeerTls { resuming: tls::resuming(&full), full };
     let peer = |name: &str| PeerEnd {
         name: name.to_owned(),
