@@ -1,12 +1,12 @@
 //! Reads the `high-availability` block; refusals use Kea's words (ha-protocol 1.4 to 1.8).
 
 use crate::document::{Dialect, MultiThreading};
-use crate::ha::{HaMultiThreading, Mode, Pause, Peer, Relationship, StatePause};
+use crate::ha::{HaMultiThreading, Mode, Pause, Peer, Relationship, Secret, StatePause};
 use crate::ha_roles;
 use crate::reader::{Reader, quoted};
 use crate::schema::high_availability::RELATIONSHIP;
 use crate::schema::{Wording, check};
-use crate::value::{Located, Value};
+use crate::value::{Kind, Located, Value};
 
 /// The states whose `pause` may be configured (ha-protocol 4.1).
 const STATES: &[&str] = &[
@@ -67,6 +67,9 @@ impl Relationship {
         let multi_threading = read_multi_threading(reader, around);
         let peers = Peer::read_all(reader);
         let (own, others) = ha_roles::divide(reader, peers, &this_server_name, *mode)?;
+        if !multi_threading.has_dedicated_listener() {
+            warn_without_listener(reader, &own);
+        }
         Some(Relationship {
             position: reader.map.position.clone(),
             mode,
@@ -88,6 +91,21 @@ impl Relationship {
             own,
             others,
         })
+    }
+}
+
+/// Without a dedicated listener partners come through a control channel, which has protection of its own: what the block
+/// says of the listener has no effect, and whoever relies on it is to know.
+fn warn_without_listener(reader: &mut Reader<'_, '_>, own: &Peer) {
+    let why = "has no effect without a dedicated listener: partners come through a control channel";
+    for key in ["require-client-certs", "restrict-commands"] {
+        if let Some(written) = reader.get(key).filter(|value| value.kind == Kind::Bool(true)) {
+            reader.warn(&written.position, key, format!("'{key}' {why}"));
+        }
+    }
+    if let Some(Secret::File(user) | Secret::Text(user)) = own.basic_auth.as_ref().map(|auth| &auth.user) {
+        let message = format!("the user and password of the own entry: this {why}, which asks for none");
+        reader.warn(&user.position, "basic-auth-user", message);
     }
 }
 

@@ -239,6 +239,33 @@ fn defaults_follow_the_dialect() {
 }
 
 #[test]
+fn what_protects_a_listener_that_there_is_none_of_is_warned_of() {
+    let auth = r#", "basic-auth-user": "u", "basic-auth-password": "p""#;
+    // Of the own entry, of the other one, in the block; keys that are warned of.
+    let rows: [(&str, &str, &str, &[&str]); 4] = [
+        ("", "", "", &[]),
+        ("", auth, r#", "require-client-certs": false, "restrict-commands": false"#, &[]),
+        (auth, "", "", &["basic-auth-user"]),
+        (
+            auth,
+            "",
+            r#", "require-client-certs": true, "restrict-commands": true"#,
+            &["require-client-certs", "restrict-commands", "basic-auth-user"],
+        ),
+    ];
+    for dedicated in [false, true] {
+        for (own, other, more, warned) in rows {
+            let listener = format!(r#", "multi-threading": {{"http-dedicated-listener": {dedicated}}}"#);
+            let peers = [("s1", "primary", own), ("s2", "secondary", other)];
+            let unix = r#""control-sockets": [{"socket-type": "unix", "socket-name": "s"}],"#;
+            let loaded = parse(unix, &(block("s1", "load-balancing") + &listener + more), &peers).unwrap();
+            let keys: Vec<&str> = loaded.warnings.iter().map(|warning| warning.key.as_str()).collect();
+            assert_eq!(keys, if dedicated { &[] } else { warned }, "{own} {more} {dedicated}");
+        }
+    }
+}
+
+#[test]
 fn a_control_socket_on_the_partners_port_is_refused_unless_it_serves_partners() {
     let socket = |address: &str| {
         format!(

@@ -95,22 +95,37 @@ pub fn compile(document: &Document, host: &Host<'_>) -> Result<Compiled, ConfigE
     report.finish().map(|warnings| Compiled { snapshot, warnings })
 }
 
-/// Numbers of executors are bounded; 0 is as many as there are processors, up to the bound.
+/// Numbers of executors are bounded, those of all relationships together; 0 is as many as there are processors, or shards,
+/// up to the bound.
 fn check_executors(document: &Document, report: &mut Diagnostics) {
-    let mut check = |key: &str, count: u32, position: &Position| {
+    let mut check = |key: &str, count: u32, zero: &str, position: &Position| {
         if count > EXECUTORS_MAX {
-            let message = format!(
-                "{key} is {count}: at most {EXECUTORS_MAX} are possible, 0 is one for each processor"
-            );
+            let message =
+                format!("{key} is {count}: at most {EXECUTORS_MAX} are possible, 0 is one for each {zero}");
             report.error(position, key, message);
         }
     };
     let pool = &document.multi_threading.thread_pool_size;
-    check("thread-pool-size", u32::from(**pool), &pool.position);
+    check("thread-pool-size", u32::from(**pool), "processor", &pool.position);
+    let (mut listeners, mut senders) = (0u32, 0u32);
     for relationship in &document.hooks.high_availability {
         let threads = &relationship.multi_threading;
-        check("http-listener-threads", *threads.listener_threads, &threads.listener_threads.position);
-        check("http-client-threads", *threads.client_threads, &threads.client_threads.position);
+        // Where the number is left open there is one of each at least.
+        for (key, written, own, sum) in [
+            ("http-listener-threads", &threads.listener_threads, threads.listeners(1), &mut listeners),
+            ("http-client-threads", &threads.client_threads, threads.senders(1), &mut senders),
+        ] {
+            check(key, **written, "shard", &written.position);
+            let before = std::mem::replace(sum, sum.saturating_add(own));
+            if **written <= EXECUTORS_MAX && before <= EXECUTORS_MAX && *sum > EXECUTORS_MAX {
+                check(
+                    &format!("{key} of the relationships so far together"),
+                    *sum,
+                    "shard",
+                    &written.position,
+                );
+            }
+        }
     }
 }
 

@@ -424,6 +424,37 @@ fn numbers_of_executors_beyond_the_limit_are_errors_at_their_place() {
 }
 
 #[test]
+fn executors_of_all_relationships_together_are_bounded_at_the_one_that_is_too_much() {
+    let said = |threads: &[u32]| {
+        let relationship = |(index, count): (usize, &u32)| {
+            format!(
+                r#"{{"this-server-name": "p{index}", "mode": "hot-standby",
+                "multi-threading": {{"http-listener-threads": 1, "http-client-threads": {count}}}, "peers": [
+                {{"name": "p{index}", "role": "primary", "url": "http://192.0.2.1:{}/"}},
+                {{"name": "s{index}", "role": "standby", "url": "http://192.0.2.2:{}/"}}]}}"#,
+                8000 + index,
+                8100 + index
+            )
+        };
+        let list: Vec<String> = threads.iter().enumerate().map(relationship).collect();
+        let document = document(&format!(
+            r#"{{"Dhcp4": {{"hooks-libraries": [{{"library": "libdhcp_lease_cmds.so"}}, {{"library":
+            "libdhcp_ha.so", "parameters": {{"high-availability": [{}]}}}}]}}}}"#,
+            list.join(", ")
+        ));
+        compile(&document, &Host::new(&host(), 1)).map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(said(&[32, 32]), Ok(()));
+    assert_eq!(said(&[64, 0]).map_err(|error| error.contains("together is 65")), Err(true));
+    let error = said(&[30, 40, 1]).unwrap_err();
+    assert!(
+        error.contains("http-client-threads of the relationships so far together is 70: at most 64"),
+        "{error}"
+    );
+    assert_eq!(error.matches("at most").count(), 1, "{error}");
+}
+
+#[test]
 fn snapshot_takes_epoch_ports_and_interfaces_from_the_host() {
     let document = document(r#"{"Dhcp4": {"interfaces-config": {"interfaces": ["*", "wlan0"]}}}"#);
     let interfaces = host();

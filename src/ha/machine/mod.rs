@@ -109,7 +109,7 @@ enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::CallLost,
         Self::Clock,
         Self::Healing,
