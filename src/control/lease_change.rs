@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::engine::message::{ShardCommandBody, ShardReplyBody};
 use crate::engine::rules::Rules;
-use crate::ha::batch::GIVEN_ALONE;
+use crate::ha::batch::given_alone;
 use crate::ha::command::{Envelope, Reply, result};
 use crate::ha::lease_json::{LeaseUpdate, parse_delete};
 
@@ -55,7 +55,7 @@ pub fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply 
         }
         Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
         Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
-        Some(ShardReplyBody::GivenAlone) => Reply::error(format!("{address}: {GIVEN_ALONE}")),
+        Some(ShardReplyBody::GivenAlone(ours)) => Reply::error(given_alone(&ours)),
         Some(_) => {
             Reply::error(format!("the lease of {address} cannot be changed: the lease file takes nothing"))
         }

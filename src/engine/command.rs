@@ -106,20 +106,35 @@ impl Shard {
             // The asker's owner table is not in force here yet; it asks again.
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        if self.knows_better(turn, &lease) {
-            return self.answer(turn, from, request, ShardReplyBody::Busy);
-        }
         let ours = self.partition.get(address);
         if ours.is_none() && !force_create {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
         }
-        if from != self.topology.control() && self.is_given_alone(turn, &lease, ours.as_ref()) {
-            return self.answer(turn, from, request, ShardReplyBody::GivenAlone);
+        if from != self.topology.control() && self.is_defended(turn, &lease) {
+            return self.refuse_update(turn, from, request, &lease);
         }
         let created = ours.is_none();
         self.changes.clear();
         self.changes.push(Change::Put(storable(lease)));
-        self.commit_command(turn, from, request, address, ShardReplyBody::Updated { created });
+        let reply = self.reply_to(from, request, ShardReplyBody::Updated { created });
+        let commit = Commit::without_query(address, reply, false);
+        self.commit(turn, Commit { of_partner: from != self.topology.control(), ..commit });
+    }
+
+    /// Whether our lease of the address stays, whatever the partner says.
+    fn is_defended(&self, turn: &Turn, theirs: &Lease) -> bool {
+        self.knows_better(turn, theirs)
+            || self.alone(turn, theirs).is_some()
+                && self.is_given_alone(turn, theirs, self.partition.get(theirs.address).as_ref())
+    }
+
+    /// Our lease of the address stays: says so to whoever sent an update of it, and to the log.
+    fn refuse_update(&mut self, turn: &mut Turn, from: NodeId, request: u64, theirs: &Lease) {
+        let Some(ours) = self.partition.get(theirs.address) else { return };
+        if takes_from_another(theirs, &ours, turn.now.wall_s()) {
+            self.log_conflict(turn, &ours, theirs, false);
+        }
+        self.answer(turn, from, request, ShardReplyBody::GivenAlone(Box::new(ours)));
     }
 
     /// Whether this server has taken over and has given the address since: an update that was on its way all the time
@@ -146,8 +161,7 @@ impl Shard {
         let (Some(alone), Some(ours)) = (self.alone(turn, theirs), ours) else { return false };
         ours.cltt >= alone.since_s
             && alone.partner_since_s.is_none_or(|since_s| theirs.cltt < since_s)
-            && are_two_holders(theirs, ours, turn.now.wall_s())
-            && !share_an_identifier(theirs, ours)
+            && takes_from_another(theirs, ours, turn.now.wall_s())
     }
 
     fn partner_delete(&mut self, turn: &mut Turn, from: NodeId, request: u64, address: Ipv4Addr) {
@@ -170,19 +184,15 @@ impl Shard {
         request: u64,
         mut updates: Vec<(UpdateKind, Lease)>,
     ) {
-        let is_refused = |(_, lease): &(UpdateKind, Lease)| {
-            !self.partition.owns(lease.address) || self.knows_better(turn, lease)
-        };
-        if updates.iter().any(is_refused) {
+        if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        let takes = |(kind, lease): &(UpdateKind, Lease)| {
-            *kind == UpdateKind::Update
-                && self.alone(turn, lease).is_some()
-                && self.is_given_alone(turn, lease, self.partition.get(lease.address).as_ref())
+        let stays = |(kind, lease): &&(UpdateKind, Lease)| match kind {
+            UpdateKind::Update => self.is_defended(turn, lease),
+            UpdateKind::Delete => self.knows_better(turn, lease),
         };
-        if updates.iter().any(takes) {
-            return self.answer(turn, from, request, ShardReplyBody::GivenAlone);
+        if let Some((_, theirs)) = updates.iter().find(stays) {
+            return self.refuse_update(turn, from, request, theirs);
         }
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one
         // behind a reversal.
@@ -198,7 +208,18 @@ impl Shard {
                 }
             }
         }
-        self.commit_changes(turn, from, request, Applied::default());
+        match self.changes.first() {
+            Some(Change::Put(lease) | Change::Delete(lease)) => {
+                let address = lease.address;
+                let applied = Applied { written: self.changes.len(), ..Applied::default() };
+                let reply = self.reply_to(from, request, ShardReplyBody::Applied(applied));
+                self.commit(
+                    turn,
+                    Commit { of_partner: true, ..Commit::without_query(address, reply, false) },
+                );
+            }
+            None => self.answer(turn, from, request, ShardReplyBody::Applied(Applied::default())),
+        }
     }
 
     /// Commits what is in `Shard::changes`, and answers what became of it.
@@ -367,8 +388,13 @@ impl Shard {
         address: Ipv4Addr,
         body: ShardReplyBody,
     ) {
-        let reply = Box::new(ShardReply { shard: self.number, request, body });
-        self.commit(turn, Commit::without_query(address, Reply::Answer(from, reply), false));
+        let reply = self.reply_to(from, request, body);
+        self.commit(turn, Commit::without_query(address, reply, false));
+    }
+
+    /// What is answered once the changes of the command are durable.
+    fn reply_to(&self, from: NodeId, request: u64, body: ShardReplyBody) -> Reply {
+        Reply::Answer(from, Box::new(ShardReply { shard: self.number, request, body }))
     }
 
     /// The counters, with the gauges taken from the leases.
@@ -420,6 +446,11 @@ fn lacks(kind: UpdateKind, theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
     let in_force =
         matches!(ours.state, LeaseState::Default | LeaseState::Declined) && !ours.is_expired(wall_s);
     kind == UpdateKind::Update && in_force && rank(ours, theirs) > rank(theirs, ours)
+}
+
+/// Whether the address of both leases is held by two clients that have nothing in common.
+pub(super) fn takes_from_another(theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
+    are_two_holders(theirs, ours, wall_s) && !share_an_identifier(theirs, ours)
 }
 
 /// Whether two clients hold the address of both leases.

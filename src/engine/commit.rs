@@ -10,6 +10,7 @@ use shards::journal::row;
 use shards::{Lane, Lease, LeaseState, NodeId};
 
 use crate::dhcp4::respond::Built;
+use crate::engine::command::takes_from_another;
 use crate::engine::counters::{LeaseCounter, OwnCounter};
 use crate::engine::event::ClientLabel;
 use crate::engine::message::{DeleteLeft, IndexChange, Message, ParkId, ShardReply, ShardReplyBody};
@@ -103,6 +104,8 @@ pub(super) struct Commit {
     pub reply: Reply,
     /// Whether other servers are told (ha-protocol 5.1).
     pub replicates: bool,
+    /// An update of the partner: whose lease it overwrites is said.
+    pub of_partner: bool,
     left: [Option<(u8, Ipv4Addr)>; 8],
 }
 
@@ -110,12 +113,13 @@ impl Commit {
     /// A commit that a query asked for.
     pub fn of_query(asking: &Asking, address: Ipv4Addr, reply: Reply) -> Self {
         let replicates = !matches!(reply, Reply::Offer(_));
-        Self { address, client: asking.label, reply, replicates, left: [None; 8] }
+        Self { address, client: asking.label, reply, replicates, of_partner: false, left: [None; 8] }
     }
 
     /// A commit that no query asked for.
     pub fn without_query(address: Ipv4Addr, reply: Reply, replicates: bool) -> Self {
-        Self { address, client: ClientLabel::new(0, &[], &[], 0), reply, replicates, left: [None; 8] }
+        let client = ClientLabel::new(0, &[], &[], 0);
+        Self { address, client, reply, replicates, of_partner: false, left: [None; 8] }
     }
 
     fn is_of_a_query(&self) -> bool {
@@ -224,6 +228,12 @@ impl Shard {
         replication: Replication,
     ) {
         for (change, plan) in changes.iter().zip(plans) {
+            if commit.of_partner
+                && let (Change::Put(theirs), Some(ours)) = (change, &plan.old)
+                && takes_from_another(theirs, ours, turn.now.wall_s())
+            {
+                self.log_conflict(turn, ours, theirs, true);
+            }
             self.apply(turn, change, plan);
         }
         let acks = u16::try_from(changes.len()).unwrap_or(u16::MAX).saturating_mul(replication.awaited());

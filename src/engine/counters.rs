@@ -118,6 +118,8 @@ counters! {
         UnsentUpdates = "tandem-unsent-updates",
         /// Queries and replies dropped because the server had stood still, and the partner was not heard since.
         StoodStill = "tandem-stood-still",
+        /// Addresses that an update of the partner gave, or was to give, to another client than ours.
+        LeaseConflicts = "tandem-lease-conflicts",
         /// Held offers given to another client because nothing else was free.
         OfferHoldStolen = "tandem-offer-hold-stolen",
         /// Queries without a subnet.

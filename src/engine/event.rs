@@ -230,11 +230,41 @@ pub enum EventKind {
         /// Cycles.
         cycles: u32,
     },
+    /// The client's lease of an address that two clients hold, one by each server; another event follows or goes before,
+    /// of the other lease.
+    LeaseConflict {
+        /// The address.
+        address: Ipv4Addr,
+        /// Seconds since the epoch: since when the client has it.
+        cltt: u64,
+        /// For how long.
+        seconds: u32,
+        /// Which of the two leases it is.
+        side: ConflictSide,
+    },
+    /// More of such addresses than are told one by one.
+    LeaseConflicts {
+        /// How many since the last such message.
+        count: u64,
+    },
     /// A parked reply was dropped: the partner refused or did not take the update.
     ParkedDropped {
         /// The address of the lease.
         address: Ipv4Addr,
     },
+}
+
+/// A lease of an address that two clients hold, when an update of the partner shows it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ConflictSide {
+    /// Ours, which is overwritten.
+    OursGivesWay,
+    /// Ours, and the update is refused.
+    OursStays,
+    /// The partner's, which is refused.
+    TheirsRefused,
+    /// The partner's, which is written.
+    TheirsTaken,
 }
 
 /// One log event.
@@ -285,6 +315,8 @@ impl Event {
             K::ReleaseWrongClient { .. } => "DHCP4_RELEASE_FAIL_WRONG_CLIENT",
             K::ClockStep { .. } => "TANDEM_CLOCK_STEP",
             K::ReclaimLeftovers { .. } => "ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW",
+            K::LeaseConflict { .. } => "TANDEM_HA_LEASE_CONFLICT",
+            K::LeaseConflicts { .. } => "TANDEM_HA_LEASE_CONFLICTS",
             K::ParkedDropped { .. } => "HA_LEASE_UPDATE_REPLY_DROPPED",
         }
     }
@@ -300,6 +332,8 @@ impl Event {
             | K::DeclineLeaseMismatch { .. }
             | K::DeclineLeaseNotFound { .. }
             | K::ClockStep { .. }
+            | K::LeaseConflict { .. }
+            | K::LeaseConflicts { .. }
             | K::ReclaimLeftovers { .. } => Severity::Warn,
             K::DeclineLease { .. }
             | K::InitReboot { .. }
@@ -345,6 +379,8 @@ impl Event {
             | K::HaNoSubnet
             | K::HaNotForUs
             | K::HaServerNameInvalid
+            | K::LeaseConflict { .. }
+            | K::LeaseConflicts { .. }
             | K::ParkedDropped { .. } => "kea-dhcp4.ha-hooks",
             K::DropDuplicate
             | K::DropProcessingFailed
@@ -403,6 +439,10 @@ impl fmt::Display for Event {
             K::ReclaimLeftovers { cycles } => {
                 write!(f, "expired leases still exist after {cycles} reclamations")
             }
+            K::LeaseConflicts { count } => write!(
+                f,
+                "{count} further addresses were held by two clients each, or were to be by the partner's updates"
+            ),
             about_client => {
                 write!(f, "{client}: ")?;
                 write_about_client(f, about_client)
@@ -448,6 +488,19 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
         K::LeaseReuse { address, seconds } => {
             write!(f, "lease {address} has been reused for {seconds} seconds")
         }
+        K::LeaseConflict { address, cltt, seconds, side } => {
+            let (whose, what) = match side {
+                ConflictSide::OursGivesWay => {
+                    ("our", "gives way to the partner's, which is another client's")
+                }
+                ConflictSide::OursStays => {
+                    ("our", "stays, and the partner's, which is another client's, is refused")
+                }
+                ConflictSide::TheirsRefused => ("the partner's", "is refused, because ours stays"),
+                ConflictSide::TheirsTaken => ("the partner's", "is written in the place of ours"),
+            };
+            write!(f, "{whose} lease of {address} since {cltt} for {seconds} s {what}")
+        }
         K::NakInitReboot { address } => write!(f, "invalid address {address} requested by INIT-REBOOT"),
         K::NakNoLease { ciaddr, requested } => write!(
             f,
@@ -472,6 +525,7 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
         | K::DropDuplicate
         | K::DropUnpack { .. }
         | K::ClockStep { .. }
+        | K::LeaseConflicts { .. }
         | K::ReclaimLeftovers { .. } => Ok(()),
     }
 }
@@ -516,5 +570,29 @@ mod tests {
             event.to_string(),
             "[hwtype=1 02:00:00:00:00:01], cid=[no info], tid=0x1: lease 192.0.2.9 has been allocated for 600 seconds"
         );
+    }
+
+    #[test]
+    fn an_address_of_two_clients_is_told_with_whose_lease_stays() {
+        let client = ClientLabel::new(1, &[2, 0, 0, 0, 0, 1], &[], 0);
+        let address = Ipv4Addr::new(192, 0, 2, 9);
+        for (side, text) in [
+            (
+                ConflictSide::OursGivesWay,
+                "our lease of 192.0.2.9 since 1000 for 60 s gives way to the partner's",
+            ),
+            (ConflictSide::OursStays, "our lease of 192.0.2.9 since 1000 for 60 s stays"),
+            (ConflictSide::TheirsRefused, "the partner's lease of 192.0.2.9 since 1000 for 60 s is refused"),
+            (ConflictSide::TheirsTaken, "the partner's lease of 192.0.2.9 since 1000 for 60 s is written"),
+        ] {
+            let kind = EventKind::LeaseConflict { address, cltt: 1_000, seconds: 60, side };
+            let event = Event { client, kind };
+            assert_eq!((event.id(), event.severity()), ("TANDEM_HA_LEASE_CONFLICT", Severity::Warn));
+            assert!(
+                event
+                    .to_string()
+                    .contains(&format!("[hwtype=1 02:00:00:00:00:01], cid=[no info], tid=0x0: {text}"))
+            );
+        }
     }
 }

@@ -419,8 +419,8 @@ pub enum ShardReplyBody {
     Missing,
     /// The lease cannot be taken (its journal is poisoned or full).
     Busy,
-    /// Served alone, this server has given the address to another client.
-    GivenAlone,
+    /// Served alone, this server has given the address to another client: this lease stays.
+    GivenAlone(Box<Lease>),
     /// Addresses, ascending.
     Addresses(Vec<Ipv4Addr>),
     /// What became of a part of a copy, or of a batch.

@@ -14,6 +14,7 @@ mod changes;
 mod command;
 mod commit;
 mod completion;
+mod conflict_log;
 pub mod counters;
 pub mod event;
 pub mod message;

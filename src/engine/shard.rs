@@ -10,6 +10,7 @@ use shards::{Actions, Lane, Lease, NodeId, Now, Topology, Transmit};
 use crate::engine::EngineStart;
 use crate::engine::changes::ChangeLog;
 use crate::engine::commit::{Change, Plan};
+use crate::engine::conflict_log::ConflictLog;
 use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use crate::engine::event::{ClientLabel, Event, EventKind};
 use crate::engine::message::{
@@ -68,6 +69,8 @@ pub(super) struct Shard {
     pub changes: Vec<Change>,
     /// What somebody who copies our leases must hear of.
     pub change_log: ChangeLog,
+    /// Which addresses of two clients were told of lately.
+    pub conflict_log: ConflictLog,
     /// What they do to the indexes; kept for its capacity.
     pub plans: Vec<Plan>,
     /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
@@ -120,6 +123,7 @@ impl Shard {
             forward_boxes: Vec::new(),
             changes: Vec::new(),
             change_log: ChangeLog::new(now),
+            conflict_log: ConflictLog::default(),
             plans: Vec::new(),
             outbox: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::command::{Reply, ReplyError, outcome_of_result, result};
 use super::lease_json::{SubnetDirectory, check_placed, write_update_request};
 use super::lease_rows;
+use super::log::Described;
 use crate::engine::message::{ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
 use crate::limits::HA_BATCH_UPDATES_MAX;
 use shards::Lease;
@@ -21,7 +22,13 @@ use shards::Lease;
 pub const ANNOUNCEMENT: &str = "tandem-batch-max";
 
 /// Why updates of a partner that has yet to copy are refused.
-pub const GIVEN_ALONE: &str = "this server has given the address to another client while it served alone";
+pub fn given_alone(ours: &Lease) -> String {
+    format!(
+        "this server has given {} to another client while it served alone: {}",
+        ours.address,
+        Described(ours)
+    )
+}
 
 /// The first line of a batch. No JSON begins with it.
 const HEAD: &[u8] = b"tandem-lease4-batch\n";
@@ -102,12 +109,12 @@ impl Received {
         let places = std::mem::take(&mut self.places[usize::from(shard)]);
         let text = match answer {
             Some(ShardReplyBody::Applied(_)) => return,
-            Some(ShardReplyBody::GivenAlone) => GIVEN_ALONE,
-            Some(_) => "the leases cannot be changed: the lease file takes nothing",
-            None => "the leases were not changed in time",
+            Some(ShardReplyBody::GivenAlone(ours)) => given_alone(ours),
+            Some(_) => "the leases cannot be changed: the lease file takes nothing".to_owned(),
+            None => "the leases were not changed in time".to_owned(),
         };
         for place in places {
-            self.fail(place, Reply::error(text));
+            self.fail(place, Reply::error(text.as_str()));
         }
     }
 

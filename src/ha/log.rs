@@ -414,9 +414,7 @@ impl Message {
                     "{} is held by two clients, {kept} is the newer lease and stays: ours ",
                     ours.address
                 )?;
-                fmt_lease(ours, f)?;
-                f.write_str(", the partner's ")?;
-                fmt_lease(theirs, f)
+                write!(f, "{}, the partner's {}", Described(ours), Described(theirs))
             }
             Self::LeaseConflicts { conflicts } => {
                 write!(f, "{conflicts} addresses were held by two clients each; the newer leases stay")
@@ -451,10 +449,12 @@ impl Message {
     }
 }
 
-fn fmt_lease(lease: &Lease, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(
-        f,
-        "[hwtype=1 {:?}], cid=[{:?}] since {} for {} s",
-        lease.hwaddr, lease.client_id, lease.cltt, lease.valid_lifetime
-    )
+/// A lease as a message shows it: whose, since when and for how long.
+pub struct Described<'l>(pub &'l Lease);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lease { hwaddr, client_id, cltt, valid_lifetime, .. } = self.0;
+        write!(f, "[hwtype=1 {hwaddr:?}], cid=[{client_id:?}] since {cltt} for {valid_lifetime} s")
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
+use tandem::engine::event::{ConflictSide, Event, EventKind};
 use tandem::engine::message::{
     Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
 };
@@ -469,6 +470,14 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
     }
 }
 
+/// Whose lease an event of the log is about, since when, and what becomes of it.
+fn conflict_told(event: &Event) -> Option<(Vec<u8>, u64, ConflictSide)> {
+    match event.kind {
+        EventKind::LeaseConflict { cltt, side, .. } => Some((event.client.hwaddr().to_vec(), cltt, side)),
+        _ => None,
+    }
+}
+
 /// A server that was alone has given the address to client 1; the partner, which did not know, to another one.
 #[test]
 fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
@@ -493,9 +502,18 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
         world.set_view(view);
         let restored = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, ours.clone())]);
         assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
+        world.events.clear();
         let answer = world.command(owner, late());
+        let told: Vec<_> = world.events.iter().filter_map(conflict_told).collect();
+        let sides = match stays {
+            true => [ConflictSide::OursStays, ConflictSide::TheirsRefused],
+            false => [ConflictSide::OursGivesWay, ConflictSide::TheirsTaken],
+        };
+        let clients = [ours.hwaddr.as_slice(), theirs.hwaddr.as_slice()].map(<[u8]>::to_vec);
+        let both = clients.into_iter().zip([ours.cltt, theirs.cltt]).zip(sides);
+        assert_eq!(told, both.map(|((client, cltt), side)| (client, cltt, side)).collect::<Vec<_>>());
         assert_eq!(
-            matches!(answer, Some(ShardReplyBody::GivenAlone)),
+            matches!(&answer, Some(ShardReplyBody::GivenAlone(stays)) if stays.hwaddr == ours.hwaddr),
             stays,
             "{partner_since_s:?}: {answer:?}"
         );

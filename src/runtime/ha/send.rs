@@ -26,7 +26,7 @@ use super::ends::SharedEnds;
 use crate::engine::message::{Line, Message, PartnerCall, PartnerUpdate, UpdateOutcome};
 use crate::engine::rules::Rules;
 use crate::ha::event::exchange_limit_ms;
-use crate::ha::log::TARGET;
+use crate::ha::log::{Described, TARGET};
 use crate::ha::outbox::{self, Outbox, Pace, Taken, Waiting};
 use crate::ha::view::HaView;
 use crate::limits::{
@@ -363,9 +363,10 @@ impl TroubleLog {
         if let Some(total) = self.is_due(count) {
             log::warn!(
                 target: TARGET,
-                "HA_LEASE_UPDATE_FAILED the partner refuses the lease of {}, and its client gets no answer: {text} \
+                "HA_LEASE_UPDATE_FAILED the partner refuses the lease of {}, {}, and its client gets no answer: {text} \
                  ({total} since the last such message)",
-                update.lease.address
+                update.lease.address,
+                Described(&update.lease)
             );
         }
     }
