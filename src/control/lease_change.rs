@@ -30,12 +30,13 @@ impl LeaseChange {
     pub fn parse(envelope: &Envelope, now_s: u64, rules: &Rules) -> Result<Self, Reply> {
         let (address, body) = if envelope.command == "lease4-del" {
             let address = parse_delete(envelope)?;
-            (address, ShardCommandBody::PartnerDelete(address))
+            let deleted = LeaseUpdate::deleted(envelope, now_s, rules.snapshot.as_ref()).map(Box::new);
+            (address, ShardCommandBody::PartnerDelete { address, deleted })
         } else {
             let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
-            let (address, force_create) = (update.lease.address, update.force_create);
-            let lease = Box::new(update.lease);
-            (address, ShardCommandBody::PartnerUpdate { lease, force_create })
+            let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
+            let (address, lease) = (lease.address, Box::new(lease));
+            (address, ShardCommandBody::PartnerUpdate { lease, force_create, by_partner })
         };
         Ok(Self { address, owner: rules.owners.owner_of(address), body })
     }

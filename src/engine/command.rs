@@ -1,24 +1,23 @@
 //! Commands from control, the partner (through a listener) and other shards.
 //!
 //! Every command is answered once: at once when it only reads, when its rows are durable when it changes leases
-//! (ha-protocol 5.7), with `Busy` when there is no room. The partner's word is final: its updates overwrite
-//! without comparing; a synchronised lease only replaces an older one (6.3).
+//! (ha-protocol 5.7), with `Busy` when there is no room. Whose lease of an address stays is decided in one place,
+//! [`super::standing`].
 
-use std::cmp::Ordering;
 use std::net::Ipv4Addr;
 
 use shards::partition::Wanted;
-use shards::{Lease, LeaseState, NodeId};
+use shards::{Lease, NodeId};
 
 use crate::engine::commit::{Change, Commit, Reply, storable};
 use crate::engine::counters::{LeaseCounter, ShardStatistics};
 use crate::engine::message::{
-    Applied, Conflict, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Span,
-    Terms, UpdateKind,
+    Applied, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Span, Terms,
+    UpdateKind,
 };
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
-use crate::ha::view::Alone;
+use crate::engine::standing::{Standing, is_held, takes_from_another};
 use crate::limits;
 use crate::policy::SubnetFilter;
 
@@ -39,11 +38,11 @@ impl Shard {
             ShardCommandBody::GetByIdentity { by_client_id: false, identity, after } => {
                 self.list(after, usize::MAX, Wanted::HardwareAddress(&identity))
             }
-            ShardCommandBody::PartnerUpdate { lease, force_create } => {
-                return self.partner_update(turn, from, request, *lease, force_create);
+            ShardCommandBody::PartnerUpdate { lease, force_create, by_partner } => {
+                return self.partner_update(turn, (from, request), *lease, force_create, by_partner);
             }
-            ShardCommandBody::PartnerDelete(address) => {
-                return self.partner_delete(turn, from, request, address);
+            ShardCommandBody::PartnerDelete { address, deleted } => {
+                return self.partner_delete(turn, from, request, address, deleted.as_deref());
             }
             ShardCommandBody::PartnerBatch(updates) => {
                 return self.partner_batch(turn, from, request, updates);
@@ -96,10 +95,10 @@ impl Shard {
     fn partner_update(
         &mut self,
         turn: &mut Turn,
-        from: NodeId,
-        request: u64,
+        (from, request): (NodeId, u64),
         lease: Lease,
         force_create: bool,
+        by_partner: bool,
     ) {
         let address = lease.address;
         if !self.partition.owns(address) {
@@ -110,7 +109,7 @@ impl Shard {
         if ours.is_none() && !force_create {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
         }
-        if from != self.topology.control() && self.is_defended(turn, &lease) {
+        if by_partner && self.is_defended(turn, UpdateKind::Update, &lease) {
             return self.refuse_update(turn, from, request, &lease);
         }
         let created = ours.is_none();
@@ -118,14 +117,22 @@ impl Shard {
         self.changes.push(Change::Put(storable(lease)));
         let reply = self.reply_to(from, request, ShardReplyBody::Updated { created });
         let commit = Commit::without_query(address, reply, false);
-        self.commit(turn, Commit { of_partner: from != self.topology.control(), ..commit });
+        self.commit(turn, commit.by_partner(by_partner));
     }
 
-    /// Whether our lease of the address stays, whatever the partner says.
-    fn is_defended(&self, turn: &Turn, theirs: &Lease) -> bool {
-        self.knows_better(turn, theirs)
-            || self.alone(turn, theirs).is_some()
-                && self.is_given_alone(turn, theirs, self.partition.get(theirs.address).as_ref())
+    /// Whose lease of the address of `lease` stays, here and now.
+    fn standing(&self, turn: &Turn, lease: &Lease) -> Standing {
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
+        let view = &self.relations.of(relationship).view;
+        Standing { alone: view.alone, serves_alone: serves_alone(view), wall_s: turn.now.wall_s() }
+    }
+
+    /// Whether our lease stays, whatever the partner says.
+    fn is_defended(&self, turn: &Turn, kind: UpdateKind, theirs: &Lease) -> bool {
+        let standing = self.standing(turn, theirs);
+        // Nearly always a partner that serves with this server is believed.
+        standing.defends()
+            && self.partition.get(theirs.address).is_some_and(|ours| standing.stays(kind, theirs, &ours))
     }
 
     /// Our lease of the address stays: says so to whoever sent an update of it, and to the log.
@@ -137,40 +144,23 @@ impl Shard {
         self.answer(turn, from, request, ShardReplyBody::GivenAlone(Box::new(ours)));
     }
 
-    /// Whether this server has taken over and has given the address since: an update that was on its way all the time
-    /// must not take the lease from its client. Its sender copies before it serves again.
-    fn knows_better(&self, turn: &Turn, theirs: &Lease) -> bool {
-        let newer = |ours: &Lease| {
-            let same = ours.hwaddr == theirs.hwaddr && ours.client_id == theirs.client_id;
-            ours.cltt > theirs.cltt || ours.cltt == theirs.cltt && !same
-        };
-        let relationship = self.relations.of_subnet(&turn.rules.snapshot, theirs.subnet_id);
-        let alone = serves_alone(&self.relations.of(relationship).view);
-        alone && self.partition.get(theirs.address).as_ref().is_some_and(newer)
-    }
-
-    /// Since when this server has served alone those whom the lease is of.
-    fn alone(&self, turn: &Turn, lease: &Lease) -> Option<Alone> {
-        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
-        self.relations.of(relationship).view.alone
-    }
-
-    /// Whether a partner that did not know of it would take an address from the client that this server has given it to
-    /// while it served alone. An update that was sent late must not: its client was never answered, and ours was.
-    fn is_given_alone(&self, turn: &Turn, theirs: &Lease, ours: Option<&Lease>) -> bool {
-        let (Some(alone), Some(ours)) = (self.alone(turn, theirs), ours) else { return false };
-        ours.cltt >= alone.since_s
-            && alone.partner_since_s.is_none_or(|since_s| theirs.cltt < since_s)
-            && takes_from_another(theirs, ours, turn.now.wall_s())
-    }
-
-    fn partner_delete(&mut self, turn: &mut Turn, from: NodeId, request: u64, address: Ipv4Addr) {
+    fn partner_delete(
+        &mut self,
+        turn: &mut Turn,
+        from: NodeId,
+        request: u64,
+        address: Ipv4Addr,
+        deleted: Option<&Lease>,
+    ) {
         if !self.partition.owns(address) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
         let Some(lease) = self.partition.get(address) else {
             return self.answer(turn, from, request, ShardReplyBody::Deleted(false));
         };
+        if let Some(theirs) = deleted.filter(|theirs| self.is_defended(turn, UpdateKind::Delete, theirs)) {
+            return self.refuse_update(turn, from, request, theirs);
+        }
         self.changes.clear();
         self.changes.push(Change::Delete(lease));
         self.commit_command(turn, from, request, address, ShardReplyBody::Deleted(true));
@@ -187,10 +177,7 @@ impl Shard {
         if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        let stays = |(kind, lease): &&(UpdateKind, Lease)| match kind {
-            UpdateKind::Update => self.is_defended(turn, lease),
-            UpdateKind::Delete => self.knows_better(turn, lease),
-        };
+        let stays = |(kind, lease): &&(UpdateKind, Lease)| self.is_defended(turn, *kind, lease);
         if let Some((_, theirs)) = updates.iter().find(stays) {
             return self.refuse_update(turn, from, request, theirs);
         }
@@ -213,10 +200,7 @@ impl Shard {
                 let address = lease.address;
                 let applied = Applied { written: self.changes.len(), ..Applied::default() };
                 let reply = self.reply_to(from, request, ShardReplyBody::Applied(applied));
-                self.commit(
-                    turn,
-                    Commit { of_partner: true, ..Commit::without_query(address, reply, false) },
-                );
+                self.commit(turn, Commit::without_query(address, reply, false).by_partner(true));
             }
             None => self.answer(turn, from, request, ShardReplyBody::Applied(Applied::default())),
         }
@@ -252,17 +236,10 @@ impl Shard {
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
             let theirs = storable(theirs.clone());
-            let keeps = ours.as_ref().is_some_and(|ours| lacks(*kind, &theirs, ours, turn.now.wall_s()));
-            applied.kept += usize::from(keeps);
-            // Another Tandem would keep its own for being newer; a Kea is sent ours.
-            let stays = slice.terms != Terms::Joining && self.is_given_alone(turn, &theirs, ours.as_ref());
-            let (change, conflict) = match ours {
-                Some(ours) if stays => (None, Some(Conflict { ours, theirs, taken: false })),
-                ours => {
-                    let ties = slice.terms == Terms::Joining;
-                    reconcile(*kind, theirs, ours, ties, turn.now.wall_s())
-                }
-            };
+            let standing = self.standing(turn, &theirs);
+            applied.kept +=
+                usize::from(ours.as_ref().is_some_and(|ours| standing.lacks(*kind, &theirs, ours)));
+            let (change, conflict) = standing.reconcile(*kind, slice.terms, theirs, ours);
             self.changes.extend(change);
             if let Some(conflict) = conflict {
                 applied.add(Applied { conflicts: 1, examples: vec![conflict], ..Applied::default() });
@@ -280,15 +257,9 @@ impl Shard {
         span: Span,
     ) -> Option<(usize, Option<Ipv4Addr>)> {
         self.changes.clear();
-        let wall_s = turn.now.wall_s();
         for (_, theirs) in &slice.rows {
             let Some(ours) = self.partition.get(theirs.address) else { continue };
-            let is_sent = match rank(&ours, theirs).cmp(&rank(theirs, &ours)) {
-                Ordering::Greater => is_held(&ours, wall_s),
-                // Both would stay as they are for good.
-                Ordering::Equal => are_two_holders(theirs, &ours, wall_s),
-                Ordering::Less => self.is_given_alone(turn, theirs, Some(&ours)),
-            };
+            let is_sent = self.standing(turn, theirs).is_sent(theirs, &ours);
             if is_sent {
                 self.changes.push(Change::Put(ours));
             }
@@ -409,215 +380,5 @@ impl Shard {
             }
         }
         statistics
-    }
-}
-
-/// What the source's word on an address does to our lease of it (ha-protocol 6.3, 6.10), and whether two clients hold
-/// the address, one by each server.
-///
-/// The newer lease stays. What the source has deleted goes where it is the same client's and no newer; who was given the
-/// address since then keeps it.
-fn reconcile(
-    kind: UpdateKind,
-    theirs: Lease,
-    ours: Option<Lease>,
-    source_wins_ties: bool,
-    wall_s: u64,
-) -> (Option<Change>, Option<Conflict>) {
-    let Some(ours) = ours else {
-        return ((kind == UpdateKind::Update).then_some(Change::Put(theirs)), None);
-    };
-    if kind == UpdateKind::Delete {
-        let goes = is_same_client(&theirs, &ours) && ours.cltt <= theirs.cltt;
-        return (goes.then_some(Change::Delete(ours)), None);
-    }
-    let taken = match rank(&theirs, &ours).cmp(&rank(&ours, &theirs)) {
-        Ordering::Greater => true,
-        Ordering::Equal => source_wins_ties && theirs != ours,
-        Ordering::Less => false,
-    };
-    let conflicts = are_two_holders(&theirs, &ours, wall_s);
-    let conflict = conflicts.then(|| Conflict { ours, theirs: theirs.clone(), taken });
-    (taken.then_some(Change::Put(theirs)), conflict)
-}
-
-/// Whether the source has an older row of the address than ours, which is in force.
-fn lacks(kind: UpdateKind, theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
-    let in_force =
-        matches!(ours.state, LeaseState::Default | LeaseState::Declined) && !ours.is_expired(wall_s);
-    kind == UpdateKind::Update && in_force && rank(ours, theirs) > rank(theirs, ours)
-}
-
-/// Whether the address of both leases is held by two clients that have nothing in common.
-pub(super) fn takes_from_another(theirs: &Lease, ours: &Lease, wall_s: u64) -> bool {
-    are_two_holders(theirs, ours, wall_s) && !share_an_identifier(theirs, ours)
-}
-
-/// Whether two clients hold the address of both leases.
-fn are_two_holders(one: &Lease, other: &Lease, wall_s: u64) -> bool {
-    is_held(one, wall_s) && is_held(other, wall_s) && !is_same_client(one, other)
-}
-
-/// Whether the leases may be of one client: it keeps its identifier with another network card, and its card with
-/// another identifier. Nothing is taken from anybody then.
-fn share_an_identifier(one: &Lease, other: &Lease) -> bool {
-    let is_same = |one: &[u8], other: &[u8]| !one.is_empty() && one == other;
-    is_same(&one.client_id, &other.client_id) || is_same(&one.hwaddr, &other.hwaddr)
-}
-
-fn is_held(lease: &Lease, wall_s: u64) -> bool {
-    lease.state == LeaseState::Default && !lease.is_expired(wall_s)
-}
-
-fn is_same_client(one: &Lease, other: &Lease) -> bool {
-    one.hwaddr == other.hwaddr && one.client_id == other.client_id
-}
-
-/// The greater of two leases of an address stays: the newer one, and within a second declined before released before
-/// the one that ends later (ha-protocol 6.10). Of a lease that ran out, the row that says so is the later one.
-fn rank(lease: &Lease, other: &Lease) -> (u64, u8, u64, bool) {
-    let state = match lease.state {
-        // Who has released it holds it no longer; but somebody else may have been given it in the same second.
-        LeaseState::Released if !is_same_client(lease, other) => 0,
-        LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
-        LeaseState::Released => 2,
-        LeaseState::Declined => 3,
-    };
-    (lease.cltt, state, lease.expire(), lease.state == LeaseState::ExpiredReclaimed)
-}
-
-#[cfg(test)]
-mod tests {
-    use shards::SmallBytes;
-
-    use super::*;
-
-    const NOW_S: u64 = 50;
-
-    fn lease(cltt: u64, state: LeaseState, valid_lifetime: u32) -> Lease {
-        Lease {
-            address: Ipv4Addr::new(192, 0, 2, 1),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 1]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime,
-            cltt,
-            state,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        }
-    }
-
-    fn of_another(lease: Lease) -> Lease {
-        Lease { hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 2]), ..lease }
-    }
-
-    /// `Some(true)`: theirs is written; `Some(false)`: ours is deleted.
-    fn change(
-        kind: UpdateKind,
-        theirs: &Lease,
-        ours: Option<&Lease>,
-        source_wins_ties: bool,
-    ) -> Option<bool> {
-        reconcile(kind, theirs.clone(), ours.cloned(), source_wins_ties, NOW_S)
-            .0
-            .map(|change| matches!(change, Change::Put(_)))
-    }
-
-    #[test]
-    fn a_copied_lease_replaces_an_older_one_only() {
-        use LeaseState::{Declined, Default, ExpiredReclaimed, Released};
-        let named = Lease { hostname: SmallBytes::new(b"h"), ..lease(10, Default, 100) };
-        let rows = [
-            ("6.3 newer", lease(11, Default, 5), lease(10, Default, 100), true),
-            ("6.3 older", lease(9, Declined, 500), lease(10, Default, 100), false),
-            ("6.3 equal", lease(10, Default, 100), lease(10, Default, 100), false),
-            ("6.3 equal but for its name", named.clone(), lease(10, Default, 100), false),
-            ("6.10 declined", lease(10, Declined, 1), lease(10, Default, 100), true),
-            ("6.10 released", lease(10, Released, 0), lease(10, Default, 100), true),
-            ("6.10 declined before released", lease(10, Released, 0), lease(10, Declined, 0), false),
-            ("6.10 longer", lease(10, Default, 101), lease(10, Default, 100), true),
-            ("reclaimed", lease(10, ExpiredReclaimed, 20), lease(10, Default, 20), true),
-            ("reclaimed, then renewed", lease(10, ExpiredReclaimed, 20), lease(40, Default, 20), false),
-            (
-                "given to another after a release",
-                of_another(lease(10, Default, 40)),
-                lease(10, Released, 0),
-                true,
-            ),
-            (
-                "released before it was given to another",
-                lease(10, Released, 0),
-                of_another(lease(10, Default, 40)),
-                false,
-            ),
-        ];
-        for (rule, theirs, ours, newer) in rows {
-            let expected = newer.then_some(true);
-            assert_eq!(change(UpdateKind::Update, &theirs, Some(&ours), false), expected, "{rule}");
-            let differs = theirs != ours && theirs.cltt == ours.cltt && !rule.starts_with("released before");
-            let tie = differs && rank(&theirs, &ours) == rank(&ours, &theirs);
-            let expected = (newer || tie).then_some(true);
-            assert_eq!(change(UpdateKind::Update, &theirs, Some(&ours), true), expected, "{rule}, ties");
-        }
-        assert_eq!(change(UpdateKind::Update, &named, Some(&lease(10, Default, 100)), true), Some(true));
-        assert_eq!(change(UpdateKind::Update, &named, None, false), Some(true), "what is not here is taken");
-    }
-
-    #[test]
-    fn a_deletion_at_the_source_deletes_what_it_was_of_and_nothing_newer() {
-        use LeaseState::Default;
-        let deleted = lease(10, Default, 100);
-        for (case, ours, goes) in [
-            ("the lease that was deleted", Some(deleted.clone()), true),
-            ("an older one of the client", Some(lease(5, Default, 100)), true),
-            ("one given to the client since", Some(lease(11, Default, 100)), false),
-            ("one given to another", Some(of_another(lease(9, Default, 100))), false),
-            ("none", None, false),
-        ] {
-            let expected = goes.then_some(false);
-            assert_eq!(change(UpdateKind::Delete, &deleted, ours.as_ref(), true), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn what_the_source_lacks_is_in_force_here_and_newer_than_its_row() {
-        use LeaseState::{Declined, Default, ExpiredReclaimed, Released};
-        let theirs = lease(20, Default, 100);
-        for (case, kind, ours, expected) in [
-            ("newer", UpdateKind::Update, lease(21, Default, 100), true),
-            ("of another client", UpdateKind::Update, of_another(lease(21, Default, 100)), true),
-            ("declined in the same second", UpdateKind::Update, lease(20, Declined, 100), true),
-            ("the same", UpdateKind::Update, theirs.clone(), false),
-            ("older", UpdateKind::Update, lease(19, Default, 100), false),
-            ("newer, and it has run out", UpdateKind::Update, lease(21, Default, 10), false),
-            ("newer, and released", UpdateKind::Update, lease(21, Released, 0), false),
-            ("newer, and reclaimed", UpdateKind::Update, lease(21, ExpiredReclaimed, 100), false),
-            ("newer than a deletion", UpdateKind::Delete, lease(21, Default, 100), false),
-        ] {
-            assert_eq!(lacks(kind, &theirs, &ours, NOW_S), expected, "{case}");
-        }
-    }
-
-    #[test]
-    fn two_clients_that_hold_one_address_are_told_with_both_leases() {
-        use LeaseState::{Default, Released};
-        let conflict = |theirs: &Lease, ours: &Lease| {
-            reconcile(UpdateKind::Update, theirs.clone(), Some(ours.clone()), true, NOW_S).1
-        };
-        let (ours, theirs) = (lease(20, Default, 100), of_another(lease(30, Default, 100)));
-        let told = Conflict { ours: ours.clone(), theirs: theirs.clone(), taken: true };
-        assert_eq!(conflict(&theirs, &ours), Some(told));
-        assert!(conflict(&ours, &theirs).is_some_and(|conflict| !conflict.taken));
-        for (case, theirs, ours) in [
-            ("the same client", lease(30, Default, 100), ours.clone()),
-            ("ours has run out", theirs.clone(), lease(20, Default, 10)),
-            ("theirs is released", of_another(lease(30, Released, 100)), ours),
-        ] {
-            assert_eq!(conflict(&theirs, &ours), None, "{case}");
-        }
     }
 }

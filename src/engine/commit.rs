@@ -10,7 +10,6 @@ use shards::journal::row;
 use shards::{Lane, Lease, LeaseState, NodeId};
 
 use crate::dhcp4::respond::Built;
-use crate::engine::command::takes_from_another;
 use crate::engine::counters::{LeaseCounter, OwnCounter};
 use crate::engine::event::ClientLabel;
 use crate::engine::message::{DeleteLeft, IndexChange, Message, ParkId, ShardReply, ShardReplyBody};
@@ -19,6 +18,7 @@ use crate::engine::replicate::Replication;
 use crate::engine::routing::Asking;
 use crate::engine::rules::Steering;
 use crate::engine::shard::{NS_PER_MS, Shard, Turn};
+use crate::engine::standing::takes_from_another;
 use crate::ha::view::UpdateMode;
 use crate::limits;
 
@@ -105,7 +105,7 @@ pub(super) struct Commit {
     /// Whether other servers are told (ha-protocol 5.1).
     pub replicates: bool,
     /// An update of the partner: whose lease it overwrites is said.
-    pub of_partner: bool,
+    of_partner: bool,
     left: [Option<(u8, Ipv4Addr)>; 8],
 }
 
@@ -120,6 +120,11 @@ impl Commit {
     pub fn without_query(address: Ipv4Addr, reply: Reply, replicates: bool) -> Self {
         let client = ClientLabel::new(0, &[], &[], 0);
         Self { address, client, reply, replicates, of_partner: false, left: [None; 8] }
+    }
+
+    /// The same as an update of the partner, or not.
+    pub fn by_partner(self, of_partner: bool) -> Self {
+        Self { of_partner, ..self }
     }
 
     fn is_of_a_query(&self) -> bool {

@@ -267,6 +267,18 @@ pub enum ConflictSide {
     TheirsTaken,
 }
 
+impl ConflictSide {
+    /// Whose lease it is, and what becomes of it.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::OursGivesWay => ("our", "gives way to the partner's, which is another client's"),
+            Self::OursStays => ("our", "stays, and the partner's, which is another client's, is refused"),
+            Self::TheirsRefused => ("the partner's", "is refused, because ours stays"),
+            Self::TheirsTaken => ("the partner's", "is written in the place of ours"),
+        }
+    }
+}
+
 /// One log event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Event {
@@ -489,16 +501,7 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
             write!(f, "lease {address} has been reused for {seconds} seconds")
         }
         K::LeaseConflict { address, cltt, seconds, side } => {
-            let (whose, what) = match side {
-                ConflictSide::OursGivesWay => {
-                    ("our", "gives way to the partner's, which is another client's")
-                }
-                ConflictSide::OursStays => {
-                    ("our", "stays, and the partner's, which is another client's, is refused")
-                }
-                ConflictSide::TheirsRefused => ("the partner's", "is refused, because ours stays"),
-                ConflictSide::TheirsTaken => ("the partner's", "is written in the place of ours"),
-            };
+            let (whose, what) = side.words();
             write!(f, "{whose} lease of {address} since {cltt} for {seconds} s {what}")
         }
         K::NakInitReboot { address } => write!(f, "invalid address {address} requested by INIT-REBOOT"),

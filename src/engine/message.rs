@@ -276,15 +276,22 @@ pub enum ShardCommandBody {
         /// Exclusive lower bound of the addresses; `None` starts at the beginning.
         after: Option<Ipv4Addr>,
     },
-    /// The partner's `lease4-update`: overwrite without comparing (ha-protocol 0.3 rule 8). Durable before the reply.
+    /// The partner's `lease4-update`: overwrites (ha-protocol 0.3 rule 8), unless ours stays. Durable before the reply.
     PartnerUpdate {
         /// The lease.
         lease: Box<Lease>,
         /// Create it where it is missing.
         force_create: bool,
+        /// A partner sends it, and no administrator: what was given alone is defended against it.
+        by_partner: bool,
     },
     /// The partner's `lease4-del`. Durable before the reply.
-    PartnerDelete(Ipv4Addr),
+    PartnerDelete {
+        /// The address.
+        address: Ipv4Addr,
+        /// The lease as the partner had it, if it says so; an administrator names the address alone.
+        deleted: Option<Box<Lease>>,
+    },
     /// Updates of one request of the partner, in their order: each as if it came alone, but all of them or none. Durable
     /// before the reply.
     PartnerBatch(Vec<(UpdateKind, Lease)>),

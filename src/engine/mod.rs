@@ -27,6 +27,7 @@ mod routing;
 pub mod rules;
 mod serve;
 mod shard;
+mod standing;
 
 use std::sync::Arc;
 

@@ -225,6 +225,9 @@ pub struct LeaseUpdate {
     pub lease: Lease,
     /// Create it where it is missing.
     pub force_create: bool,
+    /// It has what every partner sends and hardly an administrator: `force-create`, and `expire`. Through a control
+    /// agent both come the same way.
+    pub replicates: bool,
 }
 
 impl LeaseUpdate {
@@ -290,7 +293,17 @@ impl LeaseUpdate {
             ));
         }
         require_identity(&lease)?;
-        Ok(Self { lease, force_create: fields.boolean(Field::ForceCreate)?.unwrap_or(false) })
+        let force_create = fields.boolean(Field::ForceCreate)?.unwrap_or(false);
+        let replicates = force_create && fields.integer(Field::Expire, 1..=i64::MAX as u64)?.is_some();
+        Ok(Self { lease, force_create, replicates })
+    }
+
+    /// The lease that a partner's `lease4-del` was sent of, as it had it. Nothing where the command says less: the address
+    /// alone counts then (ha-protocol 3.6).
+    pub fn deleted(envelope: &Envelope, wall_s: u64, subnets: &dyn SubnetDirectory) -> Option<Lease> {
+        let fields = members_of(envelope).ok()?;
+        fields.integer(Field::Expire, 1..=i64::MAX as u64).ok()??;
+        Self::read(&fields, wall_s, subnets).ok().map(|update| update.lease)
     }
 }
 
@@ -312,7 +325,7 @@ pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), 
     Err(Reply::new(result::CONFLICT, problem))
 }
 
-/// Reads the address of a `lease4-del`; nothing else of it counts (ha-protocol 3.6).
+/// Reads the address of a `lease4-del`; nothing else of it need be there (ha-protocol 3.6).
 pub fn parse_delete(envelope: &Envelope) -> Result<Ipv4Addr, Reply> {
     let Some(Value::Object(members)) = &envelope.arguments else {
         return Err(Reply::error("Parameters missing or are not a map."));
@@ -459,7 +472,7 @@ mod tests {
         sent.valid_lifetime = shards::partition::lease::INFINITE_LIFETIME;
         let text = request(UpdateKind::Update, &sent);
         assert!(text.is_ascii() && text.contains(r"\u00c3\u00a9\"));
-        assert_eq!(update(&text), Ok(LeaseUpdate { lease: sent, force_create: true }));
+        assert_eq!(update(&text), Ok(LeaseUpdate { lease: sent, force_create: true, replicates: true }));
     }
 
     #[test]
@@ -521,10 +534,10 @@ mod tests {
     #[test]
     fn defaults_of_an_update_are_the_subnet_s_and_now() {
         let body = r#"{ "command": "lease4-update", "arguments": { "ip-address": "10.99.1.5", "hw-address": "02:00:00:00:00:05", "hostname": "UPPER.Example.", "comment": "hand made" } }"#;
-        let LeaseUpdate { lease, force_create } = update(body).unwrap();
+        let LeaseUpdate { lease, force_create, replicates } = update(body).unwrap();
         assert_eq!(
-            (lease.subnet_id, lease.valid_lifetime, lease.cltt, force_create),
-            (1, 600, 1_000_000, false)
+            (lease.subnet_id, lease.valid_lifetime, lease.cltt, force_create, replicates),
+            (1, 600, 1_000_000, false, false)
         );
         assert_eq!(lease.hostname.as_slice(), b"upper.example.");
         assert_eq!(lease.user_context.as_deref(), Some(&br#"{ "comment": "hand made" }"#[..]));
@@ -581,7 +594,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_lease_comes_back_in_both_dialects(lease in any_lease()) {
-            let sent = LeaseUpdate { lease: lease.clone(), force_create: true };
+            let sent = LeaseUpdate { lease: lease.clone(), force_create: true, replicates: true };
             prop_assert_eq!(update(&request(UpdateKind::Update, &lease)), Ok(sent));
             let mut page = Vec::new();
             write_page_reply([&lease].into_iter(), Listing::AsStored, &mut page);

@@ -236,6 +236,19 @@ const CHANGES: &[(&str, Change, Cell)] = &[
         |own, c| (own == O::PartnerDown && c.partner == P::Ready).then_some(ResetPartner),
     ),
     (
+        "each lacks leases of the other: the partner copies again before this server does",
+        |c| (c.copy_outdated, c.partner_has_unsent) = (true, true),
+        |own, c| {
+            let normal = c.mode.normal_state();
+            let unheard = own == normal && c.partner == normal.as_seen_by_partner();
+            match (own, c.partner) {
+                (O::PartnerDown, P::Ready) => Some(ResetPartner),
+                (O::Ready, P::Ready) => Some(W),
+                _ => unheard.then_some(W),
+            }
+        },
+    ),
+    (
         "terminated, and its cause is gone",
         |c| c.healed = true,
         |own, c| {

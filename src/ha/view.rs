@@ -86,6 +86,9 @@ pub struct Alone {
     /// The partner has served alone as well, from then on: its own wall clock, seconds. Of those leases the newer one
     /// stays.
     pub partner_since_s: Option<u64>,
+    /// The partner has copied these leases: what it gives from then on, by its own wall clock in seconds, it gives knowing
+    /// of them. A Kea keeps what it takes for newer when it copies, so of one nobody knows when.
+    pub partner_knows_since_s: Option<u64>,
 }
 
 /// The HA machine's word, posted to every shard under a rising epoch.

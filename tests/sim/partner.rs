@@ -142,7 +142,8 @@ fn the_cache_answers_once_the_row_is_durable() {
     let lease = world.lease(address).expect("the lease");
     world.disk_works = false;
     let owner = world.rules.owners.owner_of(address);
-    let update = ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true };
+    let update =
+        ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true, by_partner: true };
     assert!(world.command(owner, update).is_none(), "not durable yet");
     assert_eq!(world.ask(&Ask::renew(1, address)), None);
     world.disk_works = true;
@@ -368,7 +369,7 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     world.disk_works = false;
     let update = |lease: &Lease, force_create| {
         let lease = Box::new(lease.clone());
-        ShardCommandBody::PartnerUpdate { lease, force_create }
+        ShardCommandBody::PartnerUpdate { lease, force_create, by_partner: true }
     };
     assert!(world.command(owner, update(&lease, true)).is_none(), "not durable yet");
     world.disk_works = true;
@@ -376,9 +377,9 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     world.control.clear();
     assert_eq!(world.lease(address), Some(lease.clone()), "an older transaction overwrites all the same");
     assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Nak), "it is another client's now");
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete(address));
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address: address, deleted: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete(address));
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address: address, deleted: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))));
     let missing = world.command(owner, update(&lease, false));
     assert!(matches!(missing, Some(ShardReplyBody::Missing)));
@@ -438,10 +439,11 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
     for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 1]) {
         let owner = world.rules.owners.owner_of(lease.address);
         let moved = Lease { cltt, ..lease.clone() };
-        let update = ShardCommandBody::PartnerUpdate { lease: Box::new(moved), force_create: true };
+        let update =
+            ShardCommandBody::PartnerUpdate { lease: Box::new(moved), force_create: true, by_partner: true };
         assert!(matches!(world.command(owner, update), Some(ShardReplyBody::Updated { .. })));
     }
-    let alone = Alone { since_s, partner_since_s: Some(since_s) };
+    let alone = Alone { since_s, partner_since_s: Some(since_s), partner_knows_since_s: None };
     let first = leases.iter().map(|lease| lease.address).min().expect("an address");
     let below = Ipv4Addr::from(u32::from(first) - 1);
     let listed = leases.iter().map(|lease| lease.address).max().expect("an address");
@@ -497,7 +499,7 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
     };
     for (partner_since_s, stays) in [(None, true), (Some(theirs.cltt + 1), true), (Some(theirs.cltt), false)]
     {
-        let alone = Some(Alone { since_s: ours.cltt, partner_since_s });
+        let alone = Some(Alone { since_s: ours.cltt, partner_since_s, partner_knows_since_s: None });
         let view = HaView { alone, ..world.replicating_view() };
         world.set_view(view);
         let restored = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, ours.clone())]);
@@ -532,7 +534,7 @@ fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
     let address = address_of(&world.join(plain(1)));
     let owner = world.rules.owners.owner_of(address);
     let ours = Lease { client_id: SmallBytes::new(&[1, 2, 3]), ..world.lease(address).expect("the lease") };
-    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None });
+    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None, partner_knows_since_s: None });
     let view = HaView { alone, ..world.replicating_view() };
     world.set_view(view);
     for (hwaddr, client_id) in [
@@ -622,7 +624,7 @@ fn whoever_copies_hears_of_every_lease_that_changes_and_of_those_that_go() {
     assert_eq!(rows, [(UpdateKind::Update, lease.clone())]);
     assert!(next > mark);
     let gone = world.lease(address_of(&before)).expect("the lease");
-    let answer = world.command(0, ShardCommandBody::PartnerDelete(gone.address));
+    let answer = world.command(0, ShardCommandBody::PartnerDelete { address: gone.address, deleted: None });
     assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
     assert_eq!(changes(&mut world, 0, Some(next)).0, [(UpdateKind::Delete, gone.clone())]);
     let both = changes(&mut world, 0, Some(mark)).0;
@@ -644,13 +646,13 @@ fn a_lease_deleted_while_the_partner_is_away_is_remembered_until_it_has_copied()
     world.set_view(alone.clone());
     let client = world.join(plain(1));
     let lease = world.lease(address_of(&client)).expect("the lease");
-    let answer = world.command(0, ShardCommandBody::PartnerDelete(lease.address));
+    let answer = world.command(0, ShardCommandBody::PartnerDelete { address: lease.address, deleted: None });
     assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
     assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, lease.clone())]);
     let again = Lease { cltt: lease.cltt + 1, ..lease.clone() };
     world.command(0, ShardCommandBody::Synchronised(copied(again.clone())));
     assert_eq!(first_changes(&mut world), [], "the address is given again");
-    world.command(0, ShardCommandBody::PartnerDelete(lease.address));
+    world.command(0, ShardCommandBody::PartnerDelete { address: lease.address, deleted: None });
     assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, again)]);
     world.set_view(HaView { epoch: alone.epoch + 1, ..whole });
     assert_eq!(first_changes(&mut world), [], "the partner has copied");
@@ -669,9 +671,10 @@ fn what_is_told_at_a_time_is_limited_in_octets_too() {
     for number in 0..LEASES {
         let address = Ipv4Addr::from(u32::from(lease.address) + number as u32);
         let lease = Lease { address, user_context: Some(context.as_bytes().into()), ..lease.clone() };
-        let body = ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true };
+        let body =
+            ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true, by_partner: true };
         assert!(matches!(world.command(0, body), Some(ShardReplyBody::Updated { .. })));
-        let deleted = world.command(0, ShardCommandBody::PartnerDelete(address));
+        let deleted = world.command(0, ShardCommandBody::PartnerDelete { address: address, deleted: None });
         assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
     }
     let (none, mut mark) = changes(&mut world, 0, None);
@@ -782,11 +785,53 @@ fn whoever_has_taken_over_refuses_what_was_given_before() {
         let view = HaView { updates, ..world.replicating_view() };
         world.set_view(view);
         let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, older.clone())]);
-        let single = ShardCommandBody::PartnerUpdate { lease: Box::new(older.clone()), force_create: true };
+        let single = ShardCommandBody::PartnerUpdate {
+            lease: Box::new(older.clone()),
+            force_create: true,
+            by_partner: true,
+        };
         for update in [batch, single] {
             let answer = world.command(owner, update);
-            assert_eq!(matches!(answer, Some(ShardReplyBody::Busy)), !taken, "{updates:?}: {answer:?}");
+            let is_refused = matches!(answer, Some(ShardReplyBody::GivenAlone(_)));
+            assert_eq!(is_refused, !taken, "{updates:?}: {answer:?}");
             assert_eq!(world.lease(address).is_some_and(|lease| lease == ours), !taken, "{updates:?}");
         }
     }
+}
+
+/// The same of a deletion; an administrator, who names an address or brings a lease of his own, has his way.
+#[test]
+fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
+    let mut world = World::new(2, 4, snapshot(POOL, ""), Vec::new());
+    world.pass_s(2);
+    let view = world.replicating_view();
+    world.set_view(view);
+    let address = address_of(&world.join(plain(1)));
+    let ours = world.lease(address).expect("the lease");
+    let owner = world.rules.owners.owner_of(address);
+    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None, partner_knows_since_s: None });
+    let view = HaView { alone, updates: UpdateMode::None, ..world.replicating_view() };
+    world.set_view(view);
+    let another =
+        Lease { cltt: ours.cltt - 1, hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 99]), ..ours.clone() };
+    let delete = |deleted: Option<&Lease>| ShardCommandBody::PartnerDelete {
+        address,
+        deleted: deleted.map(|lease| Box::new(lease.clone())),
+    };
+    let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Delete, another.clone())]);
+    for late in [delete(Some(&another)), batch] {
+        let answer = world.command(owner, late);
+        assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
+        assert_eq!(world.lease(address), Some(ours.clone()));
+    }
+    let by_hand = ShardCommandBody::PartnerUpdate {
+        lease: Box::new(another.clone()),
+        force_create: true,
+        by_partner: false,
+    };
+    let answer = world.command(owner, by_hand);
+    assert!(matches!(answer, Some(ShardReplyBody::Updated { .. })), "{answer:?}");
+    assert_eq!(world.lease(address), Some(another));
+    assert!(matches!(world.command(owner, delete(None)), Some(ShardReplyBody::Deleted(true))));
+    assert_eq!(world.lease(address), None);
 }

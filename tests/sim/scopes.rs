@@ -131,7 +131,11 @@ fn a_lease_in_the_other_servers_pool_is_neither_offered_nor_renewed() {
     lease.address = theirs;
     let owner = world.rules.owners.owner_of(theirs);
     let lease = Box::new(lease);
-    let update = tandem::engine::message::ShardCommandBody::PartnerUpdate { lease, force_create: true };
+    let update = tandem::engine::message::ShardCommandBody::PartnerUpdate {
+        lease,
+        force_create: true,
+        by_partner: true,
+    };
     world.command(owner, update);
     assert_eq!(world.ask(&Ask::renew(number, theirs)), Some(Heard::Nak), "PKT-73");
     assert_eq!(world.ask(&Ask::select(number, theirs)), Some(Heard::Nak), "PKT-71");

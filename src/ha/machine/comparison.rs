@@ -6,9 +6,8 @@
 //! taken, what is newer here is sent to it as an update of a client's lease would be, in order with those. That is
 //! done again until there is nothing to do, and for as long as updates of before the silence may still arrive.
 //!
-//! What this server has given while it was alone stays with its client whatever such a partner says: nobody was ever
-//! answered on the strength of a lease that this server has not heard of. Where the partner has served alone as well
-//! the later transaction stays (ha-protocol 8 no. 28): from when it was last heard to serve with this server.
+//! Whose lease of an address stays is the shards' to say (`engine::standing`); here it is known since when this server has
+//! served alone, and the partner as well (from when it was last heard to serve with this server).
 //!
 //! Two Tandems do not compare: what one of them copies is all there is.
 
@@ -59,11 +58,22 @@ impl Comparison {
     pub(super) fn entered(&mut self, now: Now, state: OwnState) {
         if state == OwnState::PartnerDown {
             if self.alone(now).is_none() {
-                self.alone = Some(Alone { since_s: now.wall_s(), partner_since_s: None });
+                let (partner_since_s, partner_knows_since_s) = (None, None);
+                self.alone = Some(Alone { since_s: now.wall_s(), partner_since_s, partner_knows_since_s });
+            }
+            if let Some(alone) = &mut self.alone {
+                alone.partner_knows_since_s = None;
             }
             self.alone_until_ns = None;
         } else if self.alone.is_some() {
             self.alone_until_ns.get_or_insert(now.monotonic_ns.saturating_add(DEFENDED_NS));
+        }
+    }
+
+    /// The partner, whose clock says `wall_s`, has copied what was given alone.
+    pub(super) fn partner_copied(&mut self, wall_s: u64) {
+        if let Some(alone) = &mut self.alone {
+            alone.partner_knows_since_s.get_or_insert(wall_s);
         }
     }
 
@@ -102,6 +112,15 @@ impl Machine {
         let normal = self.relationship.mode.normal_state().as_seen_by_partner();
         let (is, wall_s) = (self.communication.partner(), self.communication.wall_s().unwrap_or(0));
         self.comparison.heard(is == normal, is == PartnerState::PartnerDown, wall_s);
+    }
+
+    /// The state `next` is entered: whether the partner has copied what was given alone until then. A Tandem that becomes
+    /// normal with this server has; a Kea keeps what it takes for newer.
+    pub(super) fn note_partner_copied(&mut self, next: OwnState) {
+        let copied = self.communication.is_tandem() && self.relationship.sync_leases;
+        if let Some(wall_s) = self.communication.wall_s().filter(|_| copied && next.sends_updates()) {
+            self.comparison.partner_copied(wall_s);
+        }
     }
 
     /// Whether leases are being compared.
@@ -242,16 +261,36 @@ mod tests {
     }
 
     #[test]
+    fn what_was_given_alone_is_known_to_a_tandem_that_comes_back_and_not_to_a_kea() {
+        for tandem in [true, false] {
+            let mut rig = Rig::in_state(Role::Primary, OwnState::PartnerDown, PartnerState::Unavailable);
+            rig.machine.copied = true;
+            let alone = |rig: &Rig| rig.machine.view().and_then(|view| view.alone).expect("alone");
+            assert_eq!(alone(&rig).partner_knows_since_s, None);
+            match tandem {
+                true => rig.tandem_heartbeat("ready", 7, serde_json::json!({})),
+                false => rig.heartbeat_reply("ready", 7, 0),
+            };
+            assert_eq!(rig.machine.state(), OwnState::HotStandby);
+            let knows_since_s = tandem.then(|| rig.now.wall_s() + 7);
+            assert_eq!(alone(&rig).partner_knows_since_s, knows_since_s, "by the partner's clock");
+        }
+    }
+
+    #[test]
     fn leases_given_alone_are_defended_until_a_minute_after() {
         let mut comparison = Comparison::default();
         comparison.heard(true, false, 77);
         comparison.entered(at(10.0), OwnState::PartnerDown);
         let since_s = at(10.0).wall_s();
-        assert_eq!(comparison.alone(at(500.0)), Some(Alone { since_s, partner_since_s: None }));
+        assert_eq!(
+            comparison.alone(at(500.0)),
+            Some(Alone { since_s, partner_since_s: None, partner_knows_since_s: None })
+        );
         comparison.heard(false, true, 99);
         comparison.entered(at(500.0), OwnState::Waiting);
         comparison.entered(at(501.0), OwnState::HotStandby);
-        let both = Some(Alone { since_s, partner_since_s: Some(77) });
+        let both = Some(Alone { since_s, partner_since_s: Some(77), partner_knows_since_s: None });
         assert_eq!(comparison.alone(at(559.0)), both);
         comparison.entered(at(559.0), OwnState::PartnerDown);
         assert_eq!(comparison.alone(at(900.0)), both, "the same story");

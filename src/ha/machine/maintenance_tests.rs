@@ -55,6 +55,33 @@ fn what_the_partner_answers_decides_where_maintenance_leads() {
     }
 }
 
+/// A survivor that has yet to copy what its partner gave must not serve without it.
+#[test]
+fn a_survivor_that_lacks_leases_copies_them_before_it_takes_over() {
+    use OwnState as O;
+    use PartnerState as P;
+    for (own, partner, copies, syncs) in [
+        (O::Waiting, P::PartnerDown, true, true),
+        (O::Syncing, P::PartnerDown, true, true),
+        (O::Ready, P::PartnerDown, true, true),
+        (O::Ready, P::HotStandby, false, true),
+        (O::HotStandby, P::HotStandby, false, true),
+        (O::PartnerDown, P::Ready, false, true),
+        (O::Waiting, P::PartnerDown, false, false),
+        (O::Ready, P::PartnerDown, false, false),
+    ] {
+        let mut rig = Rig::in_state(Role::Standby, own, partner);
+        rig.machine.relationship.sync_leases = syncs;
+        let case = format!("{own}, {partner}, sync-leases {syncs}");
+        let (code, text) = run(&mut rig, START, done(json!({})));
+        assert_eq!(code, 0, "{case}: {text}");
+        let expected = if copies { O::Syncing } else { O::PartnerInMaintenance };
+        assert_eq!((rig.machine.state(), text.contains("copying its leases")), (expected, copies), "{case}");
+        assert_eq!(rig.machine.is_copying(), copies, "{case}");
+        assert_eq!(rig.service_on(), !copies, "{case}");
+    }
+}
+
 #[test]
 fn maintenance_is_refused_in_these_states_on_either_side() {
     for state in OwnState::ALL {

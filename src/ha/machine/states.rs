@@ -213,6 +213,7 @@ impl Machine {
         self.maintenance.partner_is_behind |=
             from == OwnState::PartnerDown && next.sends_updates() && !self.communication.is_tandem();
         self.comparison.entered(now, next);
+        self.note_partner_copied(next);
         self.abort_comparison(actions);
         self.leave_backlog(actions);
         self.release_notified();

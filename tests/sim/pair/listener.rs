@@ -300,12 +300,14 @@ impl Listener {
 fn shard_command(rules: &Rules, now_s: u64, envelope: &Envelope) -> Result<(u8, ShardCommandBody), Reply> {
     if envelope.command == "lease4-del" {
         let address = parse_delete(envelope)?;
-        return Ok((rules.owners.owner_of(address), ShardCommandBody::PartnerDelete(address)));
+        let deleted = LeaseUpdate::deleted(envelope, now_s, rules.snapshot.as_ref()).map(Box::new);
+        let command = ShardCommandBody::PartnerDelete { address, deleted };
+        return Ok((rules.owners.owner_of(address), command));
     }
     let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
     let owner = rules.owners.owner_of(update.lease.address);
-    let (lease, force_create) = (Box::new(update.lease), update.force_create);
-    Ok((owner, ShardCommandBody::PartnerUpdate { lease, force_create }))
+    let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
+    Ok((owner, ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create, by_partner }))
 }
 
 fn change_reply(answer: &ShardReplyBody) -> Reply {

@@ -191,14 +191,15 @@ impl Bench {
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
             match &command.body {
-                ShardCommandBody::PartnerUpdate { lease: got, force_create } => {
+                ShardCommandBody::PartnerUpdate { lease: got, force_create, by_partner: true } => {
                     assert_eq!(
                         (got.as_ref(), *force_create, kind),
                         (&lease(address), true, UpdateKind::Update)
                     );
                 }
-                ShardCommandBody::PartnerDelete(got) => {
+                ShardCommandBody::PartnerDelete { address: got, deleted } => {
                     assert_eq!((*got, kind), (Ipv4Addr::from(address), UpdateKind::Delete));
+                    assert_eq!(deleted.as_deref(), Some(&lease(address)));
                 }
                 other => panic!("{other:?}"),
             }
