@@ -256,7 +256,7 @@ fn a_copier_is_told_of_its_subnets_alone() {
     for address in gone {
         let shard = world.rules.owners.owner_of(address);
         assert!(matches!(
-            world.command(shard, ShardCommandBody::PartnerDelete { address: address, deleted: None }),
+            world.command(shard, ShardCommandBody::PartnerDelete { address, deleted: None }),
             Some(ShardReplyBody::Deleted(true))
         ));
     }

@@ -16,5 +16,6 @@ mod pair;
 mod partner;
 mod scopes;
 mod smoke;
+mod standing;
 mod tally;
 mod world;

@@ -6,11 +6,10 @@ use std::sync::Arc;
 use shards::{Lease, LeaseState, SmallBytes};
 use tandem::client::{Client, ClientState};
 use tandem::engine::counters::{Counter, OwnCounter};
-use tandem::engine::event::{ConflictSide, Event, EventKind};
 use tandem::engine::message::{
-    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
+    Applied, CopySlice, Message, ShardCommandBody, ShardReplyBody, Terms, UpdateKind, UpdateOutcome,
 };
-use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
+use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::limits::COPY_OCTETS;
 use tandem::policy::SubnetFilter;
 use tandem::wire::Query;
@@ -19,16 +18,16 @@ use tandem::wire::codes::MessageType;
 use super::clients::{Ask, Heard, plain};
 use super::world::{Partner, Update, World, snapshot};
 
-const POOL: &str = "192.0.2.100 - 192.0.2.199";
+pub(super) const POOL: &str = "192.0.2.100 - 192.0.2.199";
 
-fn replicating(seed: u64, keys: &str) -> World {
+pub(super) fn replicating(seed: u64, keys: &str) -> World {
     let mut world = World::new(seed, 4, snapshot(POOL, keys), Vec::new());
     let view = world.replicating_view();
     world.set_view(view);
     world
 }
 
-fn address_of(client: &Client) -> Ipv4Addr {
+pub(super) fn address_of(client: &Client) -> Ipv4Addr {
     client.lease().expect("a lease").address
 }
 
@@ -377,9 +376,9 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     world.control.clear();
     assert_eq!(world.lease(address), Some(lease.clone()), "an older transaction overwrites all the same");
     assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Nak), "it is another client's now");
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address: address, deleted: None });
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address: address, deleted: None });
+    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))));
     let missing = world.command(owner, update(&lease, false));
     assert!(matches!(missing, Some(ShardReplyBody::Missing)));
@@ -422,133 +421,6 @@ fn synchronised_leases_replace_older_ones_only() {
     let answer = world.command(owner, ShardCommandBody::Synchronised(copied(newer.clone())));
     assert!(matches!(answer, Some(ShardReplyBody::Applied(Applied { written: 1, .. }))));
     assert_eq!(world.lease(address), Some(newer));
-}
-
-/// Three clients hold leases, the first and the last of which were given alone; what the partner lists decides which of
-/// them it is sent.
-#[test]
-fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
-    let mut world = replicating(12, "");
-    let leases: Vec<Lease> = (1..=3)
-        .map(|client| {
-            let address = address_of(&world.join(plain(client)));
-            world.lease(address).expect("a lease")
-        })
-        .collect();
-    let since_s = leases[1].cltt + 100;
-    for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 1]) {
-        let owner = world.rules.owners.owner_of(lease.address);
-        let moved = Lease { cltt, ..lease.clone() };
-        let update =
-            ShardCommandBody::PartnerUpdate { lease: Box::new(moved), force_create: true, by_partner: true };
-        assert!(matches!(world.command(owner, update), Some(ShardReplyBody::Updated { .. })));
-    }
-    let alone = Alone { since_s, partner_since_s: Some(since_s), partner_knows_since_s: None };
-    let first = leases.iter().map(|lease| lease.address).min().expect("an address");
-    let below = Ipv4Addr::from(u32::from(first) - 1);
-    let listed = leases.iter().map(|lease| lease.address).max().expect("an address");
-    for (case, alone, span, lists, expected) in [
-        ("nothing was given alone", None, Span::default(), false, 0),
-        ("nothing is listed", Some(alone), Span::default(), false, 2),
-        ("one is listed as it is", Some(alone), Span::default(), true, 1),
-        ("a page before them", Some(alone), Span { upto: Some(below), ..Span::default() }, false, 0),
-        ("a page behind them", Some(alone), Span { after: Some(listed), ..Span::default() }, false, 0),
-    ] {
-        world.set_view(HaView { alone, ..world.replicating_view() });
-        let mut sent = 0;
-        for shard in 0..world.rules.owners.shards() {
-            let known = world.lease(leases[2].address).expect("the lease");
-            let is_owner = world.rules.owners.owner_of(known.address) == shard;
-            let rows = if lists && is_owner { vec![(UpdateKind::Update, known)] } else { Vec::new() };
-            let slice = CopySlice { rows, terms: Terms::Comparison(span) };
-            match world.command(shard, ShardCommandBody::Synchronised(Arc::new(slice))) {
-                Some(ShardReplyBody::Applied(Applied { sent_back, written: 0, goes_on: None, .. })) => {
-                    sent += sent_back;
-                }
-                other => panic!("{case}: {other:?}"),
-            }
-        }
-        assert_eq!(sent, expected, "{case}");
-    }
-}
-
-/// Whose lease an event of the log is about, since when, and what becomes of it.
-fn conflict_told(event: &Event) -> Option<(Vec<u8>, u64, ConflictSide)> {
-    match event.kind {
-        EventKind::LeaseConflict { cltt, side, .. } => Some((event.client.hwaddr().to_vec(), cltt, side)),
-        _ => None,
-    }
-}
-
-/// A server that was alone has given the address to client 1; the partner, which did not know, to another one.
-#[test]
-fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
-    let mut world = replicating(12, "");
-    let address = address_of(&world.join(plain(1)));
-    let owner = world.rules.owners.owner_of(address);
-    let ours = world.lease(address).expect("the lease");
-    let hwaddr = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
-    let theirs = Lease { hwaddr, cltt: ours.cltt + 5, ..ours.clone() };
-    let late = || ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, theirs.clone())]);
-    let compared = || {
-        let rows = vec![(UpdateKind::Update, theirs.clone())];
-        ShardCommandBody::Synchronised(Arc::new(CopySlice {
-            rows,
-            terms: Terms::Comparison(Span::default()),
-        }))
-    };
-    for (partner_since_s, stays) in [(None, true), (Some(theirs.cltt + 1), true), (Some(theirs.cltt), false)]
-    {
-        let alone = Some(Alone { since_s: ours.cltt, partner_since_s, partner_knows_since_s: None });
-        let view = HaView { alone, ..world.replicating_view() };
-        world.set_view(view);
-        let restored = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, ours.clone())]);
-        assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
-        world.events.clear();
-        let answer = world.command(owner, late());
-        let told: Vec<_> = world.events.iter().filter_map(conflict_told).collect();
-        let sides = match stays {
-            true => [ConflictSide::OursStays, ConflictSide::TheirsRefused],
-            false => [ConflictSide::OursGivesWay, ConflictSide::TheirsTaken],
-        };
-        let clients = [ours.hwaddr.as_slice(), theirs.hwaddr.as_slice()].map(<[u8]>::to_vec);
-        let both = clients.into_iter().zip([ours.cltt, theirs.cltt]).zip(sides);
-        assert_eq!(told, both.map(|((client, cltt), side)| (client, cltt, side)).collect::<Vec<_>>());
-        assert_eq!(
-            matches!(&answer, Some(ShardReplyBody::GivenAlone(stays)) if stays.hwaddr == ours.hwaddr),
-            stays,
-            "{partner_since_s:?}: {answer:?}"
-        );
-        world.updates.clear();
-        let Some(ShardReplyBody::Applied(applied)) = world.command(owner, compared()) else { panic!() };
-        assert_eq!((applied.sent_back, world.updates.len()), if stays { (1, 1) } else { (0, 0) });
-        let holder = if stays { &ours.hwaddr } else { &theirs.hwaddr };
-        assert_eq!(world.lease(address).map(|lease| lease.hwaddr), Some(holder.clone()));
-    }
-}
-
-/// Client 1 comes back to the partner with another network card, or with an identifier that it did not show before.
-#[test]
-fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
-    let mut world = replicating(12, "");
-    let address = address_of(&world.join(plain(1)));
-    let owner = world.rules.owners.owner_of(address);
-    let ours = Lease { client_id: SmallBytes::new(&[1, 2, 3]), ..world.lease(address).expect("the lease") };
-    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None, partner_knows_since_s: None });
-    let view = HaView { alone, ..world.replicating_view() };
-    world.set_view(view);
-    for (hwaddr, client_id) in [
-        (SmallBytes::new(&[2, 9, 9, 9, 9, 9]), ours.client_id.clone()),
-        (ours.hwaddr.clone(), SmallBytes::new(&[7, 7])),
-    ] {
-        let theirs = Lease { hwaddr, client_id, cltt: ours.cltt + 5, ..ours.clone() };
-        for lease in [&ours, &theirs] {
-            let update = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, lease.clone())]);
-            let answer = world.command(owner, update);
-            assert!(matches!(answer, Some(ShardReplyBody::Applied(_))), "{lease:?}: {answer:?}");
-        }
-        assert_eq!(world.lease(address), Some(theirs));
-    }
 }
 
 /// Goal: a server that has stood still answers nobody on the strength of what it knew before. Method: the time up to
@@ -674,7 +546,7 @@ fn what_is_told_at_a_time_is_limited_in_octets_too() {
         let body =
             ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true, by_partner: true };
         assert!(matches!(world.command(0, body), Some(ShardReplyBody::Updated { .. })));
-        let deleted = world.command(0, ShardCommandBody::PartnerDelete { address: address, deleted: None });
+        let deleted = world.command(0, ShardCommandBody::PartnerDelete { address, deleted: None });
         assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
     }
     let (none, mut mark) = changes(&mut world, 0, None);
@@ -768,70 +640,4 @@ fn what_a_partner_in_maintenance_has_not_copied_is_replicated_before_the_cache_a
         assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Ack(address)));
         assert_eq!(world.updates.len(), updates, "behind: {partner_is_behind}");
     }
-}
-
-/// An update that was on its way when this server took over must not take the lease from the client it was given to.
-#[test]
-fn whoever_has_taken_over_refuses_what_was_given_before() {
-    let mut world = World::new(2, 4, snapshot(POOL, ""), Vec::new());
-    let view = world.replicating_view();
-    world.set_view(view);
-    world.pass_s(2);
-    let address = address_of(&world.join(plain(1)));
-    let ours = world.lease(address).expect("the lease");
-    let owner = world.rules.owners.owner_of(address);
-    let older = Lease { cltt: ours.cltt - 1, hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 99]), ..ours.clone() };
-    for (updates, taken) in [(UpdateMode::None, false), (UpdateMode::Send, true)] {
-        let view = HaView { updates, ..world.replicating_view() };
-        world.set_view(view);
-        let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, older.clone())]);
-        let single = ShardCommandBody::PartnerUpdate {
-            lease: Box::new(older.clone()),
-            force_create: true,
-            by_partner: true,
-        };
-        for update in [batch, single] {
-            let answer = world.command(owner, update);
-            let is_refused = matches!(answer, Some(ShardReplyBody::GivenAlone(_)));
-            assert_eq!(is_refused, !taken, "{updates:?}: {answer:?}");
-            assert_eq!(world.lease(address).is_some_and(|lease| lease == ours), !taken, "{updates:?}");
-        }
-    }
-}
-
-/// The same of a deletion; an administrator, who names an address or brings a lease of his own, has his way.
-#[test]
-fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
-    let mut world = World::new(2, 4, snapshot(POOL, ""), Vec::new());
-    world.pass_s(2);
-    let view = world.replicating_view();
-    world.set_view(view);
-    let address = address_of(&world.join(plain(1)));
-    let ours = world.lease(address).expect("the lease");
-    let owner = world.rules.owners.owner_of(address);
-    let alone = Some(Alone { since_s: ours.cltt, partner_since_s: None, partner_knows_since_s: None });
-    let view = HaView { alone, updates: UpdateMode::None, ..world.replicating_view() };
-    world.set_view(view);
-    let another =
-        Lease { cltt: ours.cltt - 1, hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, 99]), ..ours.clone() };
-    let delete = |deleted: Option<&Lease>| ShardCommandBody::PartnerDelete {
-        address,
-        deleted: deleted.map(|lease| Box::new(lease.clone())),
-    };
-    let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Delete, another.clone())]);
-    for late in [delete(Some(&another)), batch] {
-        let answer = world.command(owner, late);
-        assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
-        assert_eq!(world.lease(address), Some(ours.clone()));
-    }
-    let by_hand = ShardCommandBody::PartnerUpdate {
-        lease: Box::new(another.clone()),
-        force_create: true,
-        by_partner: false,
-    };
-    let answer = world.command(owner, by_hand);
-    assert!(matches!(answer, Some(ShardReplyBody::Updated { .. })), "{answer:?}");
-    assert_eq!(world.lease(address), Some(another));
-    assert!(matches!(world.command(owner, delete(None)), Some(ShardReplyBody::Deleted(true))));
-    assert_eq!(world.lease(address), None);
 }
