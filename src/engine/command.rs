@@ -17,7 +17,8 @@ use crate::engine::message::{
 };
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
-use crate::engine::standing::{Standing, is_held, takes_from_another};
+use crate::engine::standing::{Standing, is_held, is_same_client, takes_from_another};
+use crate::ha::fence::Stamp;
 use crate::limits;
 use crate::policy::SubnetFilter;
 
@@ -44,7 +45,10 @@ impl Shard {
             ShardCommandBody::PartnerDelete { address, deleted } => {
                 return self.partner_delete(turn, from, request, address, deleted.as_deref());
             }
-            ShardCommandBody::PartnerBatch(updates) => {
+            ShardCommandBody::PartnerBatch { stamp, updates } => {
+                if !self.comes_in_time(turn, stamp, &updates) {
+                    return self.answer(turn, from, request, ShardReplyBody::Late);
+                }
                 return self.partner_batch(turn, from, request, updates);
             }
             ShardCommandBody::Synchronised(slice) => {
@@ -65,7 +69,7 @@ impl Shard {
 
     /// Where the index entries of many leases belong: nothing of them has been read yet, as a query's has.
     pub fn ahead_of(&self, body: &ShardCommandBody, mut fetch: impl FnMut(&u64)) {
-        let ShardCommandBody::PartnerBatch(updates) = body else { return };
+        let ShardCommandBody::PartnerBatch { updates, .. } = body else { return };
         let identities = self.partition.identities();
         let key = |identity: &[u8]| self.steering.identities.key(identity);
         for (_, lease) in updates {
@@ -166,6 +170,15 @@ impl Shard {
         self.commit_command(turn, from, request, address, ShardReplyBody::Deleted(true));
     }
 
+    /// Whether a request of the partner does not come behind a later one. While this server serves alone every one comes
+    /// too late: it was sent before, or by a partner that has stood still and does not know.
+    fn comes_in_time(&mut self, turn: &Turn, stamp: Option<Stamp>, updates: &[(UpdateKind, Lease)]) -> bool {
+        let (Some(stamp), Some((_, first))) = (stamp, updates.first()) else { return true };
+        let relationship = self.relations.of_subnet(&turn.rules.snapshot, first.subnet_id);
+        let relation = self.relations.of_mut(relationship);
+        relation.partner_seen.admits(stamp) && !serves_alone(&relation.view)
+    }
+
     /// Updates of one request; all are carried out, or none and the answer is `Busy`.
     fn partner_batch(
         &mut self,
@@ -239,6 +252,9 @@ impl Shard {
             let standing = self.standing(turn, &theirs);
             applied.kept +=
                 usize::from(ours.as_ref().is_some_and(|ours| standing.lacks(*kind, &theirs, ours)));
+            if ours.is_none() && *kind == UpdateKind::Update && self.is_deleted_here(&theirs) {
+                continue;
+            }
             let (change, conflict) = standing.reconcile(*kind, slice.terms, theirs, ours);
             self.changes.extend(change);
             if let Some(conflict) = conflict {
@@ -246,6 +262,14 @@ impl Shard {
             }
         }
         self.commit_changes(turn, from, request, applied);
+    }
+
+    /// Whether the source has yet to hear that this lease was deleted here: it would bring it back. Who has given it again
+    /// since has a newer one.
+    fn is_deleted_here(&self, theirs: &Lease) -> bool {
+        self.change_log
+            .deletion(theirs.address)
+            .is_some_and(|deleted| is_same_client(theirs, deleted) && theirs.cltt <= deleted.cltt)
     }
 
     /// Sends the source what is newer here, and what was given here while it was away, also where it lists nothing; how

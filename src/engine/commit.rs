@@ -298,7 +298,7 @@ impl Shard {
         let view = &self.relations.of(relationship).view;
         let untold = view.configured && !matches!(view.updates, UpdateMode::Off | UpdateMode::Send);
         let in_use = lease.state != LeaseState::ExpiredReclaimed && !lease.is_expired(turn.now.wall_s());
-        self.change_log.note_delete(turn.now, lease, untold && in_use);
+        self.change_log.note_delete(turn.now, lease, (untold || view.copies) && in_use);
     }
 
     /// A reply that still waits must not promise what this change takes away.

@@ -20,6 +20,7 @@ impl Shard {
     /// A message from another node.
     pub fn handle_message(&mut self, turn: &mut Turn, from: NodeId, message: Message) {
         match message {
+            Message::Backlog(update) => self.send_after_all(turn, update),
             Message::Command(command) => self.handle_command(turn, from, *command),
             Message::DeleteLeft(left) => self.delete_left(turn, from, &left),
             Message::Forward(forward) => self.handle_forward(turn, forward),
@@ -38,7 +39,6 @@ impl Shard {
             | Message::Stop
             | Message::Unanswered(_)
             | Message::UnsentUpdates { .. }
-            | Message::Backlog(_)
             | Message::Update(_)
             | Message::UpdatesSettled { .. } => self.statistics.bump_own(OwnCounter::UnexpectedMessage),
         }
@@ -99,9 +99,14 @@ impl Shard {
         // A sender that gives the box back without an outcome has not sent it.
         let outcome = update.outcome.unwrap_or(UpdateOutcome::Failed);
         let (park, address, relationship) = (update.park, update.lease.address, update.relationship);
-        let deletes = update.kind == UpdateKind::Delete;
+        let view = &self.relations.of(relationship).view;
+        let for_backup = view.backup_peers.indices().contains(&update.peer);
+        let deletes = update.kind == UpdateKind::Delete && !for_backup;
         if deletes && outcome != UpdateOutcome::Acked && self.partition.get(address).is_none() {
             self.change_log.remember(&update.lease);
+        }
+        if update.owed {
+            return self.owed_done(turn, update, outcome);
         }
         if self.update_boxes.len() < limits::SPARE_BOXES_MAX {
             self.update_boxes.push(update);
@@ -118,6 +123,16 @@ impl Shard {
             unacknowledged.remove(address);
         }
         self.settle(turn, progress);
+    }
+
+    /// An update has come back whose client was answered before: what the partner has not taken it is owed.
+    fn owed_done(&mut self, turn: &mut Turn, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
+        if outcome == UpdateOutcome::Acked {
+            let unacknowledged = &mut self.relations.of_mut(update.relationship).unacknowledged;
+            return unacknowledged.remove(update.lease.address);
+        }
+        update.outcome = Some(outcome);
+        self.send_after_all(turn, update);
     }
 
     /// Another shard's client has left `left.address`, which this shard owns.

@@ -9,6 +9,7 @@ use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 
 use crate::engine::rules::Rules;
 use crate::ha::event::ClientIdentity;
+use crate::ha::fence::Stamp;
 use crate::ha::view::HaView;
 use crate::limits::CONFLICTS_LOGGED_MAX;
 use crate::policy::{Scope, SubnetFilter};
@@ -40,8 +41,9 @@ pub enum Message {
         /// Whether the deletion is as durable and replicated as it has to be.
         done: bool,
     },
-    /// Shard to control, while the view says queue: one lease update for the backlog. Nothing is parked for it, and
-    /// the box does not come back.
+    /// Shard to control, while the view says queue: one lease update for the backlog. Nothing is parked for it. One
+    /// that comes when the backlog is no longer filled goes back to the shard, which sends what the address is by then in
+    /// order with its other updates; with an outcome it is such a one that the partner has not taken.
     Backlog(Box<PartnerUpdate>),
     /// Shard to HA sender: one lease update for the partner.
     Update(Box<PartnerUpdate>),
@@ -214,8 +216,18 @@ pub struct PartnerUpdate {
     /// HA epoch of the view it was committed under. Once a later view asked for no updates, the partner gets a
     /// copy of everything when it is back, and this update must not follow and overwrite what is newer by then.
     pub epoch: u64,
+    /// Its client was answered before it was sent: should the partner not take it, the control node is to know.
+    pub owed: bool,
     /// Set by the sender.
     pub outcome: Option<UpdateOutcome>,
+}
+
+impl PartnerUpdate {
+    /// One for the active partner that `shard` is to send after all.
+    pub fn put_off(relationship: u8, shard: u8, kind: UpdateKind, lease: Lease) -> Self {
+        let (peer, park, epoch, owed, outcome) = (0, None, 0, true, None);
+        Self { relationship, peer, shard, park, kind, lease, epoch, owed, outcome }
+    }
 }
 
 /// A query of a client that is the partner's, seen while the partner is silent.
@@ -294,7 +306,12 @@ pub enum ShardCommandBody {
     },
     /// Updates of one request of the partner, in their order: each as if it came alone, but all of them or none. Durable
     /// before the reply.
-    PartnerBatch(Vec<(UpdateKind, Lease)>),
+    PartnerBatch {
+        /// What the request bears: one that comes behind a later one is refused ([`ShardReplyBody::Late`]).
+        stamp: Option<Stamp>,
+        /// The updates.
+        updates: Vec<(UpdateKind, Lease)>,
+    },
     /// Leases of a copy: the newer cltt wins (ha-protocol 6.3). Durable before the reply.
     Synchronised(Arc<CopySlice>),
     /// What has changed since a mark, in no more than `limit` entries of the log; without a mark, a new one. Since that
@@ -428,6 +445,8 @@ pub enum ShardReplyBody {
     Busy,
     /// Served alone, this server has given the address to another client: this lease stays.
     GivenAlone(Box<Lease>),
+    /// A later request has come before this one, or this server has taken over since it was sent.
+    Late,
     /// Addresses, ascending.
     Addresses(Vec<Ipv4Addr>),
     /// What became of a part of a copy, or of a batch.

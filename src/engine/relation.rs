@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 
 use shards::Lease;
 
+use crate::ha::fence::Seen;
 use crate::ha::nodes::HaNodes;
 use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
 use crate::limits;
@@ -26,6 +27,8 @@ pub(super) struct Relation {
     /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
     /// leases.
     pub replicated_since_s: u64,
+    /// Which requests of the partner have come, so that older ones are refused.
+    pub partner_seen: Seen,
     /// Queries whose updates were not sent (ha-protocol 4.8), and the total last told to control.
     pub unsent: u64,
     pub unsent_reported: u64,
@@ -66,6 +69,7 @@ impl Relations {
             senders,
             unacknowledged: Unacknowledged::default(),
             replicated_since_s: wall_s,
+            partner_seen: Seen::default(),
             unsent: 0,
             unsent_reported: 0,
         };

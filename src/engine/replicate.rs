@@ -131,6 +131,31 @@ impl Shard {
         }
     }
 
+    /// Sends what the address of an update is by now: one that was put off and could not be sent in its turn, or one of
+    /// these that has come back. Where it cannot be sent it goes back to the control node, which knows what is to be done.
+    pub fn send_after_all(&mut self, turn: &mut Turn, mut update: Box<PartnerUpdate>) {
+        let (address, relationship) = (update.lease.address, update.relationship);
+        if self.partition.owns(address) {
+            let change = match self.partition.get(address) {
+                Some(lease) => Change::Put(lease),
+                None => Change::Delete(update.lease.clone()),
+            };
+            let view = &self.relations.of(relationship).view;
+            update.kind = kind_of(&change, view.partner_knows_released);
+            let (Change::Put(lease) | Change::Delete(lease)) = change;
+            update.lease = lease;
+            let sender = self.sender_of(relationship, address);
+            let is_sent = view.updates == UpdateMode::Send && update.outcome.is_none();
+            if is_sent && turn.actions.reserve(sender, Lane::State, 1) {
+                (update.shard, update.epoch) = (self.number, view.epoch);
+                // Until the partner has it, nobody is answered from the cache on the strength of it.
+                self.relations.of_mut(relationship).unacknowledged.insert(address);
+                return turn.actions.send(sender, Lane::State, Message::Update(update));
+            }
+        }
+        self.send_or_keep(turn, self.topology.control(), Message::Backlog(update));
+    }
+
     /// An update in a box that came back, or in a new one.
     fn update_for(
         &mut self,
@@ -142,7 +167,9 @@ impl Shard {
     ) -> Box<PartnerUpdate> {
         let (shard, epoch) = (self.number, self.relations.of(relationship).view.epoch);
         let lease = lease.clone();
-        let update = PartnerUpdate { relationship, peer, shard, park, kind, lease, epoch, outcome: None };
+        let owed = false;
+        let update =
+            PartnerUpdate { relationship, peer, shard, park, kind, lease, epoch, owed, outcome: None };
         match self.update_boxes.pop() {
             Some(mut spare) => {
                 *spare = update;

@@ -167,6 +167,8 @@ pub struct ShardLeases {
     pub hardware: Vec<Vec<(u64, IndexEntry)>>,
     /// Entries of its index by client identifier.
     pub client_id: Vec<Vec<(u64, IndexEntry)>>,
+    /// Deleted leases that a partner may still have.
+    pub deletions: Vec<Lease>,
 }
 
 impl ShardLeases {
@@ -204,6 +206,14 @@ pub fn split(
         from = until;
     }
     inputs
+}
+
+/// Gives deleted leases that a partner may still have to the owners of their addresses.
+pub fn split_deletions(deletions: Vec<Lease>, owners: &OwnerTable, inputs: &mut [ShardLeases]) {
+    for lease in deletions {
+        let owner = usize::from(owners.owner_of(lease.address));
+        inputs[owner].deletions.push(lease);
+    }
 }
 
 /// What addresses are picked from in `spaces`.

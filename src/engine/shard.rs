@@ -131,6 +131,9 @@ impl Shard {
             drains: Vec::new(),
         };
         let refused = this.partition.load(now, leases.owned(), &leases.hardware, &leases.client_id);
+        for lease in leases.deletions.iter().take(limits::DELETIONS_MAX) {
+            this.change_log.remember(lease);
+        }
         for _ in 0..refused {
             this.statistics.bump_own(OwnCounter::IndexFull);
         }
@@ -227,6 +230,9 @@ impl Shard {
     pub fn set_view(&mut self, turn: &mut Turn, view: &HaView) {
         let relationship = view.relationship;
         let before = self.relations.set_view(view);
+        if let Some(fence) = view.partner_fence.filter(|fence| before.partner_fence != Some(*fence)) {
+            self.relations.of_mut(relationship).partner_seen.hear(fence);
+        }
         let begins_to_send = before.updates != UpdateMode::Send && view.updates == UpdateMode::Send;
         if begins_to_send && view.partner_is_behind {
             self.relations.of_mut(relationship).replicated_since_s = self.no_earlier_than_s(turn);

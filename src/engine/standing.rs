@@ -129,7 +129,8 @@ pub(super) fn is_held(lease: &Lease, wall_s: u64) -> bool {
     lease.state == LeaseState::Default && !lease.is_expired(wall_s)
 }
 
-fn is_same_client(one: &Lease, other: &Lease) -> bool {
+/// Whether the leases are of the same client, by both of its names.
+pub(super) fn is_same_client(one: &Lease, other: &Lease) -> bool {
     one.hwaddr == other.hwaddr && one.client_id == other.client_id
 }
 

@@ -58,6 +58,11 @@ impl Backlog {
         self.waiting.drain(..count.min(self.waiting.len()));
     }
 
+    /// Takes the oldest one out, to be sent in another way.
+    pub fn pop(&mut self) -> Option<(UpdateKind, Box<Lease>)> {
+        self.waiting.pop_front()
+    }
+
     /// The partner lacks updates for good: nothing that waits is of use any longer, and leases have to be copied.
     pub fn give_up(&mut self) {
         self.waiting.clear();

@@ -5,12 +5,16 @@
 //! `lease4-update` with `force-create`, or `lease4-del`, of its lease means, in the order of the rows. The answer is
 //! JSON and lists a result code for each row in the same order. Nothing is answered before every one of them is
 //! durable, so one sync of the receiver serves them all.
+//!
+//! To a server that reads stamps ([`super::fence`]) every request is one of these, one update included, and bears a
+//! stamp behind its line.
 
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
 
 use super::command::{Reply, ReplyError, outcome_of_result, result};
+use super::fence::Stamp;
 use super::lease_json::{SubnetDirectory, check_placed, write_update_request};
 use super::lease_rows;
 use super::log::Described;
@@ -30,16 +34,27 @@ pub fn given_alone(ours: &Lease) -> String {
     )
 }
 
+/// Why an update is refused that comes behind a later one, or behind a take-over.
+pub const LATE: &str = "the request comes too late";
+
 /// The first line of a batch. No JSON begins with it.
 const HEAD: &[u8] = b"tandem-lease4-batch\n";
 
-/// Writes the body of a request: one update as Kea knows it, several as a batch.
+/// The first line of a batch with a stamp behind it.
+const STAMPED_HEAD: &[u8] = b"tandem-lease4-stamped-batch\n";
+
+/// Writes the body of a request. Without a stamp one update is as Kea knows it; several, and any with a stamp, are a
+/// batch.
 pub fn write_request<'a>(
     updates: impl ExactSizeIterator<Item = (UpdateKind, &'a Lease)>,
+    stamp: Option<Stamp>,
     output: &mut Vec<u8>,
 ) {
-    let is_batch = updates.len() != 1;
-    if is_batch {
+    let is_batch = stamp.is_some() || updates.len() != 1;
+    if let Some(stamp) = stamp {
+        output.extend_from_slice(STAMPED_HEAD);
+        stamp.write(output);
+    } else if is_batch {
         output.extend_from_slice(HEAD);
     }
     for (kind, lease) in updates {
@@ -52,7 +67,17 @@ pub fn write_request<'a>(
 
 /// Whether `body` is a batch and no JSON.
 pub fn is_batch(body: &[u8]) -> bool {
-    body.starts_with(HEAD)
+    body.starts_with(HEAD) || body.starts_with(STAMPED_HEAD)
+}
+
+/// The stamp of a batch, if it has one, and its rows.
+pub fn stamp_and_rows(body: &[u8]) -> Option<(Option<Stamp>, &[u8])> {
+    if let Some(rows) = body.strip_prefix(HEAD) {
+        return Some((None, rows));
+    }
+    let mut rest = body.strip_prefix(STAMPED_HEAD)?;
+    let stamp = Stamp::read(&mut rest)?;
+    Some((Some(stamp), rest))
 }
 
 /// A batch that was received: which shard has which part of it, and what came of each update.
@@ -78,7 +103,7 @@ impl Received {
         owner_of: impl Fn(Ipv4Addr) -> u8,
         subnets: &dyn SubnetDirectory,
     ) -> Result<(Self, Vec<(u8, ShardCommandBody)>), Reply> {
-        let mut rows = body.strip_prefix(HEAD).ok_or_else(|| Reply::error("not a batch"))?;
+        let (stamp, mut rows) = stamp_and_rows(body).ok_or_else(|| Reply::error("not a batch"))?;
         let mut received = Self { results: Vec::new(), text: None, places: vec![Vec::new(); shards.into()] };
         let mut parts: Vec<Vec<(UpdateKind, Lease)>> = (0..shards).map(|_| Vec::new()).collect();
         while let Some((kind, lease)) =
@@ -100,7 +125,8 @@ impl Received {
             }
         }
         let asked = (0..shards).zip(parts).filter(|(_, part)| !part.is_empty());
-        let asked = asked.map(|(shard, part)| (shard, ShardCommandBody::PartnerBatch(part))).collect();
+        let command = |updates| ShardCommandBody::PartnerBatch { stamp, updates };
+        let asked = asked.map(|(shard, part)| (shard, command(part))).collect();
         Ok((received, asked))
     }
 
@@ -110,6 +136,7 @@ impl Received {
         let text = match answer {
             Some(ShardReplyBody::Applied(_)) => return,
             Some(ShardReplyBody::GivenAlone(ours)) => given_alone(ours),
+            Some(ShardReplyBody::Late) => LATE.to_owned(),
             Some(_) => "the leases cannot be changed: the lease file takes nothing".to_owned(),
             None => "the leases were not changed in time".to_owned(),
         };
@@ -158,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::engine::message::Applied;
+    use crate::ha::fence::Fence;
     use crate::ha::json;
     use crate::ha::test_support;
 
@@ -181,7 +209,7 @@ mod tests {
 
     fn request(updates: &[(UpdateKind, Lease)]) -> Vec<u8> {
         let mut body = Vec::new();
-        write_request(updates.iter().map(|(kind, lease)| (*kind, lease)), &mut body);
+        write_request(updates.iter().map(|(kind, lease)| (*kind, lease)), None, &mut body);
         body
     }
 
@@ -221,13 +249,34 @@ mod tests {
         assert!(is_batch(&body));
         let [first, second, third, fourth] = updates;
         let (_, asked) = read(&body).expect("a batch");
-        let [(0, ShardCommandBody::PartnerBatch(even)), (1, ShardCommandBody::PartnerBatch(odd))] =
-            &asked[..]
+        let [(0, ShardCommandBody::PartnerBatch { updates: even, stamp: None }), (1, odd)] = &asked[..]
         else {
             panic!("{asked:?}");
         };
+        let ShardCommandBody::PartnerBatch { updates: odd, stamp: None } = odd else { panic!("{odd:?}") };
         assert_eq!(even, &[second]);
         assert_eq!(odd, &[first, third, fourth], "a deletion is not asked where it belongs");
+    }
+
+    #[test]
+    fn a_stamp_goes_to_every_shard_with_its_part() {
+        let stamp = Stamp { fence: Fence { life: 3, generation: 2 }, stream: 1, number: 7 };
+        for count in 1..=2 {
+            let leases: Vec<Lease> = (1..=count).map(lease).collect();
+            let mut body = Vec::new();
+            write_request(leases.iter().map(|lease| (UpdateKind::Update, lease)), Some(stamp), &mut body);
+            assert!(is_batch(&body));
+            let (mut received, asked) = read(&body).expect("a batch");
+            assert_eq!(asked.len(), leases.len());
+            for (shard, part) in asked {
+                let ShardCommandBody::PartnerBatch { stamp: got, .. } = part else { panic!("{part:?}") };
+                assert_eq!(got, Some(stamp));
+                received.handle_reply(shard, Some(&ShardReplyBody::Late));
+            }
+            let (results, text) = outcomes(&received.finish().to_http_body(), leases.len()).unwrap();
+            assert_eq!((results, text.as_deref()), (vec![UpdateOutcome::Refused; leases.len()], Some(LATE)));
+            assert!(read(&body[..STAMPED_HEAD.len() + 24]).is_err(), "the stamp is cut short");
+        }
     }
 
     #[test]

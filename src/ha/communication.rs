@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::command::Reply;
 use super::event::ClientIdentity;
+use super::fence::{self, Fence};
 use super::fingerprint::Fingerprint;
 use super::state::PartnerState;
 use crate::engine::message::Asked;
@@ -44,6 +45,8 @@ pub struct HeartbeatReply {
     pub copies: bool,
     /// Whether it is terminated for no reason but that this server was.
     pub follows: bool,
+    /// From where on its updates count, if it reads and writes stamps.
+    pub fence: Option<Fence>,
 }
 
 impl HeartbeatReply {
@@ -72,7 +75,8 @@ impl HeartbeatReply {
         let copies = copies == Some(u64::from(super::copy::VERSION));
         let follows = arguments.get(TERMINATED_BECAUSE).and_then(Value::as_str);
         let follows = state == PartnerState::Terminated && follows == Some(PARTNER_TERMINATED);
-        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint, copies, follows })
+        let fence = arguments.get(fence::ANNOUNCEMENT).and_then(Value::as_str).and_then(Fence::from_text);
+        Ok(Self { state, wall_s, scopes, unsent, batch_max, fingerprint, copies, follows, fence })
     }
 }
 
@@ -109,6 +113,7 @@ pub struct Communication {
     has_stopped: bool,
     copies: bool,
     follows: bool,
+    fence: Option<Fence>,
     unsent_latest: u64,
     unsent_known: u64,
     connecting: BTreeSet<ClientKey>,
@@ -133,6 +138,7 @@ impl Communication {
             has_stopped: false,
             copies: false,
             follows: false,
+            fence: None,
             unsent_latest: 0,
             unsent_known: 0,
             connecting: BTreeSet::new(),
@@ -157,6 +163,7 @@ impl Communication {
         self.has_stopped = false;
         self.copies = reply.copies;
         self.follows = reply.follows;
+        self.fence = reply.fence;
         if let Some(unsent) = reply.unsent {
             // A count that has fallen belongs to a new process: all of it is news.
             if unsent < self.unsent_latest {
@@ -184,7 +191,8 @@ impl Communication {
     pub fn fail(&mut self) {
         self.partner = PartnerState::Unavailable;
         self.skew_s = None;
-        // What comes back may be another program.
+        // What comes back may be another program. Stamps stay until it is heard: a request that has just been given up may
+        // still arrive behind the next one. A program that reads none refuses that one, and is heard a moment later.
         self.batch_max = 1;
         self.copies = false;
         self.follows = false;
@@ -270,6 +278,11 @@ impl Communication {
     /// Whether all leases of the partner can be copied while it serves.
     pub fn copies(&self) -> bool {
         self.copies
+    }
+
+    /// From where on the partner's updates count, as last heard; `None` where it knows nothing of stamps.
+    pub fn fence(&self) -> Option<Fence> {
+        self.fence
     }
 
     /// Whether the partner is terminated for no reason but that this server was.
@@ -401,6 +414,7 @@ mod tests {
             fingerprint: None,
             copies: false,
             follows: false,
+            fence: None,
         }
     }
 

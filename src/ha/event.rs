@@ -49,6 +49,8 @@ pub enum Event {
         kind: UpdateKind,
         /// The lease as committed.
         lease: Box<Lease>,
+        /// Why the partner has not taken it, where it was handed back ([`Action::HandBack`]) and sent.
+        outcome: Option<UpdateOutcome>,
     },
     /// A call has ended: the body of the HTTP response, whatever its status, or why there is none.
     CallDone {
@@ -160,8 +162,18 @@ pub enum Action {
         /// Which of them.
         line: Line,
     },
+    /// Give an update that was put off to the shard that owns its address, which sends what the address is by then, in
+    /// order with its other updates. It comes back as [`Event::Backlog`] if it cannot be sent, or is not taken.
+    HandBack {
+        /// Command that would have been sent.
+        kind: UpdateKind,
+        /// The lease as committed.
+        lease: Box<Lease>,
+    },
     /// Write to the log.
     Log(LogEvent),
+    /// Keep over a restart whether the partner may lack changes made here; before anything that follows is done.
+    PartnerBehind(bool),
     /// The partner knows that this server stops, or need not or cannot be told.
     StopAnnounced,
     /// Hand this view to every shard (and to listeners and senders, who read the partner's generation in it).

@@ -9,6 +9,7 @@
 //! | [`sync`] | paged synchronisation, driven by the machine |
 //! | [`communication`] | contact with the partner, traffic analysis, clock skew, rejected clients |
 //! | [`backlog`] | updates put off in communication-recovery |
+//! | [`fence`] | which updates come too late to be carried out |
 //! | [`fingerprint`] | whether two servers run the same configuration, and where not |
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`lease_page`], [`json`] | commands, leases and pages of them on the wire |
@@ -30,6 +31,7 @@ pub mod communication;
 pub mod copy;
 pub mod dispatch;
 pub mod event;
+pub mod fence;
 pub mod fingerprint;
 pub mod json;
 mod lease_fields;

@@ -7,7 +7,8 @@
 //!
 //! Updates that wait while a view comes by that asks for none are overtaken: the partner copies all leases when it is
 //! back, and an old update sent after that copy would put an older lease in the place of a newer one. They are never
-//! sent, and come back as failed.
+//! sent, and come back as failed. What is sent bears a stamp where the peer reads them ([`super::fence`]), so that it
+//! refuses a request that was given up and still arrives.
 //!
 //! Invariant: whatever is pushed comes out exactly once, of `push`, `set_view` or `take`.
 
@@ -15,7 +16,8 @@ use std::collections::VecDeque;
 
 use super::batch;
 use super::command::{ReplyError, lease_update_outcome};
-use super::view::{HaView, UpdateMode};
+use super::fence::{Fence, Stamp};
+use super::view::HaView;
 use crate::engine::message::{PartnerUpdate, UpdateOutcome};
 use crate::limits::HA_BATCH_OCTETS_MAX;
 
@@ -58,8 +60,13 @@ pub struct Outbox {
     waiting_max: usize,
     /// Most updates in one request, at least 1.
     batch_max: usize,
-    /// Updates of epochs before this one are not sent.
-    overtaken: u64,
+    /// Updates of epochs before its generation are not sent.
+    fence: Fence,
+    /// Whether requests bear stamps.
+    is_stamped: bool,
+    /// Its own stream, and how many requests it has written.
+    stream: u8,
+    written: u64,
     /// Until when the view may be acted on ([`HaView::good_until_ns`]).
     good_until_ns: Option<u64>,
     /// What the view says concerns the active partner alone.
@@ -67,13 +74,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one for at most `waiting_max` updates.
-    pub fn new(waiting_max: usize) -> Self {
+    /// An empty one for at most `waiting_max` updates, which are all the updates of their addresses; `stream` is told
+    /// apart from those of other outboxes for the peer.
+    pub fn new(waiting_max: usize, stream: u8) -> Self {
         Self {
             waiting: VecDeque::new(),
             waiting_max,
             batch_max: 1,
-            overtaken: 0,
+            fence: Fence::default(),
+            is_stamped: false,
+            stream,
+            written: 0,
             good_until_ns: None,
             for_backup: false,
         }
@@ -82,7 +93,7 @@ impl Outbox {
     /// An empty one for a backup server: its updates are sent one by one in every state (ha-protocol 4.1), so no
     /// view overtakes them.
     pub fn for_backup(waiting_max: usize) -> Self {
-        Self { for_backup: true, ..Self::new(waiting_max) }
+        Self { for_backup: true, ..Self::new(waiting_max, 0) }
     }
 
     /// Whether it is one of [`Outbox::for_backup`].
@@ -121,12 +132,13 @@ impl Outbox {
         }
         self.batch_max = usize::from(view.partner_batch_max.max(1));
         self.good_until_ns = view.good_until_ns;
-        if view.updates == UpdateMode::Send {
+        self.is_stamped = view.partner_fence.is_some();
+        if self.fence == view.fence {
             return;
         }
-        self.overtaken = view.epoch;
+        self.fence = view.fence;
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.update.epoch < view.epoch {
+            if waiting.update.epoch < self.fence.generation {
                 overtaken.push(waiting);
             } else {
                 self.waiting.push_back(waiting);
@@ -151,11 +163,19 @@ impl Outbox {
         Taken::Batch(left_ms)
     }
 
+    /// Writes the body of the request that carries `taken`.
+    pub fn write_request(&mut self, taken: &[Waiting], output: &mut Vec<u8>) {
+        self.written += 1;
+        let stamp = Stamp { fence: self.fence, stream: self.stream, number: self.written };
+        let updates = taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease));
+        batch::write_request(updates, self.is_stamped.then_some(stamp), output);
+    }
+
     /// Whether all of `taken` may still be sent. Not while this server has stood still and has not heard the partner
     /// since: one that has taken over would give up leases of its own for them.
     pub fn is_wanted(&self, now_ns: u64, taken: &[Waiting]) -> bool {
         let is_outdated = self.good_until_ns.is_some_and(|until_ns| now_ns >= until_ns);
-        !is_outdated && taken.iter().all(|waiting| waiting.update.epoch >= self.overtaken)
+        !is_outdated && taken.iter().all(|waiting| waiting.update.epoch >= self.fence.generation)
     }
 }
 
@@ -184,17 +204,16 @@ impl Pace {
     }
 }
 
-/// Writes the body of the request that carries `taken`.
-pub fn write_request(taken: &[Waiting], output: &mut Vec<u8>) {
-    batch::write_request(taken.iter().map(|waiting| (waiting.update.kind, &waiting.update.lease)), output);
-}
-
-/// How each of `sent` updates ended by the answer to their request, and its text.
+/// How each of `sent` updates ended by the answer to `request`, and its text.
 ///
 /// # Errors
 /// The answer says nothing of them.
-pub fn outcomes(answer: &[u8], sent: usize) -> Result<(Vec<UpdateOutcome>, Option<String>), ReplyError> {
-    if sent == 1 {
+pub fn outcomes(
+    request: &[u8],
+    answer: &[u8],
+    sent: usize,
+) -> Result<(Vec<UpdateOutcome>, Option<String>), ReplyError> {
+    if !batch::is_batch(request) {
         return lease_update_outcome(answer).map(|(outcome, reply)| (vec![outcome], reply.text));
     }
     batch::outcomes(answer, sent)
@@ -203,8 +222,10 @@ pub fn outcomes(answer: &[u8], sent: usize) -> Result<(Vec<UpdateOutcome>, Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::message::UpdateKind;
+    use crate::engine::message::{ShardCommandBody, UpdateKind};
+    use crate::ha::lease_json::SubnetDirectory;
     use crate::ha::test_support::lease;
+    use crate::ha::view::UpdateMode;
 
     fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
         Box::new(PartnerUpdate {
@@ -215,12 +236,16 @@ mod tests {
             kind: UpdateKind::Update,
             lease: lease(number.into()),
             epoch,
+            owed: false,
             outcome: None,
         })
     }
 
+    /// A view that has ended what was sent before, unless updates are sent.
     fn view(epoch: u64, updates: UpdateMode, partner_batch_max: u16) -> HaView {
-        HaView { epoch, updates, partner_batch_max, ..HaView::default() }
+        let generation = if updates == UpdateMode::Send { 0 } else { epoch };
+        let fence = Fence { life: 1, generation };
+        HaView { epoch, updates, partner_batch_max, fence, ..HaView::default() }
     }
 
     fn numbers(list: &[Waiting]) -> Vec<u8> {
@@ -228,7 +253,7 @@ mod tests {
     }
 
     fn filled(count: u8, batch_max: u16) -> Outbox {
-        let mut outbox = Outbox::new(usize::from(count));
+        let mut outbox = Outbox::new(usize::from(count), 0);
         outbox.set_view(&view(1, UpdateMode::Send, batch_max), &mut Vec::new());
         for number in 0..count {
             outbox.push(u64::from(number), update(number, 1)).unwrap();
@@ -309,9 +334,70 @@ mod tests {
         assert!(outbox.push(0, update(7, 1)).is_ok());
     }
 
+    /// A shard may have got the view, and committed under it, before this outbox has: then both came by unseen.
+    #[test]
+    fn a_view_that_was_passed_over_overtakes_as_well() {
+        let mut outbox = filled(2, 9);
+        outbox.push(0, update(7, 6)).unwrap_err();
+        outbox.waiting_max = 9;
+        outbox.push(0, update(7, 6)).unwrap();
+        let mut taken = Vec::new();
+        let later = HaView { fence: Fence { life: 1, generation: 4 }, ..view(6, UpdateMode::Send, 9) };
+        outbox.set_view(&later, &mut taken);
+        assert_eq!(numbers(&taken), [0, 1]);
+        taken.clear();
+        outbox.take(0, &mut taken);
+        assert_eq!(numbers(&taken), [7]);
+    }
+
+    struct Everywhere;
+
+    impl SubnetDirectory for Everywhere {
+        fn subnet(&self, _: u32, _: std::net::Ipv4Addr) -> Option<(u32, bool)> {
+            Some((600, true))
+        }
+
+        fn subnet_of(&self, _: std::net::Ipv4Addr) -> Option<u32> {
+            None
+        }
+    }
+
+    /// The stamp of the next request of two updates.
+    fn next_stamp(outbox: &mut Outbox) -> Option<Stamp> {
+        let (mut taken, mut body) = (Vec::new(), Vec::new());
+        for number in 0..2 {
+            outbox.push(0, update(number, 9)).unwrap();
+        }
+        outbox.take(0, &mut taken);
+        outbox.write_request(&taken, &mut body);
+        let (_, mut asked) = batch::Received::read(&body, 1, |_| 0, &Everywhere).unwrap();
+        let Some((0, ShardCommandBody::PartnerBatch { stamp, .. })) = asked.pop() else {
+            panic!("{asked:?}")
+        };
+        stamp
+    }
+
+    #[test]
+    fn requests_bear_stamps_where_the_peer_reads_them() {
+        let mut outbox = Outbox::new(9, 3);
+        let mut overtaken = Vec::new();
+        let fence = Fence { life: 5, generation: 2 };
+        let plain = HaView { fence, ..view(3, UpdateMode::Send, 9) };
+        outbox.set_view(&plain, &mut overtaken);
+        assert_eq!(next_stamp(&mut outbox), None);
+        let stamped = HaView { partner_fence: Some(Fence::default()), ..plain };
+        outbox.set_view(&stamped, &mut overtaken);
+        for number in 2..=3 {
+            assert_eq!(next_stamp(&mut outbox), Some(Stamp { fence, stream: 3, number }));
+        }
+        let later = Fence { generation: 8, ..fence };
+        outbox.set_view(&HaView { fence: later, ..stamped }, &mut overtaken);
+        assert_eq!(next_stamp(&mut outbox), Some(Stamp { fence: later, stream: 3, number: 4 }));
+    }
+
     #[test]
     fn a_view_that_asks_for_nothing_overtakes_what_was_committed_before_it() {
-        let mut outbox = Outbox::new(9);
+        let mut outbox = Outbox::new(9, 0);
         let mut taken = Vec::new();
         for (number, epoch) in [(0, 1), (1, 5), (2, 2)] {
             outbox.push(0, update(number, epoch)).unwrap();
@@ -328,7 +414,7 @@ mod tests {
 
     #[test]
     fn what_waited_while_the_server_stood_still_is_not_sent_before_the_view_is_renewed() {
-        let mut outbox = Outbox::new(1);
+        let mut outbox = Outbox::new(1, 0);
         let good = |good_until_ns| HaView { good_until_ns, ..view(1, UpdateMode::Send, 8) };
         outbox.set_view(&good(Some(5)), &mut Vec::new());
         outbox.push(0, update(0, 1)).unwrap();

@@ -1,5 +1,6 @@
 //! What shards, listeners and senders must know of the HA machine, and nothing more.
 
+use super::fence::Fence;
 use crate::policy::Scope;
 
 /// What happens to lease updates for the active partner (ha-protocol 5.2).
@@ -119,6 +120,9 @@ pub struct HaView {
     /// The partner takes updates, and has not copied what was given before (in maintenance), or not all of it (a Kea): then
     /// it lacks leases.
     pub partner_is_behind: bool,
+    /// Leases of the partner are being copied here: what it deletes meanwhile must not come back with a page that was read
+    /// before.
+    pub copies: bool,
     /// What to do with lease updates for backup servers.
     pub backups: BackupUpdates,
     /// Which peers those are.
@@ -141,6 +145,10 @@ pub struct HaView {
     pub partner_knows_released: bool,
     /// How many lease updates the partner takes in one request; 0 and 1 are one, as Kea.
     pub partner_batch_max: u16,
+    /// What updates sent under this view bear: those of an earlier generation are not sent any more.
+    pub fence: Fence,
+    /// The partner's fence as last heard: what it sent before is refused. `None` where the partner reads no stamps.
+    pub partner_fence: Option<Fence>,
 }
 
 impl HaView {

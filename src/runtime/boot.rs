@@ -326,6 +326,9 @@ fn stop(running: Running, end: End) -> ExitCode {
             fatal = fatal.or(end_ha(executor));
         }
     }
+    if let End::Asked(_) = end {
+        server.ha.iter().for_each(|shared| shared.standings.end());
+    }
     drop(lease_file);
     let code = match (end, fatal) {
         (_, Some(fatal)) => {

@@ -8,7 +8,6 @@ use config::ha::Relationship;
 use config::paths::Folders;
 use config::tandem::Durability as Configured;
 use config::{Diagnostic, Document};
-use shards::Topology;
 use shards::journal::Columns;
 use shards::partition::{LEASES_PER_PART, LoadedLeases};
 use shards::runtime::{
@@ -16,6 +15,7 @@ use shards::runtime::{
     Placement, ShardEnd, ShardPort, ShardSetup, mesh,
 };
 use shards::sys::{clock, memory, process};
+use shards::{Lease, Topology};
 
 use super::boot_loggers::Logged;
 use super::boot_pid::PidFile;
@@ -23,6 +23,7 @@ use super::boot_places::{self, Places};
 use super::control_node::ControlNode;
 use super::control_plane::ControlPlane;
 use super::ha::acceptor::Acceptor;
+use super::ha::behind::Behind;
 use super::ha::setup::HaSetup;
 use super::ha::{listen, send, setup};
 use super::lease_file::LeaseFile;
@@ -128,17 +129,17 @@ fn start_logged(
     logging: &mut Option<LogThread>,
 ) -> Result<Running, Fatal> {
     let pid_file = PidFile::create(&folders.pid_file(&run.config, "kea-dhcp4"), PidFile::SERVER)?;
-    let (lease_file, leases) = open_leases(&prepared.document, &folders)?;
+    let Opened { lease_file, leases, deletions, behind } = open_leases(&prepared.document, &folders)?;
     let seed = lease_file.as_ref().map_or_else(fresh_seed, |file| file.seed());
     let steering = Steering::new(seed, topology.shards);
     let placing = Instant::now();
-    let (rules, split) = owners(&leases, prepared.snapshot.clone(), &steering, seed)?;
+    let (rules, split) = owners(&leases, deletions, prepared.snapshot.clone(), &steering, seed)?;
     let placed = placing.elapsed();
     say_configured(&prepared, topology);
 
     let places = places(&prepared.document, topology);
     allow_descriptors(topology);
-    let ha = prepare_ha(&prepared.document, &nodes, &rules)?;
+    let ha = prepare_ha(&prepared.document, &nodes, &rules, &behind)?;
     let ends = make_mesh(topology)?;
     let plan = ShardPlan {
         document: &prepared.document,
@@ -155,9 +156,7 @@ fn start_logged(
 
     let (notice_sender, notices) = take_signals()?;
     let active = Active { document: prepared.document.clone(), rules: rules.clone(), since: Instant::now() };
-    let Some(thread) = logging.take() else {
-        return Err(Fatal::Start("logging has ended".to_owned()));
-    };
+    let thread = logging.take().ok_or_else(|| Fatal::Start("logging has ended".to_owned()))?;
     let server = Arc::new(Server::new(Parts {
         call: run,
         folders,
@@ -170,6 +169,7 @@ fn start_logged(
         active,
         logging: thread,
         notices: notice_sender,
+        behind,
         wakers: ends.wakers,
         ha: ha.iter().map(|setup| setup.shared.clone()).collect(),
         ha_nodes: nodes.clone(),
@@ -302,14 +302,21 @@ fn topology(document: &Document) -> Result<(Topology, HaNodes), Fatal> {
     Ok((Topology { shards: octet(shards), listeners: octet(listeners), senders: octet(senders) }, nodes))
 }
 
-fn open_leases(
-    document: &Document,
-    folders: &Folders,
-) -> Result<(Option<Arc<LeaseFile>>, Arc<LoadedLeases>), Fatal> {
+/// The lease database as it was found; empty and nowhere with `persist: false`.
+#[derive(Default)]
+struct Opened {
+    lease_file: Option<Arc<LeaseFile>>,
+    leases: Arc<LoadedLeases>,
+    /// Deleted leases that a partner may still have.
+    deletions: Vec<Lease>,
+    behind: Behind,
+}
+
+fn open_leases(document: &Document, folders: &Folders) -> Result<Opened, Fatal> {
     let database = &document.lease_database;
     if !*database.persist {
         log::warn!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_NO_STORAGE running in non-persistent mode, leases will be lost after restart");
-        return Ok((None, Arc::default()));
+        return Ok(Opened::default());
     }
     let path = folders.lease_file(database.name.as_ref().map(|name| name.value.as_str()));
     log::info!(target: "kea-dhcp4.dhcpsrv", "DHCPSRV_MEMFILE_LEASE_FILE_LOAD loading leases from file {}", path.display());
@@ -328,12 +335,18 @@ fn open_leases(
         "TANDEM_LEASES_LOADED {} leases from {} rows in {} ms",
         loaded.leases.len(), loaded.recovery.rows, started.elapsed().as_millis()
     );
-    Ok((Some(Arc::new(loaded.file)), Arc::new(loaded.leases)))
+    Ok(Opened {
+        behind: loaded.file.behind().clone(),
+        lease_file: Some(Arc::new(loaded.file)),
+        leases: Arc::new(loaded.leases),
+        deletions: loaded.deletions,
+    })
 }
 
 /// The rules at start, and what each shard starts with.
 fn owners(
     leases: &Arc<LoadedLeases>,
+    deletions: Vec<Lease>,
     snapshot: Arc<Snapshot>,
     steering: &Steering,
     seed: u64,
@@ -345,7 +358,8 @@ fn owners(
     let clients = parallel::map(leases.len().div_ceil(LEASES_PER_PART), part)
         .map_err(|error| Fatal::Start(format!("loading leases: {error}")))?;
     let rules = Arc::new(Rules::at_start(snapshot, steering, seed, &clients));
-    let split = rules::split(leases, clients, &rules.owners, steering.shards);
+    let mut split = rules::split(leases, clients, &rules.owners, steering.shards);
+    rules::split_deletions(deletions, &rules.owners, &mut split);
     Ok((rules, split))
 }
 
@@ -465,9 +479,15 @@ fn start_journal(file: &LeaseFile, document: &Document) -> Result<JournalFile, F
 }
 
 /// What each relationship starts with: certificates read, listener bound.
-fn prepare_ha(document: &Document, nodes: &HaNodes, rules: &Arc<Rules>) -> Result<Vec<HaSetup>, Fatal> {
+fn prepare_ha(
+    document: &Document,
+    nodes: &HaNodes,
+    rules: &Arc<Rules>,
+    behind: &Behind,
+) -> Result<Vec<HaSetup>, Fatal> {
     let prepare = |(place, relationship): (u8, &Relationship)| {
-        setup::prepare(place, relationship, document, nodes.listeners(usize::from(place)), rules)
+        let listeners = nodes.listeners(usize::from(place));
+        setup::prepare(place, relationship, document, listeners, rules, behind)
             .map_err(|error| Fatal::Start(format!("HA_CONFIGURATION_FAILED {error}")))
     };
     (0u8..).zip(&document.hooks.high_availability).map(prepare).collect()

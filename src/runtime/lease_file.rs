@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shards::Lease;
 use shards::journal::{Columns, Compaction, Deletions, FileRole, Recovery, ReplayError, Step, compact, row};
-use shards::partition::{LoadedLeases, RowOrder};
+use shards::partition::{LoadedLeases, LoadedRows, RowOrder};
 use shards::runtime::{Request, ShardPort};
 use shards::sys::{lock, process};
 
+use super::ha::behind::Behind;
 use super::lease_load::{self, Pace};
 use super::parallel;
 
@@ -37,6 +39,7 @@ pub struct LeaseFile {
     columns: Columns,
     max_row_errors: u32,
     seed: u64,
+    behind: Behind,
     /// Locked for as long as the process lives.
     _lock: File,
 }
@@ -48,6 +51,8 @@ pub struct Loaded {
     pub file: LeaseFile,
     /// The last state of every address.
     pub leases: LoadedLeases,
+    /// Leases that were deleted, where a partner may not have heard of it; the address has none.
+    pub deletions: Vec<Lease>,
     /// What recovery found.
     pub recovery: Recovery,
 }
@@ -100,8 +105,10 @@ impl LeaseFile {
         let gather = |(): &mut (), part: usize| order.gather(&rows, part);
         let parts = parallel::map(order.parts(), gather).map_err(failed("gathering", path))?;
         let leases = LoadedLeases::new(parts);
-        let file =
-            Self { path: path.to_owned(), columns: recovery.columns, max_row_errors, seed, _lock: lock };
+        let behind = Behind::beside(path).map_err(failed("reading what lies beside", path))?;
+        let deletions = if behind.has_partner() { deletions(&rows) } else { Vec::new() };
+        let columns = recovery.columns;
+        let file = Self { path: path.to_owned(), columns, max_row_errors, seed, behind, _lock: lock };
         if recovery.header_missing {
             file.write_header()?;
         }
@@ -115,12 +122,17 @@ impl LeaseFile {
                 file.keep(recovery.current_octets)?;
             }
         }
-        Ok(Loaded { file, leases, recovery })
+        Ok(Loaded { file, leases, deletions, recovery })
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Which other servers may lack changes that are in it.
+    pub fn behind(&self) -> &Behind {
+        &self.behind
     }
 
     /// Columns of the rows to be appended.
@@ -223,7 +235,9 @@ impl LeaseFile {
         leftovers: &[FileRole],
         served: bool,
     ) -> Result<(File, u64), LeaseFileError> {
-        let deletions = if leftovers.is_empty() { Deletions::Drop } else { Deletions::Keep };
+        // A partner that is away has yet to hear of deletions, from this process or from the next one.
+        let keeps = !leftovers.is_empty() || self.behind.has_partner();
+        let deletions = if keeps { Deletions::Keep } else { Deletions::Drop };
         let read = lease_load::read(&self.path, self.max_row_errors, until, Pace::Gentle)?;
         let mut file = File::create(output).map_err(failed("creating", output))?;
         compact::write(&read.rows, deletions, self.columns, |bytes| write_slices(&mut file, bytes, served))
@@ -269,6 +283,17 @@ impl LeaseFile {
         file.write_all(&header).and_then(|()| file.sync_all()).map_err(failed("writing", &self.path))?;
         sync_folder(&self.path)
     }
+}
+
+/// The leases whose last row in `rows` deletes them.
+fn deletions(rows: &[LoadedRows]) -> Vec<Lease> {
+    let order = RowOrder::new(rows, Deletions::Keep);
+    let mut deletions = Vec::new();
+    for part in 0..order.parts() {
+        let part = order.gather(rows, part);
+        deletions.extend(part.iter().filter(|row| row.is_deleted()).map(|row| row.lease()));
+    }
+    deletions
 }
 
 /// A clean-up under way.
@@ -408,6 +433,7 @@ pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::ha::behind::Who;
 
     const HEADER: &str = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id\n";
 
@@ -444,6 +470,29 @@ mod tests {
         drop(loaded);
         assert_eq!(LeaseFile::open(&path, 0, 1).unwrap().leases.len(), 3);
         assert!(!path.with_extension("csv.output").exists());
+    }
+
+    /// The partner was away while leases were deleted, and the server was restarted before it came back.
+    #[test]
+    fn deletions_stay_in_the_file_as_long_as_a_partner_has_not_heard_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leases.csv");
+        let deletion = "192.0.2.1,02:00:00:00:00:01,,0,1000,1,0,0,,0,,0\n";
+        let rows = [&row("192.0.2.1", 1000), deletion, &row("192.0.2.2", 1000)].concat();
+        fs::write(&path, format!("{HEADER}{rows}")).unwrap();
+        let loaded = LeaseFile::open(&path, 0, 1).unwrap();
+        assert_eq!((loaded.leases.len(), loaded.deletions.len()), (1, 0));
+        loaded.file.behind().set(Who::Partner, "server1", "server2", true);
+        loaded.file.clean_up(&[], &[]).unwrap();
+        let kept = format!("{HEADER}{deletion}{}", row("192.0.2.2", 1000));
+        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+        drop(loaded);
+        let loaded = LeaseFile::open(&path, 0, 1).unwrap();
+        let told: Vec<_> = loaded.deletions.iter().map(|lease| (lease.address, lease.cltt)).collect();
+        assert_eq!((loaded.leases.len(), told), (1, vec![("192.0.2.1".parse().unwrap(), 1000)]));
+        loaded.file.behind().set(Who::Partner, "server1", "server2", false);
+        loaded.file.clean_up(&[], &[]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{HEADER}{}", row("192.0.2.2", 1000)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use rustls::{ClientConfig, ServerConfig};
+use shards::sys::adopt::reset_when_closed;
 
 use super::clock;
 use super::tls_session::{Session, describe};
@@ -182,6 +183,12 @@ impl Link {
         // The connection is given up either way.
         let _ = self.flush(WRITE_WITHIN).await;
         let _ = self.tcp.close().await;
+    }
+
+    /// Gives the connection up: what the peer has not got is not sent any more, and it is told so where it can be.
+    pub fn reset(self) {
+        // A socket that cannot be set is closed as any other.
+        let _ = reset_when_closed(&self.tcp);
     }
 
     /// Octets taken from the socket; their plaintext is appended.

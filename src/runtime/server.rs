@@ -17,6 +17,7 @@ use shards::sys::interface;
 
 use super::boot_sockets::SocketKeeper;
 use super::certificates;
+use super::ha::behind::Behind;
 use super::ha::setup::HaShared;
 use super::log_thread::LogThread;
 use crate::cli::Run;
@@ -87,6 +88,8 @@ pub struct Server {
     pub started: Instant,
     /// The lease file; `None` with `persist: false`.
     pub lease_file: Option<PathBuf>,
+    /// Which other servers may lack changes made here.
+    pub behind: Behind,
     /// What the HA executors of each relationship share with the control node.
     pub ha: Vec<HaShared>,
     /// Which HA executors are whose.
@@ -123,6 +126,8 @@ pub struct Parts {
     pub logging: LogThread,
     /// To the main thread.
     pub notices: mpsc::Sender<Notice>,
+    /// Which other servers may lack changes made here.
+    pub behind: Behind,
     /// What the HA executors of each relationship share with the control node.
     pub ha: Vec<HaShared>,
     /// Which HA executors are whose.
@@ -148,6 +153,7 @@ impl Server {
             sockets,
             logging: Mutex::new(parts.logging),
             notices: parts.notices,
+            behind: parts.behind,
             ha: parts.ha,
             ha_nodes: parts.ha_nodes,
             wakers: parts.wakers,

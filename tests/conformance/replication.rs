@@ -102,8 +102,8 @@ fn told(site: &Site) -> Vec<(String, Value)> {
 
 /// The updates in a batch, with as much of their leases as is looked at here.
 fn commands_of_batch(body: &[u8]) -> Vec<(String, Value)> {
-    let head = body.iter().position(|octet| *octet == b'\n').expect("a first line") + 1;
-    let (mut rows, mut commands) = (&body[head..], Vec::new());
+    let (_, mut rows) = batch::stamp_and_rows(body).expect("a batch");
+    let mut commands = Vec::new();
     while let Some((kind, lease)) = lease_rows::read(&mut rows).expect("a row") {
         let name = match kind {
             UpdateKind::Delete => "lease4-del",

@@ -463,6 +463,11 @@ fn once_the_view_is_outdated_nobody_is_answered_until_it_is_renewed() {
     }
 }
 
+/// A request of the partner that bears no stamp.
+pub(super) fn batch_of(lease: &Lease) -> ShardCommandBody {
+    ShardCommandBody::PartnerBatch { stamp: None, updates: vec![(UpdateKind::Update, lease.clone())] }
+}
+
 fn copied(lease: Lease) -> Arc<CopySlice> {
     Arc::new(CopySlice { rows: vec![(UpdateKind::Update, lease)], terms: Terms::Merging })
 }

@@ -11,7 +11,7 @@ use tandem::engine::message::{
 use tandem::ha::view::{Alone, HaView, UpdateMode};
 
 use super::clients::plain;
-use super::partner::{POOL, address_of, replicating};
+use super::partner::{POOL, address_of, batch_of, replicating};
 use super::world::{World, snapshot};
 
 /// Three clients hold leases, the first and the last of which were given alone; what the partner lists decides which of
@@ -79,7 +79,7 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
     let ours = world.lease(address).expect("the lease");
     let hwaddr = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
     let theirs = Lease { hwaddr, cltt: ours.cltt + 5, ..ours.clone() };
-    let late = || ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, theirs.clone())]);
+    let late = || batch_of(&theirs);
     let compared = || {
         let rows = vec![(UpdateKind::Update, theirs.clone())];
         ShardCommandBody::Synchronised(Arc::new(CopySlice {
@@ -92,7 +92,7 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
         let alone = Some(Alone { since_s: ours.cltt, partner_since_s, partner_knows_since_s: None });
         let view = HaView { alone, ..world.replicating_view() };
         world.set_view(view);
-        let restored = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, ours.clone())]);
+        let restored = batch_of(&ours);
         assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
         world.events.clear();
         let answer = world.command(owner, late());
@@ -133,7 +133,7 @@ fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
     ] {
         let theirs = Lease { hwaddr, client_id, cltt: ours.cltt + 5, ..ours.clone() };
         for lease in [&ours, &theirs] {
-            let update = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, lease.clone())]);
+            let update = batch_of(lease);
             let answer = world.command(owner, update);
             assert!(matches!(answer, Some(ShardReplyBody::Applied(_))), "{lease:?}: {answer:?}");
         }
@@ -155,7 +155,7 @@ fn whoever_has_taken_over_refuses_what_was_given_before() {
     for (updates, taken) in [(UpdateMode::None, false), (UpdateMode::Send, true)] {
         let view = HaView { updates, ..world.replicating_view() };
         world.set_view(view);
-        let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Update, older.clone())]);
+        let batch = batch_of(&older);
         let single = ShardCommandBody::PartnerUpdate {
             lease: Box::new(older.clone()),
             force_create: true,
@@ -189,7 +189,8 @@ fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
         address,
         deleted: deleted.map(|lease| Box::new(lease.clone())),
     };
-    let batch = ShardCommandBody::PartnerBatch(vec![(UpdateKind::Delete, another.clone())]);
+    let batch =
+        ShardCommandBody::PartnerBatch { stamp: None, updates: vec![(UpdateKind::Delete, another.clone())] };
     for late in [delete(Some(&another)), batch] {
         let answer = world.command(owner, late);
         assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");

@@ -54,5 +54,5 @@ fn lease(number: u32) -> shards::Lease {
 }
 
 fn write_request(leases: &[shards::Lease], output: &mut Vec<u8>) {
-    batch::write_request(leases.iter().map(|lease| (UpdateKind::Update, lease)), output);
+    batch::write_request(leases.iter().map(|lease| (UpdateKind::Update, lease)), None, output);
 }

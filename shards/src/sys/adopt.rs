@@ -3,7 +3,9 @@
 //! glommio takes raw descriptors by an unsafe constructor; with an [`OwnedFd`] moved in, the only thing that
 //! constructor asks for (that nobody else closes the descriptor) holds by type.
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
 
 use glommio::io::BufferedFile;
 use glommio::net::{TcpListener, TcpStream, UnixStream};
@@ -24,6 +26,16 @@ pub fn tcp_listener(fd: OwnedFd) -> TcpListener {
 pub fn tcp_stream(fd: OwnedFd) -> TcpStream {
     // SAFETY: ownership of an open descriptor is moved in.
     unsafe { TcpStream::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Has the kernel forget what it has not sent when `stream` is closed, and reset the connection.
+///
+/// # Errors
+/// The system refuses to set the option.
+pub fn reset_when_closed(stream: &TcpStream) -> io::Result<()> {
+    // SAFETY: the descriptor is the stream's, which is borrowed for as long.
+    let descriptor = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    socket2::SockRef::from(&descriptor).set_linger(Some(Duration::ZERO))
 }
 
 /// A connected unix stream socket.

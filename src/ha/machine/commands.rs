@@ -4,6 +4,7 @@ use serde_json::json;
 use shards::Now;
 
 use super::super::command::{HaCommand, LOCAL_ORIGIN_ID, Origin, REMOTE_ORIGIN_ID, Reply, USER_ORIGIN_ID};
+use super::super::fence;
 use super::super::fingerprint::{self, Fingerprint};
 use super::{
     Action, CommandSource, CopyOfOurs, Holder, Machine, Message, NS_PER_MS, NS_PER_S, OwnState, Purpose,
@@ -105,6 +106,7 @@ impl Machine {
             "state": self.state.name(),
             super::super::batch::ANNOUNCEMENT: HA_BATCH_UPDATES_MAX,
             super::super::copy::ANNOUNCEMENT: super::super::copy::VERSION,
+            fence::ANNOUNCEMENT: self.published.as_ref().map(|view| view.fence.to_text()),
             "unsent-update-count": self.unsent_total(),
         });
         if let Some(reason) = self.termination.reason() {
@@ -270,6 +272,15 @@ impl Machine {
         }
     }
 
+    /// Whether it is the partner that has copied. Through a control agent nobody has an address, and a backup of release
+    /// 2.2 looks like the partner; but that one copies only while it comes together with this server.
+    fn is_copied_by_partner(&self, source: CommandSource, server_name: Option<&str>) -> bool {
+        let is_unknown = source == CommandSource::Administrator && server_name.is_none();
+        let may_be_backup = is_unknown && self.relationship.backup_peers().count > 0;
+        let comes_together = self.communication.partner().is_converging();
+        self.is_of_partner(source, server_name) && (!may_be_backup || comes_together)
+    }
+
     /// The partner has copied our leases. Alone until now, this server grants nothing before it has heard the
     /// partner again, but never for longer than two heartbeats (ha-protocol 8 no. 8).
     fn sync_complete(
@@ -289,7 +300,7 @@ impl Machine {
             None => self.locks.release_all_of(holder),
         }
         // A backup that has copied says nothing of the partner.
-        let of_partner = self.is_of_partner(source, server_name);
+        let of_partner = self.is_copied_by_partner(source, server_name);
         if of_partner && self.state == OwnState::PartnerDown && self.relationship.heartbeat_delay_ms > 0 {
             let grace_ns = 2 * u64::from(self.relationship.heartbeat_delay_ms) * NS_PER_MS;
             let notified = Holder::Notified(self.relationship.index);
@@ -298,6 +309,7 @@ impl Machine {
         }
         if of_partner {
             self.copying = CopyOfOurs::None;
+            self.behind &= !rested;
         }
         self.poll_at(now.monotonic_ns);
         self.log(Message::SyncCompleteNotified, actions);

@@ -93,7 +93,7 @@ impl Machine {
     }
 
     /// Whether the running copy is of the active partner's leases, so that it says something about the partner.
-    fn copies_partner(&self) -> bool {
+    pub(super) fn copies_partner(&self) -> bool {
         self.relationship.has_partner()
             && self.synchronisation.as_ref().is_some_and(|running| running.context.peer == 0)
     }

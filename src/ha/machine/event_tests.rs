@@ -69,7 +69,7 @@ pub(super) fn feed(rig: &mut Rig, kind: Kind) -> Vec<Action> {
     let command = |command| Event::Command { token: 7, source: CommandSource::Partner, command };
     let event = match kind {
         Kind::Acked => settled(UpdateOutcome::Acked),
-        Kind::Backlog => Event::Backlog { kind: UpdateKind::Update, lease: lease(1) },
+        Kind::Backlog => Event::Backlog { kind: UpdateKind::Update, lease: lease(1), outcome: None },
         Kind::CallUnknown => Event::CallDone { id: CallId(u64::MAX), result: Err("late".into()) },
         Kind::Conflict => settled(UpdateOutcome::Conflict),
         Kind::Continue => command(HaCommand::Continue { server_name: None }),

@@ -48,6 +48,7 @@ use super::backlog::{Backlog, BacklogState};
 use super::command::{Reply, request};
 use super::communication::Communication;
 use super::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
+use super::fence::Fence;
 use super::fingerprint::{Difference, Fingerprint};
 use super::locks::{Holder, Locks};
 use super::log::{LogEvent, Message};
@@ -153,10 +154,22 @@ pub struct Machine {
     heartbeat: Option<CallId>,
     backlog: Backlog,
     flush: Option<recovery::Flush>,
+    /// How many requests of the backlog were sent.
+    flushes: u64,
+    /// When this process began, by which the partner tells it from others, milliseconds since the epoch.
+    life: u64,
+    /// What was sent until now must not arrive any more.
+    ends_generation: bool,
     /// The copy that the partner makes of our leases with the service off.
     copying: CopyOfOurs,
     /// The partner has copied our leases, and nobody was served since.
     copied: bool,
+    /// The partner may lack changes made here, by this process or by one before it; and what of that is kept over a
+    /// restart.
+    behind: bool,
+    kept_behind: bool,
+    /// The same when communication-recovery began.
+    was_behind: bool,
     /// In partner-down the partner was found serving: it may have given leases that no counter of its tells of.
     served_beside: bool,
     /// `ha-reset` under way, whether its effect has yet to be heard of, and how often it was sent in this state.
@@ -213,8 +226,14 @@ impl Machine {
             heartbeat: None,
             backlog: Backlog::default(),
             flush: None,
+            flushes: 0,
+            life: now.wall_ms,
+            ends_generation: false,
             copying: CopyOfOurs::None,
             copied: false,
+            behind: false,
+            kept_behind: false,
+            was_behind: false,
             served_beside: false,
             reset_call: None,
             reset_waits: false,
@@ -242,6 +261,14 @@ impl Machine {
             in_flight: BTreeMap::new(),
             published: None,
         }
+    }
+
+    /// An earlier process has left changes behind that the partner may lack. The number of its unsent updates went with
+    /// it; the partner is told one that it cannot have heard before, and copies. A Kea that does not is compared with.
+    pub fn recall_behind(&mut self, now: Now) {
+        (self.behind, self.kept_behind) = (true, true);
+        self.unsent_given_up = now.wall_s();
+        self.comparison.doubt();
     }
 
     /// The own state.
@@ -280,7 +307,9 @@ impl Machine {
         self.look_at_clock(now, actions);
         self.locks.expire(now.monotonic_ns);
         match event {
-            Event::Backlog { kind, lease } => self.handle_backlog(kind, lease, actions),
+            Event::Backlog { kind, lease, outcome } => {
+                self.handle_backlog(now, (kind, lease), outcome, actions)
+            }
             Event::CallDone { id, result } => self.handle_call(now, id, result, actions),
             Event::Command { token, source, command } => {
                 self.handle_command(now, token, source, command, actions)
@@ -402,14 +431,33 @@ impl Machine {
         let mut view = self.current_view(now);
         let last = self.published.clone();
         view.epoch = last.as_ref().map_or(0, |last| last.epoch);
-        if last.as_deref() == Some(&view) {
+        view.fence = last.as_ref().map_or(Fence { life: self.life, generation: 0 }, |last| last.fence);
+        self.note_behind(&view, first, actions);
+        if last.as_deref() == Some(&view) && !self.ends_generation {
             return;
         }
         view.epoch += 1;
+        let stops_sending =
+            view.updates != UpdateMode::Send && last.as_ref().is_none_or(|last| last.updates != view.updates);
+        if std::mem::take(&mut self.ends_generation) || stops_sending {
+            view.fence.generation = view.epoch;
+        }
         self.log_changes(last.as_deref(), &view, actions);
         let view = Arc::new(view);
         self.published = Some(Arc::clone(&view));
-        actions.insert(first, Action::Publish(view));
+        let place = first + usize::from(matches!(actions.get(first), Some(Action::PartnerBehind(_))));
+        actions.insert(place, Action::Publish(view));
+    }
+
+    /// Notes whether the partner may lack changes made from here on, before they can be made.
+    fn note_behind(&mut self, view: &HaView, first: usize, actions: &mut Vec<Action>) {
+        let serves = view.service_on && view.scopes.any();
+        let untold = matches!(view.updates, UpdateMode::None | UpdateMode::Queue);
+        let copies = self.relationship.has_partner() && self.relationship.sync_leases;
+        self.behind |= serves && untold && copies;
+        if std::mem::replace(&mut self.kept_behind, self.behind) != self.behind {
+            actions.insert(first, Action::PartnerBehind(self.behind));
+        }
     }
 
     fn current_view(&mut self, now: Now) -> HaView {
@@ -421,9 +469,14 @@ impl Machine {
             configured: true,
             scopes: self.served_scopes(),
             balancing: self.relationship.mode == Mode::LoadBalancing,
-            updates: profile::updates(self.state, &self.relationship),
+            // Nothing may overtake what is flushed.
+            updates: match profile::updates(self.state, &self.relationship) {
+                UpdateMode::Send if self.flush.is_some() => UpdateMode::Queue,
+                updates => updates,
+            },
             backlog_overflowed: self.backlog.state() == BacklogState::Overflowed,
             partner_is_behind: self.maintenance.partner_is_behind,
+            copies: self.copies_partner(),
             backups: profile::backups(&self.relationship),
             backup_peers: self.relationship.backup_peers(),
             reclaims_own_scopes_only: self.state == OwnState::Terminated,
@@ -433,6 +486,8 @@ impl Machine {
             report_acks: self.communication.rejected(now.monotonic_ns) > 0,
             partner_knows_released: self.partner_knows_released,
             partner_batch_max: self.communication.batch_max(),
+            fence: Fence::default(),
+            partner_fence: self.communication.fence(),
         }
     }
 
@@ -511,6 +566,8 @@ impl Machine {
     }
 }
 
+#[cfg(test)]
+mod behind_tests;
 #[cfg(test)]
 mod event_tests;
 #[cfg(test)]

@@ -139,9 +139,14 @@ impl Pair {
                     self.flight
                         .push((self.now_ns + LATENCY_NS, Delivery::Request { from: index, restarts, call }));
                 }
+                Action::HandBack { lease, .. } => {
+                    self.servers[1 - index].changed.push(lease.address);
+                    self.servers[1 - index].leases.insert(lease.address, *lease);
+                }
                 Action::Answer { .. }
                 | Action::Close { .. }
                 | Action::Log(_)
+                | Action::PartnerBehind(_)
                 | Action::Publish(_)
                 | Action::StopAnnounced => {}
             }
@@ -287,7 +292,7 @@ impl Pair {
         assert_eq!(self.servers[index].dialect, Dialect::Own, "not announced");
         let (mut received, parts) = batch::Received::read(body, 1, |_| 0, &Everywhere).unwrap();
         for (shard, part) in parts {
-            let ShardCommandBody::PartnerBatch(updates) = part else { panic!("{part:?}") };
+            let ShardCommandBody::PartnerBatch { updates, .. } = part else { panic!("{part:?}") };
             for (_, lease) in updates {
                 self.servers[index].changed.push(lease.address);
                 self.servers[index].leases.insert(lease.address, lease);
@@ -323,7 +328,7 @@ impl Pair {
             }
             UpdateMode::Queue => {
                 let lease = Box::new(lease.clone());
-                self.feed(index, Event::Backlog { kind: UpdateKind::Update, lease });
+                self.feed(index, Event::Backlog { kind: UpdateKind::Update, lease, outcome: None });
             }
             UpdateMode::None | UpdateMode::Off => {
                 self.servers[index].unsent += 1;

@@ -102,7 +102,12 @@ proptest! {
                         prop_assert_eq!(view.epoch, epoch + 1);
                         epoch += 1;
                     }
-                    Action::Answer { .. } | Action::Close { .. } | Action::Log(_) | Action::StopAnnounced => {}
+                    Action::Answer { .. }
+                    | Action::Close { .. }
+                    | Action::HandBack { .. }
+                    | Action::Log(_)
+                    | Action::PartnerBehind(_)
+                    | Action::StopAnnounced => {}
                 }
             }
             check(&rig)?;

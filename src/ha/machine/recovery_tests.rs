@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::super::command::HaCommand;
 use super::super::lease_json::write_update_request;
 use super::event_tests::{Kind, feed};
 use super::rig::{Rig, calls, client, lease, logged, relationship};
@@ -17,7 +18,7 @@ fn recovering(addresses: std::ops::RangeInclusive<u8>) -> Rig {
     assert_eq!(rig.machine.state(), OwnState::CommunicationRecovery, "at the first failed update");
     assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Queue);
     for number in addresses {
-        rig.handle(Event::Backlog { kind: UpdateKind::Update, lease: lease(number) });
+        rig.handle(Event::Backlog { kind: UpdateKind::Update, lease: lease(number), outcome: None });
     }
     rig
 }
@@ -91,7 +92,7 @@ fn a_flush_that_fails_resets_the_partner_and_then_this_server() {
 fn an_overflow_is_published_and_leads_to_ha_reset_and_if_that_fails_to_another_try() {
     let mut rig = recovering(1..=3);
     assert!(!rig.machine.view().unwrap().backlog_overflowed);
-    let actions = rig.handle(Event::Backlog { kind: UpdateKind::Delete, lease: lease(4) });
+    let actions = rig.handle(Event::Backlog { kind: UpdateKind::Delete, lease: lease(4), outcome: None });
     assert!(logged(&actions).contains(&"TANDEM_HA_BACKLOG_OVERFLOWED"));
     assert!(rig.machine.view().unwrap().backlog_overflowed);
     for _ in 0..2 {
@@ -154,27 +155,98 @@ fn the_backlog_given_up_by_taking_over_counts_as_unsent() {
     let mut rig = recovering(1..=2);
     feed(&mut rig, Kind::PartnerStops);
     assert_eq!(rig.machine.state(), OwnState::PartnerDown);
-    let reply = rig.command(
-        CommandSource::Partner,
-        super::super::command::HaCommand::Heartbeat { server_name: None, fingerprint: None },
-    );
+    let reply =
+        rig.command(CommandSource::Partner, HaCommand::Heartbeat { server_name: None, fingerprint: None });
     assert_eq!(reply.arguments.unwrap()["unsent-update-count"], 2);
 }
 
-/// A shard learns of the change of state a little later than the machine.
+/// The addresses of the updates that are handed back to their owners.
+fn handed_back(actions: &[Action]) -> Vec<u8> {
+    let address = |action: &Action| match action {
+        Action::HandBack { lease, .. } => Some(lease.address.octets()[3]),
+        _ => None,
+    };
+    actions.iter().filter_map(address).collect()
+}
+
+/// A shard learns of the change of state a little later than the machine, and sends newer updates by its own sender.
 #[test]
-fn an_update_that_comes_after_communication_recovery_is_sent_at_once() {
-    let mut rig = recovering(1..=1);
-    let actions = rig.heartbeat_reply("load-balancing", 0, 0);
-    let calls = private(&actions);
-    answer(&mut rig, &calls[0], OK);
-    assert_eq!(rig.machine.state(), OwnState::LoadBalancing);
-    let late = rig.handle(Event::Backlog { kind: UpdateKind::Update, lease: lease(9) });
-    let calls = private(&late);
-    assert_eq!(calls.len(), 1);
-    rig.handle(Event::CallDone { id: calls[0].id, result: Err("reset".into()) });
-    assert_eq!(rig.machine.state(), OwnState::CommunicationRecovery, "and if it is lost, so is the partner");
+fn an_update_that_comes_after_communication_recovery_goes_back_to_its_owner() {
+    use UpdateOutcome::{Conflict, Failed, Refused};
+    let backlog = |outcome| Event::Backlog { kind: UpdateKind::Update, lease: lease(9), outcome };
+    for (outcome, left) in [
+        (Failed, BacklogState::Waiting),
+        (Conflict, BacklogState::Overflowed),
+        (Refused, BacklogState::Overflowed),
+    ] {
+        let mut rig = recovering(1..=1);
+        let actions = rig.heartbeat_reply("load-balancing", 0, 0);
+        let calls = private(&actions);
+        answer(&mut rig, &calls[0], OK);
+        assert_eq!(rig.machine.state(), OwnState::LoadBalancing);
+        let late = rig.handle(backlog(None));
+        assert_eq!((private(&late).len(), handed_back(&late)), (0, vec![9]));
+        assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Send);
+        rig.handle(backlog(Some(outcome)));
+        assert_eq!(
+            rig.machine.state(),
+            OwnState::CommunicationRecovery,
+            "and if it is lost, so is the partner"
+        );
+        assert_eq!(rig.machine.backlog.state(), left, "{outcome:?}: sent when it is back, or copied");
+    }
+}
+
+/// The partner is shut down while it does not answer: the request under way may still arrive.
+#[test]
+fn nothing_is_sent_by_senders_while_a_request_of_the_backlog_is_under_way() {
+    let mut rig = recovering(1..=3);
+    let actions = rig.tandem_heartbeat("load-balancing", 0, json!({ "tandem-batch-max": 2 }));
+    let flush = private(&actions).remove(0);
+    rig.machine.enter(rig.now, OwnState::PartnerInMaintenance, &mut rig.actions);
+    let actions = rig.handle(Event::UnsentUpdates { shard: 0, total: 0 });
+    assert_eq!(handed_back(&actions), [0; 0]);
+    assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Queue);
+    let done = Reply::success("").with_arguments(json!({ "results": [0, 0] })).to_http_body();
+    let actions = answer(&mut rig, &flush, &done);
+    assert_eq!(rig.machine.view().unwrap().updates, UpdateMode::Send);
+    assert_eq!(handed_back(&actions), [3]);
+    let publishes = actions.iter().position(|action| matches!(action, Action::Publish(_)));
+    let hands = actions.iter().position(|action| matches!(action, Action::HandBack { .. }));
+    assert!(publishes < hands, "shards are told to send before they are given what to send");
+}
+
+#[test]
+fn whatever_ends_the_sending_of_updates_begins_a_generation_and_the_heartbeat_tells_it() {
+    let fence = |rig: &mut Rig| {
+        let heartbeat = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+        let reply = rig.command(CommandSource::Partner, heartbeat).arguments.unwrap();
+        let fence = Fence::from_text(reply["tandem-fence"].as_str().unwrap()).unwrap();
+        assert_eq!(rig.machine.view().unwrap().fence, fence);
+        fence
+    };
+    let mut rig = Rig::in_state(Role::Secondary, OwnState::LoadBalancing, PartnerState::LoadBalancing);
+    let normal = fence(&mut rig);
+    rig.wait_until(0.5);
+    assert_eq!(fence(&mut rig), normal);
+    feed(&mut rig, Kind::Failed);
+    let recovering = fence(&mut rig);
+    assert!(recovering.generation > normal.generation && recovering.life == normal.life);
+    rig.handle(Event::Backlog { kind: UpdateKind::Update, lease: lease(1), outcome: None });
+    let told = json!({ "tandem-fence": Fence { life: 4, generation: 2 }.to_text() });
+    let actions = rig.tandem_heartbeat("load-balancing", 0, told);
+    let partner_fence = rig.machine.view().unwrap().partner_fence;
+    assert_eq!(partner_fence, Some(Fence { life: 4, generation: 2 }));
+    let flush = private(&actions).remove(0);
+    assert!(super::super::batch::is_batch(&flush.body), "one update bears a stamp, too");
+    let refused = Reply::success("").with_arguments(json!({ "results": [1] })).to_http_body();
+    answer(&mut rig, &flush, &refused);
     assert_eq!(rig.machine.backlog.state(), BacklogState::Overflowed);
+    assert!(fence(&mut rig).generation > recovering.generation, "what was flushed may still arrive");
+    rig.end_heartbeat(Err("refused".into()));
+    assert_eq!(rig.machine.view().unwrap().partner_fence, partner_fence, "until it is heard again");
+    rig.heartbeat_reply("load-balancing", 0, 0);
+    assert_eq!(rig.machine.view().unwrap().partner_fence, None, "a Kea");
 }
 
 /// 4.9 from communication-recovery: the partner gets what was put off before it is shut down.

@@ -165,6 +165,7 @@ pub(super) fn heard(state: PartnerState) -> HeartbeatReply {
         fingerprint: None,
         copies: false,
         follows: false,
+        fence: None,
     }
 }
 

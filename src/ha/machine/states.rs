@@ -214,8 +214,11 @@ impl Machine {
             from == OwnState::PartnerDown && next.sends_updates() && !self.communication.is_tandem();
         self.comparison.entered(now, next);
         self.note_partner_copied(next);
+        if next == OwnState::CommunicationRecovery {
+            self.was_behind = self.behind;
+        }
         self.abort_comparison(actions);
-        self.leave_backlog(actions);
+        self.leave_backlog(from, actions);
         self.release_notified();
         (self.copied, self.reset_waits, self.resets) = (false, false, 0);
         self.copying = CopyOfOurs::None;

@@ -1,8 +1,9 @@
 //! One connection of a sender: opened when it is needed, one request in flight, given up when idle.
 //!
 //! A connection that was idle for 25 s is given up, and a request that meets a closed connection before the first
-//! octet of an answer is sent once more on a new one (ha-protocol 8 no. 4). Certificates and credentials are those in
-//! force when it is opened.
+//! octet of an answer is sent once more on a new one (ha-protocol 8 no. 4). A connection whose request is given up is
+//! reset: what of it has not arrived must not arrive any more, for it would come behind later requests. Certificates
+//! and credentials are those in force when it is opened.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -102,11 +103,32 @@ impl Connection {
             return Err(Failure::Final(OVERTAKEN.to_owned()));
         }
         self.output.clear();
-        let now_ns = clock::monotonic_ns();
-        http.send(now_ns, body, timeout_ms, &mut self.output);
-        if let Err(error) =
-            link.write(&self.output, Duration::from_nanos(until_ns.saturating_sub(now_ns))).await
-        {
+        http.send(clock::monotonic_ns(), body, timeout_ms, &mut self.output);
+        match self.converse(&mut link, &mut http, until_ns).await {
+            Ok(body) => {
+                if http.is_dead() {
+                    link.close().await;
+                } else {
+                    self.open = Some((link, http));
+                }
+                Ok(body)
+            }
+            Err(failure) => {
+                link.reset();
+                Err(failure)
+            }
+        }
+    }
+
+    /// Sends what is in `output`, and waits for the answer.
+    async fn converse(
+        &mut self,
+        link: &mut Link,
+        http: &mut ClientConnection,
+        until_ns: u64,
+    ) -> Result<Vec<u8>, Failure> {
+        let within = Duration::from_nanos(until_ns.saturating_sub(clock::monotonic_ns()));
+        if let Err(error) = link.write(&self.output, within).await {
             return Err(Failure::of(error, http.may_retry()));
         }
         loop {
@@ -133,14 +155,7 @@ impl Connection {
             };
             match response {
                 Ok(None) => {}
-                Ok(Some(response)) => {
-                    if http.is_dead() {
-                        link.close().await;
-                    } else {
-                        self.open = Some((link, http));
-                    }
-                    return Ok(response.body);
-                }
+                Ok(Some(response)) => return Ok(response.body),
                 Err(error) => return Err(Failure::Final(error.to_string())),
             }
         }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use shards::{Lane, NodeId};
+use shards::{Lane, Lease, NodeId};
 
 use crate::control::service::ServiceSwitch;
-use crate::engine::message::{Applied, CopySlice, Message, PartnerCall, ShardCommandBody, ShardReplyBody};
+use crate::engine::message::{
+    Applied, CopySlice, Message, PartnerCall, PartnerUpdate, ShardCommandBody, ShardReplyBody, UpdateKind,
+};
 use crate::ha::command::{HaCommand, Reply};
 use crate::ha::copy::CopyRows;
 use crate::ha::event::{Action, Call, CallId, ClientIdentity, CommandSource, Event};
@@ -24,6 +26,7 @@ use crate::ha::view::HaView;
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::control_node::{AskError, ControlNode};
+use crate::runtime::ha::behind::Who;
 use crate::runtime::local::{Answers, Inbox};
 
 /// How long the end of the server waits for its partner to take notice.
@@ -73,7 +76,14 @@ impl HaDriver {
                 (Kind::Alone(switch), view)
             }
             Some((_, document)) => {
-                let machine = Machine::new(Relationship::new(place, document), clock::now());
+                let relationship = Relationship::new(place, document);
+                let mut machine = Machine::new(relationship, clock::now());
+                let behind = &control.server().behind;
+                let name = machine.relationship().partner().map(|partner| partner.name.as_str());
+                let own = &machine.relationship().this_server_name;
+                if name.is_some_and(|name| behind.has(Who::Partner, own, name)) {
+                    machine.recall_behind(clock::now());
+                }
                 let view = HaView { relationship: place, configured: true, ..HaView::default() };
                 (Kind::Pair(Box::new(machine)), view)
             }
@@ -193,7 +203,8 @@ impl HaDriver {
                 self.feed(Event::Unanswered { client, secs, asked });
             }
             Message::Backlog(update) => {
-                self.feed(Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
+                let (kind, outcome) = (update.kind, update.outcome);
+                self.feed(Event::Backlog { kind, lease: Box::new(update.lease), outcome });
             }
             Message::UnsentUpdates { total, .. } => self.feed(Event::UnsentUpdates { shard: from.0, total }),
             Message::UpdatesSettled { outcome, client, .. } => {
@@ -269,13 +280,45 @@ impl HaDriver {
                     line,
                     failure: None,
                 }),
+                Action::HandBack { kind, lease } => self.hand_back(kind, *lease),
                 Action::Log(event) => {
                     log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
                 }
+                Action::PartnerBehind(is_behind) => self.keep_behind(is_behind),
                 Action::Publish(view) => self.publish(view),
                 Action::StopAnnounced => self.stop_announced.push(()),
             }
         }
+    }
+
+    /// Keeps over a restart whether the partner may lack changes. Waits for the disk: nothing may be done before it.
+    fn keep_behind(&self, is_behind: bool) {
+        let names = match &*self.kind.borrow() {
+            Kind::Alone(_) => None,
+            Kind::Pair(machine) => machine
+                .relationship()
+                .partner()
+                .map(|partner| (machine.relationship().this_server_name.clone(), partner.name.clone())),
+        };
+        if let Some((own, partner)) = names {
+            self.control.server().behind.set(Who::Partner, &own, &partner, is_behind);
+        }
+    }
+
+    /// Gives an update that was put off to the owner of its address, as soon as there is room in the lane.
+    fn hand_back(&self, kind: UpdateKind, lease: Lease) {
+        let node = self.control.node().clone();
+        let shard = self.control.server().active().rules.owners.owner_of(lease.address);
+        let update = PartnerUpdate::put_off(self.relationship, shard, kind, lease);
+        let mut message = Message::Backlog(Box::new(update));
+        glommio::spawn_local(async move {
+            let to = node.topology().shard(shard);
+            while let Err(back) = node.try_send(to, Lane::State, message) {
+                message = back;
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .detach();
     }
 
     fn call(self: &Rc<Self>, call: Call) {

@@ -186,13 +186,17 @@ impl Listener {
             "lease4-del" | "lease4-update" => Response::Json(self.change(envelope).await.to_http_body()),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
+                    self.note_copy(page.after.is_none(), peer);
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));
                     self.list_in_turn(page.after, limit, peer).await
                 }
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
             copy::COMMAND => match CopyRequest::parse(&envelope) {
-                Ok(request) => self.copy(request).await,
+                Ok(request) => {
+                    self.note_copy(matches!(request, CopyRequest::Start { .. }), peer);
+                    self.copy(request).await
+                }
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
             "lease4-get-all" if peer.is_none() => Response::Error(403),
@@ -202,6 +206,13 @@ impl Listener {
                 drop(envelope);
                 self.ask_control(request.body, peer).await
             }
+        }
+    }
+
+    /// A peer may begin to copy all leases.
+    fn note_copy(&self, begins: bool, peer: Option<usize>) {
+        if let (true, Some(peer)) = (begins, peer) {
+            self.shared.standings.begins_copy(peer);
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod acceptor;
 pub mod backup;
+pub mod behind;
 mod connection;
 pub mod driver;
 pub mod drivers;

@@ -64,7 +64,7 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     let sender = Rc::new(Sender {
         node: node.clone(),
         standings: context.standings.clone(),
-        peers: (0..count).map(|peer| Peer::new(context.standings.is_backup(peer))).collect(),
+        peers: (0..count).map(|peer| Peer::new(context.standings.is_backup(peer), stream(&node))).collect(),
         failed: Inbox::default(),
         paced_max: Cell::new(paced_max(&node, &context.rules)),
         exchanging: Cell::new(0),
@@ -81,7 +81,16 @@ pub async fn run(node: Rc<NodeHandle<Message>>, context: SendContext) -> Result<
     for worker in workers {
         worker.cancel().await;
     }
+    for (index, peer) in sender.peers.iter().enumerate() {
+        let left = peer.outbox.borrow().len() + peer.under_way.get();
+        sender.standings.lost(index, left, "this server ends");
+    }
     Ok(())
+}
+
+/// The stream of the updates that go out here: addresses are dealt to the senders of a server for good.
+fn stream(node: &NodeHandle<Message>) -> u8 {
+    node.id().0 - node.topology().sender(0).0
 }
 
 /// What the tasks of a sender share.
@@ -199,6 +208,8 @@ fn paced_max(node: &NodeHandle<Message>, rules: &Rules) -> usize {
 /// What the task that takes messages shares with the tasks of one peer.
 struct Peer {
     outbox: RefCell<Outbox>,
+    /// Updates of the request that is under way.
+    under_way: Cell<usize>,
     /// Wakes the task that sends updates.
     signal: Inbox<()>,
     /// Calls that wait for the connection of each line.
@@ -210,13 +221,14 @@ struct Peer {
 }
 
 impl Peer {
-    fn new(is_backup: bool) -> Self {
+    fn new(is_backup: bool, stream: u8) -> Self {
         let outbox = match is_backup {
             true => Outbox::for_backup(BACKUP_WAITING_MAX),
-            false => Outbox::new(SENDER_WAITING_MAX),
+            false => Outbox::new(SENDER_WAITING_MAX, stream),
         };
         Self {
             outbox: RefCell::new(outbox),
+            under_way: Cell::new(0),
             signal: Inbox::default(),
             copies: Inbox::default(),
             private: Inbox::default(),
@@ -268,13 +280,15 @@ impl UpdateSender {
                 Taken::Late => Err("no time left".to_owned()),
                 Taken::Batch(left_ms) => {
                     body.clear();
-                    outbox::write_request(&taken, &mut body);
+                    self.outbox().write_request(&taken, &mut body);
                     self.pace.handle_sent(clock::monotonic_ns(), taken.len(), self.sender.paced_max.get());
+                    self.sender.peers[self.index].under_way.set(taken.len());
                     self.sender.begin_exchange();
                     self.exchange(&body, left_ms, &taken).await
                 }
             };
             self.take_stock(&taken, outcomes.as_deref());
+            self.sender.peers[self.index].under_way.set(0);
             let mut outcomes = outcomes.into_iter().flatten();
             for waiting in taken.drain(..) {
                 let outcome = outcomes.next().unwrap_or(UpdateOutcome::Failed);
@@ -307,7 +321,7 @@ impl UpdateSender {
         let sender = self.sender.clone();
         let is_wanted = || sender.peers[self.index].outbox.borrow().is_wanted(clock::monotonic_ns(), taken);
         match self.connection.exchange(body, left_ms, left_ms, is_wanted).await {
-            Ok(answer) => outcomes(&answer, taken, &mut self.refusals),
+            Ok(answer) => outcomes(body, &answer, taken, &mut self.refusals),
             Err(reason) => {
                 if reason != OVERTAKEN {
                     self.trouble.failed(&reason);
@@ -337,11 +351,13 @@ impl UpdateSender {
 /// # Errors
 /// The answer says nothing of them; in words.
 fn outcomes(
+    request: &[u8],
     answer: &[u8],
     sent: &[Waiting],
     refusals: &mut TroubleLog,
 ) -> Result<Vec<UpdateOutcome>, String> {
-    let (outcomes, text) = outbox::outcomes(answer, sent.len()).map_err(|error| error.to_string())?;
+    let (outcomes, text) =
+        outbox::outcomes(request, answer, sent.len()).map_err(|error| error.to_string())?;
     let is_refused = |outcome: &UpdateOutcome| *outcome != UpdateOutcome::Acked;
     if let Some(first) = outcomes.iter().position(is_refused) {
         let count = outcomes.iter().filter(|outcome| is_refused(outcome)).count();

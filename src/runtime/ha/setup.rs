@@ -10,6 +10,7 @@ use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
 use super::backup::Standings;
+use super::behind::Behind;
 use super::ends::{Ends, EndsError, SharedEnds};
 use super::listen::ListenContext;
 use super::send::SendContext;
@@ -55,7 +56,7 @@ pub struct HaSetup {
 }
 
 /// Reads the files of `relationship`, which stands at `place` in the list of `document`, and binds its listener where it
-/// has one of its own, for `listeners` executors.
+/// has one of its own, for `listeners` executors; `behind` knows which backups lacked updates before.
 ///
 /// # Errors
 /// [`HaSetupError`].
@@ -65,10 +66,16 @@ pub fn prepare(
     document: &Document,
     listeners: u8,
     rules: &Arc<Rules>,
+    behind: &Behind,
 ) -> Result<HaSetup, HaSetupError> {
     let ends = SharedEnds::new(Ends::load(relationship, &document.tandem)?);
     let peers = relationship.others.iter();
     let standings = Standings::new(peers.map(|peer| (peer.name.to_string(), *peer.role == Role::Backup)));
+    // A backup tells nobody, and so no other one lacks anything of it.
+    let standings = match *relationship.own.role {
+        Role::Backup => standings,
+        _ => standings.kept_in(behind.clone(), relationship.own.name.to_string()),
+    };
     let shared = HaShared { ends: ends.clone(), standings: standings.clone() };
     let mut listen = Vec::new();
     let mut bound = None;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use shards::{Lane, NodeId};
 use tandem::engine::message::{
-    Applied, CopySlice, Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply,
-    ShardReplyBody,
+    Applied, CopySlice, Line, Message, PartnerCall, PartnerUpdate, ShardCommand, ShardCommandBody,
+    ShardReply, ShardReplyBody,
 };
 use tandem::ha::OwnState;
 use tandem::ha::command::{Envelope, HaCommand, Reply};
@@ -68,7 +68,8 @@ impl Simulation {
                 self.feed(server, Event::Unanswered { client, secs, asked });
             }
             Message::Backlog(update) => {
-                self.feed(server, Event::Backlog { kind: update.kind, lease: Box::new(update.lease) });
+                let (kind, outcome) = (update.kind, update.outcome);
+                self.feed(server, Event::Backlog { kind, lease: Box::new(update.lease), outcome });
             }
             Message::UnsentUpdates { total, .. } => {
                 self.feed(server, Event::UnsentUpdates { shard: from.0, total });
@@ -168,7 +169,15 @@ impl Simulation {
                     self.send_call(server, call.peer, call.id.0, call.body, call.timeout_ms, call.line);
                 }
                 Action::Close { peer, line } => self.send_call(server, peer, 0, Vec::new(), 0, line),
+                Action::HandBack { kind, lease } => {
+                    let Some(process) = &self.servers[server].process else { return };
+                    let shard = process.rules.owners.owner_of(lease.address);
+                    let update = PartnerUpdate::put_off(0, shard, kind, *lease);
+                    let (from, to) = (process.topology.control(), process.topology.shard(shard));
+                    self.post(server, from, to, Lane::State, Message::Backlog(Box::new(update)));
+                }
                 Action::Log(event) => self.trace(|| format!("{event}")),
+                Action::PartnerBehind(is_behind) => self.servers[server].behind = is_behind,
                 // A process ends by being killed here.
                 Action::StopAnnounced => {}
                 Action::Publish(mut view) => {

@@ -100,15 +100,28 @@ impl Disk {
         self.file.last().is_some_and(|last| *last != b'\n')
     }
 
-    /// Opens the lease file as the server does at its start: recovers it, and puts it in order.
-    pub fn boot(&mut self) -> Result<(Leases, Recovery), String> {
+    /// The leases whose last row deletes them.
+    pub fn deletions(&self) -> Vec<Lease> {
+        let files = LeaseFiles { current: Some(&self.file), ..LeaseFiles::default() };
+        let mut last = BTreeMap::new();
+        // What is wrong with the file is found when it is opened.
+        let _ = recover(&files, 0, |row| {
+            last.insert(row.lease.address, row);
+        });
+        last.into_values().filter(|row| row.deleted).map(|row| row.lease).collect()
+    }
+
+    /// Opens the lease file as the server does at its start: recovers it, and puts it in order; with the rows of deleted
+    /// leases where its partner is `behind`.
+    pub fn boot(&mut self, behind: bool) -> Result<(Leases, Recovery), String> {
         let files = LeaseFiles { current: Some(&self.file), ..LeaseFiles::default() };
         let (leases, recovery) = replayed(&files)?;
         if recovery.compact {
             let (mut rows, mut bytes) = (LoadedRows::default(), Vec::new());
             recover(&files, 0, |row| rows.push(&row.lease, row.deleted))
                 .map_err(|error| error.to_string())?;
-            compact::write(&[rows], Deletions::Drop, recovery.columns, |piece| {
+            let deletions = if behind { Deletions::Keep } else { Deletions::Drop };
+            compact::write(&[rows], deletions, recovery.columns, |piece| {
                 bytes.extend_from_slice(piece);
                 Ok::<(), String>(())
             })?;

@@ -83,7 +83,7 @@ impl Simulation {
         let host = &mut self.servers[server];
         host.life += 1;
         host.powered = true;
-        host.workers = (0..WORKERS_PER_PEER).map(|_| super::sender::Worker::new(false)).collect();
+        host.workers = (0..WORKERS_PER_PEER).map(|_| super::sender::Worker::new(false, 0)).collect();
         host.kea = Some(Kea {
             machine: Machine::new(settings, now),
             snapshot: snapshot(&plan, server, true),

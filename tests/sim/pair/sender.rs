@@ -60,10 +60,10 @@ impl Active {
 }
 
 impl Worker {
-    pub fn new(to_backup: bool) -> Self {
+    pub fn new(to_backup: bool, stream: u8) -> Self {
         let outbox = match to_backup {
             true => Outbox::for_backup(BACKUP_WAITING_MAX),
-            false => Outbox::new(SENDER_WAITING_MAX),
+            false => Outbox::new(SENDER_WAITING_MAX, stream),
         };
         let calls = VecDeque::new();
         Self { outbox, calls, active: None, open: None, connecting: None, left_alone_until_ns: 0 }
@@ -151,7 +151,7 @@ impl Simulation {
                 }
                 Taken::Batch(timeout_ms) => {
                     let mut body = Vec::new();
-                    outbox::write_request(&taken, &mut body);
+                    state.outbox.write_request(&taken, &mut body);
                     Active::new(now_ns, Load::Updates(taken), body, timeout_ms, timeout_ms)
                 }
                 Taken::Late => {
@@ -362,7 +362,8 @@ impl Simulation {
                 {
                     state.left_alone_until_ns = now_ns + LEFT_ALONE_NS;
                 }
-                let outcomes = result.ok().and_then(|body| outbox::outcomes(&body, taken.len()).ok());
+                let outcomes =
+                    result.ok().and_then(|answer| outbox::outcomes(&active.body, &answer, taken.len()).ok());
                 self.updates_ended(server, worker, taken, outcomes.map(|(outcomes, _)| outcomes));
             }
             Load::Call(mut call) => {

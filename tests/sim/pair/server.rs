@@ -49,6 +49,8 @@ const SENDERS: u8 = 2;
 pub struct Server {
     pub clock: Clock,
     pub disk: Disk,
+    /// Kept beside the lease file: the partner may lack changes made here.
+    pub behind: bool,
     /// Rises whenever a process starts or ends: what belongs to an earlier life finds nobody.
     pub life: u32,
     /// Without power a host does not even refuse a connection.
@@ -153,6 +155,7 @@ impl Server {
         Self {
             clock,
             disk: Disk::default(),
+            behind: false,
             life: 0,
             powered: true,
             process: None,
@@ -203,7 +206,8 @@ impl Server {
 }
 
 impl Process {
-    pub fn new(plan: &Plan, index: usize, now: Now, leases: &Leases) -> Self {
+    /// A process that has read `leases`, and `deletions` of which its partner may not know.
+    pub fn new(plan: &Plan, index: usize, now: Now, leases: &Leases, deletions: Option<Vec<Lease>>) -> Self {
         let topology = Topology { shards: plan.shards[index], listeners: 1, senders: SENDERS };
         let secret = plan.seed ^ index as u64;
         let steering = Steering::new(secret, topology.shards);
@@ -212,7 +216,9 @@ impl Process {
         let rules =
             Arc::new(Rules::at_start(Arc::new(snapshot(plan, index, true)), &steering, secret, &clients));
         let view = Arc::new(HaView { configured: true, ..HaView::default() });
-        let inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
+        let mut inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
+        let is_behind = deletions.is_some();
+        rules::split_deletions(deletions.unwrap_or_default(), &rules.owners, &mut inputs);
         let engine = |(shard, leases)| {
             let (nodes, columns) = (HaNodes::all_of(topology), shards::journal::Columns::Twelve);
             let (rules, view) = (Arc::clone(&rules), Arc::clone(&view));
@@ -220,7 +226,10 @@ impl Process {
         };
         let engines: Vec<Engine> = (0u8..).zip(inputs).map(engine).collect();
         let shards = engines.len();
-        let machine = Machine::new(relationship(plan, index), now);
+        let mut machine = Machine::new(relationship(plan, index), now);
+        if is_behind {
+            machine.recall_behind(now);
+        }
         Self {
             topology,
             steering,

@@ -275,7 +275,8 @@ impl Simulation {
         let now = self.clock_of(server);
         let host = &mut self.servers[server];
         let possible = host.disk.possible();
-        let leases = match host.disk.boot() {
+        let deletions = host.behind.then(|| host.disk.deletions());
+        let leases = match host.disk.boot(host.behind) {
             Ok((leases, _)) => leases,
             Err(error) => return self.checks.fail(format!("server{} cannot start: {error}", server + 1)),
         };
@@ -287,10 +288,10 @@ impl Simulation {
         let to_backup = self.plan.peers(server).into_iter().map(|peer| self.plan.is_backup(peer));
         host.workers = to_backup
             .flat_map(|to_backup| {
-                std::iter::repeat_with(move || Worker::new(to_backup)).take(WORKERS_PER_PEER)
+                (0..WORKERS_PER_PEER as u8).map(move |stream| Worker::new(to_backup, stream))
             })
             .collect();
-        host.process = Some(Process::new(&self.plan, server, now, &leases));
+        host.process = Some(Process::new(&self.plan, server, now, &leases, deletions));
         self.trace(|| format!("server{} starts with {} leases", server + 1, leases.len()));
         self.check_recovery(server);
         self.feed(server, HaEvent::Start);

@@ -18,6 +18,7 @@ use crate::engine::message::{
     UpdateKind, UpdateOutcome,
 };
 use crate::engine::rules::{Rules, Steering};
+use crate::ha::fence::Fence;
 use crate::ha::test_support;
 use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
@@ -185,6 +186,7 @@ impl Bench {
             kind,
             lease: lease(address),
             epoch: 1,
+            owed: false,
             outcome: None,
         };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
@@ -223,6 +225,7 @@ impl Bench {
             epoch: 1,
             kind: UpdateKind::Update,
             lease,
+            owed: false,
             outcome: None,
         };
         self.shard.try_send(SENDER, Lane::State, Message::Update(Box::new(update))).unwrap();
@@ -371,7 +374,8 @@ fn an_update_that_a_view_has_overtaken_is_never_sent() {
     let address = [10, 0, 0, 5];
     let created = || Some(ShardReplyBody::Updated { created: true });
     assert_eq!(bench.update(address, UpdateKind::Update, created()), UpdateOutcome::Acked);
-    let alone = HaView { epoch: 2, updates: UpdateMode::None, ..HaView::default() };
+    let fence = Fence { life: 0, generation: 2 };
+    let alone = HaView { epoch: 2, updates: UpdateMode::None, fence, ..HaView::default() };
     bench.control.try_send(SENDER, Lane::State, Message::HaView(Arc::new(alone))).unwrap();
     // The answer to this call says that the view has arrived.
     bench.call(r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#).unwrap();
@@ -392,7 +396,7 @@ fn what_waits_for_a_tandem_partner_goes_in_one_request() {
     bench.answer(first);
     assert_eq!(bench.done(), (1, UpdateOutcome::Acked));
     let (listener, Message::Command(command)) = Bench::next(&bench.shard) else { panic!("no command") };
-    let ShardCommandBody::PartnerBatch(updates) = &command.body else { panic!("{command:?}") };
+    let ShardCommandBody::PartnerBatch { updates, .. } = &command.body else { panic!("{command:?}") };
     let expected: Vec<_> = (2..=9).map(|number| (UpdateKind::Update, lease([10, 0, 0, number]))).collect();
     assert_eq!(*updates, expected);
     let reply = ShardReply {
@@ -413,7 +417,8 @@ fn updates_that_wait_come_back_when_none_are_to_be_sent_any_more() {
     }
     let first = bench.asked();
     std::thread::sleep(Duration::from_millis(100));
-    bench.publish(HaView { epoch: 2, ..HaView::default() });
+    let fence = Fence { life: 0, generation: 2 };
+    bench.publish(HaView { epoch: 2, fence, ..HaView::default() });
     assert_eq!([bench.done(), bench.done()], [(2, UpdateOutcome::Failed), (3, UpdateOutcome::Failed)]);
     bench.answer(first);
     assert_eq!(bench.done(), (1, UpdateOutcome::Acked));
@@ -449,7 +454,8 @@ fn every_peer_gets_what_is_for_it_and_what_a_backup_misses_is_known() {
         (status[0]["updates-lost"].as_u64().unwrap(), status[0]["needs-copy"].as_bool().unwrap())
     };
     let heartbeat = r#"{ "command": "ha-heartbeat", "service": [ "dhcp4" ] }"#;
-    let alone = HaView { epoch: 2, updates: UpdateMode::None, ..HaView::default() };
+    let fence = Fence { life: 0, generation: 2 };
+    let alone = HaView { epoch: 2, updates: UpdateMode::None, fence, ..HaView::default() };
     bench.publish(alone);
     for peer in [0, 1] {
         assert!(bench.call_of(peer, Line::Shared, heartbeat).unwrap().contains("from control"), "{peer}");
@@ -537,4 +543,22 @@ fn a_backup_out_of_reach_is_left_alone_and_lacks_what_was_for_it() {
     assert_eq!((&status[0]["updates-lost"], &status[0]["needs-copy"]), (&2.into(), &true.into()));
     let created = Some(ShardReplyBody::Updated { created: true });
     assert_eq!(bench.update([10, 0, 0, 5], UpdateKind::Update, created), UpdateOutcome::Acked);
+}
+
+/// A request that was given up must not arrive behind those that follow it: whatever the kernel has not sent is forgotten.
+#[test]
+fn a_connection_whose_request_is_given_up_is_reset() {
+    use std::io::Read;
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let bench = Bench::with(|ends| (ends.peers[0].address, ends.peers[0].tls) = (address, None));
+    let asker = Some(bench.control.id());
+    let (body, line) = (br#"{ "command": "ha-heartbeat" }"#.to_vec(), Line::Shared);
+    let call = PartnerCall { request: 1, peer: 0, asker, body, timeout_ms: 200, line, failure: None };
+    bench.control.try_send(SENDER, Lane::State, Message::Partner(Box::new(call))).unwrap();
+    let (mut connection, _) = silent.accept().unwrap();
+    let (_, call) = bench.called();
+    assert!(call.failure.is_some_and(|failure| failure.contains("timed out")));
+    let ended = connection.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(ended, Err(std::io::ErrorKind::ConnectionReset));
 }
