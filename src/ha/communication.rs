@@ -163,10 +163,13 @@ impl Communication {
         self.has_stopped = false;
         self.copies = reply.copies;
         self.follows = reply.follows;
+        let life = |fence: Option<Fence>| fence.map(|fence| fence.life);
+        let is_another_life = life(reply.fence) != life(self.fence);
         self.fence = reply.fence;
         if let Some(unsent) = reply.unsent {
-            // A count that has fallen belongs to a new process: all of it is news.
-            if unsent < self.unsent_latest {
+            // The count of a new process is all news, also where it is what the former one had come to. Of a Kea it is
+            // known by having fallen.
+            if is_another_life || unsent < self.unsent_latest {
                 self.unsent_known = 0;
             }
             self.unsent_latest = unsent;
@@ -497,21 +500,30 @@ mod tests {
     fn unsent_updates_are_news_until_acknowledged_or_the_partner_restarts() {
         let mut communication = Communication::new(0);
         assert!(!communication.has_unsent());
-        for (unsent, acknowledge, news) in [
-            (0, false, false),
-            (3, false, true),
-            (3, false, true),
-            (3, true, false),
-            (3, false, false),
-            (4, false, true),
-            (0, false, false),
-            (2, false, true),
+        for (life, unsent, acknowledge, news) in [
+            (None, 0, false, false),
+            (None, 3, false, true),
+            (None, 3, false, true),
+            (None, 3, true, false),
+            (None, 3, false, false),
+            (None, 4, false, true),
+            (None, 0, false, false),
+            (None, 2, false, true),
+            (None, 2, true, false),
+            (Some(7), 2, false, true),
+            (Some(7), 2, true, false),
+            (Some(7), 2, false, false),
+            // As many again in another life, of which nothing was heard before.
+            (Some(8), 2, false, true),
+            (Some(8), 2, true, false),
+            (Some(9), 0, false, false),
         ] {
-            communication.record(1, 100, heartbeat(PartnerState::Ready, unsent));
+            let fence = life.map(|life| Fence { life, generation: u64::from(news) });
+            communication.record(1, 100, HeartbeatReply { fence, ..heartbeat(PartnerState::Ready, unsent) });
             if acknowledge {
                 communication.acknowledge_unsent();
             }
-            assert_eq!(communication.has_unsent(), news, "{unsent}");
+            assert_eq!(communication.has_unsent(), news, "{life:?} {unsent}");
         }
     }
 

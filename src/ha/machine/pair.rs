@@ -50,6 +50,8 @@ pub(super) struct Server {
     changed: Vec<Ipv4Addr>,
     restarts: u64,
     unsent: u64,
+    /// What it has kept for its next life: the partner may lack changes.
+    behind: bool,
 }
 
 enum Delivery {
@@ -83,6 +85,7 @@ impl Pair {
                 changed: Vec::new(),
                 restarts: 0,
                 unsent: 0,
+                behind: false,
             }
         };
         let now_ns = at(0.0).monotonic_ns;
@@ -95,6 +98,9 @@ impl Pair {
         let server = &mut self.servers[index];
         server.rig = Rig::with(configured.clone());
         server.rig.machine = Machine::new(configured, now);
+        if server.behind {
+            server.rig.machine.recall_behind(now);
+        }
         server.alive = true;
         server.restarts += 1;
         server.unsent = 0;
@@ -130,8 +136,7 @@ impl Pair {
         for action in actions {
             match action {
                 Action::ApplyPage { id, rows } => {
-                    let written = self.servers[index].apply(rows);
-                    let applied = Applied { written, ..Applied::default() };
+                    let applied = self.servers[index].apply(rows);
                     self.feed(index, Event::PageApplied { id, result: Ok(applied) });
                 }
                 Action::Call(call) => {
@@ -143,10 +148,10 @@ impl Pair {
                     self.servers[1 - index].changed.push(lease.address);
                     self.servers[1 - index].leases.insert(lease.address, *lease);
                 }
+                Action::PartnerBehind(is_behind) => self.servers[index].behind = is_behind,
                 Action::Answer { .. }
                 | Action::Close { .. }
                 | Action::Log(_)
-                | Action::PartnerBehind(_)
                 | Action::Publish(_)
                 | Action::StopAnnounced => {}
             }
@@ -378,14 +383,16 @@ impl Server {
         body
     }
 
-    fn apply(&mut self, rows: CopyRows) -> usize {
+    fn apply(&mut self, rows: CopyRows) -> Applied {
         let newer = |own: Option<&Lease>, lease: &Lease| own.is_none_or(|own| own.cltt < lease.cltt);
-        let mut applied = 0;
+        let mut applied = Applied::default();
         for (_, lease) in rows.rows {
-            if newer(self.leases.get(&lease.address), &lease) {
+            let own = self.leases.get(&lease.address);
+            applied.kept += usize::from(own.is_some_and(|own| own.cltt > lease.cltt));
+            if newer(own, &lease) {
                 self.changed.push(lease.address);
                 self.leases.insert(lease.address, lease);
-                applied += 1;
+                applied.written += 1;
             }
         }
         applied

@@ -37,6 +37,8 @@ pub struct Control {
 struct PageUnderWay {
     id: CallId,
     left: VecDeque<(u8, CopySlice)>,
+    /// What a shard has been given last.
+    given: Option<(u8, Arc<CopySlice>)>,
     applied: Applied,
     request: u64,
     until_ns: u64,
@@ -223,8 +225,8 @@ impl Simulation {
         let left = (0u8..)
             .zip(slices)
             .flat_map(|(shard, slices)| slices.into_iter().map(move |slice| (shard, slice)));
-        let (left, applied) = (left.collect(), Applied::default());
-        process.control.page = Some(PageUnderWay { id, left, applied, request: 0, until_ns: 0 });
+        let (left, given, applied) = (left.collect(), None, Applied::default());
+        process.control.page = Some(PageUnderWay { id, left, given, applied, request: 0, until_ns: 0 });
         self.store_part(server);
     }
 
@@ -241,7 +243,9 @@ impl Simulation {
         control.requests += 1;
         page.request = control.requests;
         page.until_ns = now_ns + ANSWER_WITHIN_NS;
-        let body = ShardCommandBody::Synchronised(Arc::new(slice));
+        let slice = Arc::new(slice);
+        page.given = Some((shard, slice.clone()));
+        let body = ShardCommandBody::Synchronised(slice);
         let command = Box::new(ShardCommand { request: page.request, body });
         let (from, to) = (process.topology.control(), process.topology.shard(shard));
         self.post(server, from, to, Lane::State, Message::Command(command));
@@ -254,6 +258,12 @@ impl Simulation {
         };
         match reply.body {
             ShardReplyBody::Applied(applied) => {
+                let (after, given) = (applied.goes_on, page.given.take());
+                let rest =
+                    after.zip(given).and_then(|(after, (shard, slice))| Some((shard, slice.beyond(after)?)));
+                if let Some(rest) = rest {
+                    page.left.push_front(rest);
+                }
                 page.applied.add(applied);
                 self.store_part(server);
             }
