@@ -9,8 +9,10 @@
 //! lease that was on its disk as well: its client may have given it back there.
 //!
 //! While a clock is wrong by more than a moment, what lies on the partner's disk is excused, and later a row there that is
-//! from the future or was reclaimed before its time: it was written while a clock was wrong. Of two leases of an address a copy takes the newer one (ha-protocol 6.3), and each server
-//! reclaims by its own clock.
+//! from the future or was reclaimed before its time: it was written while a clock was wrong. Of two leases of an address a
+//! copy takes the newer one (ha-protocol 6.3), and each server reclaims by its own clock. On its own disk a server may have
+//! the client's lease as its partner has given it meanwhile, by a clock that is wrong, where an operator has both serve the
+//! client; it has had its own there.
 //!
 //! What is on a disk is read from the rows that were synced there. A row stands for an ACK when it is that client's
 //! and lasts at least as long as the client may think: from the first time its REQUEST was seen, for the lifetime
@@ -115,8 +117,16 @@ impl Checks {
                 continue;
             }
             let clocks_differ = row.is_some_and(by_another_clock) || self.holders.by_a_wrong_clock(ack);
-            let has_had_it = || ack.taken_over && was_durable(server, ack.address, &stands);
-            if server != ack.server && (clocks_differ || has_had_it()) {
+            let has_had_it = || was_durable(server, ack.address, &stands);
+            let is_its =
+                |row: &Lease| row.state == LeaseState::Default && row.hwaddr.as_slice() == ack.hardware;
+            let is_excused = if server == ack.server {
+                // The other one, which serves the same clients, has given it the lease as well, by its own clock.
+                self.holders.by_a_wrong_clock(ack) && row.is_some_and(is_its) && has_had_it()
+            } else {
+                clocks_differ || ack.taken_over && has_had_it()
+            };
+            if is_excused {
                 self.excused += 1;
             } else {
                 self.fail(format!(
@@ -168,6 +178,27 @@ mod tests {
         let durable = |server, _| ours.as_ref().filter(|_| server == ack.server);
         checks.acknowledged(ack, durable, |_, _, is| theirs.as_ref().is_some_and(is));
         checks.verdict()
+    }
+
+    #[test]
+    fn a_row_that_a_wrong_clock_has_written_over_its_own_is_excused_where_it_is_the_clients() {
+        let good = lease(1, 9);
+        let short = Lease { valid_lifetime: 59, ..good.clone() };
+        for (case, crooked, row, had, excused) in [
+            ("the client's, by a wrong clock", true, short.clone(), true, true),
+            ("clocks agree", false, short.clone(), true, false),
+            ("another client's", true, lease(1, 8), true, false),
+            ("it has never had its own", true, short, false, false),
+        ] {
+            let mut checks = Checks::new();
+            let ack = ack(false);
+            checks.serving.note(0, 0, true);
+            checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
+            checks.holders.clocks_set(0, crooked, crooked);
+            let durable = |server, _| Some(if server == ack.server { &row } else { &good });
+            checks.acknowledged(&ack, durable, |_, _, is| had && is(&good));
+            assert_eq!(checks.verdict().is_ok(), excused, "{case}");
+        }
     }
 
     #[test]
