@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use crate::engine::message::{ShardCommandBody, ShardReplyBody};
 use crate::engine::rules::Rules;
-use crate::ha::batch::given_alone;
+use crate::ha::batch::{foreign, given_alone};
 use crate::ha::command::{Envelope, Reply, result};
 use crate::ha::lease_json::{LeaseUpdate, parse_delete};
 
@@ -23,20 +23,26 @@ pub struct LeaseChange {
 }
 
 impl LeaseChange {
-    /// Reads a `lease4-del`, or else a `lease4-update`, at `now_s` (seconds since the epoch).
+    /// Reads a `lease4-del`, or else a `lease4-update`, at `now_s` (seconds since the epoch), that came to the listener of
+    /// `relationship`, or to a control channel.
     ///
     /// # Errors
     /// The answer, where the command is wrong (ha-protocol 3.5, 3.6).
-    pub fn parse(envelope: &Envelope, now_s: u64, rules: &Rules) -> Result<Self, Reply> {
+    pub fn parse(
+        envelope: &Envelope,
+        now_s: u64,
+        relationship: Option<u8>,
+        rules: &Rules,
+    ) -> Result<Self, Reply> {
         let (address, body) = if envelope.command == "lease4-del" {
             let address = parse_delete(envelope)?;
             let deleted = LeaseUpdate::deleted(envelope, now_s, rules.snapshot.as_ref()).map(Box::new);
-            (address, ShardCommandBody::PartnerDelete { address, deleted })
+            (address, ShardCommandBody::PartnerDelete { address, deleted, relationship })
         } else {
             let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
             let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
             let (address, lease) = (lease.address, Box::new(lease));
-            (address, ShardCommandBody::PartnerUpdate { lease, force_create, by_partner })
+            (address, ShardCommandBody::PartnerUpdate { lease, force_create, by_partner, relationship })
         };
         Ok(Self { address, owner: rules.owners.owner_of(address), body })
     }
@@ -56,6 +62,7 @@ pub fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply 
         }
         Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
         Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
+        Some(ShardReplyBody::Foreign) => foreign(address),
         Some(ShardReplyBody::GivenAlone(ours)) => Reply::error(given_alone(&ours)),
         Some(_) => {
             Reply::error(format!("the lease of {address} cannot be changed: the lease file takes nothing"))
@@ -79,6 +86,11 @@ mod tests {
                 4,
                 "failed to update the lease with address 192.0.2.1 either because the lease has been deleted or it has \
                  changed in the database, in both cases a retry might succeed",
+            ),
+            (
+                Some(ShardReplyBody::Foreign),
+                4,
+                "the lease of 192.0.2.1 cannot be changed: its subnet is of another relationship",
             ),
             (Some(ShardReplyBody::Deleted(true)), 0, "IPv4 lease deleted."),
             (Some(ShardReplyBody::Deleted(false)), 3, "IPv4 lease not found."),

@@ -214,7 +214,7 @@ fn ha_command(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
 }
 
 fn lease_change(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
-    LeaseChange::parse(envelope, facts.wall_s, facts.rules).map(|change| Plan::Change(Box::new(change)))
+    LeaseChange::parse(envelope, facts.wall_s, None, facts.rules).map(|change| Plan::Change(Box::new(change)))
 }
 
 fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {

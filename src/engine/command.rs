@@ -22,6 +22,16 @@ use crate::ha::fence::Stamp;
 use crate::limits;
 use crate::policy::SubnetFilter;
 
+/// Who asks for a change of leases.
+#[derive(Clone, Copy)]
+struct Asker {
+    node: NodeId,
+    /// Its number for the question.
+    request: u64,
+    /// Whose partner it is for; `None` for an administrator.
+    relationship: Option<u8>,
+}
+
 impl Shard {
     pub fn handle_command(&mut self, turn: &mut Turn, from: NodeId, command: ShardCommand) {
         let ShardCommand { request, body } = command;
@@ -39,17 +49,20 @@ impl Shard {
             ShardCommandBody::GetByIdentity { by_client_id: false, identity, after } => {
                 self.list(after, usize::MAX, Wanted::HardwareAddress(&identity))
             }
-            ShardCommandBody::PartnerUpdate { lease, force_create, by_partner } => {
-                return self.partner_update(turn, (from, request), *lease, force_create, by_partner);
+            ShardCommandBody::PartnerUpdate { lease, force_create, by_partner, relationship } => {
+                let asker = Asker { node: from, request, relationship };
+                return self.partner_update(turn, asker, *lease, force_create, by_partner);
             }
-            ShardCommandBody::PartnerDelete { address, deleted } => {
-                return self.partner_delete(turn, from, request, address, deleted.as_deref());
+            ShardCommandBody::PartnerDelete { address, deleted, relationship } => {
+                let asker = Asker { node: from, request, relationship };
+                return self.partner_delete(turn, asker, address, deleted.as_deref());
             }
-            ShardCommandBody::PartnerBatch { stamp, updates } => {
-                if !self.comes_in_time(turn, stamp, &updates) {
+            ShardCommandBody::PartnerBatch { relationship, stamp, updates } => {
+                if !self.comes_in_time(relationship, stamp) {
                     return self.answer(turn, from, request, ShardReplyBody::Late);
                 }
-                return self.partner_batch(turn, from, request, updates);
+                let asker = Asker { node: from, request, relationship: Some(relationship) };
+                return self.partner_batch(turn, asker, updates);
             }
             ShardCommandBody::Synchronised(slice) => {
                 return self.synchronise(turn, from, request, &slice);
@@ -99,21 +112,25 @@ impl Shard {
     fn partner_update(
         &mut self,
         turn: &mut Turn,
-        (from, request): (NodeId, u64),
+        asker: Asker,
         lease: Lease,
         force_create: bool,
         by_partner: bool,
     ) {
-        let address = lease.address;
+        let (from, request, address) = (asker.node, asker.request, lease.address);
         if !self.partition.owns(address) {
             // The asker's owner table is not in force here yet; it asks again.
             return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
+        if self.is_foreign(turn, asker, address, Some(lease.subnet_id)) {
+            return self.answer(turn, from, request, ShardReplyBody::Foreign);
         }
         let ours = self.partition.get(address);
         if ours.is_none() && !force_create {
             return self.answer(turn, from, request, ShardReplyBody::Missing);
         }
-        if by_partner && self.is_defended(turn, UpdateKind::Update, &lease) {
+        let standing = self.standing(turn, asker.relationship, &lease);
+        if by_partner && self.is_defended(standing, UpdateKind::Update, &lease) {
             return self.refuse_update(turn, from, request, &lease);
         }
         let created = ours.is_none();
@@ -124,16 +141,16 @@ impl Shard {
         self.commit(turn, commit.by_partner(by_partner));
     }
 
-    /// Whose lease of the address of `lease` stays, here and now.
-    fn standing(&self, turn: &Turn, lease: &Lease) -> Standing {
-        let relationship = self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
-        let view = &self.relations.of(relationship).view;
+    /// Whose lease of the address of `lease` stays, here and now: against a partner of `relationship`, or else of the one
+    /// that its subnet is of.
+    fn standing(&self, turn: &Turn, relationship: Option<u8>, lease: &Lease) -> Standing {
+        let of_subnet = || self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
+        let view = &self.relations.of(relationship.unwrap_or_else(of_subnet)).view;
         Standing { alone: view.alone, serves_alone: serves_alone(view), wall_s: turn.now.wall_s() }
     }
 
     /// Whether our lease stays, whatever the partner says.
-    fn is_defended(&self, turn: &Turn, kind: UpdateKind, theirs: &Lease) -> bool {
-        let standing = self.standing(turn, theirs);
+    fn is_defended(&self, standing: Standing, kind: UpdateKind, theirs: &Lease) -> bool {
         // Nearly always a partner that serves with this server is believed.
         standing.defends()
             && self.partition.get(theirs.address).is_some_and(|ours| standing.stays(kind, theirs, &ours))
@@ -148,21 +165,22 @@ impl Shard {
         self.answer(turn, from, request, ShardReplyBody::GivenAlone(Box::new(ours)));
     }
 
-    fn partner_delete(
-        &mut self,
-        turn: &mut Turn,
-        from: NodeId,
-        request: u64,
-        address: Ipv4Addr,
-        deleted: Option<&Lease>,
-    ) {
+    fn partner_delete(&mut self, turn: &mut Turn, asker: Asker, address: Ipv4Addr, deleted: Option<&Lease>) {
+        let (from, request) = (asker.node, asker.request);
         if !self.partition.owns(address) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
+        if self.is_foreign(turn, asker, address, None) {
+            return self.answer(turn, from, request, ShardReplyBody::Foreign);
         }
         let Some(lease) = self.partition.get(address) else {
             return self.answer(turn, from, request, ShardReplyBody::Deleted(false));
         };
-        if let Some(theirs) = deleted.filter(|theirs| self.is_defended(turn, UpdateKind::Delete, theirs)) {
+        let is_defended = |theirs: &&Lease| {
+            let standing = self.standing(turn, asker.relationship, theirs);
+            self.is_defended(standing, UpdateKind::Delete, theirs)
+        };
+        if let Some(theirs) = deleted.filter(is_defended) {
             return self.refuse_update(turn, from, request, theirs);
         }
         self.changes.clear();
@@ -170,27 +188,45 @@ impl Shard {
         self.commit_command(turn, from, request, address, ShardReplyBody::Deleted(true));
     }
 
-    /// Whether a request of the partner does not come behind a later one. While this server serves alone every one comes
-    /// too late: it was sent before, or by a partner that has stood still and does not know.
-    fn comes_in_time(&mut self, turn: &Turn, stamp: Option<Stamp>, updates: &[(UpdateKind, Lease)]) -> bool {
-        let (Some(stamp), Some((_, first))) = (stamp, updates.first()) else { return true };
-        let relationship = self.relations.of_subnet(&turn.rules.snapshot, first.subnet_id);
+    /// Whether a partner would have a lease changed that is of another relationship, which is counted and logged then.
+    /// What decides is the subnet it is in, and the one it would come to, if any. An administrator has no relationship.
+    fn is_foreign(&mut self, turn: &mut Turn, asker: Asker, address: Ipv4Addr, next: Option<u32>) -> bool {
+        let relationship = asker.relationship.filter(|_| self.relations.are_several());
+        let Some(relationship) = relationship else { return false };
+        let now = self.partition.get(address).map(|lease| lease.subnet_id);
+        let is_foreign = |id| self.relations.is_foreign(&turn.rules.snapshot, relationship, id);
+        let is_foreign = next.into_iter().chain(now).any(is_foreign);
+        if is_foreign {
+            self.log_foreign(turn, address);
+        }
+        is_foreign
+    }
+
+    /// Whether a request of the partner of `relationship` does not come behind a later one. While this server serves alone
+    /// every one comes too late: it was sent before, or by a partner that has stood still and does not know.
+    fn comes_in_time(&mut self, relationship: u8, stamp: Option<Stamp>) -> bool {
+        let Some(stamp) = stamp else { return true };
         let relation = self.relations.of_mut(relationship);
         relation.partner_seen.admits(stamp) && !serves_alone(&relation.view)
     }
 
-    /// Updates of one request; all are carried out, or none and the answer is `Busy`.
-    fn partner_batch(
-        &mut self,
-        turn: &mut Turn,
-        from: NodeId,
-        request: u64,
-        mut updates: Vec<(UpdateKind, Lease)>,
-    ) {
+    /// Updates of one request; all are carried out but those of leases of other relationships, or none and the answer is
+    /// `Busy`.
+    fn partner_batch(&mut self, turn: &mut Turn, asker: Asker, mut updates: Vec<(UpdateKind, Lease)>) {
+        let (from, request) = (asker.node, asker.request);
         if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        let stays = |(kind, lease): &&(UpdateKind, Lease)| self.is_defended(turn, *kind, lease);
+        let mut foreign = Vec::new();
+        updates.retain(|(kind, lease)| {
+            let next = (*kind == UpdateKind::Update).then_some(lease.subnet_id);
+            let is_foreign = self.is_foreign(turn, asker, lease.address, next);
+            foreign.extend(is_foreign.then_some(lease.address));
+            !is_foreign
+        });
+        let stays = |(kind, lease): &&(UpdateKind, Lease)| {
+            self.is_defended(self.standing(turn, asker.relationship, lease), *kind, lease)
+        };
         if let Some((_, theirs)) = updates.iter().find(stays) {
             return self.refuse_update(turn, from, request, theirs);
         }
@@ -208,14 +244,16 @@ impl Shard {
                 }
             }
         }
+        let applied = match foreign.is_empty() {
+            true => ShardReplyBody::Applied(Applied { written: self.changes.len(), ..Applied::default() }),
+            false => ShardReplyBody::AppliedBut(foreign),
+        };
         match self.changes.first() {
             Some(Change::Put(lease) | Change::Delete(lease)) => {
-                let address = lease.address;
-                let applied = Applied { written: self.changes.len(), ..Applied::default() };
-                let reply = self.reply_to(from, request, ShardReplyBody::Applied(applied));
+                let (address, reply) = (lease.address, self.reply_to(from, request, applied));
                 self.commit(turn, Commit::without_query(address, reply, false).by_partner(true));
             }
-            None => self.answer(turn, from, request, ShardReplyBody::Applied(Applied::default())),
+            None => self.answer(turn, from, request, applied),
         }
     }
 
@@ -249,7 +287,7 @@ impl Shard {
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
             let theirs = storable(theirs.clone());
-            let standing = self.standing(turn, &theirs);
+            let standing = self.standing(turn, None, &theirs);
             applied.kept +=
                 usize::from(ours.as_ref().is_some_and(|ours| standing.lacks(*kind, &theirs, ours)));
             if ours.is_none() && *kind == UpdateKind::Update && self.is_deleted_here(&theirs) {
@@ -283,7 +321,7 @@ impl Shard {
         self.changes.clear();
         for (_, theirs) in &slice.rows {
             let Some(ours) = self.partition.get(theirs.address) else { continue };
-            let is_sent = self.standing(turn, theirs).is_sent(theirs, &ours);
+            let is_sent = self.standing(turn, None, theirs).is_sent(theirs, &ours);
             if is_sent {
                 self.changes.push(Change::Put(ours));
             }

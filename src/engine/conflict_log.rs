@@ -1,7 +1,10 @@
-//! Addresses that two clients hold, one by each server, when an update of the partner shows it: said with both leases.
+//! What is said of updates of partners: addresses that two clients hold, one by each server, with both leases; and leases
+//! that are none of that partner's business.
 //!
 //! Events of fixed size, like all of the packet path. A pair that has served apart may have thousands of them, so a shard
 //! tells a few at a time with their leases; the others are counted, and the counter has all of them.
+
+use std::net::Ipv4Addr;
 
 use shards::Lease;
 
@@ -58,6 +61,17 @@ impl Shard {
             let client = ClientLabel::new(1, &lease.hwaddr, &lease.client_id, 0);
             let Lease { address, cltt, valid_lifetime: seconds, .. } = *lease;
             turn.log(client, EventKind::LeaseConflict { address, cltt, seconds, side });
+        }
+    }
+}
+
+impl Shard {
+    /// A partner would have the lease of `address` changed, which is of another relationship.
+    pub fn log_foreign(&mut self, turn: &mut Turn, address: Ipv4Addr) {
+        self.statistics.bump_own(OwnCounter::ForeignUpdates);
+        let (admits, untold) = self.foreign_log.admit(turn.now.monotonic_ns);
+        if admits {
+            turn.log(ClientLabel::new(0, &[], &[], 0), EventKind::ForeignUpdate { address, untold });
         }
     }
 }

@@ -120,6 +120,8 @@ counters! {
         StoodStill = "tandem-stood-still",
         /// Addresses that an update of the partner gave, or was to give, to another client than ours.
         LeaseConflicts = "tandem-lease-conflicts",
+        /// Changes that a partner asks for of leases of another relationship, refused.
+        ForeignUpdates = "tandem-foreign-updates",
         /// Held offers given to another client because nothing else was free.
         OfferHoldStolen = "tandem-offer-hold-stolen",
         /// Queries without a subnet.

@@ -247,6 +247,13 @@ pub enum EventKind {
         /// How many since the last such message.
         count: u64,
     },
+    /// A partner would have a lease of another relationship changed, and was refused.
+    ForeignUpdate {
+        /// The address.
+        address: Ipv4Addr,
+        /// How many more there were since the last such message.
+        untold: u64,
+    },
     /// A parked reply was dropped: the partner refused or did not take the update.
     ParkedDropped {
         /// The address of the lease.
@@ -329,6 +336,7 @@ impl Event {
             K::ReclaimLeftovers { .. } => "ALLOC_ENGINE_V4_LEASES_RECLAMATION_SLOW",
             K::LeaseConflict { .. } => "TANDEM_HA_LEASE_CONFLICT",
             K::LeaseConflicts { .. } => "TANDEM_HA_LEASE_CONFLICTS",
+            K::ForeignUpdate { .. } => "TANDEM_HA_FOREIGN_UPDATE",
             K::ParkedDropped { .. } => "HA_LEASE_UPDATE_REPLY_DROPPED",
         }
     }
@@ -344,6 +352,7 @@ impl Event {
             | K::DeclineLeaseMismatch { .. }
             | K::DeclineLeaseNotFound { .. }
             | K::ClockStep { .. }
+            | K::ForeignUpdate { .. }
             | K::LeaseConflict { .. }
             | K::LeaseConflicts { .. }
             | K::ReclaimLeftovers { .. } => Severity::Warn,
@@ -386,7 +395,8 @@ impl Event {
             | K::AllocFailSubnet { .. }
             | K::ClockStep { .. }
             | K::ReclaimLeftovers { .. } => "kea-dhcp4.alloc-engine",
-            K::HaNoRelationship
+            K::ForeignUpdate { .. }
+            | K::HaNoRelationship
             | K::HaNoServerName
             | K::HaNoSubnet
             | K::HaNotForUs
@@ -451,6 +461,11 @@ impl fmt::Display for Event {
             K::ReclaimLeftovers { cycles } => {
                 write!(f, "expired leases still exist after {cycles} reclamations")
             }
+            K::ForeignUpdate { address, untold } => write!(
+                f,
+                "a partner's change of {address} is refused, its subnet is of another relationship \
+                 ({untold} more since the last such message)"
+            ),
             K::LeaseConflicts { count } => write!(
                 f,
                 "{count} further addresses were held by two clients each, or were to be by the partner's updates"
@@ -528,6 +543,7 @@ fn write_about_client(f: &mut fmt::Formatter<'_>, kind: EventKind) -> fmt::Resul
         | K::DropDuplicate
         | K::DropUnpack { .. }
         | K::ClockStep { .. }
+        | K::ForeignUpdate { .. }
         | K::LeaseConflicts { .. }
         | K::ReclaimLeftovers { .. } => Ok(()),
     }

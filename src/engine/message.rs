@@ -296,6 +296,8 @@ pub enum ShardCommandBody {
         force_create: bool,
         /// A partner sends it, and no administrator: what was given alone is defended against it.
         by_partner: bool,
+        /// Whose listener it came to; `None` for a control channel. Leases of others are left alone.
+        relationship: Option<u8>,
     },
     /// The partner's `lease4-del`. Durable before the reply.
     PartnerDelete {
@@ -303,10 +305,14 @@ pub enum ShardCommandBody {
         address: Ipv4Addr,
         /// The lease as the partner had it, if it says so; an administrator names the address alone.
         deleted: Option<Box<Lease>>,
+        /// Whose listener it came to; `None` for a control channel. Leases of others are left alone.
+        relationship: Option<u8>,
     },
     /// Updates of one request of the partner, in their order: each as if it came alone, but all of them or none. Durable
     /// before the reply.
     PartnerBatch {
+        /// Whose listener it came to. Leases of others are left alone ([`ShardReplyBody::AppliedBut`]).
+        relationship: u8,
         /// What the request bears: one that comes behind a later one is refused ([`ShardReplyBody::Late`]).
         stamp: Option<Stamp>,
         /// The updates.
@@ -439,6 +445,8 @@ pub enum ShardReplyBody {
     },
     /// Whether there was a lease to delete.
     Deleted(bool),
+    /// The lease is of another relationship than the server that would have it changed.
+    Foreign,
     /// The lease to update is not there, and creating it was not asked for.
     Missing,
     /// The lease cannot be taken (its journal is poisoned or full).
@@ -451,6 +459,8 @@ pub enum ShardReplyBody {
     Addresses(Vec<Ipv4Addr>),
     /// What became of a part of a copy, or of a batch.
     Applied(Applied),
+    /// A batch was carried out but for the leases of these addresses, which are of another relationship.
+    AppliedBut(Vec<Ipv4Addr>),
     /// What has changed.
     Changes {
         /// Changed leases as they are now, and deleted ones as they were.

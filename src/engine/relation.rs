@@ -132,6 +132,13 @@ impl Relations {
         self.iter().any(|relation| relation.unsent != relation.unsent_reported)
     }
 
+    /// Whether leases of the subnet `subnet_id` are another relationship's than `relationship`. Those of nobody's subnets
+    /// are not.
+    pub fn is_foreign(&self, snapshot: &Snapshot, relationship: u8, subnet_id: u32) -> bool {
+        let whose = || snapshot.subnet(subnet_id).and_then(|subnet| subnet.relationship());
+        self.are_several() && whose().is_some_and(|whose| whose != relationship)
+    }
+
     /// Whose the leases of the subnet `subnet_id` are. Those of nobody's subnets, which no query changes, count as the
     /// first one's.
     pub fn of_subnet(&self, snapshot: &Snapshot, subnet_id: u32) -> u8 {

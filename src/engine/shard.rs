@@ -71,6 +71,8 @@ pub(super) struct Shard {
     pub change_log: ChangeLog,
     /// Which addresses of two clients were told of lately.
     pub conflict_log: ConflictLog,
+    /// And which of other relationships.
+    pub foreign_log: ConflictLog,
     /// What they do to the indexes; kept for its capacity.
     pub plans: Vec<Plan>,
     /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
@@ -124,6 +126,7 @@ impl Shard {
             changes: Vec::new(),
             change_log: ChangeLog::new(now),
             conflict_log: ConflictLog::default(),
+            foreign_log: ConflictLog::default(),
             plans: Vec::new(),
             outbox: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,

@@ -34,6 +34,13 @@ pub fn given_alone(ours: &Lease) -> String {
     )
 }
 
+/// The answer to a change of a lease that is of another relationship than the server that asks for it. It counts as a
+/// conflict of configurations, so that the partner stays available (ha-protocol 5.4).
+pub fn foreign(address: Ipv4Addr) -> Reply {
+    let text = format!("the lease of {address} cannot be changed: its subnet is of another relationship");
+    Reply::new(result::CONFLICT, text)
+}
+
 /// Why an update is refused that comes behind a later one, or behind a take-over.
 pub const LATE: &str = "the request comes too late";
 
@@ -87,18 +94,19 @@ pub struct Received {
     results: Vec<i64>,
     /// What is wrong with the first that failed.
     text: Option<String>,
-    /// For each shard the places of the updates that it has; empty once it has answered.
-    places: Vec<Vec<usize>>,
+    /// For each shard the updates that it has, by place and address; empty once it has answered.
+    places: Vec<Vec<(usize, Ipv4Addr)>>,
 }
 
 impl Received {
-    /// Reads a batch and deals its updates to the owners of their addresses, as many as there are `shards`; also what
+    /// Reads a batch that came to the listener of `relationship` and deals its updates to the owners of their addresses, as many as there are `shards`; also what
     /// to ask of which shard.
     ///
     /// # Errors
     /// The answer to give; then nothing was read, and nothing may be carried out.
     pub fn read(
         body: &[u8],
+        relationship: u8,
         shards: u8,
         owner_of: impl Fn(Ipv4Addr) -> u8,
         subnets: &dyn SubnetDirectory,
@@ -118,14 +126,14 @@ impl Received {
             match checked {
                 Ok(()) => {
                     let owner = usize::from(owner_of(lease.address));
-                    received.places[owner].push(place);
+                    received.places[owner].push((place, lease.address));
                     parts[owner].push((kind, lease));
                 }
                 Err(reply) => received.fail(place, reply),
             }
         }
         let asked = (0..shards).zip(parts).filter(|(_, part)| !part.is_empty());
-        let command = |updates| ShardCommandBody::PartnerBatch { stamp, updates };
+        let command = |updates| ShardCommandBody::PartnerBatch { relationship, stamp, updates };
         let asked = asked.map(|(shard, part)| (shard, command(part))).collect();
         Ok((received, asked))
     }
@@ -135,12 +143,16 @@ impl Received {
         let places = std::mem::take(&mut self.places[usize::from(shard)]);
         let text = match answer {
             Some(ShardReplyBody::Applied(_)) => return,
+            Some(ShardReplyBody::AppliedBut(addresses)) => {
+                let refused = places.into_iter().filter(|(_, address)| addresses.contains(address));
+                return refused.for_each(|(place, address)| self.fail(place, foreign(address)));
+            }
             Some(ShardReplyBody::GivenAlone(ours)) => given_alone(ours),
             Some(ShardReplyBody::Late) => LATE.to_owned(),
             Some(_) => "the leases cannot be changed: the lease file takes nothing".to_owned(),
             None => "the leases were not changed in time".to_owned(),
         };
-        for place in places {
+        for (place, _) in places {
             self.fail(place, Reply::error(text.as_str()));
         }
     }
@@ -214,7 +226,7 @@ mod tests {
     }
 
     fn read(body: &[u8]) -> Result<(Received, Vec<(u8, ShardCommandBody)>), Reply> {
-        Received::read(body, 2, |address| address.octets()[3] % 2, &Subnets)
+        Received::read(body, 1, 2, |address| address.octets()[3] % 2, &Subnets)
     }
 
     /// What two updates of a good batch and one of a bad lease come to, by the answers of the shards.
@@ -249,11 +261,12 @@ mod tests {
         assert!(is_batch(&body));
         let [first, second, third, fourth] = updates;
         let (_, asked) = read(&body).expect("a batch");
-        let [(0, ShardCommandBody::PartnerBatch { updates: even, stamp: None }), (1, odd)] = &asked[..]
+        let [(0, ShardCommandBody::PartnerBatch { relationship: 1, updates: even, stamp: None }), (1, odd)] =
+            &asked[..]
         else {
             panic!("{asked:?}");
         };
-        let ShardCommandBody::PartnerBatch { updates: odd, stamp: None } = odd else { panic!("{odd:?}") };
+        let ShardCommandBody::PartnerBatch { updates: odd, stamp: None, .. } = odd else { panic!("{odd:?}") };
         assert_eq!(even, &[second]);
         assert_eq!(odd, &[first, third, fourth], "a deletion is not asked where it belongs");
     }
@@ -298,6 +311,9 @@ mod tests {
         assert!(text.is_some_and(|text| text.contains("does not belong")));
         assert_eq!(results([None, done()]).0, [Acked, Conflict, Refused]);
         assert_eq!(results([done(), Some(ShardReplyBody::Busy)]).0, [Refused, Conflict, Acked]);
+        let (all, text) = results([Some(ShardReplyBody::AppliedBut(vec![lease(2).address])), done()]);
+        assert_eq!(all, [Acked, Conflict, Conflict], "of another relationship");
+        assert!(text.is_some_and(|text| text.contains("does not belong")), "the first that is wrong");
     }
 
     #[test]

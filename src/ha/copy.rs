@@ -34,7 +34,7 @@ use super::command::{Envelope, Reply, ReplyError, request};
 use super::lease_rows::{self, RowError};
 use crate::engine::message::{CopySlice, Span, Terms, UpdateKind};
 use crate::limits::{COPY_LEASES, EXECUTORS_MAX, SYNC_CHUNK_LEASES};
-use crate::policy::SubnetFilter;
+use crate::policy::Snapshot;
 
 /// Name of the command.
 pub const COMMAND: &str = "tandem-lease4-copy";
@@ -224,9 +224,15 @@ pub struct CopyRows {
 }
 
 impl CopyRows {
-    /// Those of `subnets` alone (ha-protocol 6.7).
-    pub fn of_subnets(mut self, subnets: &SubnetFilter) -> Self {
-        self.rows.retain(|(_, lease)| subnets.admits(lease.subnet_id));
+    /// Those that `relationship` takes (ha-protocol 6.7). Where there are several, an address has to lie in the subnet that
+    /// its row names: what the source says of it must not come to the lease of another relationship.
+    pub fn of_relationship(mut self, rules: &Snapshot, relationship: u8) -> Self {
+        let (copied, are_several) =
+            (rules.relationships.copied(relationship), rules.relationships.are_several());
+        let is_placed = |lease: &Lease| {
+            rules.subnets.with_id(lease.subnet_id).is_some_and(|subnet| subnet.contains(lease.address))
+        };
+        self.rows.retain(|(_, lease)| copied.admits(lease.subnet_id) && (!are_several || is_placed(lease)));
         self
     }
 

@@ -370,7 +370,7 @@ mod tests {
         }
         outbox.take(0, &mut taken);
         outbox.write_request(&taken, &mut body);
-        let (_, mut asked) = batch::Received::read(&body, 1, |_| 0, &Everywhere).unwrap();
+        let (_, mut asked) = batch::Received::read(&body, 0, 1, |_| 0, &Everywhere).unwrap();
         let Some((0, ShardCommandBody::PartnerBatch { stamp, .. })) = asked.pop() else {
             panic!("{asked:?}")
         };

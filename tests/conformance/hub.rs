@@ -2,18 +2,21 @@
 //! subnet of its own, whose clients are behind a relay that forwards to the spoke and to the hub.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tandem::engine::message::UpdateKind;
+use tandem::ha::batch;
 
 use crate::security::triple;
 use crate::support::authority::{Authority, DAY, now};
 use crate::support::clients::{mac, macs};
 use crate::support::control;
 use crate::support::dhcp::{self, DISCOVER, Query, Wire, options};
-use crate::support::http::Connection;
+use crate::support::http::{Connection, request};
 use crate::support::https;
+use crate::support::k3::now_s;
 use crate::support::namespace::Namespace;
 use crate::support::plan::{K, N, PORT, Plan, address, relationship};
 use crate::support::process::eventually;
@@ -164,10 +167,14 @@ fn wait_for_equal_stores(site: &Site, counts: [usize; 2]) {
     }
 }
 
+/// Where the hub listens for a spoke.
+fn address_of_hub(spoke: usize) -> SocketAddr {
+    SocketAddr::new(address(HUB).ip(), PORT + spoke as u16)
+}
+
 /// What a spoke without ids (release 2.2) posts when it copies: to the listener of its relationship.
 fn post(site: &Site, spoke: usize, body: &Value) {
-    let mut listener = address(HUB);
-    listener.set_port(PORT + spoke as u16);
+    let listener = address_of_hub(spoke);
     let answer = Connection::open(&site.outside, listener, Duration::from_secs(5)).post(body).answer();
     assert_eq!(answer["result"], 0, "{answer}");
 }
@@ -188,6 +195,58 @@ fn one_copier_frees_its_own_subnet_alone(site: &Site, relays: &[Relay; 2]) {
     eventually("the second is done", SOON, || serves(1));
 }
 
+/// What a spoke posts to the listener of its own relationship about a lease of the other's: by itself and in a batch of
+/// Tandem's. It is refused as a conflict, the lease stays as it is, and the spoke counts as available.
+fn a_spoke_changes_its_own_leases_alone(site: &Site) {
+    let stores = || [0, 1].map(|spoke| rows_of(site, HUB, spoke));
+    let before = stores();
+    for spoke in [0, 1] {
+        let (address, row) = before[1 - spoke].first_key_value().expect("a lease");
+        let subnet_id = 101 + (1 - spoke) as u32;
+        let mine = shards::Lease {
+            address: *address,
+            subnet_id,
+            pool_id: 0,
+            hwaddr: shards::SmallBytes::new(&mac(0x3b, 1)),
+            client_id: shards::SmallBytes::empty(),
+            valid_lifetime: 3600,
+            cltt: now_s().unsigned_abs(),
+            state: shards::LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: shards::SmallBytes::empty(),
+            user_context: None,
+        };
+        let mut requests = Vec::new();
+        for kind in [UpdateKind::Update, UpdateKind::Delete] {
+            let mut body = Vec::new();
+            batch::write_request(std::iter::once((kind, &mine)), None, &mut body);
+            requests.push(request(std::str::from_utf8(&body).expect("JSON")));
+        }
+        let (mut body, both) = (Vec::new(), [(UpdateKind::Update, &mine), (UpdateKind::Delete, &mine)]);
+        batch::write_request(both.into_iter(), None, &mut body);
+        let head = "POST / HTTP/1.1\r\nHost: 10.98.0.1\r\nContent-Type: application/octet-stream\r\n";
+        let head = format!("{head}Content-Length: {}\r\n\r\n", body.len());
+        requests.push([head.as_bytes(), &body].concat());
+        let listener = address_of_hub(spoke);
+        let mut connection = Connection::open(&site.outside, listener, Duration::from_secs(5));
+        let mut answer = |octets: &[u8]| {
+            connection.send(octets);
+            connection.receive().expect("an answer").answer()
+        };
+        let [update, delete, many] = [0, 1, 2].map(|place| answer(&requests[place]));
+        let text = format!("the lease of {address} cannot be changed: its subnet is of another relationship");
+        for answer in [update, delete] {
+            assert_eq!((&answer["result"], &answer["text"]), (&json!(4), &json!(text)));
+        }
+        assert_eq!(many["arguments"]["results"], json!([4, 4]), "{many}");
+        assert_eq!(&stores()[1 - spoke][address], row);
+    }
+    assert_eq!(stores(), before);
+    assert_eq!(site.statistic(HUB, "tandem-foreign-updates"), 8);
+    assert!(site.logged(HUB, "TANDEM_HA_FOREIGN_UPDATE") >= 2, "{}", site.log(HUB));
+}
+
 /// Method: each spoke serves; each dies in turn, proven by its own clients alone, and the hub serves its subnet; two
 /// copiers with the same number hold off one subnet each; both spokes come back at once and copy; the hub dies.
 fn f11() {
@@ -204,6 +263,8 @@ fn f11() {
         assert_eq!(server, Some(site.lan_address(SPOKES[spoke])), "the standby keeps quiet");
     }
     wait_for_equal_stores(&site, [12, 12]);
+    a_spoke_changes_its_own_leases_alone(&site);
+    assert_eq!(hub_states(&site), ["hot-standby"; 2]);
 
     // One after the other they die. Clients of one say nothing of the other.
     for spoke in [0, 1] {

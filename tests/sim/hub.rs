@@ -2,8 +2,11 @@
 
 use std::net::Ipv4Addr;
 
+use shards::{Lease, SmallBytes};
 use tandem::engine::counters::{Counter, OwnCounter};
-use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
+use tandem::engine::message::{Message, ShardCommandBody, ShardReplyBody, Terms, UpdateKind, UpdateOutcome};
+use tandem::ha::copy::CopyRows;
+use tandem::ha::fence::{Fence, Stamp};
 use tandem::ha::view::{HaView, Scopes, UpdateMode};
 use tandem::policy::{Host, HostInterface, Snapshot, SubnetFilter, compile};
 use tandem::wire::codes::MessageType;
@@ -79,6 +82,11 @@ fn replicating() -> HaView {
         partner_knows_released: true,
         ..HaView::default()
     }
+}
+
+/// A hardware address of nobody's.
+fn hardware(last: u8) -> SmallBytes {
+    SmallBytes::new(&[2, 9, 9, 9, 9, last])
 }
 
 /// Its relay puts the client on the subnet with this third octet (link selection).
@@ -247,6 +255,156 @@ fn a_partner_that_is_down_waives_the_replies_of_its_relationship_alone() {
     assert_eq!(world.heard(), Some(Heard::Ack(offers[0].2)));
 }
 
+/// What a partner may ask for: a change of a lease by itself or in a batch, or its deletion.
+fn change_of(how: usize, relationship: u8, lease: &Lease, stamp: Option<Stamp>) -> ShardCommandBody {
+    let (address, relationship_of_listener) = (lease.address, Some(relationship));
+    let batch =
+        |kind| ShardCommandBody::PartnerBatch { relationship, stamp, updates: vec![(kind, lease.clone())] };
+    match how {
+        0 => ShardCommandBody::PartnerUpdate {
+            lease: Box::new(lease.clone()),
+            force_create: true,
+            by_partner: true,
+            relationship: relationship_of_listener,
+        },
+        1 => ShardCommandBody::PartnerDelete {
+            address,
+            deleted: Some(Box::new(lease.clone())),
+            relationship: relationship_of_listener,
+        },
+        2 => batch(UpdateKind::Update),
+        _ => batch(UpdateKind::Delete),
+    }
+}
+
+/// One spoke's word is nothing to the leases of another, whatever its command claims; nobody's leases are anybody's.
+#[test]
+fn a_partner_changes_leases_of_its_own_subnets_alone() {
+    let mut world = hub(7, [replicating(), replicating()]);
+    let address = joined(&mut world, 3, 2);
+    let theirs = world.lease(address).expect("a lease");
+    let fresh = Ipv4Addr::new(192, 0, 3, 150);
+    for (count, how) in (1..).zip(0..4) {
+        let wanted = Lease { cltt: theirs.cltt + 5, hwaddr: hardware(9), ..theirs.clone() };
+        let owner = world.rules.owners.owner_of(theirs.address);
+        let answer = world.command(owner, change_of(how, 0, &wanted, None));
+        match how {
+            0 | 1 => assert!(matches!(answer, Some(ShardReplyBody::Foreign)), "{how}: {answer:?}"),
+            _ => assert!(
+                matches!(&answer, Some(ShardReplyBody::AppliedBut(of)) if *of == [theirs.address]),
+                "{how}: {answer:?}"
+            ),
+        }
+        assert_eq!(world.lease(theirs.address).as_ref(), Some(&theirs), "{how}");
+        assert_eq!(world.own(OwnCounter::ForeignUpdates), count, "{how}");
+    }
+    let told = world.events.iter().filter(|event| event.id() == "TANDEM_HA_FOREIGN_UPDATE").count();
+    assert_eq!(told, 4);
+    // Where there is no lease yet it is the subnet that counts, and a deletion deletes nothing.
+    let owner = world.rules.owners.owner_of(fresh);
+    let wanted = Lease { address: fresh, hwaddr: hardware(8), ..theirs.clone() };
+    assert!(matches!(world.command(owner, change_of(0, 0, &wanted, None)), Some(ShardReplyBody::Foreign)));
+    let deleted = world.command(owner, change_of(1, 0, &wanted, None));
+    assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))), "{deleted:?}");
+    // Its own partner, and an administrator, have their way.
+    let written = world.command(owner, change_of(0, 1, &wanted, None));
+    assert!(matches!(written, Some(ShardReplyBody::Updated { created: true })), "{written:?}");
+    let delete = ShardCommandBody::PartnerDelete { address: fresh, deleted: None, relationship: None };
+    assert!(matches!(world.command(owner, delete), Some(ShardReplyBody::Deleted(true))));
+    // A subnet of nobody is whoever's that asks, as it always was.
+    let address = Ipv4Addr::new(192, 0, 4, 150);
+    let nobodys = Lease { address, subnet_id: 3, ..theirs };
+    let owner = world.rules.owners.owner_of(address);
+    for relationship in [0, 1] {
+        let written = world.command(owner, change_of(2, relationship, &nobodys, None));
+        assert!(matches!(written, Some(ShardReplyBody::Applied(_))), "{written:?}");
+    }
+}
+
+#[test]
+fn of_a_batch_what_is_the_partners_own_is_carried_out() {
+    let mut world = hub(8, [replicating(), replicating()]);
+    let (mine, theirs) = (joined(&mut world, 2, 1), joined(&mut world, 3, 2));
+    let (mine, theirs) = (world.lease(mine).expect("a lease"), world.lease(theirs).expect("a lease"));
+    let owner = world.rules.owners.owner_of(mine.address);
+    // An address of the other subnet with the same owner.
+    let mut addresses = (100..200).map(|last| Ipv4Addr::new(192, 0, 3, last));
+    let address = addresses.find(|address| world.rules.owners.owner_of(*address) == owner).expect("one");
+    let renewed = Lease { cltt: mine.cltt + 5, ..mine };
+    let foreign = Lease { address, ..theirs };
+    let updates = vec![(UpdateKind::Update, foreign), (UpdateKind::Update, renewed.clone())];
+    let batch = ShardCommandBody::PartnerBatch { relationship: 0, stamp: None, updates };
+    let answer = world.command(owner, batch);
+    assert!(matches!(&answer, Some(ShardReplyBody::AppliedBut(of)) if *of == [address]), "{answer:?}");
+    assert_eq!(world.lease(renewed.address), Some(renewed));
+}
+
+/// Two partners whose clocks and generations have nothing to do with each other.
+#[test]
+fn stamps_and_defence_go_by_the_listener_and_not_by_what_a_batch_names() {
+    let alone = HaView { updates: UpdateMode::None, ..replicating() };
+    let mut world = hub(9, [alone, replicating()]);
+    let address = joined(&mut world, 3, 2);
+    let lease = world.lease(address).expect("a lease");
+    let owner = world.rules.owners.owner_of(lease.address);
+    let stamp = |life, number| Some(Stamp { fence: Fence { life, generation: 1 }, stream: 0, number });
+    // A subnet of nobody counts as the first one's, which serves alone: but the second's partner speaks.
+    let address = Ipv4Addr::new(192, 0, 4, 150);
+    let nobodys = Lease { address, subnet_id: 3, ..lease.clone() };
+    let elsewhere = world.rules.owners.owner_of(address);
+    let mut ask = |owner, relationship, lease: &Lease, stamp| {
+        world.command(owner, change_of(2, relationship, lease, stamp)).expect("an answer")
+    };
+    assert!(matches!(ask(elsewhere, 1, &nobodys, stamp(7, 1)), ShardReplyBody::Applied(_)));
+    assert!(matches!(ask(elsewhere, 0, &nobodys, stamp(9, 1)), ShardReplyBody::Late), "it serves alone");
+    // What the first one's partner has sent says nothing of the second one's.
+    for number in 2..5 {
+        let later = Lease { cltt: lease.cltt + number, ..lease.clone() };
+        assert!(matches!(ask(owner, 0, &later, stamp(9, number)), ShardReplyBody::Late));
+        assert!(matches!(ask(owner, 1, &later, stamp(7, number)), ShardReplyBody::Applied(_)));
+    }
+}
+
+#[test]
+fn a_copy_takes_what_lies_where_it_says_and_is_its_relationships() {
+    let rules = snapshot();
+    let lease = |address: [u8; 4], subnet_id| {
+        let (hwaddr, client_id, user_context) = (hardware(1), SmallBytes::empty(), None);
+        let (hostname, state) = (SmallBytes::empty(), shards::LeaseState::Default);
+        let (valid_lifetime, cltt, pool_id, address) = (60, 1000, 0, address.into());
+        let (fqdn_fwd, fqdn_rev) = (false, false);
+        Lease {
+            address,
+            subnet_id,
+            pool_id,
+            hwaddr,
+            client_id,
+            valid_lifetime,
+            cltt,
+            state,
+            fqdn_fwd,
+            fqdn_rev,
+            hostname,
+            user_context,
+        }
+    };
+    for (address, subnet_id, of) in [
+        ([192, 0, 2, 100], 1, [true, false]),
+        ([192, 0, 3, 100], 2, [false, true]),
+        ([192, 0, 3, 100], 1, [false, false]),
+        ([192, 0, 4, 100], 3, [false, false]),
+        ([192, 0, 2, 100], 9, [false, false]),
+    ] {
+        for (relationship, taken) in (0..).zip(of) {
+            for kind in [UpdateKind::Delete, UpdateKind::Update] {
+                let rows = vec![(kind, lease(address, subnet_id))];
+                let copied = CopyRows { rows, terms: Terms::Joining }.of_relationship(&rules, relationship);
+                assert_eq!(copied.rows.len(), usize::from(taken), "{address:?} {subnet_id} {relationship}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_copier_is_told_of_its_subnets_alone() {
     let alone = HaView { updates: UpdateMode::None, ..replicating() };
@@ -256,7 +414,10 @@ fn a_copier_is_told_of_its_subnets_alone() {
     for address in gone {
         let shard = world.rules.owners.owner_of(address);
         assert!(matches!(
-            world.command(shard, ShardCommandBody::PartnerDelete { address, deleted: None }),
+            world.command(
+                shard,
+                ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None }
+            ),
             Some(ShardReplyBody::Deleted(true))
         ));
     }

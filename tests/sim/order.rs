@@ -81,7 +81,7 @@ fn a_deletion_that_was_put_off_is_sent_as_what_the_address_is_by_then() {
         take_put_off(&mut world);
         let owner = world.rules.owners.owner_of(address);
         let gone = world.lease(address).expect("the lease");
-        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
         if given_again {
             world.ask(&Ask { xid: 8, ..Ask::select(2, address) });
         }
@@ -133,7 +133,7 @@ fn a_request_that_comes_behind_a_later_one_is_refused() {
     let apply = |world: &mut World, fence, stream, number, cltt| {
         let updates = vec![(UpdateKind::Update, tandem_lease(&first, cltt))];
         let stamp = Some(Stamp { fence, stream, number });
-        let answer = world.command(owner, ShardCommandBody::PartnerBatch { stamp, updates });
+        let answer = world.command(owner, ShardCommandBody::PartnerBatch { relationship: 0, stamp, updates });
         let taken = matches!(answer, Some(ShardReplyBody::Applied(Applied { .. })));
         assert!(taken || matches!(answer, Some(ShardReplyBody::Late)), "{answer:?}");
         assert_eq!(world.lease(address).is_some_and(|lease| lease.cltt == cltt), taken);
@@ -163,7 +163,7 @@ fn a_copy_does_not_bring_back_what_was_deleted_here() {
     world.set_view(alone);
     let owner = world.rules.owners.owner_of(address);
     let gone = world.lease(address).expect("the lease");
-    world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+    world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
     let other = shards::Lease { hwaddr: shards::SmallBytes::new(&[2, 7, 7, 7, 7, 7]), ..gone.clone() };
     let newer = tandem_lease(&gone, gone.cltt + 1);
     for terms in [Terms::Joining, Terms::Merging, Terms::Comparison(Span::default())] {
@@ -174,10 +174,19 @@ fn a_copy_does_not_bring_back_what_was_deleted_here() {
             assert_eq!(world.lease(address).is_some(), comes, "{terms:?} {theirs:?}");
             if comes {
                 // Gone again, as it was before.
-                world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+                world.command(
+                    owner,
+                    ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None },
+                );
                 let put_back = vec![(UpdateKind::Update, gone.clone())];
-                world.command(owner, ShardCommandBody::PartnerBatch { stamp: None, updates: put_back });
-                world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+                world.command(
+                    owner,
+                    ShardCommandBody::PartnerBatch { relationship: 0, stamp: None, updates: put_back },
+                );
+                world.command(
+                    owner,
+                    ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None },
+                );
             }
         }
     }
@@ -226,7 +235,7 @@ fn what_the_partner_deletes_while_it_is_copied_does_not_come_back() {
         world.set_view(view);
         let owner = world.rules.owners.owner_of(address);
         let listed = world.lease(address).expect("the lease");
-        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
         let slice =
             CopySlice { rows: vec![(UpdateKind::Update, listed)], terms: Terms::Comparison(Span::default()) };
         world.command(owner, ShardCommandBody::Synchronised(Arc::new(slice)));

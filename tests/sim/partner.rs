@@ -141,8 +141,12 @@ fn the_cache_answers_once_the_row_is_durable() {
     let lease = world.lease(address).expect("the lease");
     world.disk_works = false;
     let owner = world.rules.owners.owner_of(address);
-    let update =
-        ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true, by_partner: true };
+    let update = ShardCommandBody::PartnerUpdate {
+        lease: Box::new(lease),
+        force_create: true,
+        by_partner: true,
+        relationship: None,
+    };
     assert!(world.command(owner, update).is_none(), "not durable yet");
     assert_eq!(world.ask(&Ask::renew(1, address)), None);
     world.disk_works = true;
@@ -368,7 +372,7 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     world.disk_works = false;
     let update = |lease: &Lease, force_create| {
         let lease = Box::new(lease.clone());
-        ShardCommandBody::PartnerUpdate { lease, force_create, by_partner: true }
+        ShardCommandBody::PartnerUpdate { lease, force_create, by_partner: true, relationship: None }
     };
     assert!(world.command(owner, update(&lease, true)).is_none(), "not durable yet");
     world.disk_works = true;
@@ -376,9 +380,11 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     world.control.clear();
     assert_eq!(world.lease(address), Some(lease.clone()), "an older transaction overwrites all the same");
     assert_eq!(world.ask(&Ask::renew(1, address)), Some(Heard::Nak), "it is another client's now");
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+    let deleted =
+        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
-    let deleted = world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None });
+    let deleted =
+        world.command(owner, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))));
     let missing = world.command(owner, update(&lease, false));
     assert!(matches!(missing, Some(ShardReplyBody::Missing)));
@@ -465,7 +471,11 @@ fn once_the_view_is_outdated_nobody_is_answered_until_it_is_renewed() {
 
 /// A request of the partner that bears no stamp.
 pub(super) fn batch_of(lease: &Lease) -> ShardCommandBody {
-    ShardCommandBody::PartnerBatch { stamp: None, updates: vec![(UpdateKind::Update, lease.clone())] }
+    ShardCommandBody::PartnerBatch {
+        relationship: 0,
+        stamp: None,
+        updates: vec![(UpdateKind::Update, lease.clone())],
+    }
 }
 
 fn copied(lease: Lease) -> Arc<CopySlice> {
@@ -501,7 +511,10 @@ fn whoever_copies_hears_of_every_lease_that_changes_and_of_those_that_go() {
     assert_eq!(rows, [(UpdateKind::Update, lease.clone())]);
     assert!(next > mark);
     let gone = world.lease(address_of(&before)).expect("the lease");
-    let answer = world.command(0, ShardCommandBody::PartnerDelete { address: gone.address, deleted: None });
+    let answer = world.command(
+        0,
+        ShardCommandBody::PartnerDelete { address: gone.address, deleted: None, relationship: None },
+    );
     assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
     assert_eq!(changes(&mut world, 0, Some(next)).0, [(UpdateKind::Delete, gone.clone())]);
     let both = changes(&mut world, 0, Some(mark)).0;
@@ -523,13 +536,19 @@ fn a_lease_deleted_while_the_partner_is_away_is_remembered_until_it_has_copied()
     world.set_view(alone.clone());
     let client = world.join(plain(1));
     let lease = world.lease(address_of(&client)).expect("the lease");
-    let answer = world.command(0, ShardCommandBody::PartnerDelete { address: lease.address, deleted: None });
+    let answer = world.command(
+        0,
+        ShardCommandBody::PartnerDelete { address: lease.address, deleted: None, relationship: None },
+    );
     assert!(matches!(answer, Some(ShardReplyBody::Deleted(true))));
     assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, lease.clone())]);
     let again = Lease { cltt: lease.cltt + 1, ..lease.clone() };
     world.command(0, ShardCommandBody::Synchronised(copied(again.clone())));
     assert_eq!(first_changes(&mut world), [], "the address is given again");
-    world.command(0, ShardCommandBody::PartnerDelete { address: lease.address, deleted: None });
+    world.command(
+        0,
+        ShardCommandBody::PartnerDelete { address: lease.address, deleted: None, relationship: None },
+    );
     assert_eq!(first_changes(&mut world), [(UpdateKind::Delete, again)]);
     world.set_view(HaView { epoch: alone.epoch + 1, ..whole });
     assert_eq!(first_changes(&mut world), [], "the partner has copied");
@@ -548,10 +567,15 @@ fn what_is_told_at_a_time_is_limited_in_octets_too() {
     for number in 0..LEASES {
         let address = Ipv4Addr::from(u32::from(lease.address) + number as u32);
         let lease = Lease { address, user_context: Some(context.as_bytes().into()), ..lease.clone() };
-        let body =
-            ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create: true, by_partner: true };
+        let body = ShardCommandBody::PartnerUpdate {
+            lease: Box::new(lease),
+            force_create: true,
+            by_partner: true,
+            relationship: None,
+        };
         assert!(matches!(world.command(0, body), Some(ShardReplyBody::Updated { .. })));
-        let deleted = world.command(0, ShardCommandBody::PartnerDelete { address, deleted: None });
+        let deleted =
+            world.command(0, ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None });
         assert!(matches!(deleted, Some(ShardReplyBody::Deleted(true))));
     }
     let (none, mut mark) = changes(&mut world, 0, None);

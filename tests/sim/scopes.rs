@@ -135,6 +135,7 @@ fn a_lease_in_the_other_servers_pool_is_neither_offered_nor_renewed() {
         lease,
         force_create: true,
         by_partner: true,
+        relationship: None,
     };
     world.command(owner, update);
     assert_eq!(world.ask(&Ask::renew(number, theirs)), Some(Heard::Nak), "PKT-73");

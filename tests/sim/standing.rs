@@ -29,8 +29,12 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
     for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 1]) {
         let owner = world.rules.owners.owner_of(lease.address);
         let moved = Lease { cltt, ..lease.clone() };
-        let update =
-            ShardCommandBody::PartnerUpdate { lease: Box::new(moved), force_create: true, by_partner: true };
+        let update = ShardCommandBody::PartnerUpdate {
+            lease: Box::new(moved),
+            force_create: true,
+            by_partner: true,
+            relationship: None,
+        };
         assert!(matches!(world.command(owner, update), Some(ShardReplyBody::Updated { .. })));
     }
     let alone = Alone { since_s, partner_since_s: Some(since_s), partner_knows_since_s: None };
@@ -160,6 +164,7 @@ fn whoever_has_taken_over_refuses_what_was_given_before() {
             lease: Box::new(older.clone()),
             force_create: true,
             by_partner: true,
+            relationship: None,
         };
         for update in [batch, single] {
             let answer = world.command(owner, update);
@@ -188,9 +193,13 @@ fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
     let delete = |deleted: Option<&Lease>| ShardCommandBody::PartnerDelete {
         address,
         deleted: deleted.map(|lease| Box::new(lease.clone())),
+        relationship: None,
     };
-    let batch =
-        ShardCommandBody::PartnerBatch { stamp: None, updates: vec![(UpdateKind::Delete, another.clone())] };
+    let batch = ShardCommandBody::PartnerBatch {
+        relationship: 0,
+        stamp: None,
+        updates: vec![(UpdateKind::Delete, another.clone())],
+    };
     for late in [delete(Some(&another)), batch] {
         let answer = world.command(owner, late);
         assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
@@ -200,6 +209,7 @@ fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
         lease: Box::new(another.clone()),
         force_create: true,
         by_partner: false,
+        relationship: None,
     };
     let answer = world.command(owner, by_hand);
     assert!(matches!(answer, Some(ShardReplyBody::Updated { .. })), "{answer:?}");

@@ -36,7 +36,7 @@ pub fn partner() -> Vec<Case> {
     let mut requests = (0..WARM + STEPS).map(request).collect::<Vec<_>>().into_iter();
     let apply = move || {
         let body = requests.next().expect("there is a request for each step");
-        let (received, parts) = Received::read(&body, 1, |_| 0, &snapshot).expect("it was written here");
+        let (received, parts) = Received::read(&body, 0, 1, |_| 0, &snapshot).expect("it was written here");
         for (shard, part) in parts {
             site.command(shard, part);
         }

@@ -295,7 +295,7 @@ impl Pair {
 
     fn batch(&mut self, index: usize, body: &[u8]) -> Vec<u8> {
         assert_eq!(self.servers[index].dialect, Dialect::Own, "not announced");
-        let (mut received, parts) = batch::Received::read(body, 1, |_| 0, &Everywhere).unwrap();
+        let (mut received, parts) = batch::Received::read(body, 0, 1, |_| 0, &Everywhere).unwrap();
         for (shard, part) in parts {
             let ShardCommandBody::PartnerBatch { updates, .. } = part else { panic!("{part:?}") };
             for (_, lease) in updates {

@@ -392,7 +392,7 @@ impl HaDriver {
     async fn apply(&self, rows: CopyRows) -> Result<Applied, String> {
         let rules = self.control.server().active().rules;
         let owners = rules.owners.clone();
-        let rows = rows.of_subnets(&rules.snapshot.relationships.copied(self.relationship));
+        let rows = rows.of_relationship(&rules.snapshot, self.relationship);
         let slices = rows.into_slices(owners.shards(), |address| owners.owner_of(address));
         let mut workers = Vec::new();
         for (shard, slices) in (0u8..).zip(slices) {

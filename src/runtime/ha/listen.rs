@@ -261,7 +261,8 @@ impl Listener {
         let rules = self.rules.borrow().clone();
         let owner_of = |address| rules.owners.owner_of(address);
         let shards = self.node.topology().shards;
-        let (mut received, parts) = match Received::read(body, shards, owner_of, rules.snapshot.as_ref()) {
+        let subnets = rules.snapshot.as_ref();
+        let (mut received, parts) = match Received::read(body, self.relationship, shards, owner_of, subnets) {
             Ok(read) => read,
             Err(reply) => return reply,
         };
@@ -288,7 +289,8 @@ impl Listener {
     }
 
     fn lease_change(&self, envelope: &Envelope) -> Result<LeaseChange, Reply> {
-        LeaseChange::parse(envelope, clock::wall_s(), &self.rules.borrow().clone())
+        let rules = self.rules.borrow().clone();
+        LeaseChange::parse(envelope, clock::wall_s(), Some(self.relationship), &rules)
     }
 
     /// Leases of which subnets are given.

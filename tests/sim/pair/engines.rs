@@ -98,7 +98,7 @@ impl Simulation {
         });
         let Some(address) = held else { return };
         let control = process.topology.control();
-        let body = ShardCommandBody::PartnerDelete { address, deleted: None };
+        let body = ShardCommandBody::PartnerDelete { address, deleted: None, relationship: None };
         let command = Message::Command(Box::new(ShardCommand { request: u64::MAX, body }));
         self.drive(server, shard, |now, engine, actions| {
             engine.handle_message(now, control, command, actions)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use shards::Lane;
 use tandem::control::CopyAnswer;
 use tandem::control::gather::{Gather, ListRequest};
+use tandem::control::lease_change::LeaseChange;
 use tandem::engine::message::{
     Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
@@ -16,7 +17,7 @@ use tandem::engine::rules::Rules;
 use tandem::ha::batch::{self, Received};
 use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::copy::{self, CopyRequest};
-use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing};
+use tandem::ha::lease_json::{Listing, write_listing};
 use tandem::http::server::Request;
 use tandem::policy::SubnetFilter;
 
@@ -101,8 +102,8 @@ impl Simulation {
     fn change(&mut self, server: usize, stream: StreamId, command: &Envelope) {
         let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
-        match shard_command(&process.listener.rules, now.wall_s(), command) {
-            Ok((owner, body)) => {
+        match LeaseChange::parse(command, now.wall_s(), Some(0), &process.listener.rules) {
+            Ok(LeaseChange { owner, body, .. }) => {
                 let number = process.listener.ask(stream, now.monotonic_ns, Question::Change);
                 self.ask_shard(server, owner, number, body);
             }
@@ -117,7 +118,7 @@ impl Simulation {
         let Some(process) = self.servers[server].process.as_mut() else { return };
         let rules = process.listener.rules.clone();
         let owner_of = |address| rules.owners.owner_of(address);
-        match Received::read(body, process.topology.shards, owner_of, rules.snapshot.as_ref()) {
+        match Received::read(body, 0, process.topology.shards, owner_of, rules.snapshot.as_ref()) {
             Ok((received, parts)) if received.is_complete() => {
                 assert!(parts.is_empty());
                 self.respond(server, stream, &received.finish().to_http_body());
@@ -294,20 +295,6 @@ impl Listener {
         self.pending.insert(self.asked, Pending { stream, until_ns, what });
         self.asked
     }
-}
-
-/// What `lease4-update` or `lease4-del` asks of which shard.
-fn shard_command(rules: &Rules, now_s: u64, envelope: &Envelope) -> Result<(u8, ShardCommandBody), Reply> {
-    if envelope.command == "lease4-del" {
-        let address = parse_delete(envelope)?;
-        let deleted = LeaseUpdate::deleted(envelope, now_s, rules.snapshot.as_ref()).map(Box::new);
-        let command = ShardCommandBody::PartnerDelete { address, deleted };
-        return Ok((rules.owners.owner_of(address), command));
-    }
-    let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
-    let owner = rules.owners.owner_of(update.lease.address);
-    let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
-    Ok((owner, ShardCommandBody::PartnerUpdate { lease: Box::new(lease), force_create, by_partner }))
 }
 
 fn change_reply(answer: &ShardReplyBody) -> Reply {

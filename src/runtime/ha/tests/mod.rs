@@ -193,13 +193,18 @@ impl Bench {
         if let Some(body) = answer {
             let (listener, Message::Command(command)) = Self::next(&self.shard) else { panic!("no command") };
             match &command.body {
-                ShardCommandBody::PartnerUpdate { lease: got, force_create, by_partner: true } => {
+                ShardCommandBody::PartnerUpdate {
+                    lease: got,
+                    force_create,
+                    by_partner: true,
+                    relationship: Some(0),
+                } => {
                     assert_eq!(
                         (got.as_ref(), *force_create, kind),
                         (&lease(address), true, UpdateKind::Update)
                     );
                 }
-                ShardCommandBody::PartnerDelete { address: got, deleted } => {
+                ShardCommandBody::PartnerDelete { address: got, deleted, relationship: Some(0) } => {
                     assert_eq!((*got, kind), (Ipv4Addr::from(address), UpdateKind::Delete));
                     assert_eq!(deleted.as_deref(), Some(&lease(address)));
                 }
