@@ -313,7 +313,8 @@ impl Communication {
     ///
     /// A client that has asked any server, and then takes the offer of one, has it from the partner: the link alone is
     /// cut, and who has waited so far is no proof of anything. A client that goes on taking an offer of before the
-    /// silence is no sign of life.
+    /// silence is no sign of life, and none of death: a partner that lives makes offers, but acknowledges nothing before it
+    /// has found out, up to a heartbeat later than this server, that it is alone.
     pub fn analyze(
         &mut self,
         client: &ClientIdentity,
@@ -330,7 +331,8 @@ impl Communication {
                 self.forget_clients();
                 return Seen::Offered;
             }
-            Asked::Any | Asked::One | Asked::Other => {}
+            Asked::One => return Seen::Known,
+            Asked::Any | Asked::Other => {}
         }
         // Some clients send the field with its octets swapped; they are found by a low octet of zero.
         let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
@@ -485,14 +487,11 @@ mod tests {
         for number in 1..=3 {
             assert_eq!(analyze(number, Asked::Any), Seen::Unacked);
         }
-        assert_eq!(analyze(9, Asked::One), Seen::Unacked, "an offer of before the silence");
+        assert_eq!(analyze(9, Asked::One), Seen::Known, "an offer of before the silence");
         assert_eq!(analyze(2, Asked::One), Seen::Offered);
         assert_eq!(analyze(1, Asked::Any), Seen::Unacked, "counted anew");
-        assert_eq!(
-            analyze(2, Asked::One),
-            Seen::Unacked,
-            "the offer is as old as the proof that it was made"
-        );
+        assert_eq!(analyze(2, Asked::One), Seen::Known, "the offer is as old as the proof that it was made");
+        assert_eq!(analyze(2, Asked::Other), Seen::Unacked);
         assert_eq!(communication.unacked(), 2);
     }
 

@@ -20,6 +20,7 @@ use crate::{Scenario, long_for, scenario};
 /// The scenarios of this group.
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = vec![scenario(&["H1"], "a_pair_is_replaced_server_by_server", 50, h1)];
+    all.push(scenario(&["H2"], "a_standby_that_misses_the_primary_first_does_not_take_over", 18, h2_first));
     for (name, seats) in PAIRINGS {
         for (fault, what) in FAULTS {
             all.push(scenario(&["H2"], format!("{what}_{name}"), 20, move || h2_fault(seats, fault)));
@@ -193,12 +194,16 @@ fn check(site: &Site, held: &BTreeMap<[u8; 6], Ack>) {
     assert!(count >= held.len() || has_kea && both_alone, "{count} rows for {} clients", held.len());
 }
 
-/// A pair whose clocks can be set, with room for many clients.
-fn site_for(seats: [Seat; 2]) -> Site {
-    let plan = Plan::hot_standby(seats).ha("max-unacked-clients", json!(8)).edit(|_, dhcp4| {
+/// A pair with room for many clients.
+fn plan_for(seats: [Seat; 2]) -> Plan {
+    Plan::hot_standby(seats).ha("max-unacked-clients", json!(8)).edit(|_, dhcp4| {
         dhcp4["subnet4"][0]["pools"] = json!([{ "pool": "10.99.1.0 - 10.99.254.255" }]);
-    });
-    Site::new(plan).with_clocks().until_whole("hot-standby")
+    })
+}
+
+/// A pair whose clocks can be set.
+fn site_for(seats: [Seat; 2]) -> Site {
+    Site::new(plan_for(seats)).with_clocks().until_whole("hot-standby")
 }
 
 /// A fault for seven seconds, under load.
@@ -225,6 +230,18 @@ fn h2_fault(seats: [Seat; 2], fault: Fault) {
     assert!(load.held.len() > 20, "{} clients were served", load.held.len());
     let ack = site.clients.lease(mac(9, 1), &[]);
     assert_eq!(ack.server, site.lan_address(0));
+}
+
+/// The link alone is cut. The standby, which heard the primary last, knows seconds before it that the link is silent, while
+/// clients wait for acknowledgements that wait for the standby.
+fn h2_first() {
+    let plan = plan_for([N, N]).ha("max-unacked-clients", json!(3));
+    let plan = plan.ha_of(0, "heartbeat-delay", json!(300)).ha_of(1, "heartbeat-delay", json!(3000));
+    let mut site = Site::new(plan).until_whole("hot-standby");
+    let mut load = Load::new(&site, 1);
+    endure(&mut site, &mut load, Fault::CutBothWays, PAUSE);
+    assert_eq!(site.logged(0, "to PARTNER-DOWN"), 1);
+    assert_eq!(site.logged(1, "to PARTNER-DOWN"), 0, "the primary served all the time");
 }
 
 /// Faults in an order that the time of day decides, until the time is up.

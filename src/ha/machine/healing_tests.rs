@@ -6,7 +6,6 @@ use super::super::command::{HaCommand, Origin};
 use super::super::fingerprint::{MEMBER, SUBNETS_MEMBER, Sums};
 use super::rig::{Rig, at, calls, client, command_of, logged, relationship};
 use super::*;
-use crate::engine::message::Asked;
 use crate::ha::relationship::Pause;
 
 fn conflict(number: u8) -> Event {
@@ -157,9 +156,7 @@ fn a_terminated_primary_takes_over_from_a_silent_partner_and_a_standby_only_with
         let mut rig = Rig::in_state(role, OwnState::Terminated, PartnerState::Terminated);
         rig.end_heartbeat(Err("refused".into()));
         rig.wait_until(61.0);
-        for number in 0..clients {
-            rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
-        }
+        rig.unanswered(0..clients, 11);
         assert_eq!(rig.machine.state(), state, "{role:?} {clients}");
     }
 }
@@ -318,10 +315,9 @@ fn the_fast_preset_takes_over_within_five_seconds_of_a_silent_death() {
         assert_ne!(rig.machine.state(), OwnState::PartnerDown, "the link alone may be cut");
         assert!(rig.machine.view().unwrap().interrupted);
         // Clients ask again after four seconds, give or take one, and say for how long they have tried.
-        for number in 1..=3 {
-            assert_ne!(rig.machine.state(), OwnState::PartnerDown, "{number}");
-            rig.handle(Event::Unanswered { client: client(number), secs: 4, asked: Asked::Any });
-        }
+        rig.unanswered(1..=2, 4);
+        assert_ne!(rig.machine.state(), OwnState::PartnerDown);
+        rig.unanswered([3], 4);
         assert_eq!(rig.machine.state(), OwnState::PartnerDown);
     }
 }

@@ -4,10 +4,9 @@ use serde_json::json;
 
 use super::super::command::{HaCommand, Origin, result};
 use super::event_tests::{Kind, feed};
-use super::rig::{Rig, calls, client, command_of, heartbeat_body, relationship};
+use super::rig::{Rig, calls, command_of, heartbeat_body, relationship};
 use super::tests::disable;
 use super::*;
-use crate::engine::message::Asked;
 
 const START: HaCommand = HaCommand::MaintenanceStart;
 const CANCEL: HaCommand = HaCommand::MaintenanceCancel;
@@ -276,9 +275,7 @@ fn in_maintenance_a_silent_survivor_is_taken_over_from_only_with_proof() {
         let view = rig.machine.view().unwrap();
         assert_eq!((rig.machine.state(), view.scopes), (OwnState::InMaintenance, Scopes::NONE));
         assert!(view.service_on && view.interrupted, "it listens, and answers nobody");
-        for number in 1..=3 {
-            rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
-        }
+        rig.unanswered(1..=3, 11);
         assert_eq!(rig.machine.state(), OwnState::PartnerDown, "{mode:?}");
     }
 }

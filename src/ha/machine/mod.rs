@@ -105,12 +105,14 @@ enum Timer {
     MaintenanceForgotten,
     /// The partner has been terminated for ten minutes.
     PartnerTerminated,
+    /// Nobody has taken an offer of the silent partner since its clients were found waiting.
+    Proof,
     /// There was no room on the disk a moment ago.
     Storage,
 }
 
 impl Timer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::CallLost,
         Self::Clock,
         Self::Healing,
@@ -119,6 +121,7 @@ impl Timer {
         Self::Lock,
         Self::MaintenanceForgotten,
         Self::PartnerTerminated,
+        Self::Proof,
         Self::Storage,
     ];
 }
@@ -141,6 +144,7 @@ pub struct Machine {
     relationship: Relationship,
     state: OwnState,
     communication: Communication,
+    proof: partner::Proof,
     locks: Locks,
     synchronisation: Option<Synchronisation>,
     /// The partner did not give its leases while it served: the next copy is as from a Kea.
@@ -216,6 +220,7 @@ impl Machine {
             relationship,
             state: OwnState::Waiting,
             communication: Communication::new(now.monotonic_ns),
+            proof: partner::Proof::default(),
             locks,
             synchronisation: None,
             live_copy_failed: false,
@@ -368,6 +373,10 @@ impl Machine {
                     evaluate = true;
                 }
                 Timer::PartnerTerminated => evaluate = true,
+                Timer::Proof => {
+                    self.settle_proof();
+                    evaluate = true;
+                }
                 // What was said of it before this call counts.
                 Timer::Storage => self.storage_looked_ns = now.monotonic_ns,
             }
@@ -404,6 +413,7 @@ impl Machine {
                 let waits = self.state == OwnState::Waiting && !self.paused;
                 since_ns.filter(|_| waits).map(|since_ns| since_ns.saturating_add(PATIENCE_NS))
             }
+            Timer::Proof => self.proof_at_ns(),
             Timer::Storage => {
                 self.storage_full.then(|| self.storage_looked_ns.saturating_add(STORAGE_LOOK_NS))
             }

@@ -10,8 +10,23 @@ use crate::engine::message::Asked;
 /// How much longer than `max-response-delay` a silent partner that makes offers counts as one that is about to find out
 /// that it is alone: as long as a Kea waits for the answer to a heartbeat.
 const OFFERS_TRUSTED_NS: u64 = 10 * NS_PER_S;
+/// How long the proof by traffic that the partner serves nobody has to stand. Many clients may ask within a moment, and
+/// one that lives makes offers in the next, which they take; a Kea looks at its next heartbeat only.
+const PROOF_STANDS_NS: u64 = NS_PER_S / 4;
 /// Longest pause between two heartbeats of a terminated server to a partner that does not heal by itself.
 const TERMINATED_POLL_MS_MAX: u64 = 60_000;
+
+/// What clients have shown of a silent partner.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Proof {
+    /// That it serves nobody, unless one of them takes an offer by then, monotonic.
+    Counts(u64),
+    /// Not enough.
+    #[default]
+    None,
+    /// That it serves nobody.
+    Stands,
+}
 
 impl Machine {
     /// Whether the partner is polled in this state. Kea's terminated server does not; this one does, slowly, to find
@@ -243,6 +258,11 @@ impl Machine {
             .saturating_add(OFFERS_TRUSTED_NS);
         let asked = if now.monotonic_ns < trusted_until_ns { asked } else { Asked::Other };
         let seen = self.communication.analyze(client, secs, asked, self.relationship.max_ack_delay_ms);
+        self.proof = match self.proof {
+            _ if !self.traffic_proves_failure() => Proof::None,
+            Proof::None => Proof::Counts(now.monotonic_ns.saturating_add(PROOF_STANDS_NS)),
+            proof => proof,
+        };
         if matches!(seen, Seen::Known | Seen::Offered) {
             return;
         }
@@ -291,6 +311,29 @@ impl Machine {
             }
         }
         self.evaluate(now, actions);
+    }
+
+    fn traffic_proves_failure(&self) -> bool {
+        self.communication.traffic_proves_failure(self.relationship.max_unacked_clients)
+    }
+
+    /// When nobody has taken an offer for long enough.
+    pub(super) fn proof_at_ns(&self) -> Option<u64> {
+        match self.proof {
+            Proof::Counts(until_ns) => Some(until_ns),
+            Proof::None | Proof::Stands => None,
+        }
+    }
+
+    /// Nobody has taken an offer since many were found waiting; what was heard of the partner meanwhile ends the proof.
+    pub(super) fn settle_proof(&mut self) {
+        self.proof = if self.traffic_proves_failure() { Proof::Stands } else { Proof::None };
+    }
+
+    /// Whether the clients have proven that the partner serves nobody, or need not.
+    pub(super) fn is_failure_proven(&self) -> bool {
+        let needs_none = self.relationship.max_unacked_clients == 0;
+        needs_none || self.proof == Proof::Stands && self.traffic_proves_failure()
     }
 
     /// Silent for longer than `max-response-delay`.

@@ -5,9 +5,9 @@ use serde_json::json;
 use super::super::command::HaCommand;
 use super::super::lease_json::write_update_request;
 use super::event_tests::{Kind, feed};
-use super::rig::{Rig, calls, client, lease, logged, relationship};
+use super::rig::{Rig, calls, lease, logged, relationship};
 use super::*;
-use crate::engine::message::{Asked, UpdateKind};
+use crate::engine::message::UpdateKind;
 
 const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"IPv4 lease updated.\" } ]";
 
@@ -143,9 +143,7 @@ fn a_link_that_is_cut_for_long_makes_nobody_take_over_while_no_client_waits() {
     let view = rig.machine.view().unwrap();
     assert!(view.interrupted && view.service_on);
     assert_eq!((rig.machine.state(), view.scopes), (OwnState::CommunicationRecovery, Scopes::SECONDARY));
-    for number in 1..=3 {
-        rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
-    }
+    rig.unanswered(1..=3, 11);
     assert_eq!(rig.machine.state(), OwnState::PartnerDown, "4.6 three clients are more than two");
     assert_eq!(rig.machine.view().unwrap().scopes, Scopes::BOTH);
 }

@@ -8,6 +8,7 @@ use super::super::communication::HeartbeatReply;
 use super::super::json as dialect;
 pub(super) use super::super::relationship::tests::relationship;
 use super::*;
+use crate::engine::message::Asked;
 use crate::http::rfc1123_date;
 
 /// 22 Nov 2026 08:00:00 UTC.
@@ -132,6 +133,16 @@ impl Rig {
             self.machine.handle_timeout(self.now, &mut self.actions);
         }
         panic!("timers do not come to rest");
+    }
+
+    /// Clients of a silent partner that ask any server, and none of which takes an offer in the moment after.
+    pub fn unanswered(&mut self, numbers: impl IntoIterator<Item = u8>, secs: u16) -> Vec<Action> {
+        for number in numbers {
+            let actions = self.handle(Event::Unanswered { client: client(number), secs, asked: Asked::Any });
+            self.actions.extend(actions);
+        }
+        let now_s = self.now.monotonic_ns.saturating_sub(NS_PER_S) as f64 / 1e9;
+        self.wait_until(now_s + 0.26)
     }
 
     pub fn heartbeat_reply(&mut self, state: &str, skew_s: i64, unsent: u64) -> Vec<Action> {

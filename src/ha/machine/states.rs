@@ -100,7 +100,7 @@ impl Machine {
             self.relationship.mode == Mode::LoadBalancing || self.relationship.role == Role::Standby;
         let in_maintenance = self.state == OwnState::InMaintenance;
         let needs_proof = in_maintenance || sees_traffic && self.locks.service_on();
-        let proven = self.communication.traffic_proves_failure(self.relationship.max_unacked_clients);
+        let proven = self.is_failure_proven();
         // Who has yet to copy would give away what the partner has given. It may be back in a moment, so it is waited for.
         let has_leases =
             !matches!(self.state, OwnState::Syncing | OwnState::Waiting) || !self.relationship.sync_leases;

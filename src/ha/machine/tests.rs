@@ -140,12 +140,49 @@ fn a_standby_needs_proof_by_traffic_and_a_primary_does_not() {
             rig.handle(Event::Unanswered { client: client(number), secs: 60, asked: Asked::Any });
         }
         rig.wait_until(61.0);
-        for number in 0..clients {
-            for _ in 0..2 {
-                rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: Asked::Any });
-            }
-        }
+        rig.unanswered((0..clients).chain(0..clients), 11);
         assert_eq!(rig.machine.state(), state, "{role:?} {max_unacked_clients} {clients}");
+    }
+}
+
+/// The link alone is cut: the primary makes offers, and acknowledges nothing before it finds out that it is alone, which
+/// may take it a heartbeat longer than the standby.
+#[test]
+fn a_standby_does_not_take_over_from_a_primary_that_makes_offers() {
+    use Asked::{Any, One, Other};
+    // Each step: who asks for what, how many seconds later.
+    type Step = (std::ops::RangeInclusive<u8>, Asked, f64);
+    let rows: &[(&str, &[Step], OwnState)] = &[
+        ("nobody is made an offer", &[(1..=3, Any, 0.3)], OwnState::PartnerDown),
+        ("who was made one of before goes on taking it", &[(1..=9, One, 8.0)], OwnState::HotStandby),
+        ("who was made one just now takes it", &[(1..=3, Any, 0.2), (2..=2, One, 8.0)], OwnState::HotStandby),
+        ("it was made too late", &[(1..=3, Any, 0.3), (2..=2, One, 0.0)], OwnState::PartnerDown),
+        (
+            "many are made offers, again and again",
+            &[(1..=9, Any, 0.1), (1..=9, One, 4.0), (1..=9, Any, 0.1), (1..=9, One, 8.0)],
+            OwnState::HotStandby,
+        ),
+        ("leases end", &[(1..=3, Other, 0.3)], OwnState::PartnerDown),
+        (
+            "it makes offers, and acknowledges nothing for good",
+            &[(1..=9, Any, 0.1), (1..=9, One, 75.0), (1..=9, One, 0.3)],
+            OwnState::PartnerDown,
+        ),
+    ];
+    for (case, steps, state) in rows {
+        let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.machine.relationship.max_unacked_clients = 2;
+        rig.end_heartbeat(Err("refused".into()));
+        let mut at_s = 61.0;
+        rig.wait_until(at_s);
+        for (clients, asked, pause_s) in *steps {
+            for number in clients.clone() {
+                rig.handle(Event::Unanswered { client: client(number), secs: 11, asked: *asked });
+            }
+            at_s += pause_s;
+            rig.wait_until(at_s);
+        }
+        assert_eq!(rig.machine.state(), *state, "{case}");
     }
 }
 
