@@ -9,8 +9,8 @@
 //!
 //! Invariants: between two marks that are both still good every address that changed is in the log; a mark that is
 //! not good any more (the log was full, asleep, or of another process) is known as such. A deletion the partner has
-//! not acknowledged, or that came while its leases are copied, is remembered, as far as [`limits::DELETIONS_MAX`] goes, until the partner has copied or the
-//! address is given again.
+//! not acknowledged, or that came while its leases are copied, is remembered, as far as [`limits::DELETIONS_MAX`]
+//! goes, until the partner has copied or the address is given again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;

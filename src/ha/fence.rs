@@ -11,8 +11,8 @@
 //! generation ([`ANNOUNCEMENT`]), so that a server knows them before it copies; Kea ignores the member, and a server that
 //! names none gets no stamps.
 //!
-//! Invariants: of one stream numbers never fall; of lives the heartbeat's word counts, so that whatever stamps have come,
-//! the updates of a peer that lives are taken again once it is heard.
+//! Invariants: of one stream numbers never fall; of lives what a heartbeat newly tells counts, whatever stamps have come:
+//! a peer that has begun anew is believed once it is heard, also where its clock was set back.
 
 use std::collections::BTreeMap;
 
