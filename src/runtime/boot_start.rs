@@ -330,6 +330,7 @@ fn open_leases(document: &Document, folders: &Folders) -> Result<Opened, Fatal> 
     let loaded = LeaseFile::open(&path, *database.max_row_errors, fresh_seed())
         .map_err(|error| refused(error.to_string()))?;
     report_recovery(&path, &loaded.recovery);
+    loaded.file.behind().settle(document.hooks.high_availability.iter().flat_map(setup::who_may_lack));
     log::info!(
         target: "kea-dhcp4.dhcpsrv",
         "TANDEM_LEASES_LOADED {} leases from {} rows in {} ms",

@@ -5,12 +5,16 @@
 //! back when the other server has everything, so that a process that was killed knows when it starts again. While a
 //! partner is in it, the rows of deleted leases stay in the lease file: that partner has yet to hear of them.
 //!
+//! A file that cannot be understood speaks for every server that is configured; of a server that no longer is, nothing is
+//! kept.
+//!
 //! Without a lease file nothing is kept, because nothing outlives the process.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -29,19 +33,27 @@ pub enum Who {
     Partner,
 }
 
-/// The file. Shared by the control node, whatever opens the lease file, and the end of the server.
+/// The file. Shared by the control node, whatever opens the lease file, and the end of the server. All but
+/// [`Behind::is_unsaved`] may wait for the disk.
 #[derive(Clone, Debug, Default)]
-pub struct Behind(Arc<Mutex<State>>);
+pub struct Behind(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// What is noted could not be written.
+    unsaved: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct State {
     path: Option<PathBuf>,
     names: Names,
-    /// There was a file that says nothing: whoever is asked for may lack changes.
-    unreadable: bool,
+    /// Why there was a file that says nothing. Whoever is asked for may lack changes, until it is known who there is.
+    unreadable: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct Names {
     backups: BTreeSet<Pair>,
     partners: BTreeSet<Pair>,
@@ -61,22 +73,49 @@ impl Behind {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        let names = octets.as_deref().map(serde_json::from_slice);
-        let unreadable = matches!(names, Some(Err(_)));
-        let names = names.and_then(Result::ok).unwrap_or_default();
-        Ok(Self(Arc::new(Mutex::new(State { path: Some(path), names, unreadable }))))
+        let names = octets.as_deref().map_or_else(|| Ok(Names::default()), serde_json::from_slice);
+        let (names, unreadable) = match names {
+            Ok(names) => (names, None),
+            Err(error) => (Names::default(), Some(error.to_string())),
+        };
+        let state = Mutex::new(State { path: Some(path), names, unreadable });
+        Ok(Self(Arc::new(Shared { state, unsaved: AtomicBool::new(false) })))
+    }
+
+    /// It is known which other servers there are; `configured` has the name of this one in the relationship, and theirs.
+    pub fn settle(&self, configured: impl IntoIterator<Item = (Who, String, String)>) {
+        let mut everybody = Names::default();
+        for (who, own, name) in configured {
+            everybody.of(who).insert((own, name));
+        }
+        let mut state = self.state();
+        let names = match state.unreadable.take() {
+            Some(error) => {
+                log::warn!(
+                    target: TARGET,
+                    "TANDEM_HA_BEHIND_UNREADABLE every other server may lack leases of this one, because the file that says \
+                     which cannot be understood: {error}"
+                );
+                everybody
+            }
+            None => state.names.within(&everybody),
+        };
+        if names != state.names {
+            state.names = names;
+            self.save(&state);
+        }
     }
 
     /// Whether `name` may lack changes of the server that is `own` in the relationship.
     pub fn has(&self, who: Who, own: &str, name: &str) -> bool {
         let mut state = self.state();
-        state.unreadable || state.names.of(who).contains(&(own.to_owned(), name.to_owned()))
+        state.unreadable.is_some() || state.names.of(who).contains(&(own.to_owned(), name.to_owned()))
     }
 
     /// Whether any partner may.
     pub fn has_partner(&self) -> bool {
         let state = self.state();
-        state.unreadable || !state.names.partners.is_empty()
+        state.unreadable.is_some() || !state.names.partners.is_empty()
     }
 
     /// Notes that `name` may lack changes, or that it has all of them. It is on stable storage then.
@@ -85,19 +124,43 @@ impl Behind {
         let pair = (own.to_owned(), name.to_owned());
         let names = state.names.of(who);
         let changes = if is_behind { names.insert(pair) } else { names.remove(&pair) };
-        if !changes && !state.unreadable {
-            return;
+        if changes {
+            self.save(&state);
         }
-        if let Err(error) = state.write() {
-            log::error!(
+    }
+
+    /// Whether something that was noted is not on stable storage, because it could not be written.
+    pub fn is_unsaved(&self) -> bool {
+        self.0.unsaved.load(Ordering::Relaxed)
+    }
+
+    /// Tries to write once more what could not be written.
+    pub fn save_again(&self) {
+        let state = self.state();
+        if self.is_unsaved() {
+            self.save(&state);
+        }
+    }
+
+    /// Has what is noted on stable storage, or says once that it is not.
+    fn save(&self, state: &State) {
+        let outcome = state.write();
+        let was_unsaved = self.0.unsaved.swap(outcome.is_err(), Ordering::Relaxed);
+        match outcome {
+            Err(error) if !was_unsaved => log::error!(
                 target: TARGET,
                 "TANDEM_HA_BEHIND_NOT_KEPT a restart of this server would forget which servers lack leases: {error}"
-            );
+            ),
+            Ok(()) if was_unsaved => log::info!(
+                target: TARGET,
+                "TANDEM_HA_BEHIND_KEPT a restart of this server will not forget which servers lack leases"
+            ),
+            _ => {}
         }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,11 +171,16 @@ impl Names {
             Who::Partner => &mut self.partners,
         }
     }
+
+    /// Those of them that are in `others` as well.
+    fn within(&self, others: &Self) -> Self {
+        Self { backups: &self.backups & &others.backups, partners: &self.partners & &others.partners }
+    }
 }
 
 impl State {
     /// Puts the file in place, whole, or takes it away.
-    fn write(&mut self) -> io::Result<()> {
+    fn write(&self) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         if self.names.backups.is_empty() && self.names.partners.is_empty() {
             match fs::remove_file(path) {
@@ -127,9 +195,7 @@ impl State {
             fs::rename(&new, path)?;
         }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        self.unreadable = false;
-        Ok(())
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
@@ -163,16 +229,67 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left over");
     }
 
+    fn configured() -> [(Who, String, String); 3] {
+        [(Who::Backup, "a", "c"), (Who::Partner, "a", "b"), (Who::Partner, "x", "y")]
+            .map(|(who, own, name)| (who, own.to_owned(), name.to_owned()))
+    }
+
+    /// Backups are noted before anybody asks for partners, and on a hub one partner has copied before another.
     #[test]
-    fn a_file_that_says_nothing_speaks_for_everybody_until_it_is_written_anew() {
+    fn a_file_that_says_nothing_speaks_for_each_server_until_that_one_has_everything() {
         let folder = tempfile::tempdir().unwrap();
         let lease_file = folder.path().join("leases.csv");
-        fs::write(folder.path().join("leases.csv.tandem-behind"), "{").unwrap();
+        let file = folder.path().join("leases.csv.tandem-behind");
+        for damaged in ["", "{", "[]", r#"{"backups":[],"partners":[["a"]]}"#, "\u{0}\u{0}"] {
+            fs::write(&file, damaged).unwrap();
+            let opened = || Behind::beside(&lease_file).unwrap();
+            let first = opened();
+            assert!(first.has_partner() && first.has(Who::Backup, "a", "c"), "{damaged:?}");
+            first.settle(configured());
+            first.set(Who::Backup, "a", "c", true);
+            first.set(Who::Partner, "a", "b", false);
+            for behind in [first, opened()] {
+                assert!(!behind.has(Who::Partner, "a", "b"), "{damaged:?}");
+                assert!(
+                    behind.has(Who::Partner, "x", "y") && behind.has(Who::Backup, "a", "c"),
+                    "{damaged:?}"
+                );
+                assert!(!behind.has(Who::Backup, "a", "stranger"), "{damaged:?}");
+            }
+        }
+    }
+
+    /// Else the rows of deleted leases would stay in the lease file for good.
+    #[test]
+    fn a_server_that_is_configured_no_longer_lacks_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease_file = folder.path().join("leases.csv");
+        let opened = || Behind::beside(&lease_file).unwrap();
+        opened().set(Who::Partner, "a", "before it was renamed", true);
+        opened().set(Who::Partner, "x", "y", true);
+        opened().settle(configured());
+        assert!(opened().has(Who::Partner, "x", "y"));
+        assert!(!opened().has(Who::Partner, "a", "before it was renamed"));
+        opened().settle([]);
+        assert!(!opened().has_partner());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left over");
+    }
+
+    /// There was no room on the disk when the server was left alone, and there is some later.
+    #[test]
+    fn what_could_not_be_written_is_written_when_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let lease_file = folder.path().join("leases.csv");
+        let in_the_way = folder.path().join("leases.csv.tandem-behind-new");
+        fs::create_dir(&in_the_way).unwrap();
         let behind = Behind::beside(&lease_file).unwrap();
-        assert!(behind.has_partner() && behind.has(Who::Backup, "a", "b"));
-        behind.set(Who::Partner, "a", "b", false);
-        assert!(!behind.has_partner());
-        assert!(!Behind::beside(&lease_file).unwrap().has_partner());
+        behind.set(Who::Partner, "a", "b", true);
+        assert!(behind.is_unsaved() && behind.has_partner());
+        behind.save_again();
+        assert!(behind.is_unsaved() && !Behind::beside(&lease_file).unwrap().has_partner());
+        fs::remove_dir(&in_the_way).unwrap();
+        behind.save_again();
+        assert!(!behind.is_unsaved() && Behind::beside(&lease_file).unwrap().has(Who::Partner, "a", "b"));
     }
 
     #[test]

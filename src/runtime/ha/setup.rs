@@ -10,7 +10,7 @@ use shards::runtime::NodeWaker;
 
 use super::acceptor::{self, Accepted, Acceptor};
 use super::backup::Standings;
-use super::behind::Behind;
+use super::behind::{Behind, Who};
 use super::ends::{Ends, EndsError, SharedEnds};
 use super::listen::ListenContext;
 use super::send::SendContext;
@@ -55,6 +55,16 @@ pub struct HaSetup {
     listener: Option<(TcpListener, Vec<rtrb::Producer<Accepted>>)>,
 }
 
+/// The servers that may lack changes made here: what each of them is, the name of this server, and theirs. A backup tells
+/// nobody, and so no other one lacks anything of it.
+pub fn who_may_lack(relationship: &Relationship) -> impl Iterator<Item = (Who, String, String)> {
+    let tells = *relationship.own.role != Role::Backup;
+    relationship.others.iter().filter(move |_| tells).map(|peer| {
+        let who = if *peer.role == Role::Backup { Who::Backup } else { Who::Partner };
+        (who, relationship.own.name.to_string(), peer.name.to_string())
+    })
+}
+
 /// Reads the files of `relationship`, which stands at `place` in the list of `document`, and binds its listener where it
 /// has one of its own, for `listeners` executors; `behind` knows which backups lacked updates before.
 ///
@@ -71,7 +81,6 @@ pub fn prepare(
     let ends = SharedEnds::new(Ends::load(relationship, &document.tandem)?);
     let peers = relationship.others.iter();
     let standings = Standings::new(peers.map(|peer| (peer.name.to_string(), *peer.role == Role::Backup)));
-    // A backup tells nobody, and so no other one lacks anything of it.
     let standings = match *relationship.own.role {
         Role::Backup => standings,
         _ => standings.kept_in(behind.clone(), relationship.own.name.to_string()),
