@@ -68,6 +68,35 @@ fn statistic(pair: &Pair, name: &str) -> i64 {
     answer["arguments"][name][0][0].as_i64().unwrap_or_else(|| panic!("no {name}: {answer}"))
 }
 
+/// Goal: a disk that is slow, and then full, while the note is made that the partner lacks leases, holds up nobody but the
+/// clients, and the note is made later. Method: a named pipe lies where the note is first written, so that opening it takes
+/// until somebody reads there, and syncing it fails.
+#[test]
+fn a_slow_disk_delays_the_take_over_and_no_command() {
+    let Some((mut pair, _clients, wire)) = whole_pair([Kind::Tandem; 2], &[]) else { return };
+    let folder = pair.members[0].folder.clone();
+    let pipe = folder.join("kea-leases4.csv.tandem-behind-new");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    pair.kill(1);
+    eventually("the state is left", Duration::from_secs(8), || {
+        control::ha_state(&pair.socket(0)) == "partner-down"
+    });
+    assert_eq!(lease(&wire, &macs(1, 1), &|_| Vec::new(), Duration::from_secs(2)).len(), 0, "not noted yet");
+    let mut reader = std::fs::File::open(&pipe).expect("a pipe");
+    std::fs::remove_file(&pipe).expect("nobody else opens it");
+    let mut written = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut written).expect("a note");
+    assert!(written.contains("server2"), "{written}");
+    assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(10)).len(), 8);
+    eventually("the note", Duration::from_secs(5), || pair.log(0).contains("TANDEM_HA_BEHIND_KEPT"));
+    assert_eq!(pair.log(0).matches("TANDEM_HA_BEHIND_NOT_KEPT").count(), 1);
+    assert!(!pair.log(0).contains("TANDEM_HA_STOOD_STILL"));
+    assert!(folder.join("kea-leases4.csv.tandem-behind").exists());
+    pair.start(1);
+    pair.wait_for_states(WHOLE, Duration::from_secs(20));
+    assert!(!folder.join("kea-leases4.csv.tandem-behind").exists());
+}
+
 /// Rule: ha-protocol 4.12. Method: SIGHUP with an unchanged block and another subnet parameter, then with other timers;
 /// the partner must notice nothing, and sockets, counters and state stay.
 #[test]

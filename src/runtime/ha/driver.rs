@@ -5,6 +5,7 @@
 //! Decides nothing: every `if` about states is the machine's.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,11 @@ pub struct HaDriver {
     stop_announced: Inbox<()>,
     /// Ends the sleep of the timer task when the next deadline may have changed.
     poke: Inbox<()>,
+    /// Updates that were put off and found no room in the lane of their owner: no more than the backlog held.
+    handed_back: Inbox<(NodeId, Message)>,
+    /// What has yet to be carried out, in order; it waits while something that goes first is written to the disk.
+    actions: RefCell<VecDeque<Action>>,
+    writing: Cell<bool>,
 }
 
 enum Kind {
@@ -98,10 +104,14 @@ impl HaDriver {
             posting: Cell::new(false),
             stop_announced: Inbox::default(),
             poke: Inbox::default(),
+            handed_back: Inbox::default(),
+            actions: RefCell::default(),
+            writing: Cell::new(false),
         });
         driver.feed(Event::Start);
         driver.tell_fingerprint();
         glommio::spawn_local(driver.clone().keep_time()).detach();
+        glommio::spawn_local(driver.clone().hand_over()).detach();
         driver
     }
 
@@ -259,40 +269,52 @@ impl HaDriver {
     }
 
     fn carry_out(self: &Rc<Self>, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Answer { token, reply } => self.commands.answer(token, reply),
-                Action::ApplyPage { id, rows } => {
-                    let driver = self.clone();
-                    glommio::spawn_local(async move {
-                        let result = driver.apply(rows).await;
-                        driver.feed(Event::PageApplied { id, result });
-                    })
-                    .detach();
-                }
-                Action::Call(call) => self.call(call),
-                Action::Close { peer, line } => self.send_call(PartnerCall {
-                    request: 0,
-                    peer,
-                    asker: Some(self.control.node().id()),
-                    body: Vec::new(),
-                    timeout_ms: 0,
-                    line,
-                    failure: None,
-                }),
-                Action::HandBack { kind, lease } => self.hand_back(kind, *lease),
-                Action::Log(event) => {
-                    log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
-                }
-                Action::PartnerBehind(is_behind) => self.keep_behind(is_behind),
-                Action::Publish(view) => self.publish(view),
-                Action::StopAnnounced => self.stop_announced.push(()),
-            }
+        self.actions.borrow_mut().extend(actions);
+        self.go_on();
+    }
+
+    /// Carries out what is due, up to what has to be on the disk first.
+    fn go_on(self: &Rc<Self>) {
+        while !self.writing.get() {
+            let Some(action) = self.actions.borrow_mut().pop_front() else { return };
+            self.act(action);
         }
     }
 
-    /// Keeps over a restart whether the partner may lack changes. Waits for the disk: nothing may be done before it.
-    fn keep_behind(&self, is_behind: bool) {
+    fn act(self: &Rc<Self>, action: Action) {
+        match action {
+            Action::Answer { token, reply } => self.commands.answer(token, reply),
+            Action::ApplyPage { id, rows } => {
+                let driver = self.clone();
+                glommio::spawn_local(async move {
+                    let result = driver.apply(rows).await;
+                    driver.feed(Event::PageApplied { id, result });
+                })
+                .detach();
+            }
+            Action::Call(call) => self.call(call),
+            Action::Close { peer, line } => self.send_call(PartnerCall {
+                request: 0,
+                peer,
+                asker: Some(self.control.node().id()),
+                body: Vec::new(),
+                timeout_ms: 0,
+                line,
+                failure: None,
+            }),
+            Action::HandBack { kind, lease } => self.hand_back(kind, *lease),
+            Action::Log(event) => {
+                log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
+            }
+            Action::PartnerBehind(is_behind) => self.keep_behind(is_behind),
+            Action::Publish(view) => self.publish(view),
+            Action::StopAnnounced => self.stop_announced.push(()),
+        }
+    }
+
+    /// Keeps over a restart whether the partner may lack changes. Nothing else is done before that is on the disk; a slow
+    /// one holds up this relationship, and neither the machine's time nor whatever else is done here.
+    fn keep_behind(self: &Rc<Self>, is_behind: bool) {
         let names = match &*self.kind.borrow() {
             Kind::Alone(_) => None,
             Kind::Pair(machine) => machine
@@ -300,25 +322,52 @@ impl HaDriver {
                 .partner()
                 .map(|partner| (machine.relationship().this_server_name.clone(), partner.name.clone())),
         };
-        if let Some((own, partner)) = names {
-            self.control.server().behind.set(Who::Partner, &own, &partner, is_behind);
+        let Some((own, partner)) = names else { return };
+        let behind = self.control.server().behind.clone();
+        self.write(move || behind.set(Who::Partner, &own, &partner, is_behind));
+    }
+
+    /// Writes once more what could not be written, if there is any.
+    fn keep_again(self: &Rc<Self>) {
+        let behind = &self.control.server().behind;
+        if behind.is_unsaved() && !self.writing.get() {
+            let behind = behind.clone();
+            self.write(move || behind.save_again());
         }
+    }
+
+    /// Has a thread do what waits for the disk; what is to be carried out waits for its end.
+    fn write(self: &Rc<Self>, write: impl FnOnce() + Send + 'static) {
+        self.writing.set(true);
+        let driver = self.clone();
+        glommio::spawn_local(async move {
+            glommio::executor().spawn_blocking(write).await;
+            driver.writing.set(false);
+            driver.go_on();
+        })
+        .detach();
     }
 
     /// Gives an update that was put off to the owner of its address, as soon as there is room in the lane.
     fn hand_back(&self, kind: UpdateKind, lease: Lease) {
-        let node = self.control.node().clone();
+        let node = self.control.node();
         let shard = self.control.server().active().rules.owners.owner_of(lease.address);
         let update = PartnerUpdate::put_off(self.relationship, shard, kind, lease);
-        let mut message = Message::Backlog(Box::new(update));
-        glommio::spawn_local(async move {
-            let to = node.topology().shard(shard);
-            while let Err(back) = node.try_send(to, Lane::State, message) {
+        let (to, message) = (node.topology().shard(shard), Message::Backlog(Box::new(update)));
+        if let Err(back) = node.try_send(to, Lane::State, message) {
+            self.handed_back.push((to, back));
+        }
+    }
+
+    /// Sends what found no room; a task of its own.
+    async fn hand_over(self: Rc<Self>) {
+        loop {
+            let (to, mut message) = self.handed_back.pop().await;
+            while let Err(back) = self.control.node().try_send(to, Lane::State, message) {
                 message = back;
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
-        })
-        .detach();
+        }
     }
 
     fn call(self: &Rc<Self>, call: Call) {
@@ -458,6 +507,7 @@ impl HaDriver {
             self.publish(Arc::new(view));
         }
         self.carry_out(actions);
+        self.keep_again();
     }
 }
 
