@@ -15,6 +15,7 @@ use super::answer::Answer;
 use crate::engine::counters::ShardStatistics;
 use crate::engine::message::{ShardCommandBody, ShardReplyBody};
 use crate::ha::command::{Reply, result};
+use crate::ha::lease_query::ClientQuery;
 
 /// Leases a shard is asked for at a time: about a quarter of a millisecond of its core.
 const CHUNK: usize = 512;
@@ -104,16 +105,25 @@ impl Gather {
         Self::of_all(shards, Kind::Leases(Merge::new(shards, request, writer, b"", octets_max)))
     }
 
-    /// Leases of a client, from every shard. With `subnet_id` the one lease in that subnet (`lease4-get`).
-    pub fn identity(
+    /// Leases of a client in every subnet, from every shard.
+    pub fn leases_of(
         shards: u8,
         by_client_id: bool,
         identity: shards::SmallBytes,
-        subnet_id: Option<u32>,
         writer: LeaseWriter,
     ) -> Self {
         let (after, leases) = (vec![None; usize::from(shards)], Vec::new());
-        Self::of_all(shards, Kind::Identity { by_client_id, identity, subnet_id, after, leases, writer })
+        let kind = Kind::Identity { by_client_id, identity, subnet_id: None, after, leases, writer };
+        Self::of_all(shards, kind)
+    }
+
+    /// The lease of a client in a subnet; the first by address, where it has more.
+    pub fn lease_of(shards: u8, client: &ClientQuery, writer: LeaseWriter) -> Self {
+        let (after, leases) = (vec![None; usize::from(shards)], Vec::new());
+        let ClientQuery { by_client_id, identity, subnet_id } = client.clone();
+        let kind =
+            Kind::Identity { by_client_id, identity, subnet_id: Some(subnet_id), after, leases, writer };
+        Self::of_all(shards, kind)
     }
 
     /// The lease of `address`, from the shard that owns it.
@@ -212,6 +222,21 @@ impl Gather {
                 Ok((merge.rendered, upto))
             }
             _ => Err(Reply::error("no rows were asked for")),
+        }
+    }
+
+    /// The address of the lease that [`Gather::lease_of`] has found.
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    pub fn finish_address(self) -> Result<Option<Ipv4Addr>, Reply> {
+        self.check_complete()?;
+        match self.kind {
+            Kind::Identity { subnet_id: Some(subnet_id), leases, .. } => {
+                let addresses = leases.iter().filter(|lease| lease.subnet_id == subnet_id);
+                Ok(addresses.map(|lease| lease.address).min())
+            }
+            _ => Err(Reply::error("no lease of a client was asked for")),
         }
     }
 
@@ -467,11 +492,12 @@ mod tests {
         let missing = run(Gather::one(4, 1, Ipv4Addr::from(5), writer), 4, 5);
         assert_eq!(missing, r#"{ "result": 3, "text": "Lease not found." }"#);
         let identity = shards::SmallBytes::new(&[1, 2]);
-        let all = run(Gather::identity(3, false, identity.clone(), None, writer), 3, 0);
+        let all = run(Gather::leases_of(3, false, identity.clone(), writer), 3, 0);
         assert!(all.contains("[ 98, 99, 100 ]"), "{all}");
-        let in_subnet = run(Gather::identity(3, false, identity.clone(), Some(1), writer), 3, 0);
+        let of = |subnet_id| ClientQuery { by_client_id: false, identity: identity.clone(), subnet_id };
+        let in_subnet = run(Gather::lease_of(3, &of(1), writer), 3, 0);
         assert_eq!(in_subnet, r#"{ "arguments": 99, "result": 0, "text": "IPv4 lease found." }"#);
-        let nowhere = run(Gather::identity(3, false, identity, Some(7), writer), 3, 0);
+        let nowhere = run(Gather::lease_of(3, &of(7), writer), 3, 0);
         assert_eq!(nowhere, r#"{ "result": 3, "text": "Lease not found." }"#);
     }
 

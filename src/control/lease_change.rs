@@ -1,4 +1,4 @@
-//! `lease4-update` and `lease4-del`: which shard is asked for what, and what its answer becomes.
+//! `lease4-add`, `lease4-update` and `lease4-del`: which shard is asked for what, and what its answer becomes.
 //!
 //! Shared by HA listeners and the control channels, through which partners come where there is no dedicated
 //! listener (ha-protocol 2.12).
@@ -9,11 +9,21 @@ use crate::engine::message::{ShardCommandBody, ShardReplyBody};
 use crate::engine::rules::Rules;
 use crate::ha::batch::{foreign, given_alone};
 use crate::ha::command::{Envelope, Reply, result};
-use crate::ha::lease_json::{LeaseUpdate, parse_delete};
+use crate::ha::lease_json::LeaseUpdate;
+use crate::ha::lease_query::{ClientQuery, LeaseQuery};
+
+/// What a command that changes a lease comes to.
+#[derive(Debug)]
+pub enum LeaseChange {
+    /// The owner of its address changes it.
+    At(OwnerChange),
+    /// Found by its client, it is deleted: an administrator's command, no partner's.
+    DeleteOf(ClientQuery),
+}
 
 /// One change of a lease on its way to the owner of its address.
 #[derive(Debug)]
-pub struct LeaseChange {
+pub struct OwnerChange {
     /// The address.
     pub address: Ipv4Addr,
     /// The shard that owns it.
@@ -23,28 +33,51 @@ pub struct LeaseChange {
 }
 
 impl LeaseChange {
-    /// Reads a `lease4-del`, or else a `lease4-update`, at `now_s` (seconds since the epoch), that came to the listener of
-    /// `relationship`, or to a control channel.
+    /// Reads a `lease4-add`, a `lease4-del`, or else a `lease4-update`, at `now_s` (seconds since the epoch), that came to
+    /// the listener of `relationship`, or to a control channel.
     ///
     /// # Errors
-    /// The answer, where the command is wrong (ha-protocol 3.5, 3.6).
+    /// The answer, where the command is wrong (ha-protocol 3.5 to 3.7).
     pub fn parse(
         envelope: &Envelope,
         now_s: u64,
         relationship: Option<u8>,
         rules: &Rules,
     ) -> Result<Self, Reply> {
-        let (address, body) = if envelope.command == "lease4-del" {
-            let address = parse_delete(envelope)?;
-            let deleted = LeaseUpdate::deleted(envelope, now_s, rules.snapshot.as_ref()).map(Box::new);
-            (address, ShardCommandBody::PartnerDelete { address, deleted, relationship })
-        } else {
-            let update = LeaseUpdate::parse(envelope, now_s, rules.snapshot.as_ref())?;
-            let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
-            let (address, lease) = (lease.address, Box::new(lease));
-            (address, ShardCommandBody::PartnerUpdate { lease, force_create, by_partner, relationship })
+        let subnets = rules.snapshot.as_ref();
+        let (address, body) = match envelope.command.as_str() {
+            "lease4-add" => {
+                let lease = Box::new(LeaseUpdate::parse(envelope, now_s, subnets)?.lease);
+                (lease.address, ShardCommandBody::Add { lease, relationship })
+            }
+            "lease4-del" => match LeaseQuery::parse(envelope, "Delete")? {
+                LeaseQuery::Client(client) => return Ok(Self::DeleteOf(client)),
+                LeaseQuery::Address(address) => {
+                    let deleted = LeaseUpdate::deleted(envelope, now_s, subnets).map(Box::new);
+                    (address, ShardCommandBody::PartnerDelete { address, deleted, relationship })
+                }
+            },
+            _ => {
+                let update = LeaseUpdate::parse(envelope, now_s, subnets)?;
+                let LeaseUpdate { lease, force_create, replicates: by_partner } = update;
+                let (address, lease) = (lease.address, Box::new(lease));
+                (address, ShardCommandBody::PartnerUpdate { lease, force_create, by_partner, relationship })
+            }
         };
-        Ok(Self { address, owner: rules.owners.owner_of(address), body })
+        Ok(Self::At(OwnerChange { address, owner: rules.owners.owner_of(address), body }))
+    }
+}
+
+impl OwnerChange {
+    /// Deletes the lease of `address`, if it is still that of `client`.
+    pub fn delete_of(
+        client: ClientQuery,
+        address: Ipv4Addr,
+        relationship: Option<u8>,
+        rules: &Rules,
+    ) -> Self {
+        let body = ShardCommandBody::DeleteOf { address, client: Box::new(client), relationship };
+        Self { address, owner: rules.owners.owner_of(address), body }
     }
 }
 
@@ -60,6 +93,10 @@ pub fn change_reply(address: Ipv4Addr, answer: Option<ShardReplyBody>) -> Reply 
             );
             Reply::new(result::CONFLICT, text)
         }
+        Some(ShardReplyBody::Added(subnet_id)) => {
+            Reply::success(format!("Lease for address {address}, subnet-id {subnet_id} added."))
+        }
+        Some(ShardReplyBody::Exists) => Reply::new(result::CONFLICT, "IPv4 lease already exists."),
         Some(ShardReplyBody::Deleted(true)) => Reply::success("IPv4 lease deleted."),
         Some(ShardReplyBody::Deleted(false)) => Reply::new(result::EMPTY, "IPv4 lease not found."),
         Some(ShardReplyBody::Foreign) => foreign(address),
@@ -92,6 +129,8 @@ mod tests {
                 4,
                 "the lease of 192.0.2.1 cannot be changed: its subnet is of another relationship",
             ),
+            (Some(ShardReplyBody::Added(7)), 0, "Lease for address 192.0.2.1, subnet-id 7 added."),
+            (Some(ShardReplyBody::Exists), 4, "IPv4 lease already exists."),
             (Some(ShardReplyBody::Deleted(true)), 0, "IPv4 lease deleted."),
             (Some(ShardReplyBody::Deleted(false)), 3, "IPv4 lease not found."),
             (

@@ -3,20 +3,20 @@
 //! A handler is pure. What it cannot answer from the facts at hand it turns into a plan: ask the shards, ask the
 //! HA machine, or have the server do something.
 
-use std::net::Ipv4Addr;
-
 use config::Dialect;
 use serde_json::{Map, Value};
 use shards::SmallBytes;
 
 use super::answer::Answer;
 use super::gather::{Gather, LeaseWriter, ListRequest};
-use super::lease_change::LeaseChange;
+use super::lease_change::{LeaseChange, OwnerChange};
 use super::{statistic, version};
 use crate::engine::counters::ShardStatistics;
 use crate::engine::rules::Rules;
 use crate::ha::command::{Envelope, HaCommand, PageRequest, Reply, request};
+use crate::ha::identifier;
 use crate::ha::lease_json::{Listing, write_listing};
+use crate::ha::lease_query::{ClientQuery, LeaseQuery};
 
 /// What handlers know.
 pub struct Facts<'a> {
@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub lease_commands: bool,
     /// Whether high availability is configured.
     pub high_availability: bool,
+    /// To the listener of which relationship the command came; none where it came to a control channel.
+    pub relationship: Option<u8>,
     /// Seconds since the epoch.
     pub wall_s: u64,
     /// Local time of the command, `YYYY-MM-DD HH:MM:SS.ffffff` (API-5).
@@ -43,7 +45,9 @@ pub enum Plan {
     /// Nothing more.
     Answer(Answer),
     /// The owner of an address changes its lease.
-    Change(Box<LeaseChange>),
+    Change(Box<OwnerChange>),
+    /// The lease of a client is found and deleted.
+    DeleteOf(Box<ClientQuery>),
     /// The HA machine, or what holds the service locks without one, answers.
     Ha(HaCommand),
     /// The server does it.
@@ -100,6 +104,7 @@ const TABLE: &[(&str, Needs, Handler)] = &[
     ("ha-scopes", Needs::HighAvailability, ha_command),
     ("ha-sync", Needs::HighAvailability, ha_command),
     ("ha-sync-complete-notify", Needs::HighAvailability, ha_command),
+    ("lease4-add", Needs::LeaseCommands, lease_change),
     ("lease4-del", Needs::LeaseCommands, lease_change),
     ("lease4-get", Needs::LeaseCommands, lease4_get),
     ("lease4-get-all", Needs::LeaseCommands, lease4_get_all),
@@ -214,75 +219,50 @@ fn ha_command(envelope: &Envelope, _: &Facts<'_>) -> Result<Plan, Reply> {
 }
 
 fn lease_change(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
-    LeaseChange::parse(envelope, facts.wall_s, None, facts.rules).map(|change| Plan::Change(Box::new(change)))
+    Ok(match LeaseChange::parse(envelope, facts.wall_s, facts.relationship, facts.rules)? {
+        LeaseChange::At(change) => Plan::Change(Box::new(change)),
+        LeaseChange::DeleteOf(client) => Plan::DeleteOf(Box::new(client)),
+    })
 }
 
 fn lease4_get(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
-    if envelope.arguments.is_none() {
-        return Err(Reply::error("Parameters missing or are not a map."));
-    }
-    let arguments = arguments(envelope)?;
-    if arguments.contains_key("ip-address") {
-        let text = string(&arguments, "ip-address")?;
-        let address: Ipv4Addr =
-            text.parse().map_err(|_| Reply::error(format!("'{text}' is not an IPv4 address")))?;
-        let owner = facts.rules.owners.owner_of(address);
-        return Ok(Plan::asking(Gather::one(facts.shards(), owner, address, facts.lease_writer())));
-    }
-    let missing = || Reply::error("Mandatory 'subnet-id' parameter missing.");
-    let subnet_id = arguments.get("subnet-id").ok_or_else(missing)?;
-    let subnet_id = subnet_id.as_u64().and_then(|id| u32::try_from(id).ok());
-    let subnet_id =
-        subnet_id.ok_or_else(|| Reply::error("'subnet-id' parameter must be an unsigned 32-bit integer"))?;
-    let by_client_id = match string(&arguments, "identifier-type")?.as_str() {
-        "client-id" => true,
-        "hw-address" => false,
-        other => {
-            return Err(Reply::error(format!(
-                "Identifier type {other} is not supported, use hw-address or client-id"
-            )));
+    Ok(match LeaseQuery::parse(envelope, "Query")? {
+        LeaseQuery::Address(address) => {
+            let owner = facts.rules.owners.owner_of(address);
+            Plan::asking(Gather::one(facts.shards(), owner, address, facts.lease_writer()))
         }
-    };
-    let identity = identity(&string(&arguments, "identifier")?)?;
-    let writer = facts.lease_writer();
-    Ok(Plan::asking(Gather::identity(facts.shards(), by_client_id, identity, Some(subnet_id), writer)))
+        LeaseQuery::Client(client) => {
+            Plan::asking(Gather::lease_of(facts.shards(), &client, facts.lease_writer()))
+        }
+    })
 }
 
 fn lease4_get_by_hw_address(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
-    by_identity(envelope, facts, "hw-address", false)
+    by_identity(envelope, facts, "hw-address", identifier::hwaddr)
 }
 
 fn lease4_get_by_client_id(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
-    by_identity(envelope, facts, "client-id", true)
+    by_identity(envelope, facts, "client-id", identifier::client_id)
 }
 
 fn by_identity(
     envelope: &Envelope,
     facts: &Facts<'_>,
     name: &str,
-    by_client_id: bool,
+    parse: fn(&str) -> Result<SmallBytes, String>,
 ) -> Result<Plan, Reply> {
-    let identity = identity(&string(&arguments(envelope)?, name)?)?;
-    Ok(Plan::asking(Gather::identity(facts.shards(), by_client_id, identity, None, facts.lease_writer())))
-}
-
-/// Octets in hexadecimal, with colons (one or two digits each) or without.
-fn identity(text: &str) -> Result<SmallBytes, Reply> {
-    let octet = |digits: &str| match digits.len() {
-        1 | 2 => u8::from_str_radix(digits, 16)
-            .ok()
-            .filter(|_| digits.bytes().all(|digit| digit.is_ascii_hexdigit())),
-        _ => None,
+    let text = match &envelope.arguments {
+        Some(Value::Object(members)) => match members.get(name) {
+            Some(Value::String(text)) => text,
+            Some(_) => return Err(Reply::error(format!("'{name}' parameter must be a string"))),
+            None => return Err(Reply::error(format!("'{name}' parameter not specified"))),
+        },
+        // Kea's words, as they are.
+        _ => return Err(Reply::error("Command arguments missing or a not a map.")),
     };
-    let octets: Option<Vec<u8>> = if text.contains(':') {
-        text.split(':').map(octet).collect()
-    } else {
-        text.as_bytes().chunks(2).map(|digits| octet(std::str::from_utf8(digits).ok()?)).collect()
-    };
-    match octets {
-        Some(octets) if !octets.is_empty() && octets.len() <= 255 => Ok(SmallBytes::new(&octets)),
-        _ => Err(Reply::error(format!("invalid identifier '{text}': expected octets such as 01:02:0a"))),
-    }
+    let identity = parse(text).map_err(Reply::error)?;
+    let by_client_id = name == "client-id";
+    Ok(Plan::asking(Gather::leases_of(facts.shards(), by_client_id, identity, facts.lease_writer())))
 }
 
 fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply> {
@@ -340,6 +320,7 @@ fn statistics(facts: &Facts<'_>, only: Option<String>) -> Plan {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::Arc;
 
     use super::*;
@@ -362,6 +343,7 @@ mod tests {
             rules,
             lease_commands: hooks,
             high_availability: hooks,
+            relationship: None,
             wall_s: 1_795_335_152,
             timestamp,
             listing,
@@ -377,6 +359,7 @@ mod tests {
                 String::from_utf8(text).unwrap()
             }
             Plan::Change(change) => format!("{}: {:?}", change.owner, change.body),
+            Plan::DeleteOf(client) => format!("{client:?}"),
             Plan::Ha(command) => format!("ha {command:?}"),
             Plan::Server(command) => format!("server {command:?}"),
             Plan::Shards(mut gather) => {
@@ -420,7 +403,23 @@ mod tests {
         (r#"{"command":"ha-heartbeat"}"#, "ha Heartbeat { server_name: None, fingerprint: None }"),
         (
             r#"{"command":"lease4-get","arguments":{"ip-address":"x"}}"#,
-            r#"{ "result": 1, "text": "'x' is not an IPv4 address" }"#,
+            r#"{ "result": 1, "text": "Failed to convert string to address 'x': Invalid argument" }"#,
+        ),
+        (
+            r#"{"command":"lease4-get","arguments":{"subnet-id":1,"identifier-type":"duid","identifier":"0102"}}"#,
+            r#"{ "result": 1, "text": "Query by duid is not allowed in v4." }"#,
+        ),
+        (
+            r#"{"command":"lease4-get","arguments":{"subnet-id":1,"identifier-type":"client-id","identifier":"0102"}}"#,
+            "shards 0: GetByIdentity { by_client_id: true, identity: 01:02, after: None }; 1: GetByIdentity { by_client_id: true, identity: 01:02, after: None }; ",
+        ),
+        (
+            r#"{"command":"lease4-del","arguments":{"subnet-id":1,"identifier-type":"hw-address","identifier":"1:2"}}"#,
+            "ClientQuery { by_client_id: false, identity: 01:02, subnet_id: 1 }",
+        ),
+        (
+            r#"{"command":"lease4-add","arguments":{"ip-address":"10.0.0.5"}}"#,
+            r#"{ "result": 1, "text": "missing parameter 'hw-address'" }"#,
         ),
         (
             r#"{"command":"lease4-del","arguments":{"ip-address":"x"}}"#,
@@ -441,11 +440,11 @@ mod tests {
         ),
         (
             r#"{"command":"lease4-get-by-client-id","arguments":{"client-id":"0g"}}"#,
-            r#"{ "result": 1, "text": "invalid identifier '0g': expected octets such as 01:02:0a" }"#,
+            r#"{ "result": 1, "text": "'0g' is not a valid string of hexadecimal digits" }"#,
         ),
         (
             r#"{"command":"lease4-get-by-client-id","arguments":{}}"#,
-            r#"{ "result": 1, "text": "missing parameter 'client-id'" }"#,
+            r#"{ "result": 1, "text": "'client-id' parameter not specified" }"#,
         ),
         (
             r#"{"command":"lease4-get-page","arguments":{"from":"10.0.0.2","limit":3}}"#,

@@ -57,6 +57,18 @@ impl Shard {
                 let asker = Asker { node: from, request, relationship };
                 return self.partner_delete(turn, asker, address, deleted.as_deref());
             }
+            ShardCommandBody::Add { lease, relationship } => {
+                let asker = Asker { node: from, request, relationship };
+                return self.add_lease(turn, asker, *lease);
+            }
+            ShardCommandBody::DeleteOf { address, client, relationship } => {
+                // Until now the address may have become another client's.
+                if self.partition.get(address).is_some_and(|lease| !client.is(&lease)) {
+                    return self.answer(turn, from, request, ShardReplyBody::Deleted(false));
+                }
+                let asker = Asker { node: from, request, relationship };
+                return self.partner_delete(turn, asker, address, None);
+            }
             ShardCommandBody::PartnerBatch { relationship, stamp, updates } => {
                 if !self.comes_in_time(relationship, stamp) {
                     return self.answer(turn, from, request, ShardReplyBody::Late);
@@ -139,6 +151,23 @@ impl Shard {
         let reply = self.reply_to(from, request, ShardReplyBody::Updated { created });
         let commit = Commit::without_query(address, reply, false);
         self.commit(turn, commit.by_partner(by_partner));
+    }
+
+    fn add_lease(&mut self, turn: &mut Turn, asker: Asker, lease: Lease) {
+        let (from, request) = (asker.node, asker.request);
+        let (address, subnet_id) = (lease.address, lease.subnet_id);
+        if !self.partition.owns(address) {
+            return self.answer(turn, from, request, ShardReplyBody::Busy);
+        }
+        if self.is_foreign(turn, asker, address, Some(subnet_id)) {
+            return self.answer(turn, from, request, ShardReplyBody::Foreign);
+        }
+        if self.partition.get(address).is_some() {
+            return self.answer(turn, from, request, ShardReplyBody::Exists);
+        }
+        self.changes.clear();
+        self.changes.push(Change::Put(storable(lease)));
+        self.commit_command(turn, from, request, address, ShardReplyBody::Added(subnet_id));
     }
 
     /// Whose lease of the address of `lease` stays, here and now: against a partner of `relationship`, or else of the one

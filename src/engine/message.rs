@@ -10,6 +10,7 @@ use shards::{DatagramMeta, Lease, LeaseState, NodeId};
 use crate::engine::rules::Rules;
 use crate::ha::event::ClientIdentity;
 use crate::ha::fence::Stamp;
+use crate::ha::lease_query::ClientQuery;
 use crate::ha::view::HaView;
 use crate::limits::CONFLICTS_LOGGED_MAX;
 use crate::policy::{Scope, SubnetFilter};
@@ -308,6 +309,23 @@ pub enum ShardCommandBody {
         /// Whose listener it came to; `None` for a control channel. Leases of others are left alone.
         relationship: Option<u8>,
     },
+    /// An administrator's `lease4-add`: never overwrites. Durable before the reply.
+    Add {
+        /// The lease.
+        lease: Box<Lease>,
+        /// To whose listener it came, if to one: leases of other relationships are none of its business.
+        relationship: Option<u8>,
+    },
+    /// An administrator's `lease4-del` of a client's lease, which somebody has found: nothing where it is another's by
+    /// now. Durable before the reply.
+    DeleteOf {
+        /// The address.
+        address: Ipv4Addr,
+        /// Whose lease it has to be.
+        client: Box<ClientQuery>,
+        /// To whose listener it came, if to one.
+        relationship: Option<u8>,
+    },
     /// Updates of one request of the partner, in their order: each as if it came alone, but all of them or none. Durable
     /// before the reply.
     PartnerBatch {
@@ -443,6 +461,10 @@ pub enum ShardReplyBody {
         /// True when the lease was not there before.
         created: bool,
     },
+    /// A lease was added to the subnet of this number.
+    Added(u32),
+    /// There is a lease already where one was to be added.
+    Exists,
     /// Whether there was a lease to delete.
     Deleted(bool),
     /// The lease is of another relationship than the server that would have it changed.

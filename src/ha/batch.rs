@@ -212,6 +212,10 @@ mod tests {
         fn subnet_of(&self, _address: Ipv4Addr) -> Option<u32> {
             None
         }
+
+        fn prefix(&self, _: u32) -> String {
+            "0.0.0.0/0".into()
+        }
     }
 
     /// Its name is no UTF-8 in ASCII.

@@ -16,8 +16,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use serde_json::{Map, Value};
 use shards::{LeaseState, SmallBytes};
 
-use super::json;
-use super::lease_rows::{CLIENT_ID_OCTETS, HWADDR_OCTETS_MAX};
+use super::{identifier, json};
 
 const HOSTNAME_OCTETS_MAX: usize = 255;
 
@@ -175,29 +174,12 @@ impl<'a> Members<'a> {
 
     pub fn hwaddr(&self) -> Result<SmallBytes, Problem> {
         let text = self.text(Field::HwAddress)?.ok_or_else(|| missing(Field::HwAddress))?;
-        if text.is_empty() {
-            return Ok(SmallBytes::empty());
-        }
-        let mut octets = [0; HWADDR_OCTETS_MAX];
-        colon_hex(text, &mut octets)
-            .map(SmallBytes::new)
-            .ok_or_else(|| malformed(format!("invalid format of the decoded string '{text}'")))
+        identifier::hwaddr(text).map_err(malformed)
     }
 
     pub fn client_id(&self) -> Result<SmallBytes, Problem> {
         let Some(text) = self.text(Field::ClientId)? else { return Ok(SmallBytes::empty()) };
-        let mut octets = [0; *CLIENT_ID_OCTETS.end()];
-        let octets =
-            if text.contains(':') { colon_hex(text, &mut octets) } else { plain_hex(text, &mut octets) };
-        match octets {
-            Some(octets) if CLIENT_ID_OCTETS.contains(&octets.len()) => Ok(SmallBytes::new(octets)),
-            Some([]) => Err(malformed("Empty DUIDs are not allowed".into())),
-            Some(octets) => {
-                let (length, least) = (octets.len(), CLIENT_ID_OCTETS.start());
-                Err(malformed(format!("client-id is too short ({length}), at least {least} is required")))
-            }
-            None => Err(malformed(format!("invalid format of the decoded string '{text}'"))),
-        }
+        identifier::client_id(text).map_err(malformed)
     }
 
     pub fn hostname(&self) -> Result<Option<SmallBytes>, Problem> {
@@ -257,41 +239,6 @@ impl<'a> Member<'a> {
             Value::String(text) => Self::Text(Cow::Borrowed(text)),
             Value::Array(_) | Value::Null => Self::Other,
         }
-    }
-}
-
-/// `1:a:0B`: one or two digits between colons, into the front of `octets`; `None` also where they are too many.
-fn colon_hex<'a>(text: &str, octets: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut count = 0;
-    for part in text.as_bytes().split(|octet| *octet == b':') {
-        *octets.get_mut(count)? = match part {
-            [digit] => hex_digit(*digit)?,
-            [high, low] => hex_digit(*high)? << 4 | hex_digit(*low)?,
-            _ => return None,
-        };
-        count += 1;
-    }
-    octets.get(..count)
-}
-
-/// `010b`: pairs without separators, into the front of `octets`; `None` also where they are too many.
-fn plain_hex<'a>(text: &str, octets: &'a mut [u8]) -> Option<&'a [u8]> {
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if !rest.is_empty() {
-        return None;
-    }
-    for (index, [high, low]) in pairs.iter().enumerate() {
-        *octets.get_mut(index)? = hex_digit(*high)? << 4 | hex_digit(*low)?;
-    }
-    octets.get(..pairs.len())
-}
-
-fn hex_digit(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
     }
 }
 

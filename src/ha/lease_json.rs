@@ -205,6 +205,8 @@ pub trait SubnetDirectory {
     fn subnet(&self, id: u32, address: Ipv4Addr) -> Option<(u32, bool)>;
     /// Id of a subnet that contains `address`.
     fn subnet_of(&self, address: Ipv4Addr) -> Option<u32>;
+    /// Prefix of subnet `id`, as text for people.
+    fn prefix(&self, id: u32) -> String;
 }
 
 impl SubnetDirectory for Snapshot {
@@ -215,6 +217,12 @@ impl SubnetDirectory for Snapshot {
 
     fn subnet_of(&self, address: Ipv4Addr) -> Option<u32> {
         self.subnets.containing_for_any(address).map(|subnet| subnet.id)
+    }
+
+    fn prefix(&self, id: u32) -> String {
+        self.subnets
+            .with_id(id)
+            .map_or_else(String::new, |subnet| format!("{}/{}", subnet.prefix, subnet.prefix_len))
     }
 }
 
@@ -243,9 +251,12 @@ impl LeaseUpdate {
 
     fn read(fields: &Members<'_>, wall_s: u64, subnets: &dyn SubnetDirectory) -> Result<Self, Problem> {
         let address = fields.address()?;
-        let subnet_id = match fields.integer(Field::SubnetId, 1..=u64::from(u32::MAX))? {
-            Some(id) => id as u32,
-            None => subnets.subnet_of(address).ok_or_else(|| {
+        let subnet_id = fields.integer(Field::SubnetId, 0..=u64::from(u32::MAX))?;
+        let hwaddr = fields.hwaddr()?;
+        let subnet_id = match subnet_id {
+            Some(id @ 1..) => id as u32,
+            // No subnet has the number 0.
+            Some(0) | None => subnets.subnet_of(address).ok_or_else(|| {
                 Problem::Conflict(format!(
                     "subnet-id not specified and failed to find a subnet for address {address}"
                 ))
@@ -257,9 +268,7 @@ impl LeaseUpdate {
             ))
         })?;
         if !inside {
-            return Err(Problem::Conflict(format!(
-                "The address {address} does not belong to the subnet with subnet-id={subnet_id}"
-            )));
+            return Err(Problem::Conflict(other_subnet(address, subnet_id, subnets)));
         }
         let valid_lifetime = fields
             .integer(Field::ValidLft, 0..=u64::from(u32::MAX))?
@@ -276,7 +285,7 @@ impl LeaseUpdate {
             address,
             subnet_id,
             pool_id: fields.integer(Field::PoolId, 0..=u64::from(u32::MAX))?.unwrap_or(0) as u32,
-            hwaddr: fields.hwaddr()?,
+            hwaddr,
             client_id: fields.client_id()?,
             valid_lifetime,
             // No listing and no row may say 0 (ha-protocol 3.0).
@@ -315,9 +324,7 @@ pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), 
     let (address, subnet_id) = (lease.address, lease.subnet_id);
     let problem = match subnets.subnet(subnet_id, address) {
         Some((_, true)) => return Ok(()),
-        Some((_, false)) => {
-            format!("The address {address} does not belong to the subnet with subnet-id={subnet_id}")
-        }
+        Some((_, false)) => other_subnet(address, subnet_id, subnets),
         None => {
             format!("Invalid subnet-id: No IPv4 subnet with subnet-id={subnet_id} currently configured.")
         }
@@ -325,29 +332,20 @@ pub fn check_placed(lease: &Lease, subnets: &dyn SubnetDirectory) -> Result<(), 
     Err(Reply::new(result::CONFLICT, problem))
 }
 
-/// Reads the address of a `lease4-del`; nothing else of it need be there (ha-protocol 3.6).
-pub fn parse_delete(envelope: &Envelope) -> Result<Ipv4Addr, Reply> {
-    let Some(Value::Object(members)) = &envelope.arguments else {
-        return Err(Reply::error("Parameters missing or are not a map."));
-    };
-    match members.get("ip-address") {
-        // A Kea looks for a subnet and an identifier where there is no address.
-        None if !members.contains_key("subnet-id") => {
-            Err(Reply::error("Mandatory 'subnet-id' parameter missing."))
-        }
-        Some(Value::String(text)) if text.parse::<std::net::IpAddr>().is_err() => {
-            Err(Reply::error(format!("Failed to convert string to address '{text}': Invalid argument")))
-        }
-        _ => Members::of(members).address().map_err(|problem| match problem {
-            Problem::Conflict(text) | Problem::Malformed(text) => Reply::error(text),
-        }),
-    }
+fn other_subnet(address: Ipv4Addr, subnet_id: u32, subnets: &dyn SubnetDirectory) -> String {
+    format!(
+        "The address {address} does not belong to subnet {}, subnet-id={subnet_id}",
+        subnets.prefix(subnet_id)
+    )
 }
 
 /// The members of the lease that a command is about.
 fn members_of(envelope: &Envelope) -> Result<Members<'_>, Reply> {
     match &envelope.arguments {
         Some(Value::Object(members)) => Ok(Members::of(members)),
+        None if envelope.command == "lease4-add" => {
+            Err(Reply::error("no parameters specified for the command"))
+        }
         None => Err(Reply::error(format!("no parameters specified for {} command", envelope.command))),
         Some(_) => Err(Reply::error("Parameters missing or are not a map.")),
     }
@@ -389,6 +387,10 @@ mod tests {
 
         fn subnet_of(&self, address: Ipv4Addr) -> Option<u32> {
             (address.octets()[..3] == [10, 99, 1]).then_some(1)
+        }
+
+        fn prefix(&self, _: u32) -> String {
+            "10.99.1.0/24".into()
         }
     }
 

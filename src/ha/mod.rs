@@ -14,6 +14,7 @@
 //! | [`locks`] | who holds the DHCP service off, and until when |
 //! | [`command`], [`lease_json`], [`lease_page`], [`json`] | commands, leases and pages of them on the wire |
 //! | [`batch`], [`outbox`] | many updates in one request; which updates wait for a connection, and which go next |
+//! | [`lease_query`] | which lease a command is about, by address or by client |
 //! | [`copy`] | copying from a Tandem server that goes on serving |
 //! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
 //! | [`relationship`] | the configuration of the pair |
@@ -33,10 +34,12 @@ pub mod dispatch;
 pub mod event;
 pub mod fence;
 pub mod fingerprint;
+pub(crate) mod identifier;
 pub mod json;
 mod lease_fields;
 pub mod lease_json;
 pub mod lease_page;
+pub mod lease_query;
 pub mod lease_rows;
 pub mod locks;
 pub mod log;

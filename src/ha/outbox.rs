@@ -360,6 +360,10 @@ mod tests {
         fn subnet_of(&self, _: std::net::Ipv4Addr) -> Option<u32> {
             None
         }
+
+        fn prefix(&self, _: u32) -> String {
+            "0.0.0.0/0".into()
+        }
     }
 
     /// The stamp of the next request of two updates.

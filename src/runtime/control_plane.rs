@@ -4,7 +4,7 @@
 //! A command becomes a plan in [`crate::control::table`]; this file carries plans out. Commands of the partner
 //! that a listener passes on come in here too.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,14 +24,15 @@ use super::renewal::Renewal;
 use super::tls;
 use crate::control::gather::GATHER_MS;
 use crate::control::json::without_comments;
-use crate::control::lease_change::change_reply;
+use crate::control::lease_change::{OwnerChange, change_reply};
 use crate::control::status::{self, StatusFacts};
 use crate::control::{Answer, Facts, Gather, Plan, ServerCommand, plan};
-use crate::engine::message::{Message, PartnerCall};
+use crate::engine::message::{Message, PartnerCall, ShardReplyBody};
 use crate::ha::command::{Envelope, EnvelopeError, HaCommand, Reply};
 use crate::ha::event::CommandSource;
 use crate::ha::fingerprint;
 use crate::ha::lease_json::Listing;
+use crate::ha::lease_query::ClientQuery;
 use crate::policy::effective::{effective, hash_text};
 
 /// The control plane of a running server. Shared by `Rc` in its executor.
@@ -168,6 +169,7 @@ impl ControlPlane {
             rules: &active.rules,
             lease_commands: active.document.hooks.lease_commands,
             high_availability: !active.document.hooks.high_availability.is_empty(),
+            relationship: arrival.and_then(|place| u8::try_from(place).ok()),
             wall_s: clock::wall_s(),
             timestamp: clock::local_timestamp(),
             listing,
@@ -178,13 +180,32 @@ impl ControlPlane {
         }
         match plan(&envelope, &facts) {
             Plan::Answer(answer) => answer,
-            Plan::Change(change) => {
-                let answer = self.control.ask(change.owner, change.body).await.ok();
-                change_reply(change.address, answer).into()
-            }
+            Plan::Change(change) => self.change(*change).await.into(),
+            Plan::DeleteOf(client) => self.delete_of(*client, &facts).await.into(),
             Plan::Ha(command) => self.run_ha(source, arrival, command).await.into(),
             Plan::Server(command) => self.serve(command, facts.dialect, body).await,
-            Plan::Shards(gather) => self.gather(*gather).await,
+            Plan::Shards(mut gather) => {
+                self.gather(&mut gather).await;
+                gather.finish()
+            }
+        }
+    }
+
+    async fn change(&self, change: OwnerChange) -> Reply {
+        change_reply(change.address, self.control.ask(change.owner, change.body).await.ok())
+    }
+
+    /// Finds the lease of a client and deletes it.
+    async fn delete_of(&self, client: ClientQuery, facts: &Facts<'_>) -> Reply {
+        let mut gather = Gather::lease_of(facts.rules.owners.shards(), &client, |_, _| ());
+        self.gather(&mut gather).await;
+        match gather.finish_address() {
+            Ok(Some(address)) => {
+                let (relationship, rules) = (facts.relationship, facts.rules);
+                self.change(OwnerChange::delete_of(client, address, relationship, rules)).await
+            }
+            Ok(None) => change_reply(Ipv4Addr::UNSPECIFIED, Some(ShardReplyBody::Deleted(false))),
+            Err(reply) => reply,
         }
     }
 
@@ -205,7 +226,7 @@ impl ControlPlane {
         reply
     }
 
-    async fn gather(&self, mut gather: Gather) -> Answer {
+    async fn gather(&self, gather: &mut Gather) {
         let deadline = clock::monotonic_ns() + GATHER_MS * 1_000_000;
         while !gather.is_complete() && clock::monotonic_ns() < deadline {
             let mut questions = Vec::new();
@@ -224,11 +245,10 @@ impl ControlPlane {
             for task in asked {
                 match task.await {
                     (shard, Ok(body)) => gather.handle_reply(shard, body),
-                    (_, Err(_)) => return gather.finish(),
+                    (_, Err(_)) => return,
                 }
             }
         }
-        gather.finish()
     }
 
     async fn serve(&self, command: ServerCommand, dialect: Dialect, body: &[u8]) -> Answer {

@@ -24,7 +24,9 @@ const NO_SUBNET: (i64, &str) =
     (4, "subnet-id not specified and failed to find a subnet for address 192.0.2.1");
 const UNKNOWN_SUBNET: (i64, &str) =
     (4, "Invalid subnet-id: No IPv4 subnet with subnet-id=99 currently configured.");
-const OTHER_SUBNET: (i64, &str) = (4, "The address 192.0.2.1 does not belong to the subnet with subnet-id=1");
+const OTHER_SUBNET: (i64, &str) =
+    (4, "The address 192.0.2.1 does not belong to subnet 10.99.0.0/16, subnet-id=1");
+const EXISTS: (i64, &str) = (4, "IPv4 lease already exists.");
 const FORBIDDEN: (i64, &str) = (403, "Forbidden");
 /// 2.2 has no third one.
 const STATES: (i64, &str) = (
@@ -170,12 +172,122 @@ fn updates() -> Vec<Row> {
         ("lease4-del", json!({ "ip-address": "x" }), None),
         ("lease4-del", json!({ "ip-address": "10.99.7.250" }), None),
         ("lease4-del", lease(1, json!({ "force-create": null })), None),
-        ("lease4-get", json!({ "ip-address": "10.99.7.1" }), None),
-        ("lease4-get", json!({}), None),
         // A list of all leases is for peers, and this is a stranger.
         ("lease4-get-all", json!({ "subnets": "1" }), Some(FORBIDDEN)),
         ("lease4-get-all", Value::Null, Some(FORBIDDEN)),
     ]
+}
+
+/// What only administrators send.
+fn additions() -> Vec<Row> {
+    let add = |last: u8, changes: Value| ("lease4-add", lease(last, changes), None);
+    let differs = |last: u8, changes: Value, says| ("lease4-add", lease(last, changes), Some(says));
+    vec![
+        ("lease4-add", Value::Null, None),
+        // What a Kea says of this is about its own code.
+        ("lease4-add", json!([]), Some((1, "Parameters missing or are not a map."))),
+        ("lease4-add", json!({}), None),
+        add(20, json!({})),
+        differs(20, json!({}), EXISTS),
+        differs(20, json!({ "hw-address": "02:00:00:00:07:08" }), EXISTS),
+        ("lease4-add", json!({ "ip-address": "10.99.7.21", "hw-address": "2:0:0:0:7:21" }), None),
+        add(22, json!({ "subnet-id": 0, "client-id": "0x0122", "hostname": "UPPER.", "comment": "by hand" })),
+        add(
+            23,
+            json!({ "client-id": "123", "fqdn-fwd": true, "fqdn-rev": true, "valid-lft": 60, "force-create": null }),
+        ),
+        add(24, json!({ "state": 1, "hw-address": "", "client-id": null, "origin": "ha-partner" })),
+        add(25, json!({ "state": 2 })),
+        add(26, json!({ "expire": now_s() - 100, "valid-lft": 50 })),
+        add(27, json!({ "ip-address": "10.99.255.255" })),
+        differs(30, json!({ "ip-address": "192.0.2.1" }), OTHER_SUBNET),
+        differs(30, json!({ "ip-address": "192.0.2.1", "subnet-id": 0 }), NO_SUBNET),
+        differs(30, json!({ "ip-address": "192.0.2.1", "subnet-id": null }), NO_SUBNET),
+        differs(30, json!({ "subnet-id": 99 }), UNKNOWN_SUBNET),
+        add(30, json!({ "subnet-id": 99, "hw-address": "x" })),
+        add(30, json!({ "subnet-id": -1 })),
+        add(30, json!({ "subnet-id": "1" })),
+        add(30, json!({ "ip-address": "::1" })),
+        add(30, json!({ "ip-address": "x", "hw-address": "y" })),
+        add(30, json!({ "ip-address": null })),
+        add(30, json!({ "hw-address": null })),
+        add(30, json!({ "hw-address": "" })),
+        add(30, json!({ "hw-address": "01::02" })),
+        add(30, json!({ "hw-address": "01:0g" })),
+        add(30, json!({ "hw-address": "01:02:003" })),
+        add(30, json!({ "hw-address": format!("01{}", ":01".repeat(20)) })),
+        add(30, json!({ "client-id": "" })),
+        add(30, json!({ "client-id": "01" })),
+        add(30, json!({ "client-id": "nonsense" })),
+        add(30, json!({ "valid-lft": -1 })),
+        add(30, json!({ "valid-lft": 4_294_967_296_u64 })),
+        add(30, json!({ "expire": 0 })),
+        add(30, json!({ "expire": 5 })),
+        add(30, json!({ "fqdn-fwd": true, "hostname": "" })),
+        add(30, json!({ "hostname": 1 })),
+        differs(30, json!({ "state": 4 }), STATES),
+        add(30, json!({ "force-create": 1 })),
+    ]
+}
+
+/// Which lease: by its address, or by subnet and client. The leases are those of [`additions`].
+fn leases_by_client() -> Vec<Row> {
+    let of = |of: &str, identifier: &str| json!({ "subnet-id": 1, "identifier-type": of, "identifier": identifier });
+    let one_of = |command| {
+        [
+            json!([]),
+            json!({}),
+            json!({ "ip-address": "x" }),
+            json!({ "ip-address": "" }),
+            json!({ "ip-address": 1 }),
+            json!({ "ip-address": "::1" }),
+            json!({ "ip-address": "10.99.7.250" }),
+            json!({ "ip-address": "10.99.7.250", "update-ddns": 1 }),
+            json!({ "update-ddns": "yes" }),
+            json!({ "identifier-type": "hw-address", "identifier": "01:02" }),
+            json!({ "subnet-id": 1 }),
+            json!({ "subnet-id": "1" }),
+            json!({ "subnet-id": -1 }),
+            json!({ "subnet-id": 1, "identifier": "01:02" }),
+            json!({ "subnet-id": 1, "identifier-type": 1, "identifier": "01:02" }),
+            json!({ "subnet-id": 1, "identifier-type": "hw-address" }),
+            json!({ "subnet-id": 1, "identifier-type": "hw-address", "identifier": 1 }),
+            json!({ "subnet-id": 99, "identifier-type": "hw-address", "identifier": "2:0:0:0:7:21" }),
+            of("duid", "01:02"),
+            of("address", "10.99.7.21"),
+            of("flex-id", "01:02"),
+            of("hw-address", "nonsense"),
+            of("hw-address", "020000000721"),
+            of("hw-address", "2:0:0:0:7:99"),
+            of("hw-address", "2:0:0:0:7:21"),
+            of("hw-address", &["01"; 21].join(":")),
+            of("client-id", ""),
+            of("client-id", "01"),
+            of("client-id", "nonsense"),
+            of("client-id", "01:99"),
+            of("client-id", "01:22"),
+        ]
+        .map(|arguments| (command, arguments, None))
+    };
+    let lists = [
+        ("lease4-get-by-hw-address", Value::Null, None),
+        ("lease4-get-by-hw-address", json!({}), None),
+        ("lease4-get-by-hw-address", json!({ "hw-address": 1 }), None),
+        ("lease4-get-by-hw-address", json!({ "hw-address": "x" }), None),
+        ("lease4-get-by-hw-address", json!({ "hw-address": "2:0:0:0:7:21" }), None),
+        ("lease4-get-by-client-id", json!([]), None),
+        ("lease4-get-by-client-id", json!({ "client-id": "" }), None),
+        ("lease4-get-by-client-id", json!({ "client-id": "01 23" }), None),
+    ];
+    let gone = [
+        ("lease4-get", json!({ "ip-address": "10.99.7.20" }), None),
+        ("lease4-get", Value::Null, None),
+        ("lease4-del", of("hw-address", "2:0:0:0:7:21"), None),
+        ("lease4-del", of("client-id", "0122"), None),
+        ("lease4-get", json!({ "ip-address": "10.99.7.21" }), None),
+        ("lease4-get", json!({ "ip-address": "10.99.7.22" }), None),
+    ];
+    lists.into_iter().chain(one_of("lease4-get")).chain(one_of("lease4-del")).chain(gone).collect()
 }
 
 /// Both are put the same, one row after the other.
@@ -184,7 +296,9 @@ fn words() {
     let mut connections = [site.connect(0), site.connect(1)];
     let mut differences = Vec::new();
     for (command, arguments, expected) in
-        [service_and_heartbeats(), operators(), pages(), updates()].into_iter().flatten()
+        [service_and_heartbeats(), operators(), pages(), updates(), additions(), leases_by_client()]
+            .into_iter()
+            .flatten()
     {
         let mut body = json!({ "command": command, "service": ["dhcp4"] });
         if !arguments.is_null() {

@@ -306,6 +306,8 @@ fn a_partner_changes_leases_of_its_own_subnets_alone() {
     assert!(matches!(world.command(owner, change_of(0, 0, &wanted, None)), Some(ShardReplyBody::Foreign)));
     let deleted = world.command(owner, change_of(1, 0, &wanted, None));
     assert!(matches!(deleted, Some(ShardReplyBody::Deleted(false))), "{deleted:?}");
+    let add = ShardCommandBody::Add { lease: Box::new(wanted.clone()), relationship: Some(0) };
+    assert!(matches!(world.command(owner, add), Some(ShardReplyBody::Foreign)), "an addition");
     // Its own partner, and an administrator, have their way.
     let written = world.command(owner, change_of(0, 1, &wanted, None));
     assert!(matches!(written, Some(ShardReplyBody::Updated { created: true })), "{written:?}");

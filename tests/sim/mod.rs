@@ -12,6 +12,7 @@ mod edges;
 mod hub;
 mod limits;
 mod mesh;
+mod operators;
 mod order;
 mod pair;
 mod partner;

@@ -28,6 +28,10 @@ impl SubnetDirectory for Everywhere {
     fn subnet_of(&self, _address: Ipv4Addr) -> Option<u32> {
         Some(1)
     }
+
+    fn prefix(&self, _: u32) -> String {
+        "0.0.0.0/0".into()
+    }
 }
 
 /// How a server speaks as a listener.

@@ -183,7 +183,16 @@ impl Listener {
             return Response::Error(403);
         }
         match envelope.command.as_str() {
-            "lease4-del" | "lease4-update" => Response::Json(self.change(envelope).await.to_http_body()),
+            "lease4-del" | "lease4-update" => match self.lease_change(&envelope) {
+                Ok(LeaseChange::At(change)) => {
+                    drop(envelope);
+                    let answer = self.ask_shard(change.owner, change.body).await;
+                    Response::Json(change_reply(change.address, answer).to_http_body())
+                }
+                // Whose address it has is found out from there.
+                Ok(LeaseChange::DeleteOf(_)) => self.ask_control(request.body, peer).await,
+                Err(reply) => Response::Json(reply.to_http_body()),
+            },
             "lease4-get-page" => match PageRequest::parse(&envelope) {
                 Ok(page) => {
                     self.note_copy(page.after.is_none(), peer);
@@ -243,16 +252,6 @@ impl Listener {
                 }
                 Response::Json(Reply::error("too many lists of leases are asked for").to_http_body())
             }
-        }
-    }
-
-    /// A lease update or deletion: to the owner's shard, and its answer.
-    async fn change(&self, envelope: Envelope) -> Reply {
-        let change = self.lease_change(&envelope);
-        drop(envelope);
-        match change {
-            Ok(change) => change_reply(change.address, self.ask_shard(change.owner, change.body).await),
-            Err(reply) => reply,
         }
     }
 

@@ -10,8 +10,9 @@ use shards::{Lease, LeaseState, SmallBytes};
 use tandem::dhcp4::scope::bucket;
 use tandem::engine::message::{PartnerCall, UpdateKind};
 use tandem::ha::command::{Envelope, PageRequest, Reply};
-use tandem::ha::lease_json::{LeaseUpdate, Listing, parse_delete, write_listing, write_update_request};
+use tandem::ha::lease_json::{LeaseUpdate, Listing, write_listing, write_update_request};
 use tandem::ha::lease_page::Page;
+use tandem::ha::lease_query::LeaseQuery;
 use tandem::policy::{Scope, Snapshot};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
@@ -202,14 +203,15 @@ impl Simulation {
                 }
                 Err(reply) => Reply::new(conflict, reply.text.unwrap_or_default()),
             },
-            "lease4-del" => match parse_delete(envelope) {
-                Ok(address) => {
+            "lease4-del" => match LeaseQuery::parse(envelope, "Delete") {
+                Ok(LeaseQuery::Address(address)) => {
                     host.kea_disk.accepted.remove(&address);
                     match kea.leases.remove(&address) {
                         Some(_) => Reply::success("IPv4 lease deleted."),
                         None => Reply::new(3, "IPv4 lease not found."),
                     }
                 }
+                Ok(LeaseQuery::Client(_)) => Reply::error("no partner deletes by client"),
                 Err(reply) => reply,
             },
             "lease4-get-page" => match PageRequest::parse(envelope) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use shards::Lane;
 use tandem::control::CopyAnswer;
 use tandem::control::gather::{Gather, ListRequest};
-use tandem::control::lease_change::LeaseChange;
+use tandem::control::lease_change::{LeaseChange, OwnerChange};
 use tandem::engine::message::{
     Line, Message, PartnerCall, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody,
 };
@@ -103,10 +103,11 @@ impl Simulation {
         let now = self.clock_of(server);
         let Some(process) = self.servers[server].process.as_mut() else { return };
         match LeaseChange::parse(command, now.wall_s(), Some(0), &process.listener.rules) {
-            Ok(LeaseChange { owner, body, .. }) => {
+            Ok(LeaseChange::At(OwnerChange { owner, body, .. })) => {
                 let number = process.listener.ask(stream, now.monotonic_ns, Question::Change);
                 self.ask_shard(server, owner, number, body);
             }
+            Ok(LeaseChange::DeleteOf(client)) => panic!("no partner deletes by client: {client:?}"),
             Err(reply) => self.respond(server, stream, &reply.to_http_body()),
         }
     }
