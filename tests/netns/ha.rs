@@ -1,7 +1,10 @@
 //! What happens to a pair when its members are reloaded, stopped, paused by the partner, or of two minds about a subnet.
 
 use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::io::Read;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -69,29 +72,40 @@ fn statistic(pair: &Pair, name: &str) -> i64 {
 }
 
 /// Goal: a disk that is slow, and then full, while the note is made that the partner lacks leases, holds up nobody but the
-/// clients, and the note is made later. Method: a named pipe lies where the note is first written, so that opening it takes
-/// until somebody reads there, and syncing it fails.
+/// clients, and the note is made later; a file system of certificates that hangs does not hold up the take-over at all.
+/// Method: named pipes. One lies where the note is first written, so that opening it takes until somebody reads there,
+/// and syncing it fails; a reload waits for somebody to write into the other.
 #[test]
 fn a_slow_disk_delays_the_take_over_and_no_command() {
     let Some((mut pair, _clients, wire)) = whole_pair([Kind::Tandem; 2], &[]) else { return };
     let folder = pair.members[0].folder.clone();
     let pipe = folder.join("kea-leases4.csv.tandem-behind-new");
-    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    let anchor = folder.join("hangs.pem");
+    assert!(Command::new("mkfifo").args([&pipe, &anchor]).status().expect("mkfifo").success());
+    let real = pair.root.path().join("CA.pem").display().to_string();
+    edit(&folder.join("kea-dhcp4.conf"), &[(&real, anchor.to_str().expect("a UTF-8 path"))]);
+    pair.members[0].process.as_ref().expect("running").signal("HUP");
     pair.kill(1);
     eventually("the state is left", Duration::from_secs(8), || {
         control::ha_state(&pair.socket(0)) == "partner-down"
     });
     assert_eq!(lease(&wire, &macs(1, 1), &|_| Vec::new(), Duration::from_secs(2)).len(), 0, "not noted yet");
-    let mut reader = std::fs::File::open(&pipe).expect("a pipe");
-    std::fs::remove_file(&pipe).expect("nobody else opens it");
-    let mut written = String::new();
-    std::io::Read::read_to_string(&mut reader, &mut written).expect("a note");
-    assert!(written.contains("server2"), "{written}");
+    let at_once = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).clone();
+    let mut reader = at_once(OpenOptions::new().read(true)).open(&pipe).expect("a pipe");
+    let mut written = Vec::new();
+    eventually("a note", Duration::from_secs(5), || {
+        // Nothing has come yet, or nobody writes yet.
+        let _ = reader.read_to_end(&mut written);
+        String::from_utf8_lossy(&written).contains("server2")
+    });
+    std::fs::remove_file(&pipe).expect("the pipe");
+    drop(reader);
     assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(10)).len(), 8);
     eventually("the note", Duration::from_secs(5), || pair.log(0).contains("TANDEM_HA_BEHIND_KEPT"));
     assert_eq!(pair.log(0).matches("TANDEM_HA_BEHIND_NOT_KEPT").count(), 1);
     assert!(!pair.log(0).contains("TANDEM_HA_STOOD_STILL"));
     assert!(folder.join("kea-leases4.csv.tandem-behind").exists());
+    drop(at_once(OpenOptions::new().write(true)).open(&anchor).expect("a pipe that the reload reads"));
     pair.start(1);
     pair.wait_for_states(WHOLE, Duration::from_secs(20));
     assert!(!folder.join("kea-leases4.csv.tandem-behind").exists());

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -336,12 +337,27 @@ impl HaDriver {
         }
     }
 
-    /// Has a thread do what waits for the disk; what is to be carried out waits for its end.
-    fn write(self: &Rc<Self>, write: impl FnOnce() + Send + 'static) {
+    /// Has a thread do what waits for the disk; what is to be carried out waits for its end. A thread of its own: those that
+    /// read files for a reload or for renewed certificates may hang on a file system that is gone.
+    fn write(self: &Rc<Self>, write: impl Fn() + Clone + Send + 'static) {
         self.writing.set(true);
         let driver = self.clone();
         glommio::spawn_local(async move {
-            glommio::executor().spawn_blocking(write).await;
+            let done = Arc::new(AtomicBool::new(false));
+            let (is_done, work) = (done.clone(), write.clone());
+            let thread = std::thread::Builder::new().name("note".into()).spawn(move || {
+                work();
+                is_done.store(true, Ordering::Release);
+            });
+            match thread {
+                Ok(_) => {
+                    while !done.load(Ordering::Acquire) {
+                        glommio::timer::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                // There is no thread to be had: it is done here, as nothing else may go before it.
+                Err(_) => write(),
+            }
             driver.writing.set(false);
             driver.go_on();
         })
