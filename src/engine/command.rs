@@ -315,7 +315,11 @@ impl Shard {
         self.changes.clear();
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
-            let theirs = storable(theirs.clone());
+            // The row of a deletion has no lifetime, and is not stored.
+            let theirs = match kind {
+                UpdateKind::Delete => theirs.clone(),
+                UpdateKind::Update => storable(theirs.clone()),
+            };
             let standing = self.standing(turn, None, &theirs);
             applied.kept +=
                 usize::from(ours.as_ref().is_some_and(|ours| standing.lacks(*kind, &theirs, ours)));

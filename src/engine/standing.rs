@@ -137,14 +137,21 @@ pub(super) fn is_same_client(one: &Lease, other: &Lease) -> bool {
 /// The greater of two leases of an address stays: the newer one, and within a second declined before released before
 /// the one that ends later (ha-protocol 6.10). Of a lease that ran out, the row that says so is the later one.
 fn rank(lease: &Lease, other: &Lease) -> (u64, u8, u64, bool) {
+    let is_reclaimed = lease.state == LeaseState::ExpiredReclaimed;
+    // A release keeps the time of its lease, and a row without a lifetime would delete: reclaimed it is kept as a lease of
+    // one second that began a second before (`storable`).
+    let was_released = is_reclaimed && lease.valid_lifetime <= 1;
+    let at_s = if was_released { lease.expire() } else { lease.cltt };
     let state = match lease.state {
+        LeaseState::Declined => 3,
         // Who has released it holds it no longer; but somebody else may have been given it in the same second.
         LeaseState::Released if !is_same_client(lease, other) => 0,
-        LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
+        LeaseState::ExpiredReclaimed if was_released && !is_same_client(lease, other) => 0,
         LeaseState::Released => 2,
-        LeaseState::Declined => 3,
+        LeaseState::ExpiredReclaimed if was_released => 2,
+        LeaseState::Default | LeaseState::ExpiredReclaimed => 1,
     };
-    (lease.cltt, state, lease.expire(), lease.state == LeaseState::ExpiredReclaimed)
+    (at_s, state, lease.expire(), is_reclaimed)
 }
 
 #[cfg(test)]
@@ -207,6 +214,21 @@ mod tests {
             ("6.10 declined before released", lease(10, Released, 0), lease(10, Declined, 0), false),
             ("6.10 longer", lease(10, Default, 101), lease(10, Default, 100), true),
             ("reclaimed", lease(10, ExpiredReclaimed, 20), lease(10, Default, 20), true),
+            ("released and reclaimed", lease(9, ExpiredReclaimed, 1), lease(10, Default, 100), true),
+            ("released, then reclaimed", lease(9, ExpiredReclaimed, 1), lease(10, Released, 0), true),
+            ("reclaimed and only released", lease(10, Released, 0), lease(9, ExpiredReclaimed, 1), false),
+            (
+                "released and reclaimed, then renewed",
+                lease(9, ExpiredReclaimed, 1),
+                lease(11, Default, 20),
+                false,
+            ),
+            (
+                "released and reclaimed before it was given to another",
+                lease(9, ExpiredReclaimed, 1),
+                of_another(lease(10, Default, 40)),
+                false,
+            ),
             ("reclaimed, then renewed", lease(10, ExpiredReclaimed, 20), lease(40, Default, 20), false),
             (
                 "given to another after a release",

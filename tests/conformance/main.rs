@@ -19,6 +19,7 @@ mod index;
 mod maintenance;
 mod perfdhcp;
 mod real_clients;
+mod remains;
 mod replication;
 mod security;
 mod states;
@@ -83,6 +84,7 @@ fn all() -> Vec<Scenario> {
         balance::scenarios(),
         maintenance::scenarios(),
         upheaval::scenarios(),
+        remains::scenarios(),
         surroundings::scenarios(),
         real_clients::scenarios(),
         hostile::scenarios(),

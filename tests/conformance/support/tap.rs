@@ -23,6 +23,8 @@ pub enum Verdict {
     Pass,
     /// The server behind gets it, and its answer is held back for a while.
     PassLate(Duration),
+    /// The server behind gets it once this is true, also where it was given up long before.
+    PassOnce(Arc<AtomicBool>),
     /// It is answered with these octets after a while.
     Late(Duration, Vec<u8>),
 }
@@ -158,8 +160,13 @@ impl Shared {
                 Verdict::Close => return,
                 Verdict::Hang => continue,
                 Verdict::Late(wait, octets) => (wait, octets),
-                pass @ (Verdict::Pass | Verdict::PassLate(_)) => {
+                pass @ (Verdict::Pass | Verdict::PassLate(_) | Verdict::PassOnce(_)) => {
                     let wait = if let Verdict::PassLate(wait) = pass { wait } else { Duration::ZERO };
+                    if let Verdict::PassOnce(may_pass) = pass {
+                        while !may_pass.load(Ordering::Relaxed) && !self.stopped.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(5));
+                        }
+                    }
                     let Some(answer) = self.pass(host, behind, &mut back, &request) else { return };
                     (wait, answer.octets())
                 }
