@@ -19,13 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The scenarios of this file.
 pub fn scenarios() -> Vec<Scenario> {
-    let mut all = vec![scenario(
-        &["C2", "E1", "E3"],
-        "real_clients_keep_their_addresses_whichever_server_dies",
-        60,
-        || balancing([N, K]),
-    )];
+    let mut all = Vec::new();
     for (name, seats) in [("tandem_kea", [N, K]), ("kea_tandem", [K, N])] {
+        let of = format!("real_clients_keep_their_addresses_whichever_server_dies_{name}");
+        all.push(scenario(&["C2", "E1", "E3"], of, 60, move || balancing(seats)));
         let name = format!("real_clients_go_over_to_a_backup_{name}");
         all.push(scenario(&["D14", "D15"], name, 35, move || passive_backup(seats)));
     }
