@@ -130,6 +130,9 @@ pub const SYNC_CHUNKS_UNDER_WAY: usize = 4;
 pub const CHANGES_MAX: usize = 256 * 1024;
 /// Deleted leases remembered per shard for a partner that was away; of more it does not hear, as with Kea.
 pub const DELETIONS_MAX: usize = 16 * 1024;
+/// Leases remembered per shard and relationship whose updates were refused, so that nobody was answered: for a minute after
+/// this server was alone. Of more the newer lease of an address stays, where the partner was alone as well.
+pub const REFUSED_UPDATES_MAX: usize = 16 * 1024;
 /// A copier that asks nothing for so long has gone, milliseconds: changes are no longer noted for it. It asks again
 /// as soon as it has applied what it was given, which are seconds.
 pub const COPY_PATIENCE_MS: u64 = 120_000;

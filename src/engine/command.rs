@@ -143,6 +143,7 @@ impl Shard {
         }
         let standing = self.standing(turn, asker.relationship, &lease);
         if by_partner && self.is_defended(standing, UpdateKind::Update, &lease) {
+            self.remember_refused(turn, asker, UpdateKind::Update, &lease);
             return self.refuse_update(turn, from, request, &lease);
         }
         let created = ours.is_none();
@@ -173,9 +174,26 @@ impl Shard {
     /// Whose lease of the address of `lease` stays, here and now: against a partner of `relationship`, or else of the one
     /// that its subnet is of.
     fn standing(&self, turn: &Turn, relationship: Option<u8>, lease: &Lease) -> Standing {
-        let of_subnet = || self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id);
-        let view = &self.relations.of(relationship.unwrap_or_else(of_subnet)).view;
-        Standing { alone: view.alone, serves_alone: serves_alone(view), wall_s: turn.now.wall_s() }
+        let relation = self.relations.of(self.relationship_of(turn, relationship, lease));
+        Standing {
+            alone: relation.view.alone,
+            serves_alone: serves_alone(&relation.view),
+            is_refused: relation.refused.contains(lease),
+            wall_s: turn.now.wall_s(),
+        }
+    }
+
+    fn relationship_of(&self, turn: &Turn, relationship: Option<u8>, lease: &Lease) -> u8 {
+        relationship.unwrap_or_else(|| self.relations.of_subnet(&turn.rules.snapshot, lease.subnet_id))
+    }
+
+    /// An update is refused: its partner answers nobody on the strength of it.
+    fn remember_refused(&mut self, turn: &Turn, asker: Asker, kind: UpdateKind, theirs: &Lease) {
+        let relationship = self.relationship_of(turn, asker.relationship, theirs);
+        let relation = self.relations.of_mut(relationship);
+        if kind == UpdateKind::Update && relation.view.alone.is_some() {
+            relation.refused.insert(theirs);
+        }
     }
 
     /// Whether our lease stays, whatever the partner says.
@@ -257,6 +275,7 @@ impl Shard {
             self.is_defended(self.standing(turn, asker.relationship, lease), *kind, lease)
         };
         if let Some((_, theirs)) = updates.iter().find(stays) {
+            updates.iter().for_each(|(kind, lease)| self.remember_refused(turn, asker, *kind, lease));
             return self.refuse_update(turn, from, request, theirs);
         }
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one

@@ -3,11 +3,12 @@
 //! Nearly every server has one relationship or none, so the first one is at hand and the others, a hub's further
 //! spokes, lie behind it. Which one a lease is subject to is its subnet's to say (ha-protocol 1.9).
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 
 use shards::Lease;
 
+use crate::engine::standing::is_same_client;
 use crate::ha::fence::Seen;
 use crate::ha::nodes::HaNodes;
 use crate::ha::view::{BackupUpdates, HaView, UpdateMode};
@@ -23,6 +24,8 @@ pub(super) struct Relation {
     pub senders: (u8, u8),
     /// Leases the partner has not acknowledged, which must not be given again from the cache (ALC-52).
     pub unacknowledged: Unacknowledged,
+    /// Leases of the partner whose updates were refused while ours of the address is defended.
+    pub refused: Refused,
     /// Seconds since the epoch: of a lease written before nobody knows whether the partner has it, or the backups that
     /// replies wait for. That is when this process began, or when it last joined the partner by copying the partner's
     /// leases.
@@ -68,6 +71,7 @@ impl Relations {
             view: HaView { relationship, ..view.clone() },
             senders,
             unacknowledged: Unacknowledged::default(),
+            refused: Refused::default(),
             replicated_since_s: wall_s,
             partner_seen: Seen::default(),
             unsent: 0,
@@ -121,7 +125,11 @@ impl Relations {
 
     /// Puts `view` in force; the one it replaces.
     pub fn set_view(&mut self, view: &HaView) -> HaView {
-        let before = std::mem::replace(&mut self.of_mut(view.relationship).view, view.clone());
+        let relation = self.of_mut(view.relationship);
+        let before = std::mem::replace(&mut relation.view, view.clone());
+        if view.alone.is_none() {
+            relation.refused.clear();
+        }
         let serves_anyone = self.iter().any(|relation| relation.view.service_on);
         self.serves_anyone = serves_anyone;
         before
@@ -180,5 +188,28 @@ impl Unacknowledged {
     pub fn clear(&mut self) {
         self.addresses.clear();
         self.overflowed = false;
+    }
+}
+
+/// The last lease of each address whose update was refused: the partner has answered nobody on the strength of it.
+#[derive(Debug, Default)]
+pub(super) struct Refused(BTreeMap<Ipv4Addr, Lease>);
+
+impl Refused {
+    pub fn insert(&mut self, theirs: &Lease) {
+        if self.0.len() < limits::REFUSED_UPDATES_MAX || self.0.contains_key(&theirs.address) {
+            self.0.insert(theirs.address, theirs.clone());
+        }
+    }
+
+    /// Whether it was this one: what its client was given later, or another one, is not.
+    pub fn contains(&self, theirs: &Lease) -> bool {
+        self.0
+            .get(&theirs.address)
+            .is_some_and(|refused| refused.cltt == theirs.cltt && is_same_client(refused, theirs))
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
     }
 }

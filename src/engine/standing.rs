@@ -14,7 +14,8 @@
 //! later (ha-protocol 6.10). *Given alone* is what was given since this server was left alone: its client was answered on
 //! the strength of this server's word, and nobody was ever on the strength of a lease that this server had not heard of.
 //! *Late* is what the partner gave before it had copied that, or before it served alone itself: of what two servers gave
-//! alone the newer stays. The clock for that is the partner's own. A client that comes with another network card or
+//! alone the newer stays. The clock for that is the partner's own. Late is also, whenever it comes again, a lease of which
+//! an update was refused: the partner has answered nobody with it. A client that comes with another network card or
 //! another identifier counts as the same: nothing is taken from anybody then.
 //!
 //! Pure: leases and the view's word in, a verdict out. It changes nothing itself.
@@ -34,6 +35,8 @@ pub(super) struct Standing {
     pub alone: Option<Alone>,
     /// It does so now.
     pub serves_alone: bool,
+    /// An update to the partner's lease was refused in that time.
+    pub is_refused: bool,
     /// The own clock.
     pub wall_s: u64,
 }
@@ -54,7 +57,8 @@ impl Standing {
     fn is_given_alone(&self, kind: UpdateKind, theirs: &Lease, ours: &Lease) -> bool {
         let Some(alone) = self.alone else { return false };
         let is_before = |since_s: Option<u64>| since_s.is_none_or(|since_s| theirs.cltt < since_s);
-        let is_late = is_before(alone.partner_since_s) && is_before(alone.partner_knows_since_s);
+        let is_late =
+            self.is_refused || is_before(alone.partner_since_s) && is_before(alone.partner_knows_since_s);
         // What is deleted was its client's, however it ended.
         let gives = kind == UpdateKind::Delete || is_held(theirs, self.wall_s);
         let takes = gives && is_held(ours, self.wall_s) && !is_same_client(theirs, ours);
@@ -164,7 +168,7 @@ mod tests {
     use crate::engine::message::Span;
 
     const NOW_S: u64 = 50;
-    const BOTH: Standing = Standing { alone: None, serves_alone: false, wall_s: NOW_S };
+    const BOTH: Standing = Standing { alone: None, serves_alone: false, is_refused: false, wall_s: NOW_S };
 
     fn lease(cltt: u64, state: LeaseState, valid_lifetime: u32) -> Lease {
         Lease {
@@ -316,7 +320,7 @@ mod tests {
         use UpdateKind::{Delete, Update};
         let since = |partner_since_s, partner_knows_since_s| {
             let alone = Some(Alone { since_s: 15, partner_since_s, partner_knows_since_s });
-            Standing { alone, serves_alone: false, wall_s: NOW_S }
+            Standing { alone, ..BOTH }
         };
         let after = since(None, None);
         let now = Standing { serves_alone: true, ..after };
@@ -344,6 +348,14 @@ mod tests {
             ("a deletion of what was deleted, alone", now, Delete, &older, &ours, true),
             ("the partner served alone as well, before", since(Some(26), None), Update, &theirs, &ours, true),
             ("the partner served alone as well", since(Some(25), None), Update, &theirs, &ours, false),
+            (
+                "the partner served alone as well, and nobody was answered",
+                Standing { is_refused: true, ..since(Some(25), None) },
+                Update,
+                &theirs,
+                &ours,
+                true,
+            ),
             ("the partner copied later", since(None, Some(26)), Update, &theirs, &ours, true),
             ("the partner had copied", since(None, Some(25)), Update, &theirs, &ours, false),
             ("given before it was alone", after, Update, &theirs, &same(14), false),

@@ -94,8 +94,11 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
     for (partner_since_s, stays) in [(None, true), (Some(theirs.cltt + 1), true), (Some(theirs.cltt), false)]
     {
         let alone = Some(Alone { since_s: ours.cltt, partner_since_s, partner_knows_since_s: None });
-        let view = HaView { alone, ..world.replicating_view() };
-        world.set_view(view);
+        // What was refused before is forgotten with the story it belongs to.
+        for alone in [None, alone] {
+            let view = HaView { alone, ..world.replicating_view() };
+            world.set_view(view);
+        }
         let restored = batch_of(&ours);
         assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
         world.events.clear();
@@ -118,6 +121,47 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
         assert_eq!((applied.sent_back, world.updates.len()), if stays { (1, 1) } else { (0, 0) });
         let holder = if stays { &ours.hwaddr } else { &theirs.hwaddr };
         assert_eq!(world.lease(address).map(|lease| lease.hwaddr), Some(holder.clone()));
+    }
+}
+
+/// The partner, which was alone as well, has given the address while it did not know yet, was refused, and told its client
+/// nothing; a second later, alone, it has given it to that client.
+#[test]
+fn a_lease_whose_update_was_refused_comes_back_with_no_copy_and_a_later_one_does() {
+    let mut world = replicating(12, "");
+    let address = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(address);
+    let ours = world.lease(address).expect("the lease");
+    let hwaddr = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
+    let refused = Lease { hwaddr, cltt: ours.cltt + 5, ..ours.clone() };
+    let given = Lease { cltt: refused.cltt + 1, ..refused.clone() };
+    let single = || ShardCommandBody::PartnerUpdate {
+        lease: Box::new(refused.clone()),
+        force_create: true,
+        by_partner: true,
+        relationship: None,
+    };
+    for is_batch in [false, true] {
+        let view = world.replicating_view();
+        world.set_view(view);
+        let restored = batch_of(&ours);
+        assert!(matches!(world.command(owner, restored), Some(ShardReplyBody::Applied(_))));
+        for partner_since_s in [None, Some(refused.cltt)] {
+            let alone = Some(Alone { since_s: ours.cltt, partner_since_s, partner_knows_since_s: None });
+            let view = HaView { alone, ..world.replicating_view() };
+            world.set_view(view);
+            if partner_since_s.is_none() {
+                let answer = world.command(owner, if is_batch { batch_of(&refused) } else { single() });
+                assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
+            }
+        }
+        for (theirs, taken) in [(&refused, false), (&given, true)] {
+            let rows = vec![(UpdateKind::Update, theirs.clone())];
+            let slice = CopySlice { rows, terms: Terms::Merging };
+            world.command(owner, ShardCommandBody::Synchronised(Arc::new(slice)));
+            let holder = if taken { theirs } else { &ours };
+            assert_eq!(world.lease(address).as_ref(), Some(holder), "{taken}");
+        }
     }
 }
 

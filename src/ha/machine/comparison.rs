@@ -107,11 +107,13 @@ impl Machine {
         }
     }
 
-    /// A heartbeat has told the partner's state.
+    /// A heartbeat has told the partner's state. One that was woken may have served alone between two heartbeats: then
+    /// the number of its unsent updates has risen.
     pub(super) fn note_partner_alone(&mut self) {
         let normal = self.relationship.mode.normal_state().as_seen_by_partner();
         let (is, wall_s) = (self.communication.partner(), self.communication.wall_s().unwrap_or(0));
-        self.comparison.heard(is == normal, is == PartnerState::PartnerDown, wall_s);
+        let is_alone = is == PartnerState::PartnerDown || self.communication.has_unsent();
+        self.comparison.heard(is == normal, is_alone, wall_s);
     }
 
     /// The state `next` is entered: whether the partner has copied what was given alone until then. A Tandem that becomes
@@ -274,6 +276,28 @@ mod tests {
             assert_eq!(rig.machine.state(), OwnState::HotStandby);
             let knows_since_s = tandem.then(|| rig.now.wall_s() + 7);
             assert_eq!(alone(&rig).partner_knows_since_s, knows_since_s, "by the partner's clock");
+        }
+    }
+
+    #[test]
+    fn a_partner_that_was_alone_between_two_heartbeats_is_known_by_what_it_has_not_sent() {
+        for (state, unsent, since_s) in [
+            ("partner-down", 0, Some(7)),
+            ("waiting", 3, Some(7)),
+            ("waiting", 0, None),
+            ("ready", 3, Some(7)),
+        ] {
+            let mut rig = Rig::in_state(Role::Standby, OwnState::HotStandby, PartnerState::HotStandby);
+            rig.heartbeat_reply("hot-standby", 7, 0);
+            let since_s = since_s.map(|skew_s| rig.now.wall_s() + skew_s);
+            rig.machine.relationship.max_unacked_clients = 0;
+            rig.wait_until(11.0);
+            rig.end_heartbeat(Err("timed out".into()));
+            rig.wait_until(61.0);
+            assert_eq!(rig.machine.state(), OwnState::PartnerDown);
+            rig.heartbeat_reply(state, 7, unsent);
+            let alone = rig.machine.view().and_then(|view| view.alone).expect("alone");
+            assert_eq!(alone.partner_since_s, since_s, "{state} {unsent}");
         }
     }
 
