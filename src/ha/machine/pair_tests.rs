@@ -46,7 +46,7 @@ fn the_standby_takes_over_and_gives_back_with_every_lease() {
             };
             pair.feed(1, Event::Unanswered { client, secs: 20, asked: Asked::Any });
         }
-        pair.run_until(95.3);
+        pair.run_until(95.6);
         assert_eq!(pair.states(), [None, Some(OwnState::PartnerDown)]);
         (20..=44).for_each(|number| pair.grant(1, number));
         pair.start(0);

@@ -12,7 +12,7 @@ use crate::engine::message::Asked;
 const OFFERS_TRUSTED_NS: u64 = 10 * NS_PER_S;
 /// How long the proof by traffic that the partner serves nobody has to stand. Many clients may ask within a moment, and
 /// one that lives makes offers in the next, which they take; a Kea looks at its next heartbeat only.
-const PROOF_STANDS_NS: u64 = NS_PER_S / 4;
+const PROOF_STANDS_NS: u64 = NS_PER_S / 2;
 /// Longest pause between two heartbeats of a terminated server to a partner that does not heal by itself.
 const TERMINATED_POLL_MS_MAX: u64 = 60_000;
 

@@ -142,7 +142,7 @@ impl Rig {
             self.actions.extend(actions);
         }
         let now_s = self.now.monotonic_ns.saturating_sub(NS_PER_S) as f64 / 1e9;
-        self.wait_until(now_s + 0.26)
+        self.wait_until(now_s + 0.51)
     }
 
     pub fn heartbeat_reply(&mut self, state: &str, skew_s: i64, unsent: u64) -> Vec<Action> {

@@ -153,19 +153,19 @@ fn a_standby_does_not_take_over_from_a_primary_that_makes_offers() {
     // Each step: who asks for what, how many seconds later.
     type Step = (std::ops::RangeInclusive<u8>, Asked, f64);
     let rows: &[(&str, &[Step], OwnState)] = &[
-        ("nobody is made an offer", &[(1..=3, Any, 0.3)], OwnState::PartnerDown),
+        ("nobody is made an offer", &[(1..=3, Any, 0.6)], OwnState::PartnerDown),
         ("who was made one of before goes on taking it", &[(1..=9, One, 8.0)], OwnState::HotStandby),
-        ("who was made one just now takes it", &[(1..=3, Any, 0.2), (2..=2, One, 8.0)], OwnState::HotStandby),
-        ("it was made too late", &[(1..=3, Any, 0.3), (2..=2, One, 0.0)], OwnState::PartnerDown),
+        ("who was made one just now takes it", &[(1..=3, Any, 0.4), (2..=2, One, 8.0)], OwnState::HotStandby),
+        ("it was made too late", &[(1..=3, Any, 0.6), (2..=2, One, 0.0)], OwnState::PartnerDown),
         (
             "many are made offers, again and again",
             &[(1..=9, Any, 0.1), (1..=9, One, 4.0), (1..=9, Any, 0.1), (1..=9, One, 8.0)],
             OwnState::HotStandby,
         ),
-        ("leases end", &[(1..=3, Other, 0.3)], OwnState::PartnerDown),
+        ("leases end", &[(1..=3, Other, 0.6)], OwnState::PartnerDown),
         (
             "it makes offers, and acknowledges nothing for good",
-            &[(1..=9, Any, 0.1), (1..=9, One, 75.0), (1..=9, One, 0.3)],
+            &[(1..=9, Any, 0.1), (1..=9, One, 75.0), (1..=9, One, 0.6)],
             OwnState::PartnerDown,
         ),
     ];
