@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 
 use shards::Lease;
 
+use super::batch;
 use crate::engine::message::UpdateKind;
-use crate::limits::HA_BATCH_OCTETS_MAX;
 
 /// What the backlog holds.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -43,13 +43,7 @@ impl Backlog {
 
     /// The oldest updates, `most` of them, or fewer where their contexts are large: as many as fit a request.
     pub fn oldest(&self, most: usize) -> impl ExactSizeIterator<Item = (UpdateKind, &Lease)> {
-        let mut octets = 0;
-        let fits = |(_, lease): &&(UpdateKind, Box<Lease>)| {
-            let fits = octets < HA_BATCH_OCTETS_MAX;
-            octets += lease.user_context.as_ref().map_or(0, |context| context.len());
-            fits
-        };
-        let count = self.waiting.iter().take(most).take_while(fits).count();
+        let count = batch::fitting(self.waiting.iter().map(|(_, lease)| &**lease), most);
         self.waiting.iter().take(count).map(|(kind, lease)| (*kind, &**lease))
     }
 
@@ -100,6 +94,7 @@ impl Backlog {
 mod tests {
     use super::*;
     use crate::ha::test_support::lease;
+    use crate::limits::HA_BATCH_OCTETS_MAX;
 
     fn addresses(backlog: &Backlog, most: usize) -> Vec<u8> {
         backlog.oldest(most).map(|(_, lease)| lease.address.octets()[3]).collect()

@@ -19,7 +19,7 @@ use super::lease_json::{SubnetDirectory, check_placed, write_update_request};
 use super::lease_rows;
 use super::log::Described;
 use crate::engine::message::{ShardCommandBody, ShardReplyBody, UpdateKind, UpdateOutcome};
-use crate::limits::HA_BATCH_UPDATES_MAX;
+use crate::limits::{HA_BATCH_OCTETS_MAX, HA_BATCH_UPDATES_MAX, HTTP_REQUEST_BODY_OCTETS_MAX};
 use shards::Lease;
 
 /// Member of the answer to `ha-heartbeat`: the most updates in one request.
@@ -49,6 +49,26 @@ const HEAD: &[u8] = b"tandem-lease4-batch\n";
 
 /// The first line of a batch with a stamp behind it.
 const STAMPED_HEAD: &[u8] = b"tandem-lease4-stamped-batch\n";
+
+// What a request carries beside contexts, and one that is larger than all others together may, fits as well.
+const _: () = assert!(
+    STAMPED_HEAD.len()
+        + 32
+        + HA_BATCH_UPDATES_MAX as usize * lease_rows::FIXED_OCTETS_MAX
+        + HA_BATCH_OCTETS_MAX
+        <= HTTP_REQUEST_BODY_OCTETS_MAX
+);
+
+/// How many of `leases`, of the updates that are next, go in one request: `most`, or fewer where their contexts are large.
+/// One always does.
+pub fn fitting<'a>(leases: impl Iterator<Item = &'a Lease>, most: usize) -> usize {
+    let mut octets = 0;
+    let fits = |(place, lease): &(usize, &Lease)| {
+        octets += lease.user_context.as_ref().map_or(0, |context| context.len());
+        *place == 0 || octets <= HA_BATCH_OCTETS_MAX
+    };
+    leases.take(most.max(1)).enumerate().take_while(fits).count()
+}
 
 /// Writes the body of a request. Without a stamp one update is as Kea knows it; several, and any with a stamp, are a
 /// batch.

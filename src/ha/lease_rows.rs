@@ -14,6 +14,9 @@ use crate::engine::message::UpdateKind;
 /// Media type of a body of rows.
 pub const MEDIA_TYPE: &str = "application/vnd.tandem.leases";
 
+/// Most octets of a row beside its user context.
+pub const FIXED_OCTETS_MAX: usize = 25 + 3 * (1 + 255) + 4;
+
 /// Longest hardware address, octets.
 pub const HWADDR_OCTETS_MAX: usize = 20;
 /// Lengths of a client identifier; one that is not there has none.

@@ -19,7 +19,6 @@ use super::command::{ReplyError, lease_update_outcome};
 use super::fence::{Fence, Stamp};
 use super::view::HaView;
 use crate::engine::message::{PartnerUpdate, UpdateOutcome};
-use crate::limits::HA_BATCH_OCTETS_MAX;
 
 /// How long the peer has for a lease update, waiting and connecting included (ha-protocol 9).
 pub const UPDATE_TIMEOUT_MS: u64 = 10_000;
@@ -148,19 +147,14 @@ impl Outbox {
 
     /// Appends to `taken`, which is empty, what the next request carries.
     pub fn take(&mut self, now_ns: u64, taken: &mut Vec<Waiting>) -> Taken {
-        let Some(first) = self.waiting.pop_front() else { return Taken::Nothing };
+        let Some(first) = self.waiting.front() else { return Taken::Nothing };
         let left_ms = first.until_ns.saturating_sub(now_ns) / NS_PER_MS;
-        taken.push(first);
-        if left_ms == 0 {
-            return Taken::Late;
-        }
-        let mut octets = 0;
-        while taken.len() < self.batch_max && octets < HA_BATCH_OCTETS_MAX {
-            let Some(next) = self.waiting.pop_front() else { break };
-            octets += next.update.lease.user_context.as_ref().map_or(0, |context| context.len());
-            taken.push(next);
-        }
-        Taken::Batch(left_ms)
+        let count = match left_ms {
+            0 => 1,
+            _ => batch::fitting(self.waiting.iter().map(|waiting| &waiting.update.lease), self.batch_max),
+        };
+        taken.extend(self.waiting.drain(..count));
+        if left_ms == 0 { Taken::Late } else { Taken::Batch(left_ms) }
     }
 
     /// Writes the body of the request that carries `taken`.
@@ -226,6 +220,7 @@ mod tests {
     use crate::ha::lease_json::SubnetDirectory;
     use crate::ha::test_support::lease;
     use crate::ha::view::UpdateMode;
+    use crate::limits::{HA_BATCH_OCTETS_MAX, HTTP_REQUEST_BODY_OCTETS_MAX};
 
     fn update(number: u8, epoch: u64) -> Box<PartnerUpdate> {
         Box::new(PartnerUpdate {
@@ -279,17 +274,27 @@ mod tests {
     }
 
     #[test]
-    fn large_contexts_end_a_request_early() {
-        let mut outbox = filled(1, 9);
-        outbox.waiting_max = 9;
-        for number in 1..4 {
-            let mut update = update(number, 1);
-            update.lease.user_context = Some(vec![b' '; HA_BATCH_OCTETS_MAX / 2].into());
-            outbox.push(0, update).unwrap();
+    fn large_contexts_end_a_request_before_it_is_too_large_for_the_peer() {
+        const LARGE: usize = HTTP_REQUEST_BODY_OCTETS_MAX - 2_000;
+        for (contexts, expected) in [
+            ([0, HA_BATCH_OCTETS_MAX / 2, HA_BATCH_OCTETS_MAX / 2, 1], vec![0, 1, 2]),
+            ([HA_BATCH_OCTETS_MAX, 0, 1, 0], vec![0, 1]),
+            ([LARGE, LARGE, 0, 0], vec![0]),
+            ([100, LARGE, 0, 0], vec![0]),
+        ] {
+            let mut outbox = filled(0, 9);
+            outbox.waiting_max = 9;
+            for (number, octets) in (0..).zip(contexts) {
+                let mut update = update(number, 1);
+                update.lease.user_context = (octets > 0).then(|| vec![b' '; octets].into());
+                outbox.push(0, update).unwrap();
+            }
+            let (mut taken, mut body) = (Vec::new(), Vec::new());
+            outbox.take(0, &mut taken);
+            assert_eq!(numbers(&taken), expected, "{contexts:?}");
+            outbox.write_request(&taken, &mut body);
+            assert!(taken.len() == 1 || body.len() <= HTTP_REQUEST_BODY_OCTETS_MAX, "{contexts:?}");
         }
-        let mut taken = Vec::new();
-        outbox.take(0, &mut taken);
-        assert_eq!(numbers(&taken), [0, 1, 2]);
     }
 
     #[test]
