@@ -73,9 +73,12 @@ impl Results {
         match outcome {
             Ok(Outcome { tally, violation, hash }) => {
                 self.tally.add(&tally);
-                let hash_again = again.and_then(Result::ok).map_or(hash, |again| again.hash);
-                if hash != hash_again {
-                    self.fail(seed, format!("its hash is {hash:016x}, then {hash_again:016x}"));
+                match again {
+                    Some(Ok(again)) if again.hash != hash => {
+                        self.fail(seed, format!("its hash is {hash:016x}, then {:016x}", again.hash));
+                    }
+                    Some(Err(panic)) => self.fail(seed, format!("the second time: {panic}")),
+                    Some(Ok(_)) | None => {}
                 }
                 if let Some(what) = violation {
                     self.fail(seed, what);
