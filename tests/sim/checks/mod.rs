@@ -11,8 +11,8 @@
 //! | [`healed`] | 6: once all is well the partners' leases are equal |
 //! | [`limited`] | 7: limits and the hop bound are respected, counters never fall |
 //!
-//! They look at disks, wires, tables and clients, and never ask the code under test whether it did well. Each has a
-//! test beside it that shows what it sees.
+//! They look at disks, wires, tables and clients, and do not ask the code under test whether it did well, but for what it
+//! counts itself ([`limited`]). Each has a test beside it that shows what it sees.
 
 pub mod acknowledged;
 pub mod healed;
