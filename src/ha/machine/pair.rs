@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde_json::{Value, json};
-use shards::{Lease, LeaseState, SmallBytes};
+use shards::Lease;
 
 use super::super::batch;
 use super::super::command::{Envelope, HaCommand, PageRequest, Reply};
@@ -313,21 +313,8 @@ impl Pair {
 
     pub fn grant(&mut self, index: usize, number: u8) {
         let cltt = self.now(index).wall_s();
-        let address = Ipv4Addr::new(10, 0, 0, number);
-        let lease = Lease {
-            address,
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime: 600,
-            cltt,
-            state: LeaseState::Default,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        };
+        let lease = Lease { cltt, ..*rig::lease(number) };
+        let address = lease.address;
         let view = self.servers[index].rig.machine.view().unwrap();
         assert!(view.service_on && view.scopes.any(), "only a server that serves grants");
         match view.updates {

@@ -1,12 +1,13 @@
 //! A machine with its driver, for tests.
 
 use serde_json::{Value, json};
-use shards::{LeaseState, SmallBytes};
+use shards::SmallBytes;
 
 use super::super::command::HaCommand;
 use super::super::communication::HeartbeatReply;
 use super::super::json as dialect;
 pub(super) use super::super::relationship::tests::relationship;
+use super::super::test_support;
 use super::*;
 use crate::engine::message::Asked;
 use crate::http::rfc1123_date;
@@ -214,18 +215,5 @@ pub(super) fn logged(actions: &[Action]) -> Vec<&'static str> {
 
 /// A lease of 10.0.0.`number`.
 pub(super) fn lease(number: u8) -> Box<shards::Lease> {
-    Box::new(shards::Lease {
-        address: std::net::Ipv4Addr::new(10, 0, 0, number),
-        subnet_id: 1,
-        pool_id: 0,
-        hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, number]),
-        client_id: SmallBytes::empty(),
-        valid_lifetime: 600,
-        cltt: WALL_S,
-        state: LeaseState::Default,
-        fqdn_fwd: false,
-        fqdn_rev: false,
-        hostname: SmallBytes::empty(),
-        user_context: None,
-    })
+    Box::new(shards::Lease { cltt: WALL_S, ..test_support::lease(number.into()) })
 }
