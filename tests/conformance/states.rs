@@ -1,5 +1,6 @@
 //! Group C, first half: start, the loss of a partner, and its return.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::clients::query;
 use crate::support::clients::{PATIENCE, mac, macs};
 use crate::support::dhcp::{DISCOVER, Query};
+use crate::support::load::Load;
 use crate::support::plan::{K, N, Plan, S, Seat};
 use crate::support::process::eventually;
 use crate::support::site::{SOON, Site, TOGETHER};
@@ -29,6 +31,15 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(&["C9"], "without_synchronisation_nobody_is_disabled", 4, c9),
         scenario(&["C10"], "without_heartbeats_a_server_waits_and_does_not_spin", 6, c10),
     ];
+    for (name, seats, cuts) in [
+        ("tandem_both_ways", [N, N], &[(0, 1), (1, 0)][..]),
+        ("tandem_to_the_standby", [N, N], &[(0, 1)]),
+        ("kea_both_ways", [K, N], &[(0, 1), (1, 0)]),
+    ] {
+        let name =
+            format!("a_standby_with_the_fast_preset_stays_what_it_is_where_the_link_alone_is_cut_{name}");
+        all.push(scenario(&["C6"], name, 18, move || link_alone(seats, cuts)));
+    }
     for (name, seats) in PAIRINGS {
         all.push(scenario(&["C1"], format!("both_start_{name}"), 6, move || c1(seats)));
         for first in [0, 1] {
@@ -174,6 +185,38 @@ fn c6(seats: [Seat; 2]) {
     site.start(0);
     site.wait_for_states(&WHOLE, TOGETHER);
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 10);
+}
+
+/// The values that README gives for a fast take-over, clients as RFC 2131 has them, and a link that is cut for ten
+/// seconds while every client reaches both servers. The primary keeps replies back until it counts its partner as lost,
+/// and then serves alone; who waits for it meanwhile is no proof that it is dead.
+fn link_alone(seats: [Seat; 2], cuts: &[(usize, usize)]) {
+    let preset = [
+        ("heartbeat-delay", 500),
+        ("max-response-delay", 2500),
+        ("max-ack-delay", 1500),
+        ("max-unacked-clients", 2),
+    ];
+    let plan =
+        preset.into_iter().fold(Plan::hot_standby(seats), |plan, (key, value)| plan.ha(key, json!(value)));
+    let site = Site::whole(plan, "hot-standby");
+    let mut load = Load::new(&site, 1).patient();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| load.run(&stop, Duration::from_millis(30)));
+        std::thread::sleep(Duration::from_secs(1));
+        cuts.iter().for_each(|(from, to)| site.cut(*from, *to));
+        std::thread::sleep(Duration::from_secs(10));
+        cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(site.logged(0, "to PARTNER-DOWN") > 0, "the primary has not noticed");
+    assert_eq!(site.logged(1, "to PARTNER-DOWN"), 0, "the standby has taken over beside it");
+    site.wait_for_states(&WHOLE, TOGETHER);
+    load.finish(TOGETHER);
+    assert!(load.held.len() > 100, "{} clients were served", load.held.len());
+    assert!(load.held.values().all(|ack| ack.server == site.lan_address(0)));
+    assert_eq!(site.wait_for_equal_stores([0, 1], SOON), load.held.len());
 }
 
 fn c7() {

@@ -10,18 +10,23 @@ use super::clients::{Clients, NAK, mac, query};
 use super::dhcp::{self, ACK, DISCOVER, OFFER, Query, REQUEST, Wire, options};
 use super::site::Site;
 
-/// Clients that may wait for an answer at once.
+/// Clients that may wait for an answer at once, where they ask again soon, and where they are patient.
 const AT_ONCE: usize = 24;
+const AT_ONCE_PATIENT: usize = 500;
 /// Clients there are: whoever comes after the last is the first again, and keeps its address.
 const CLIENTS_MAX: u16 = 50_000;
 /// How long a client waits before it asks again: this, then twice this, and so on for some times.
 const AGAIN: Duration = Duration::from_millis(300);
+/// The same as RFC 2131 4.1 has it.
+const AGAIN_PATIENT: Duration = Duration::from_secs(4);
 
 /// Clients of a site that come one after the other, many at a time.
 pub struct Load {
     clients: Clients,
     family: u8,
     next: u16,
+    at_once: usize,
+    again: Duration,
     asking: HashMap<u32, Asking>,
     looked: Instant,
     /// What each has been acknowledged, and by whom.
@@ -51,17 +56,24 @@ impl Load {
             clients,
             family,
             next: 0,
+            at_once: AT_ONCE,
+            again: AGAIN,
             asking: HashMap::new(),
             looked: Instant::now(),
             held: BTreeMap::new(),
         }
     }
 
+    /// Clients that ask again as RFC 2131 says.
+    pub fn patient(self) -> Self {
+        Self { at_once: AT_ONCE_PATIENT, again: AGAIN_PATIENT, ..self }
+    }
+
     /// New clients, `pause` apart, until `stop`.
     pub fn run(&mut self, stop: &AtomicBool, pause: Duration) {
         let mut came = Instant::now();
         while !stop.load(Ordering::Relaxed) {
-            if came.elapsed() >= pause && self.asking.len() < AT_ONCE {
+            if came.elapsed() >= pause && self.asking.len() < self.at_once {
                 came = Instant::now();
                 self.next = self.next % CLIENTS_MAX + 1;
                 self.discover(mac(self.family, self.next), came);
@@ -116,7 +128,8 @@ impl Load {
     }
 
     fn again(&mut self) {
-        let late = |asking: &Asking| asking.sent.elapsed() > AGAIN * (1 << asking.attempts.min(2));
+        let again = self.again;
+        let late = |asking: &Asking| asking.sent.elapsed() > again * (1 << asking.attempts.min(2));
         let due: Vec<u32> =
             self.asking.iter().filter(|(_, asking)| late(asking)).map(|(xid, _)| *xid).collect();
         for xid in due {
