@@ -122,6 +122,16 @@ pub struct Communication {
     discovering: BTreeSet<ClientKey>,
     analyzed: u64,
     rejected: BTreeMap<ClientKey, u64>,
+    refused: Refused,
+}
+
+/// Clients whose updates were refused without a conflict: by a partner that takes none, or for its moment.
+#[derive(Clone, Debug, Default)]
+struct Refused {
+    /// Since the last heartbeat was sent.
+    since: BTreeSet<ClientKey>,
+    /// Before it: its answer tells.
+    before: BTreeSet<ClientKey>,
 }
 
 impl Communication {
@@ -146,6 +156,7 @@ impl Communication {
             discovering: BTreeSet::new(),
             analyzed: 0,
             rejected: BTreeMap::new(),
+            refused: Refused::default(),
         }
     }
 
@@ -200,6 +211,7 @@ impl Communication {
         self.copies = false;
         self.follows = false;
         self.terminated_since_ns = None;
+        self.refused = Refused::default();
     }
 
     /// The partner serves nobody any longer and is about to end: it counts as gone, without further proof.
@@ -372,19 +384,57 @@ impl Communication {
     /// The partner refused an update of `client` as a conflict.
     pub fn reject(&mut self, now_ns: u64, client: &ClientIdentity) {
         self.forget_old_rejections(now_ns);
+        self.reject_key(now_ns, key(client));
+    }
+
+    fn reject_key(&mut self, now_ns: u64, client: ClientKey) {
         if self.rejected.len() < HA_CLIENTS_MAX {
-            self.rejected.insert(key(client), now_ns.saturating_add(REJECTED_NS));
+            self.rejected.insert(client, now_ns.saturating_add(REJECTED_NS));
         }
+    }
+
+    /// The partner refused an update of `client`, and did not say that it is a conflict. That counts as much as a
+    /// conflict (ha-protocol 8 no. 5), but only of a partner that serves with this server all the same: a control agent
+    /// says it for a dead server, and a server whose disk is full until it is silent.
+    pub fn refuse(&mut self, client: &ClientIdentity) {
+        if self.refused.since.len() < HA_CLIENTS_MAX {
+            self.refused.since.insert(key(client));
+        }
+    }
+
+    /// A heartbeat is sent, whose answer tells how the partner is that has refused.
+    pub fn ask_about_refusals(&mut self) {
+        let Refused { since, before } = &mut self.refused;
+        before.append(since);
+    }
+
+    /// The partner has answered it; `serves` is as one that takes updates.
+    pub fn settle_refusals(&mut self, now_ns: u64, serves: bool) {
+        let refused = std::mem::take(&mut self.refused.before);
+        for client in refused.into_iter().filter(|_| serves) {
+            self.reject_key(now_ns, client);
+        }
+    }
+
+    /// Whether a success of some client would be news.
+    pub fn awaits_success(&mut self, now_ns: u64) -> bool {
+        let Refused { since, before } = &self.refused;
+        let is_refused = !since.is_empty() || !before.is_empty();
+        is_refused || self.rejected(now_ns) > 0
     }
 
     /// The partner took an update of `client`.
     pub fn forgive(&mut self, client: &ClientIdentity) {
-        self.rejected.remove(&key(client));
+        let client = key(client);
+        self.rejected.remove(&client);
+        self.refused.since.remove(&client);
+        self.refused.before.remove(&client);
     }
 
     /// Forgets every refused client.
     pub fn forgive_all(&mut self) {
         self.rejected.clear();
+        self.refused = Refused::default();
     }
 
     /// Refused clients at `now_ns`.
@@ -536,6 +586,28 @@ mod tests {
         communication.forgive(&client(2));
         assert_eq!(communication.rejected(11), 1);
         assert_eq!(communication.rejected(5 + REJECTED_NS), 0);
+    }
+
+    #[test]
+    fn a_refusal_counts_once_the_partner_has_answered_a_later_heartbeat_as_one_that_serves() {
+        // Whether the heartbeat was sent before or after the refusal, how it was answered, what counts then.
+        let rows = [(false, Some(true), 0), (true, Some(true), 1), (true, Some(false), 0), (true, None, 0)];
+        for (is_later, serves, counts) in rows {
+            let mut communication = Communication::new(0);
+            communication.refuse(&client(1));
+            communication.refuse(&client(2));
+            communication.forgive(&client(2));
+            if is_later {
+                communication.ask_about_refusals();
+            }
+            match serves {
+                Some(serves) => communication.settle_refusals(5, serves),
+                None => communication.fail(),
+            }
+            assert_eq!(communication.rejected(6), counts, "{is_later} {serves:?}");
+            let is_open = !is_later;
+            assert_eq!(communication.awaits_success(6), counts > 0 || is_open, "{is_later} {serves:?}");
+        }
     }
 
     #[test]

@@ -369,9 +369,10 @@ fn d7() {
 }
 
 /// Where Kea counts the partner as unavailable, Tandem does not: any answer is a sign of life. The client asks in vain,
-/// and is served when the partner takes its lease.
+/// and is served when the partner takes its lease. A partner that goes on refusing clients is done without.
 fn d8() {
-    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let plan = Plan::hot_standby([N, S]).ha("max-rejected-lease-updates", json!(3));
+    let (site, script) = with_script(plan);
     let error = || Verdict::Answer(response(r#"[ { "result": 1, "text": "no" } ]"#));
     script.instead(move |command, _| command.starts_with("lease4").then(error));
     assert!(site.clients.try_lease(mac(1, 1), &[], Duration::from_secs(1)).is_none());
@@ -380,6 +381,12 @@ fn d8() {
     assert_eq!(site.ha_servers(0)["remote"]["last-state"], "hot-standby");
     script.as_usual();
     assert!(site.clients.try_lease(mac(1, 1), &[], PATIENCE).is_some());
+    script.instead(move |command, _| command.starts_with("lease4").then(error));
+    for number in 2..5 {
+        assert!(site.clients.try_lease(mac(1, number), &[], Duration::from_millis(300)).is_none());
+    }
+    site.wait_for_state(0, "terminated", SOON);
+    assert!(site.clients.try_lease(mac(1, 5), &[], PATIENCE).is_some());
 }
 
 /// A load-balancing pair where one server does not know the addresses that the other's clients get.

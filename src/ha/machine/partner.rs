@@ -134,6 +134,8 @@ impl Machine {
         let fingerprint = reply.fingerprint.take();
         self.communication.record(now.monotonic_ns, now.wall_s(), reply);
         let is = self.communication.partner();
+        let normal = self.relationship.mode.normal_state();
+        self.communication.settle_refusals(now.monotonic_ns, is == normal.as_seen_by_partner());
         if std::mem::take(&mut self.unsent_settles) {
             self.communication.acknowledge_unsent();
         }
@@ -145,10 +147,7 @@ impl Machine {
         }
         self.interrupted_noticed = false;
         self.log_partner_state(was, is, actions);
-        if is == self.relationship.mode.normal_state().as_seen_by_partner()
-            && self.state == self.relationship.mode.normal_state()
-            && !self.relationship.sync_leases
-        {
+        if is == normal.as_seen_by_partner() && self.state == normal && !self.relationship.sync_leases {
             self.communication.acknowledge_unsent();
         }
         // Whatever it copied before, it begins anew.
@@ -161,8 +160,7 @@ impl Machine {
             self.release_notified();
         }
         // A Kea keeps a lease whose update has failed, and does not count it (ha-protocol 5.3).
-        self.served_beside |= self.state == OwnState::PartnerDown
-            && is == self.relationship.mode.normal_state().as_seen_by_partner();
+        self.served_beside |= self.state == OwnState::PartnerDown && is == normal.as_seen_by_partner();
         self.maintenance.heard(is, now.monotonic_ns);
         self.compare_configurations(fingerprint, actions);
         self.warn_of_skew(now, actions);
@@ -296,6 +294,9 @@ impl Machine {
             }
             // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
             UpdateOutcome::Refused => {
+                if self.relationship.max_rejected_lease_updates > 0 && self.state.sends_updates() {
+                    self.communication.refuse(client);
+                }
                 self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
             }
             // It was of before this server stood still; the heartbeat under way tells how the partner is.

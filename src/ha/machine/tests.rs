@@ -263,6 +263,25 @@ fn refused_clients_end_it_unless_forgiven() {
     assert_eq!(never.machine.state(), OwnState::HotStandby);
 }
 
+/// Of a partner that answers heartbeats as if nothing were wrong; the relationship's limit is two clients.
+#[test]
+fn a_partner_that_refuses_everything_ends_it_and_the_server_serves_alone() {
+    for (says, ends) in [("hot-standby", true), ("waiting", false), ("partner-down", false)] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        rig.heartbeat_reply("hot-standby", 0, 0);
+        for number in [1, 2] {
+            rig.handle(Event::UpdatesSettled { outcome: UpdateOutcome::Refused, client: client(number) });
+        }
+        assert_eq!(rig.machine.partner_state(), PartnerState::HotStandby, "an answer is a sign of life");
+        assert_eq!(rig.machine.state(), OwnState::HotStandby, "a heartbeat has to tell first");
+        assert!(rig.machine.view().unwrap().report_acks);
+        rig.wait_until(1.0);
+        rig.heartbeat_reply(says, 0, 0);
+        assert_eq!(rig.machine.state() == OwnState::Terminated, ends, "{says}");
+        assert!(!ends || rig.service_on());
+    }
+}
+
 #[test]
 fn a_failed_update_makes_the_partner_unavailable_until_the_next_heartbeat_a_second_later() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
