@@ -230,6 +230,15 @@ impl Mode {
             Self::PassiveBackup => "passive-backup",
         }
     }
+
+    /// The mode as Kea spells it in what it says of roles and limits.
+    pub(crate) fn spelt(self) -> &'static str {
+        match self {
+            Self::HotStandby => "hot standby",
+            Self::LoadBalancing => "load balancing",
+            Self::PassiveBackup => "passive backup",
+        }
+    }
 }
 
 impl Role {

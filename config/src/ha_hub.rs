@@ -9,7 +9,7 @@ use crate::document::Hooks;
 use crate::ha::{Mode, Relationship};
 use crate::reader::{Reader, quoted};
 use crate::subnet::Subnet;
-use crate::value::{Located, Position, Value};
+use crate::value::{Kind, Located, Position, Value};
 
 /// Relationships of one server: each takes an executor for its listener and one for its senders at least.
 const RELATIONSHIPS_MAX: usize = 32;
@@ -83,7 +83,9 @@ pub(crate) fn read_list<'v>(
     read: impl Fn(&mut Reader<'v, '_>) -> Option<Relationship>,
 ) -> Vec<Relationship> {
     let blocks = list.items();
-    if blocks.is_empty() {
+    if !matches!(list.kind, Kind::List(_)) {
+        reader.error(&list.position, "high-availability", "HA configuration must be a list");
+    } else if blocks.is_empty() {
         let message = "'high-availability' must be a list with at least one relationship";
         reader.error(&list.position, "high-availability", message);
     }

@@ -26,7 +26,7 @@ impl Peer {
     }
 
     fn read(reader: &mut Reader<'_, '_>, relationship: &Value) -> Option<Peer> {
-        let name = trimmed(reader, "name")?;
+        let name = trimmed(reader, "name", "peer name must not be empty")?;
         let role = read_role(reader);
         let tls = TlsFiles::read(reader, Some(relationship), &format!(" for server {}", *name));
         let basic_auth = BasicAuth::read(reader, &name);
@@ -92,7 +92,7 @@ impl Secret {
 }
 
 fn read_role(reader: &mut Reader<'_, '_>) -> Option<Located<Role>> {
-    let text = reader.required_text("role")?;
+    let text = reader.optional_text("role")?;
     let role = match text.as_str() {
         "backup" => Role::Backup,
         "primary" => Role::Primary,
@@ -108,43 +108,53 @@ fn read_role(reader: &mut Reader<'_, '_>) -> Option<Located<Role>> {
 }
 
 fn read_url(reader: &mut Reader<'_, '_>, server: &str) -> Option<Located<PeerUrl>> {
-    let text = reader.required_text("url")?;
+    let text = reader.optional_text("url")?;
     match parse_url(&text) {
         Ok(address) => Some(Located::written(PeerUrl { text: text.value.clone(), address }, text.position)),
         Err(why) => {
-            let message = format!("bad url {}: {why} for server {server}", quoted(&*text));
-            reader.error(&text.position, "url", message);
+            reader.error(&text.position, "url", format!("{why} for server {server}"));
             None
         }
     }
 }
 
-/// Reads `http://ADDRESS:PORT/…`; the scheme decides nothing and the path is never used.
+/// Reads `http://ADDRESS:PORT/…`; the scheme decides nothing and the path is never used. Kea takes a URL without a port,
+/// where it can then reach nobody, and any number for one.
 fn parse_url(text: &str) -> Result<SocketAddr, String> {
-    let after_scheme = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let after_scheme = after_scheme.ok_or("the scheme must be http or https")?;
-    let authority = after_scheme.split('/').next().unwrap_or_default();
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, rest) = bracketed.split_once(']').ok_or("the address has no closing bracket")?;
-            let address = host.parse().map(IpAddr::V6);
-            (address.map_err(|_| "the host must be a literal address")?, rest.strip_prefix(':'))
-        }
-        None => {
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            };
-            let address = host.parse().map(IpAddr::V4);
-            (address.map_err(|_| "the host must be a literal address, not a name")?, port)
-        }
+    let invalid = |why: &str| Err(format!("invalid URL: {why} in {text}"));
+    let bad = |why: &str| Err(format!("bad url {}: {why}", quoted(text)));
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err(format!("invalid URL: url {text} lacks http or https scheme"));
     };
-    let port = port.filter(|port| !port.is_empty()).ok_or("it has no port")?;
-    if !port.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err("the port is not a number".to_owned());
+    if scheme != "http" && scheme != "https" {
+        return invalid(&format!("invalid scheme {scheme}"));
     }
-    match port.parse() {
-        Ok(port @ 1..) => Ok(SocketAddr::new(host, port)),
-        _ => Err("the port must be 1..65535".to_owned()),
+    let Some(rest) = rest.strip_prefix("//") else { return invalid("expected :// after scheme") };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (host, port) = match authority.strip_prefix('[').map(|bracketed| bracketed.split_once(']')) {
+        Some(None) => return invalid("expected ] after IPv6 address"),
+        Some(Some((host, rest))) => (host, rest.strip_prefix(':')),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        Some("") => return invalid("expected port number after :"),
+        Some(port) if !port.bytes().all(|digit| digit.is_ascii_digit()) => {
+            return invalid(&format!("invalid port number {port}"));
+        }
+        _ if host.is_empty() => return invalid("hostname missing"),
+        None => return bad("it has no port"),
+        Some(port) => port.parse(),
+    };
+    let address = match authority.starts_with('[') {
+        true => host.parse().map(IpAddr::V6),
+        false => host.parse().map(IpAddr::V4),
+    };
+    match (address, port) {
+        (Err(_), _) => bad(&format!("Failed to convert string to address '{host}': Invalid argument")),
+        (Ok(address), Ok(port @ 1..)) => Ok(SocketAddr::new(address, port)),
+        (Ok(_), _) => bad("the port must be 1..65535"),
     }
 }

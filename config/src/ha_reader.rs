@@ -46,11 +46,12 @@ impl Surroundings {
 impl Relationship {
     /// Reads and checks one relationship; `None` after an error.
     pub(crate) fn read(reader: &mut Reader<'_, '_>, around: Surroundings) -> Option<Relationship> {
-        if !check(reader.map, &RELATIONSHIP, Wording::Hook, reader.diagnostics) {
+        if !check_shapes(reader) || !check(reader.map, &RELATIONSHIP, Wording::Hook, reader.diagnostics) {
             return None;
         }
-        let this_server_name = trimmed(reader, "this-server-name")?;
         let mode = read_mode(reader)?;
+        let empty = "'this-server-name' value must not be empty";
+        let this_server_name = trimmed(reader, "this-server-name", empty)?;
         let (wait_backup_ack, delayed_updates_limit) = read_limits_of_mode(reader, *mode);
         let pauses = read_pauses(reader);
         let sync_page_limit = reader.number("sync-page-limit", 10_000);
@@ -94,6 +95,51 @@ impl Relationship {
     }
 }
 
+/// Whether maps and lists are where they have to be. Kea has words of its own for each.
+fn check_shapes(reader: &mut Reader<'_, '_>) -> bool {
+    let is_map = |value: &Value| matches!(value.kind, Kind::Map(_));
+    let is_list = |value: &Value| matches!(value.kind, Kind::List(_));
+    let machine = reader.get("state-machine");
+    let states = machine.and_then(|machine| machine.get("states"));
+    let peers = reader.get("peers");
+    let wrong = [
+        ("peers", peers.filter(|peers| !is_list(peers)), "'peers' parameter must be a list"),
+        (
+            "peers",
+            peers.and_then(|list| list.items().iter().find(|peer| !is_map(peer))),
+            "peer configuration must be a map",
+        ),
+        (
+            "state-machine",
+            machine.filter(|machine| !is_map(machine)),
+            "'state-machine' parameter must be a map",
+        ),
+        ("states", states.filter(|states| !is_list(states)), "'states' parameter must be a list"),
+        (
+            "states",
+            states.and_then(|list| list.items().iter().find(|state| !is_map(state))),
+            "state configuration must be a map",
+        ),
+        (
+            "multi-threading",
+            reader.get("multi-threading").filter(|threads| !is_map(threads)),
+            "multi-threading configuration must be a map",
+        ),
+    ];
+    let mut sound = true;
+    for (key, value, message) in wrong {
+        let Some(value) = value else { continue };
+        reader.error(&value.position, key, message);
+        sound = false;
+    }
+    if reader.get("mode").is_some() && peers.is_none() {
+        let position = reader.map.position.clone();
+        reader.error(&position, "peers", "'peers' parameter missing in HA configuration");
+        sound = false;
+    }
+    sound
+}
+
 /// Without a dedicated listener partners come through a control channel, which has protection of its own: what the block
 /// says of the listener has no effect, and whoever relies on it is to know.
 fn warn_without_listener(reader: &mut Reader<'_, '_>, own: &Peer) {
@@ -110,7 +156,7 @@ fn warn_without_listener(reader: &mut Reader<'_, '_>, own: &Peer) {
 }
 
 fn read_mode(reader: &mut Reader<'_, '_>) -> Option<Located<Mode>> {
-    let text = reader.required_text("mode")?;
+    let text = reader.optional_text("mode")?;
     let mode = match text.as_str() {
         "hot-standby" => Mode::HotStandby,
         "load-balancing" => Mode::LoadBalancing,
@@ -126,7 +172,7 @@ fn read_mode(reader: &mut Reader<'_, '_>) -> Option<Located<Mode>> {
 
 /// `wait-backup-ack` and `delayed-updates-limit`, each of which only one mode allows.
 fn read_limits_of_mode(reader: &mut Reader<'_, '_>, mode: Mode) -> (Located<bool>, Located<u32>) {
-    let name = mode.name();
+    let name = mode.spelt();
     let wait = reader.bool("wait-backup-ack", false);
     if *wait && mode != Mode::PassiveBackup {
         let message = format!("'wait-backup-ack' must be set to false in the {name} configuration");
@@ -150,7 +196,7 @@ fn read_pauses(reader: &mut Reader<'_, '_>) -> Vec<StatePause> {
         let name = state.as_text().unwrap_or_default();
         let known = STATES.iter().find(|known| **known == name);
         if known.is_none() {
-            reader.error(&state.position, "state", format!("unknown state {}", quoted(name)));
+            reader.error(&state.position, "state", format!("unknown state {name}"));
         } else if seen.contains(&name) {
             let message = format!("duplicated configuration for the {} state", quoted(name));
             reader.error(&state.position, "state", message);
@@ -162,7 +208,7 @@ fn read_pauses(reader: &mut Reader<'_, '_>) -> Vec<StatePause> {
             "once" => Pause::Once,
             "always" => Pause::Always,
             other => {
-                let message = format!("unsupported value {} of 'pause' parameter", quoted(other));
+                let message = format!("unsupported value {other} of 'pause' parameter");
                 reader.error(&written.position, "pause", message);
                 continue;
             }
@@ -196,8 +242,14 @@ fn read_multi_threading(reader: &mut Reader<'_, '_>, around: Surroundings) -> Ha
     }
 }
 
-/// A string that must be there, without the white space around it; `None` after an error.
-pub(crate) fn trimmed(reader: &mut Reader<'_, '_>, key: &str) -> Option<Located<String>> {
-    let text = reader.required_text(key)?;
-    Some(Located { value: text.trim().to_owned(), ..text })
+/// A string that must be there, without the white space around it; `None` after an error, which is `empty` where there
+/// is nothing else.
+pub(crate) fn trimmed(reader: &mut Reader<'_, '_>, key: &str, empty: &str) -> Option<Located<String>> {
+    let text = reader.optional_text(key)?;
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        reader.error(&text.position, key, empty);
+        return None;
+    }
+    Some(Located { value: trimmed.to_owned(), ..text })
 }

@@ -72,12 +72,12 @@ fn check_roles(
     let mut sound = true;
     for role in [Role::Primary, Role::Secondary, Role::Standby] {
         let mut with_role = peers.iter().filter(|peer| *peer.role == role);
-        let (name, mode) = (role.name(), mode.name());
+        let (name, mode) = (role.name(), mode.spelt());
         let (place, message) = match (with_role.next(), with_role.next()) {
-            (Some(first), _) if !allowed.contains(&role) => {
+            (Some(_), Some(second)) => (&second.role.position, format!("multiple {name} servers specified")),
+            (Some(first), None) if !allowed.contains(&role) => {
                 (&first.role.position, format!("{name} servers not allowed in the {mode} configuration"))
             }
-            (Some(_), Some(second)) => (&second.role.position, format!("multiple {name} servers specified")),
             (None, _) if allowed.contains(&role) => {
                 let Some(place) = missing_at else { continue };
                 (place, format!("{name} server required in the {mode} configuration"))

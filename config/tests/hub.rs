@@ -65,7 +65,7 @@ fn what_relationships_share_is_refused() {
         ),
         (
             &[first, ("hub2", "spoke2", 8002, balanced)],
-            "standby servers not allowed in the passive-backup configuration",
+            "standby servers not allowed in the passive backup configuration",
         ),
         (&[], "'high-availability' must be a list with at least one relationship"),
     ];

@@ -81,16 +81,31 @@ fn addresses_of_urls() {
         ("http://192.0.2.2:8005/", Ok("192.0.2.2:8005")),
         ("https://192.0.2.2:1", Ok("192.0.2.2:1")),
         ("http://[2001:db8::1]:8005/any/path", Ok("[2001:db8::1]:8005")),
-        ("http://192.0.2.2/", Err("it has no port")),
-        ("http://192.0.2.2:/", Err("it has no port")),
-        ("http://192.0.2.2:0/", Err("the port must be 1..65535")),
-        ("http://192.0.2.2:65536/", Err("the port must be 1..65535")),
-        ("http://192.0.2.2:+5/", Err("the port is not a number")),
-        ("http://partner:8005/", Err("the host must be a literal address, not a name")),
-        ("http://[2001:db8::1:8005/", Err("the address has no closing bracket")),
-        ("http://[partner]:8005/", Err("the host must be a literal address")),
-        ("ftp://192.0.2.2:8005/", Err("the scheme must be http or https")),
-        ("192.0.2.2:8005", Err("the scheme must be http or https")),
+        ("http://192.0.2.2/", Err("bad url 'http://192.0.2.2/': it has no port")),
+        ("http://192.0.2.2:0/", Err("bad url 'http://192.0.2.2:0/': the port must be 1..65535")),
+        ("http://192.0.2.2:65536/", Err("bad url 'http://192.0.2.2:65536/': the port must be 1..65535")),
+        // The others are Kea's words.
+        ("http://192.0.2.2:/", Err("invalid URL: expected port number after : in http://192.0.2.2:/")),
+        ("http://192.0.2.2:+5/", Err("invalid URL: invalid port number +5 in http://192.0.2.2:+5/")),
+        ("http://::1:5/", Err("invalid URL: invalid port number :1:5 in http://::1:5/")),
+        ("http://", Err("invalid URL: hostname missing in http://")),
+        ("http:/192.0.2.2:5/", Err("invalid URL: expected :// after scheme in http:/192.0.2.2:5/")),
+        ("http://[::1:5/", Err("invalid URL: expected ] after IPv6 address in http://[::1:5/")),
+        ("ftp://192.0.2.2:8005/", Err("invalid URL: invalid scheme ftp in ftp://192.0.2.2:8005/")),
+        ("192.0.2.2:8005", Err("invalid URL: invalid scheme 192.0.2.2 in 192.0.2.2:8005")),
+        (" ", Err("invalid URL: url   lacks http or https scheme")),
+        (
+            "http://partner:8005/",
+            Err(
+                "bad url 'http://partner:8005/': Failed to convert string to address 'partner': Invalid argument",
+            ),
+        ),
+        (
+            "http://[partner]:8005/",
+            Err(
+                "bad url 'http://[partner]:8005/': Failed to convert string to address 'partner': Invalid argument",
+            ),
+        ),
     ];
     for (url, expected) in rows {
         let result = parse(&BLOCK.replace("http://192.0.2.2:8005/", url));
@@ -101,7 +116,7 @@ fn addresses_of_urls() {
             }
             Err(why) => {
                 let message = result.unwrap_err().first().message.clone();
-                assert_eq!(message, format!("bad url '{url}': {why} for server server2"));
+                assert_eq!(message, format!("{why} for server server2"));
             }
         }
     }
@@ -125,12 +140,12 @@ fn refusals_of_modes_and_roles_use_keas_words() {
         (
             "hot-standby",
             "load-balancing".into(),
-            "secondary server required in the load-balancing configuration",
+            "secondary server required in the load balancing configuration",
         ),
         (
             "hot-standby",
             "passive-backup".into(),
-            "standby servers not allowed in the passive-backup configuration",
+            "standby servers not allowed in the passive backup configuration",
         ),
         ("hot-standby", "cold".into(), "unsupported value 'cold' for mode parameter"),
         (
@@ -146,25 +161,25 @@ fn refusals_of_modes_and_roles_use_keas_words() {
         (
             r#""this-server-name": "server1""#,
             r#""this-server-name": " ""#.into(),
-            "parameter 'this-server-name' must not be empty",
+            "'this-server-name' value must not be empty",
         ),
         (r#""name": "server2""#, r#""name": "server1""#.into(), "peer with name 'server1' already specified"),
         (r#""role": "standby""#, r#""role": "primary""#.into(), "multiple primary servers specified"),
         (
             r#""role": "primary""#,
             r#""role": "standby""#.into(),
-            "primary server required in the hot-standby configuration",
+            "primary server required in the hot standby configuration",
         ),
         (r#""role": "standby""#, r#""role": "king""#.into(), "unsupported value 'king' for role parameter"),
         (
             r#""role": "standby""#,
             r#""role": "secondary""#.into(),
-            "secondary servers not allowed in the hot-standby configuration",
+            "secondary servers not allowed in the hot standby configuration",
         ),
         (
             r#""role": "standby""#,
             r#""role": "backup""#.into(),
-            "standby server required in the hot-standby configuration",
+            "standby server required in the hot standby configuration",
         ),
         (
             r#"    ]"#,
@@ -174,7 +189,7 @@ fn refusals_of_modes_and_roles_use_keas_words() {
         (
             r#"    ]"#,
             r#", {"name": "b", "url": "http://192.0.2.3:1/", "role": "secondary"} ]"#.into(),
-            "secondary servers not allowed in the hot-standby configuration",
+            "secondary servers not allowed in the hot standby configuration",
         ),
     ];
     assert_refused(&rows);
@@ -186,12 +201,12 @@ fn refusals_of_parameters_use_keas_words() {
         (
             r#""peers""#,
             r#""wait-backup-ack": true, "peers""#.into(),
-            "'wait-backup-ack' must be set to false in the hot-standby configuration",
+            "'wait-backup-ack' must be set to false in the hot standby configuration",
         ),
         (
             r#""peers""#,
             r#""delayed-updates-limit": 1, "peers""#.into(),
-            "'delayed-updates-limit' must be set to 0 in the hot-standby configuration",
+            "'delayed-updates-limit' must be set to 0 in the hot standby configuration",
         ),
         (r#""peers""#, r#""heartbeat-delay": -1, "peers""#.into(), "'heartbeat-delay' must not be negative"),
         (
@@ -214,11 +229,7 @@ fn refusals_of_parameters_use_keas_words() {
             "".into(),
             "bad TLS config for server server1: key-file parameter is missing or empty: all or none of TLS parameters must be set",
         ),
-        (
-            r#""peers""#,
-            r#""state-machine": {"states": [{"state": "x"}]}, "peers""#.into(),
-            "unknown state 'x'",
-        ),
+        (r#""peers""#, r#""state-machine": {"states": [{"state": "x"}]}, "peers""#.into(), "unknown state x"),
         (
             r#""peers""#,
             r#""state-machine": {"states": [{"state": "ready"}, {"state": "ready"}]}, "peers""#.into(),
@@ -227,7 +238,7 @@ fn refusals_of_parameters_use_keas_words() {
         (
             r#""peers""#,
             r#""state-machine": {"states": [{"state": "ready", "pause": "x"}]}, "peers""#.into(),
-            "unsupported value 'x' of 'pause' parameter",
+            "unsupported value x of 'pause' parameter",
         ),
         ("192.0.2.2", "192.0.2.1".into(), "servers server1 and server2 have the same url"),
         (

@@ -87,13 +87,13 @@ fn refusals_use_keas_words() {
     // Mode, further keys, peers, the first error.
     type Row<'a> = (&'a str, &'a str, &'a [Entry<'a>], &'a str);
     let rows: [Row<'_>; 12] = [
-        (lb, "", &[primary], "secondary server required in the load-balancing configuration"),
-        (lb, "", &[("s1", "secondary", "")], "primary server required in the load-balancing configuration"),
+        (lb, "", &[primary], "secondary server required in the load balancing configuration"),
+        (lb, "", &[("s1", "secondary", "")], "primary server required in the load balancing configuration"),
         (
             lb,
             "",
             &[primary, ("s2", "secondary", ""), ("s3", "standby", "")],
-            "standby servers not allowed in the load-balancing configuration",
+            "standby servers not allowed in the load balancing configuration",
         ),
         (lb, "", &[primary, ("s2", "primary", "")], "multiple primary servers specified"),
         (
@@ -106,26 +106,26 @@ fn refusals_use_keas_words() {
             lb,
             r#", "wait-backup-ack": true"#,
             BALANCED,
-            "'wait-backup-ack' must be set to false in the load-balancing configuration",
+            "'wait-backup-ack' must be set to false in the load balancing configuration",
         ),
         (
             pb,
             "",
             &[primary, ("s2", "secondary", "")],
-            "secondary servers not allowed in the passive-backup configuration",
+            "secondary servers not allowed in the passive backup configuration",
         ),
-        (pb, "", &[("s1", "backup", "")], "primary server required in the passive-backup configuration"),
+        (pb, "", &[("s1", "backup", "")], "primary server required in the passive backup configuration"),
         (
             pb,
             r#", "delayed-updates-limit": 1"#,
             &[primary],
-            "'delayed-updates-limit' must be set to 0 in the passive-backup configuration",
+            "'delayed-updates-limit' must be set to 0 in the passive backup configuration",
         ),
         (
             hs,
             "",
             &[primary, ("s2", "standby", ""), ("s3", "secondary", "")],
-            "secondary servers not allowed in the hot-standby configuration",
+            "secondary servers not allowed in the hot standby configuration",
         ),
         (hs, "", &[primary, ("s1", "standby", "")], "peer with name 's1' already specified"),
         (

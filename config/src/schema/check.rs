@@ -57,7 +57,7 @@ impl Checker<'_> {
             }
         }
         for key in table.required {
-            if value.get(key).is_none() && !members.is_empty() {
+            if value.get(key).is_none() && !(members.is_empty() && table.nonempty) {
                 let (line, column) = value.end;
                 let message = format!(
                     "missing parameter '{key}' [{} map between {} and {line}.{column}]",

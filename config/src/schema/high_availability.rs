@@ -33,9 +33,9 @@ pub static RELATIONSHIP: Table = Table {
         ],
         TLS,
     ],
-    required: &["this-server-name", "mode", "peers"],
+    required: &["mode", "this-server-name", "peers"],
     exclusive: &[],
-    nonempty: true,
+    nonempty: false,
 };
 
 static MULTI_THREADING: Table = Table {
@@ -66,7 +66,7 @@ static PEER: Table = Table {
             // The published template writes it here, where Kea does not look.
             warned(
                 "require-client-certs",
-                Type::Bool,
+                Type::Any,
                 Default::None,
                 "it counts for the relationship only, where it is true by default; Kea ignores it here too",
             ),
@@ -75,15 +75,15 @@ static PEER: Table = Table {
     ],
     required: &["name", "url", "role"],
     exclusive: &[],
-    nonempty: true,
+    nonempty: false,
 };
 
 static STATE_MACHINE: Table = Table {
     name: "state-machine",
     groups: &[&[built("states", Type::Maps(&STATE), Default::Empty)]],
-    required: &["states"],
+    required: &[],
     exclusive: &[],
-    nonempty: true,
+    nonempty: false,
 };
 
 static STATE: Table = Table {
@@ -94,5 +94,5 @@ static STATE: Table = Table {
     ]],
     required: &["state"],
     exclusive: &[],
-    nonempty: true,
+    nonempty: false,
 };
