@@ -83,6 +83,9 @@ pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
 /// Lists of leases that wait for their turn at an HA listen executor: one is made and sent at a time for peers, and one
 /// for everybody else, because each may hold all leases. A partner that copies asks for one.
 pub const HA_LISTS_WAITING_MAX: usize = 8;
+/// Leases that somebody who is no peer may ask for in one page at an HA listener: ten times what a Kea asks for unless it
+/// is told otherwise. More is refused and not cut, for a page that is not full ends the copy of a Kea.
+pub const HA_STRANGERS_PAGE_LEASES_MAX: u32 = 100_000;
 /// Lease updates in one request between Tandem servers: what gathers in a few milliseconds under full load.
 pub const HA_BATCH_UPDATES_MAX: u16 = 512;
 /// A request of lease updates is not made longer than this, octets: well below `HTTP_REQUEST_BODY_OCTETS_MAX`, which

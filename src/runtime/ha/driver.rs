@@ -504,7 +504,11 @@ impl HaDriver {
                     };
                     let _ = glommio::timer::timeout(within, poked).await;
                 }
-                Some(_) => self.time_passed(),
+                Some(_) => {
+                    self.time_passed();
+                    // Whatever stays due, commands and messages get their turn.
+                    glommio::executor().yield_task_queue_now().await;
+                }
             }
         }
     }

@@ -31,7 +31,7 @@ use crate::ha::copy::{self, CopyRequest};
 use crate::ha::lease_json::{Listing, write_listing};
 use crate::ha::view::HaView;
 use crate::http::server::Request;
-use crate::limits::HA_LISTS_WAITING_MAX;
+use crate::limits::{HA_LISTS_WAITING_MAX, HA_STRANGERS_PAGE_LEASES_MAX};
 use crate::policy::SubnetFilter;
 use crate::runtime::clock;
 use crate::runtime::http_serve::{Response, serve};
@@ -194,6 +194,11 @@ impl Listener {
                 Err(reply) => Response::Json(reply.to_http_body()),
             },
             "lease4-get-page" => match PageRequest::parse(&envelope) {
+                Ok(page) if peer.is_none() && page.limit > HA_STRANGERS_PAGE_LEASES_MAX => {
+                    let text =
+                        format!("a page of more than {HA_STRANGERS_PAGE_LEASES_MAX} leases is for peers");
+                    Response::Json(Reply::error(text).to_http_body())
+                }
                 Ok(page) => {
                     self.note_copy(page.after.is_none(), peer);
                     let limit = Some(usize::try_from(page.limit).unwrap_or(usize::MAX));

@@ -169,6 +169,12 @@ fn all_leases_at_once_are_for_peers_and_forbidden_to_strangers() {
         .send(&request("", br#"{"command": "lease4-get-page", "arguments": {"from": "start", "limit": 5}}"#));
     bench.list_nothing();
     assert_eq!(stranger.answer().expect("a page").status, 200);
+    stranger.send(&request(
+        "",
+        br#"{"command": "lease4-get-page", "arguments": {"from": "start", "limit": 4294967295}}"#,
+    ));
+    let answer = stranger.answer().expect("an answer");
+    assert!(answer.body.contains("a page of more than 100000 leases is for peers"), "{}", answer.body);
 
     let mut peer = Client::connect(bench.address, None);
     peer.send(&all);
