@@ -23,6 +23,9 @@ use crate::{Scenario, scenario};
 const RATE: &str = "40";
 /// How long a fault lasts that ends by itself: longer than `max-response-delay`, so that the other server takes over.
 const FAULT: Duration = Duration::from_secs(7);
+/// How long after a cut a Kea may still find out that it was alone, by a heartbeat of before its end; until then both are
+/// in their normal states.
+const LATE: Duration = Duration::from_secs(4);
 
 /// The scenarios of this file.
 pub fn scenarios() -> Vec<Scenario> {
@@ -193,6 +196,7 @@ fn cuts(seats: [Seat; 2]) {
         std::thread::sleep(FAULT);
         assert_ne!(site.state(1), "partner-down", "two servers of one scope");
         cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
+        std::thread::sleep(LATE);
         site.wait_for_states(&WHOLE, TOGETHER);
         load.goes_on("leases of the whole pair");
     }
