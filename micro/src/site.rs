@@ -58,14 +58,7 @@ pub fn snapshot(relayed: u32) -> Snapshot {
     let subnets: String = (0..relayed).map(subnet).collect();
     let tree = serde_json::from_str(&CONFIGURATION.replace("SUBNETS", &subnets)).expect("JSON");
     let document = config::dhcp4_from_json(&tree, "<micro>").expect("a configuration").document;
-    let interfaces = [HostInterface {
-        ifindex: IFINDEX,
-        name: "eth0".to_owned(),
-        mac: [2, 0, 0, 0, 0, 1],
-        addresses: vec![SERVER],
-        up: true,
-        loopback: false,
-    }];
+    let interfaces = [HostInterface::ethernet(IFINDEX, "eth0", [2, 0, 0, 0, 0, 1], SERVER)];
     compile(&document, &Host::new(&interfaces, 1)).expect("a snapshot").snapshot
 }
 

@@ -27,6 +27,14 @@ pub struct HostInterface {
     pub loopback: bool,
 }
 
+impl HostInterface {
+    /// An Ethernet interface that is up and has one address.
+    pub fn ethernet(ifindex: u32, name: &str, mac: [u8; 6], address: Ipv4Addr) -> Self {
+        let (name, addresses) = (name.to_owned(), vec![address]);
+        Self { ifindex, name, mac, addresses, up: true, loopback: false }
+    }
+}
+
 /// The outcome of a selection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Selection {

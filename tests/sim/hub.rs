@@ -49,14 +49,7 @@ fn snapshot() -> Snapshot {
         subnets.join(", ")
     );
     let document = config::parse_dhcp4(text.as_bytes(), "<test>").unwrap_or_else(|error| panic!("{error}"));
-    let interfaces = [HostInterface {
-        ifindex: IFINDEX,
-        name: "eth0".to_owned(),
-        mac: [2, 0, 0, 0, 0, 1],
-        addresses: vec![SERVER],
-        up: true,
-        loopback: false,
-    }];
+    let interfaces = [HostInterface::ethernet(IFINDEX, "eth0", [2, 0, 0, 0, 0, 1], SERVER)];
     let compiled = compile(&document.document, &Host::new(&interfaces, 1));
     compiled.unwrap_or_else(|error| panic!("{error}")).snapshot
 }

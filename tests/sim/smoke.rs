@@ -171,8 +171,11 @@ fn caught(plant: Plant, seed: u64) -> Option<(u64, String)> {
 
 /// Each planted fault with the invariant that sees it, what else is said of it, and in how many of the first seeds it has to
 /// be seen: an excuse that hides a fault in most of them is too wide. The rare ones need a conflict, or a full shard.
-const PLANTS: [(Plant, &str, &str, usize); 5] = [
+const PLANTS: [(Plant, &str, &str, usize); 7] = [
     (Plant::AckBeforePartner, "invariant 2", "its partner's disk", 150),
+    // These two are of hubs, and ten of the seeds have one.
+    (Plant::BelieveSpokes, "relationships apart", "is of another link", 5),
+    (Plant::MixViews, "invariant 6", "one holds", 4),
     (Plant::IgnoreConflict, "invariant 2", "its partner's disk", 4),
     (Plant::ServeInWaiting, "invariant 2", "serves nobody", 130),
     // The partner says so before the sync, too, and either may be seen first.
@@ -183,7 +186,8 @@ const PLANTS: [(Plant, &str, &str, usize); 5] = [
 #[test]
 fn every_planted_fault_is_caught_by_the_invariant_it_breaks() {
     for (plant, invariant, text, least) in PLANTS {
-        let seen: Vec<_> = (0..PLANT_SEEDS).filter_map(|seed| caught(plant, seed)).collect();
+        let concerned = (0..PLANT_SEEDS).filter(|seed| plant.concerns(*seed));
+        let seen: Vec<_> = concerned.filter_map(|seed| caught(plant, seed)).collect();
         let count = seen.len();
         let (seed, what) = seen.first().unwrap_or_else(|| panic!("nobody sees {plant:?}"));
         tell(&format!("{plant:?} is seen in {count} of {PLANT_SEEDS} seeds, first in seed {seed}: {what}"));

@@ -60,6 +60,8 @@ pub struct Tally {
     pub mistakes: u64,
     /// Queries sent to another shard for want of a free address.
     pub spills: u64,
+    /// Changes that spokes asked a hub for of each other's leases.
+    pub out_of_turn: u64,
     /// Requests that carried several updates.
     pub batches: u64,
     /// Two holders of one address that the fault model allows.
@@ -106,6 +108,7 @@ impl Tally {
             ("wrong configurations", self.mistakes),
             ("spills", self.spills),
             ("batches", self.batches),
+            ("words out of turn", self.out_of_turn),
             ("terminations", self.terminations),
             ("commands of operators", self.commands),
             ("copies to backups", self.copies_to_backups),
@@ -151,6 +154,7 @@ impl Tally {
             ("conflicts", &mut self.conflicts),
             ("wrong configurations", &mut self.mistakes),
             ("spills", &mut self.spills),
+            ("words out of turn", &mut self.out_of_turn),
             ("batches", &mut self.batches),
             ("excused double holders", &mut self.excused),
         ]

@@ -106,14 +106,7 @@ pub fn snapshot(pool: &str, keys: &str) -> Snapshot {
     let tree = serde_json::from_str(&text).expect("JSON");
     let document =
         config::dhcp4_from_json(&tree, "<test>").unwrap_or_else(|error| panic!("{error}")).document;
-    let interfaces = [HostInterface {
-        ifindex: IFINDEX,
-        name: "eth0".to_owned(),
-        mac: [2, 0, 0, 0, 0, 1],
-        addresses: vec![SERVER],
-        up: true,
-        loopback: false,
-    }];
+    let interfaces = [HostInterface::ethernet(IFINDEX, "eth0", [2, 0, 0, 0, 0, 1], SERVER)];
     compile(&document, &Host::new(&interfaces, 1)).unwrap_or_else(|error| panic!("{error}")).snapshot
 }
 

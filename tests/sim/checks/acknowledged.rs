@@ -36,6 +36,9 @@ pub struct Ack {
     /// When its REQUEST was first seen.
     pub asked_ns: u64,
     pub server: usize,
+    /// Its seat in the relationship whose link the client is on.
+    pub seat: usize,
+    pub link: usize,
     pub address: Ipv4Addr,
     pub lifetime_s: u32,
     pub xid: u32,
@@ -94,7 +97,7 @@ impl Checks {
             return self
                 .fail(format!("invariant 2: server{} acknowledges what nobody requested", ack.server + 1));
         };
-        if let Err(what) = self.serving.gives(ack.server, first) {
+        if let Err(what) = self.serving.gives(ack.seat, first) {
             return self.fail(what);
         }
         let until_s = first.wall_s() + u64::from(ack.lifetime_s);
@@ -116,13 +119,14 @@ impl Checks {
             if row.is_some_and(stands) {
                 continue;
             }
-            let clocks_differ = row.is_some_and(by_another_clock) || self.holders.by_a_wrong_clock(ack);
+            let clocks_differ =
+                row.is_some_and(by_another_clock) || self.holders[ack.link].by_a_wrong_clock(ack);
             let has_had_it = || was_durable(server, ack.address, &stands);
             let is_its =
                 |row: &Lease| row.state == LeaseState::Default && row.hwaddr.as_slice() == ack.hardware;
             let is_excused = if server == ack.server {
                 // The other one, which serves the same clients, has given it the lease as well, by its own clock.
-                self.holders.by_a_wrong_clock(ack) && row.is_some_and(is_its) && has_had_it()
+                self.holders[ack.link].by_a_wrong_clock(ack) && row.is_some_and(is_its) && has_had_it()
             } else {
                 clocks_differ || ack.taken_over && has_had_it()
             };
@@ -151,6 +155,8 @@ mod tests {
             at_ns: 2,
             asked_ns: 1,
             server: 0,
+            seat: 0,
+            link: 0,
             address: lease(1, 9).address,
             lifetime_s: 60,
             xid: 7,
@@ -163,7 +169,7 @@ mod tests {
     }
 
     fn verdict(ack: &Ack, rows: &[Option<Lease>; 2]) -> Result<(), String> {
-        let mut checks = Checks::new();
+        let mut checks = Checks::new(None);
         checks.serving.note(0, 0, true);
         checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
         checks.acknowledged(ack, |server, _| rows[server].as_ref(), |_, _, _| false);
@@ -172,7 +178,7 @@ mod tests {
 
     /// The verdict on a row that is missing at a partner that has taken over, and that had it at some time or never.
     fn verdict_on_lost(ack: &Ack, ours: Option<Lease>, theirs: Option<Lease>) -> Result<(), String> {
-        let mut checks = Checks::new();
+        let mut checks = Checks::new(None);
         checks.serving.note(0, 0, true);
         checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
         let durable = |server, _| ours.as_ref().filter(|_| server == ack.server);
@@ -190,11 +196,11 @@ mod tests {
             ("another client's", true, lease(1, 8), true, false),
             ("it has never had its own", true, short, false, false),
         ] {
-            let mut checks = Checks::new();
+            let mut checks = Checks::new(None);
             let ack = ack(false);
             checks.serving.note(0, 0, true);
             checks.requests.0.insert((0, ack.hardware.to_vec(), ack.xid), REQUEST);
-            checks.holders.clocks_set(0, crooked, crooked);
+            checks.holders[0].clocks_set(0, crooked, crooked);
             let durable = |server, _| Some(if server == ack.server { &row } else { &good });
             checks.acknowledged(&ack, durable, |_, _, is| had && is(&good));
             assert_eq!(checks.verdict().is_ok(), excused, "{case}");
@@ -220,7 +226,7 @@ mod tests {
         assert!(verdict_on_lost(&taken_over, None, Some(good.clone())).is_err());
         assert!(verdict_on_lost(&ack(false), Some(good.clone()), Some(good)).is_err());
         let unasked = Ack { xid: 8, ..ack(true) };
-        let mut checks = Checks::new();
+        let mut checks = Checks::new(None);
         checks.acknowledged(&unasked, |_, _| None, |_, _, _| false);
         assert!(checks.verdict().unwrap_err().starts_with("invariant 2"));
     }

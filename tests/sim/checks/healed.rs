@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use shards::LeaseState;
 
 use crate::sim::pair::disk::Leases;
+use crate::sim::pair::links::host_of;
+use crate::sim::pair::population::Member;
 use crate::sim::pair::server::{PRIMARY, server_name};
 use crate::sim::pair::simulation::Simulation;
 
@@ -32,16 +34,26 @@ pub fn compare(ours: &Leases, theirs: &Leases) -> Result<(), String> {
 
 impl Simulation {
     pub fn check_healed(&mut self) {
+        for link in 0..self.plan.links() {
+            self.check_healed_on(link);
+        }
+    }
+
+    fn check_healed_on(&mut self, link: usize) {
         let own = usize::from(self.plan.kea.is_some_and(|(kea, _)| kea == 0));
-        let ours = self.leases_in_force(own);
-        for other in (0..self.servers.len()).filter(|other| *other != own && self.plan.kea.is_none()) {
+        let mut ours = self.leases_in_force(own);
+        ours.retain(|_, lease| lease.subnet_id == 1 + link as u32);
+        let others: Vec<usize> =
+            self.plan.seats_on(link).map(host_of).filter(|other| *other != own).collect();
+        for other in others.into_iter().filter(|_| self.plan.kea.is_none()) {
             if let Err(what) = compare(&ours, &self.leases_in_force(other)) {
                 self.checks.fail(format!("{what}, server{} and server{}", own + 1, other + 1));
             }
         }
-        for (number, member) in self.population.iter().enumerate() {
+        let on_link = |(_, member): &(usize, &Member)| member.link == link;
+        for (number, member) in self.population.iter().enumerate().filter(on_link) {
             let Some((address, until_ns)) = member.holds() else { continue };
-            let is_ours = self.checks.holders.is_ours(number);
+            let is_ours = self.checks.holders[link].is_ours(number);
             if !is_ours || until_ns < self.now_ns + ENDS_SOON_S * 1_000_000_000 {
                 continue;
             }

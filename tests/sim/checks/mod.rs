@@ -9,12 +9,14 @@
 //! | [`indexed`] | 4: the indexes match the leases once the lanes are empty |
 //! | [`replayed`] | 5: replaying the journal gives the table |
 //! | [`healed`] | 6: once all is well the partners' leases are equal |
+//! | [`apart`] | beyond them: relationships of a hub leave each other alone |
 //! | [`limited`] | 7: limits and the hop bound are respected, counters never fall |
 //!
 //! They look at disks, wires, tables and clients, and do not ask the code under test whether it did well, but for what it
 //! counts itself ([`limited`]). Each has a test beside it that shows what it sees.
 
 pub mod acknowledged;
+pub mod apart;
 pub mod healed;
 pub mod indexed;
 pub mod limited;
@@ -26,12 +28,15 @@ pub mod serving;
 use std::collections::BTreeSet;
 
 pub use acknowledged::{Ack, Requests};
+pub use apart::Apart;
 pub use one_holder::Holders;
 pub use serving::Serving;
 
 /// All checks of a run, and the first thing that did not hold.
 pub struct Checks {
-    pub holders: Holders,
+    /// Of the clients on each link.
+    pub holders: [Holders; 2],
+    pub apart: Apart,
     pub requests: Requests,
     pub serving: Serving,
     lives_of_take_overs: BTreeSet<u32>,
@@ -41,9 +46,11 @@ pub struct Checks {
 }
 
 impl Checks {
-    pub fn new() -> Self {
+    /// Those of a run in which nothing goes wrong on the link that is `unharmed`.
+    pub fn new(unharmed: Option<usize>) -> Self {
         Self {
-            holders: Holders::default(),
+            apart: Apart::new(unharmed),
+            holders: Default::default(),
             requests: Requests::default(),
             serving: Serving::default(),
             lives_of_take_overs: BTreeSet::new(),
@@ -59,7 +66,8 @@ impl Checks {
 
     /// An error as soon as something did not hold.
     pub fn verdict(&mut self) -> Result<(), String> {
-        if let Some(what) = self.holders.take_violation() {
+        let held = self.holders.iter_mut().find_map(Holders::take_violation);
+        if let Some(what) = held.or_else(|| self.apart.take_violation()) {
             self.fail(what);
         }
         self.violation.clone().map_or(Ok(()), Err)
@@ -71,7 +79,7 @@ impl Checks {
     }
 
     pub fn excused(&self) -> u64 {
-        self.holders.excused + self.excused
+        self.holders.iter().map(|holders| holders.excused).sum::<u64>() + self.excused
     }
 }
 

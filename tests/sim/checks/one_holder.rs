@@ -21,7 +21,7 @@ use std::net::Ipv4Addr;
 use tandem::ha::OwnState;
 
 use super::acknowledged::Ack;
-use crate::sim::pair::links::SERVERS_MAX;
+use crate::sim::pair::links::{SEATS_MAX, host_of};
 
 const ALLOWANCE_NS: u64 = 1_000_000_000;
 
@@ -36,8 +36,8 @@ pub struct Holders {
     /// When the pair was last whole: each server knew then what the other had given.
     reunited_ns: u64,
     /// When the copy under way began, and up to when each server knows its partner's leases by a copy.
-    copy_began_ns: [u64; SERVERS_MAX],
-    copied_through_ns: [u64; SERVERS_MAX],
+    copy_began_ns: [u64; SEATS_MAX],
+    copied_through_ns: [u64; SEATS_MAX],
     /// A clock is wrong by more than the allowance.
     crooked: bool,
     /// When one was last set by more than that, and until when leases that it dated ahead of time are newer than others.
@@ -49,7 +49,7 @@ pub struct Holders {
 
 struct Sent {
     at_ns: u64,
-    server: usize,
+    seat: usize,
     address: Ipv4Addr,
     alone: bool,
     /// The partner serves without knowing of it.
@@ -59,9 +59,9 @@ struct Sent {
 impl Holders {
     /// An ACK is on the wire; its number. `other_serves`: the partner gives leases too.
     pub fn sent(&mut self, ack: &Ack, other_serves: bool) -> usize {
-        let (Ack { at_ns, server, address, .. }, alone) = (ack, ack.is_alone());
+        let (Ack { at_ns, seat, address, .. }, alone) = (ack, ack.is_alone());
         let exposed = alone && other_serves || self.by_a_wrong_clock(ack);
-        self.acks.push(Sent { at_ns: *at_ns, server: *server, address: *address, alone, exposed });
+        self.acks.push(Sent { at_ns: *at_ns, seat: *seat, address: *address, alone, exposed });
         self.acks.len() - 1
     }
 
@@ -76,14 +76,14 @@ impl Holders {
     }
 
     /// A machine has entered `state`.
-    pub fn state_changed(&mut self, now_ns: u64, server: usize, state: OwnState) {
+    pub fn state_changed(&mut self, now_ns: u64, seat: usize, state: OwnState) {
         match state {
-            OwnState::Syncing => self.copy_began_ns[server] = now_ns,
-            OwnState::Ready => self.copied_through_ns[server] = self.copy_began_ns[server],
+            OwnState::Syncing => self.copy_began_ns[seat] = now_ns,
+            OwnState::Ready => self.copied_through_ns[seat] = self.copy_began_ns[seat],
             // Neither waits for anybody's word, and either may have been entered without the partner's leases.
             OwnState::PartnerDown | OwnState::Terminated => {
-                let known_ns = self.reunited_ns.max(self.copied_through_ns[server]);
-                let unknown = |ack: &&mut Sent| ack.server != server && ack.alone && ack.at_ns > known_ns;
+                let known_ns = self.reunited_ns.max(self.copied_through_ns[seat]);
+                let unknown = |ack: &&mut Sent| ack.seat != seat && ack.alone && ack.at_ns > known_ns;
                 self.acks.iter_mut().filter(unknown).for_each(|ack| ack.exposed = true);
             }
             OwnState::Backup
@@ -159,11 +159,11 @@ impl Holders {
             }
             let given = by.map(|sent| {
                 let how = if sent.alone { "alone" } else { "with its partner" };
-                format!("server{} {how} at {} ms", sent.server + 1, sent.at_ns / 1_000_000)
+                format!("server{} {how} at {} ms", host_of(sent.seat) + 1, sent.at_ns / 1_000_000)
             });
             self.violation.get_or_insert(format!(
                 "invariant 1: {address} is held by client {member} (from server{}) and by client {other} (from {})",
-                self.acks[ack].server + 1,
+                host_of(self.acks[ack].seat) + 1,
                 given.unwrap_or_default(),
             ));
         }
@@ -184,6 +184,8 @@ mod tests {
             at_ns,
             asked_ns: at_ns,
             server,
+            seat: server,
+            link: 0,
             address: lease(1, 9).address,
             lifetime_s: 60,
             xid: 7,

@@ -75,7 +75,7 @@ mod tests {
             (leases(&[lease(1, 8)]), false),
             (leases(&[lease(2, 9)]), false),
         ] {
-            let mut checks = Checks::new();
+            let mut checks = Checks::new(None);
             checks.replayed_is_possible(0, &possible, &recovered);
             assert_eq!(checks.verdict().is_ok(), is_possible, "{recovered:?}");
         }

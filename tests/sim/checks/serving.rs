@@ -4,12 +4,14 @@
 use shards::Now;
 use tandem::ha::{OwnState, Role};
 
+use crate::sim::pair::links::host_of;
+
 /// A view is in force on every shard this long after the state it follows from, nanoseconds.
 const VIEW_WITHIN_NS: u64 = 100_000_000;
 
-/// Whether the server of each number serves, and until when it did, by its own monotonic clock.
+/// Whether each seat serves, and until when it did, by its own monotonic clock.
 #[derive(Debug, Default)]
-pub struct Serving([Served; crate::sim::pair::links::SERVERS_MAX]);
+pub struct Serving([Served; crate::sim::pair::links::SEATS_MAX]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Served {
@@ -36,13 +38,13 @@ pub fn serves(state: OwnState, role: Role) -> bool {
 
 impl Serving {
     /// A process has begun.
-    pub fn started(&mut self, server: usize) {
-        self.0[server] = Served::default();
+    pub fn started(&mut self, seat: usize) {
+        self.0[seat] = Served::default();
     }
 
-    /// The machine of `server` is in `state`.
-    pub fn note(&mut self, server: usize, monotonic_ns: u64, serves: bool) {
-        let served = &mut self.0[server];
+    /// The machine at `seat` is in `state`.
+    pub fn note(&mut self, seat: usize, monotonic_ns: u64, serves: bool) {
+        let served = &mut self.0[seat];
         if served.now && !serves {
             served.until_ns = Some(monotonic_ns);
         }
@@ -50,13 +52,13 @@ impl Serving {
     }
 
     /// Looks at a lease given now to a client whose REQUEST was first seen at `first`.
-    pub fn gives(&self, server: usize, first: Now) -> Result<(), String> {
-        let served = self.0[server];
+    pub fn gives(&self, seat: usize, first: Now) -> Result<(), String> {
+        let served = self.0[seat];
         let in_time = served.until_ns.is_some_and(|until_ns| first.monotonic_ns <= until_ns + VIEW_WITHIN_NS);
         if served.now || in_time {
             return Ok(());
         }
-        Err(format!("invariant 2: server{} gives a lease in a state that serves nobody", server + 1))
+        Err(format!("invariant 2: server{} gives a lease in a state that serves nobody", host_of(seat) + 1))
     }
 }
 

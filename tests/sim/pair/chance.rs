@@ -1,12 +1,16 @@
 //! What goes wrong and when; and the end of a run, when nothing does.
 
+use shards::{Lease, LeaseState, SmallBytes};
+use tandem::engine::message::UpdateKind;
 use tandem::ha::PartnerState;
+use tandem::ha::batch;
 use tandem::ha::command::HaCommand;
 
-use super::links::{Cut, Links};
-use super::server::LIFETIME_S;
+use super::links::{Cut, Links, host_of, seat_of};
+use super::server::{LIFETIME_S, pool};
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
-use super::stream::Way;
+use super::stream::{StreamId, Way};
+use crate::sim::clients::hardware;
 
 /// Clocks may be this far from the true time without harm, milliseconds.
 const ALLOWED_SKEW_MS: i64 = 300;
@@ -56,16 +60,23 @@ impl Simulation {
             }
             34..40 if self.plan.commands => self.command(),
             _ => {
-                let member = self.draw(u64::from(self.plan.clients)) as usize;
+                let member = self.draw(self.population.len() as u64) as usize;
                 let what = self.draw(14);
                 self.act(member, what);
             }
+        }
+        if self.plan.hub && self.chance(50) {
+            self.speak_out_of_turn();
         }
         let pause_ns = 20 * NS_PER_MS + self.draw(900 * NS_PER_MS);
         self.schedule(pause_ns, Event::Chance);
     }
 
+    /// A server that something happens to: the one that suffers, if there is one alone.
     fn draw_server(&mut self) -> usize {
+        if let Some(link) = self.plan.one_suffers {
+            return link + 1;
+        }
         self.draw(self.servers.len() as u64) as usize
     }
 
@@ -137,11 +148,17 @@ impl Simulation {
         self.tally.steps += 1;
         self.trace(|| format!("the clock of server{} is set by {by_ms} ms", server + 1));
         self.checks.requests.stepped(server, by_ms);
-        let wrong = self.servers.iter().any(|host| host.clock.skew_ms.abs() > ALLOWED_SKEW_MS);
-        self.checks.holders.clocks_set(self.now_ns, wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
-        if by_ms < -2 * ALLOWED_SKEW_MS {
-            // What it wrote until now is newer than anything else until it has caught up.
-            self.checks.holders.set_back(self.now_ns + by_ms.unsigned_abs() * NS_PER_MS);
+        let links: Vec<usize> =
+            (0..self.plan.places(server)).map(|place| self.plan.link_of(seat_of(server, place))).collect();
+        for link in links {
+            let is_wrong = |seat: usize| self.servers[host_of(seat)].clock.skew_ms.abs() > ALLOWED_SKEW_MS;
+            let wrong = self.plan.seats_on(link).any(is_wrong);
+            let holders = &mut self.checks.holders[link];
+            holders.clocks_set(self.now_ns, wrong || by_ms.abs() > 2 * ALLOWED_SKEW_MS, wrong);
+            if by_ms < -2 * ALLOWED_SKEW_MS {
+                // What it wrote until now is newer than anything else until it has caught up.
+                holders.set_back(self.now_ns + by_ms.unsigned_abs() * NS_PER_MS);
+            }
         }
     }
 
@@ -159,7 +176,11 @@ impl Simulation {
     }
 
     fn reset_a_stream(&mut self) {
-        let ids = self.streams.ids();
+        let mut ids = self.streams.ids();
+        if let Some(link) = self.plan.one_suffers {
+            let touches = |id: &StreamId| self.streams.get(*id).is_some_and(|it| it.touches(link + 1));
+            ids.retain(touches);
+        }
         if ids.is_empty() {
             return;
         }
@@ -186,26 +207,62 @@ impl Simulation {
                 self.tally.kea_restarts += 1;
                 self.crash(server, false);
             }
-            match self.servers[server].state() {
+        }
+        for seat in self.plan.seats() {
+            match self.state(seat) {
                 Some(PartnerState::InMaintenance)
-                    if self.plan.partner(server).and_then(|partner| self.servers[partner].state())
+                    if self.plan.partner(seat).and_then(|partner| self.state(partner))
                         != Some(PartnerState::PartnerInMaintenance) =>
                 {
                     self.tally.resets_by_hand += 1;
-                    self.operate(server, HaCommand::Reset { server_name: None });
+                    self.operate_at(seat, HaCommand::Reset { server_name: None });
                 }
                 Some(PartnerState::PartnerInMaintenance) => {
-                    self.operate(server, HaCommand::MaintenanceCancel)
+                    self.operate_at(seat, HaCommand::MaintenanceCancel)
                 }
                 _ => {}
             }
         }
     }
 
+    /// What comes to a hub's listener from a spoke about an address of the other one: by an administrator's mistake, or
+    /// because the spoke's configuration has the other's subnet.
+    fn speak_out_of_turn(&mut self) {
+        let (about, client, last) =
+            (self.draw(2) as usize, self.draw(self.plan.clients.into()), self.draw(self.plan.pool.into()));
+        let about = self.plan.one_suffers.map_or(about, |link| 1 - link);
+        let seat = seat_of(0, 1 - about);
+        let (first, _) = pool(&self.plan, about);
+        let [a, b, c, d] = first.octets();
+        let number = client as u32 + (1 - about as u32) * self.plan.clients;
+        let lease = Lease {
+            address: [a, b, c, d + last as u8].into(),
+            subnet_id: 1 + about as u32,
+            pool_id: 0,
+            hwaddr: SmallBytes::new(&hardware(number)),
+            client_id: SmallBytes::empty(),
+            valid_lifetime: LIFETIME_S,
+            cltt: self.clock_of(0).wall_s(),
+            state: LeaseState::Default,
+            fqdn_fwd: false,
+            fqdn_rev: false,
+            hostname: SmallBytes::empty(),
+            user_context: None,
+        };
+        let kind = if self.chance(300) { UpdateKind::Delete } else { UpdateKind::Update };
+        let mut body = Vec::new();
+        let copies = 1 + self.draw(2) as usize;
+        batch::write_request(std::iter::repeat_n((kind, &lease), copies), None, &mut body);
+        self.tally.out_of_turn += 1;
+        self.trace(|| format!("of link {}: {kind:?} of {}", 1 - about, lease.address));
+        self.stray_request(seat, &body);
+    }
+
     /// From now on everything works.
     pub fn heal(&mut self) {
         self.trace(|| "everything is well from here".to_owned());
         self.calm = true;
+        self.checks.apart.end(self.now_ns);
         self.links = Links::default();
         for server in 0..self.servers.len() {
             self.servers[server].disk.full = false;
@@ -229,7 +286,8 @@ impl Simulation {
             let stands_still = self.servers.iter().any(|host| host.paused_until_ns > self.now_ns);
             whole_for_s = if self.is_whole() && !stands_still { whole_for_s + 1 } else { 0 };
             if self.now_ns >= until_ns {
-                let states = self.servers.iter().map(|host| host.state().map_or("down", PartnerState::name));
+                let states =
+                    self.plan.seats().map(|seat| self.state(seat).map_or("down", PartnerState::name));
                 let states: Vec<_> = states.collect();
                 let states = states.join(" and ");
                 return Err(format!("invariant 6: after all is well the pair is not whole but {states}"));

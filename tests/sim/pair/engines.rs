@@ -1,12 +1,15 @@
 //! Drives the engines of a server as the runtime does: one input at a time, then messages, rows, transmissions.
 
+use std::net::Ipv4Addr;
+
 use shards::{Actions, DatagramMeta, Engine as _, Lane, LeaseState, NodeId, Now};
 use tandem::engine::Engine;
 use tandem::engine::event::Event as LogEvent;
 use tandem::engine::message::{ForwardReason, Message, ShardCommand, ShardCommandBody};
 
+use super::links::seat_of;
 use super::plan::Plant;
-use super::server::{ADDRESSES, IFINDEX};
+use super::server::{address, ifindex};
 use super::simulation::{Event, Simulation};
 
 /// Pause before rows for which there was no room are written again, nanoseconds.
@@ -79,8 +82,8 @@ impl Simulation {
             });
         } else if to == topology.control() {
             self.control_message(server, from, message);
-        } else if to == topology.listener(0) {
-            self.listener_message(server, message);
+        } else if let Some(place) = (0..topology.listeners).find(|place| to == topology.listener(*place)) {
+            self.listener_message(seat_of(server, place.into()), message);
         } else {
             self.sender_message(server, to, message);
         }
@@ -106,16 +109,16 @@ impl Simulation {
     }
 
     /// A datagram has come to the host: the kernel steers it.
-    pub fn receive(&mut self, server: usize, source: std::net::Ipv4Addr, unicast: bool, bytes: &[u8]) {
+    pub fn receive(&mut self, server: usize, link: usize, source: Ipv4Addr, unicast: bool, bytes: &[u8]) {
         let Some(process) = &self.servers[server].process else { return };
         let shard = usize::from(process.steering.hash.shard_of_message(bytes));
         let meta = DatagramMeta {
             socket: 0,
-            ifindex: IFINDEX,
+            ifindex: ifindex(link),
             source,
             source_port: 68,
-            destination: if unicast { ADDRESSES[server] } else { std::net::Ipv4Addr::BROADCAST },
-            socket_address: ADDRESSES[server],
+            destination: if unicast { address(server, link) } else { Ipv4Addr::BROADCAST },
+            socket_address: address(server, link),
             source_mac: None,
         };
         let now = self.clock_of(server);

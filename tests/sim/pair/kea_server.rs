@@ -19,7 +19,9 @@ use tandem::wire::codes::MessageType;
 
 use super::disk::Leases;
 use super::kea::{Machine, Purpose, Settings, Version};
-use super::server::{ADDRESSES, LIFETIME_S, WORKERS_PER_PEER, call_worker, pool, snapshot, update_worker};
+use super::server::{
+    LIFETIME_S, WORKERS_PER_PEER, address as address_of, call_worker, pool, snapshot, update_worker,
+};
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
 use super::stream::StreamId;
 
@@ -300,7 +302,7 @@ impl Simulation {
 
     /// First and last address of the pool for the client.
     fn pool_for(&self, query: &Query<'_>) -> (Ipv4Addr, Ipv4Addr) {
-        let (first, last) = pool(&self.plan);
+        let (first, last) = pool(&self.plan, 0);
         let middle = Ipv4Addr::from(u32::from(first) + u32::from(self.plan.pool) - 1);
         match self.plan.balancing {
             true if is_primarys(query) => (first, middle),
@@ -320,7 +322,7 @@ impl Simulation {
 
     fn kea_grants(&mut self, server: usize, query: &Query<'_>, client: Vec<u8>, held: Option<Ipv4Addr>) {
         let now = self.clock_of(server);
-        if query.server_id().is_some_and(|id| id != ADDRESSES[server]) {
+        if query.server_id().is_some_and(|id| id != address_of(server, 0)) {
             return;
         }
         let ciaddr = Some(query.ciaddr()).filter(|address| !address.is_unspecified());
@@ -360,7 +362,7 @@ impl Simulation {
         reply: Vec<u8>,
     ) {
         for (_, lease) in &changes {
-            self.checks.holders.decided_elsewhere(lease.address);
+            self.checks.holders[0].decided_elsewhere(lease.address);
         }
         let Some(kea) = &mut self.servers[server].kea else { return };
         let request = |(kind, lease): &(UpdateKind, Lease)| {
@@ -432,7 +434,7 @@ fn reply(query: &Query<'_>, kind: u8, server: usize, address: Ipv4Addr) -> Vec<u
     bytes[24..28].copy_from_slice(&query.giaddr().octets());
     bytes[28..44].copy_from_slice(&query.bytes()[28..44]);
     bytes.extend([99, 130, 83, 99, 53, 1, kind, 54, 4]);
-    bytes.extend(ADDRESSES[server].octets());
+    bytes.extend(address_of(server, 0).octets());
     if kind != 6 {
         bytes.extend([51, 4]);
         bytes.extend(LIFETIME_S.to_be_bytes());

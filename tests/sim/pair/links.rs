@@ -3,6 +3,24 @@
 /// Servers at most.
 pub const SERVERS_MAX: usize = 3;
 
+/// Seats at most: places of a server in a relationship. Each server has one, by its own number, and a hub a second one.
+pub const SEATS_MAX: usize = SERVERS_MAX + 1;
+
+/// The server that has a seat.
+pub fn host_of(seat: usize) -> usize {
+    if seat < SERVERS_MAX { seat } else { 0 }
+}
+
+/// Which of its server's relationships a seat is in.
+pub fn place_of(seat: usize) -> usize {
+    usize::from(seat >= SERVERS_MAX)
+}
+
+/// The seat of a server in its relationship at `place`.
+pub fn seat_of(server: usize, place: usize) -> usize {
+    if place == 0 { server } else { SERVERS_MAX }
+}
+
 /// One direction of one link.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cut {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shards::Lane;
+use shards::{Lane, Topology};
 use tandem::control::CopyAnswer;
 use tandem::control::gather::{Gather, ListRequest};
 use tandem::control::lease_change::{LeaseChange, OwnerChange};
@@ -19,13 +19,17 @@ use tandem::ha::command::{Envelope, PageRequest, Reply, result};
 use tandem::ha::copy::{self, CopyRequest};
 use tandem::ha::lease_json::{Listing, write_listing};
 use tandem::http::server::Request;
-use tandem::policy::SubnetFilter;
 
+use super::links::{host_of, place_of, seat_of};
+use super::plan::Plant;
 use super::simulation::Simulation;
 use super::stream::StreamId;
 
 /// A shard or the control node answers within this time, or the partner hears that it did not.
 const ANSWER_WITHIN_NS: u64 = 9_000_000_000;
+
+/// No stream has this name.
+const NO_STREAM: StreamId = StreamId::MAX;
 
 pub struct Listener {
     rules: Arc<Rules>,
@@ -71,82 +75,100 @@ impl Simulation {
         if self.servers[server].kea.is_some() {
             return self.kea_request(server, stream, &request.body);
         }
+        let Some((seat, peer)) = self.seat_and_peer(server, stream) else { return };
         if request.is_octets {
-            return self.batch(server, stream, &request.body);
+            return self.batch(seat, stream, &request.body);
         }
         let envelope = match Envelope::parse(&request.body) {
             Ok(envelope) => envelope,
             Err(error) => panic!("the partner's command cannot be read: {error}"),
         };
         match envelope.command.as_str() {
-            "lease4-del" | "lease4-update" => self.change(server, stream, &envelope),
+            "lease4-del" | "lease4-update" => self.change(seat, stream, &envelope),
             "lease4-get-page" => match PageRequest::parse(&envelope) {
-                Ok(page) => self.list(server, stream, page),
+                Ok(page) => self.list(seat, stream, page),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
             },
             copy::COMMAND => match CopyRequest::parse(&envelope) {
-                Ok(copied) => self.copy(server, stream, copied),
+                Ok(copied) => self.copy(seat, stream, copied),
                 Err(reply) => self.respond(server, stream, &reply.to_http_body()),
             },
-            _ => self.ask_control(server, stream, request.body.clone()),
+            _ => self.ask_control(seat, peer, stream, request.body.clone()),
         }
     }
 
-    /// Index of the peer at the other end of a stream, as the address of its connection tells.
-    fn peer_at(&self, server: usize, stream: StreamId) -> Option<usize> {
+    /// The seat whose listener a stream leads to, and the index of the peer at its other end, as the address of its
+    /// connection tells.
+    fn seat_and_peer(&self, server: usize, stream: StreamId) -> Option<(usize, usize)> {
         let opener = self.streams.get(stream)?.opener;
-        self.plan.peers(server).into_iter().position(|peer| peer == opener)
+        let place = if self.plan.hub && server == 0 { opener - 1 } else { 0 };
+        let seat = seat_of(server, place);
+        let peer = self.plan.peers_of(seat).into_iter().position(|peer| peer == opener)?;
+        Some((seat, peer))
+    }
+
+    /// A change of leases that comes to a listener out of turn; nobody waits for the answer.
+    pub fn stray_request(&mut self, seat: usize, body: &[u8]) {
+        if self.servers[host_of(seat)].paused_until_ns > self.now_ns {
+            return;
+        }
+        match Envelope::parse(body) {
+            Ok(envelope) => self.change(seat, NO_STREAM, &envelope),
+            Err(_) => self.batch(seat, NO_STREAM, body),
+        }
     }
 
     /// Hands a change of a lease to its owner, and answers when it is durable.
-    fn change(&mut self, server: usize, stream: StreamId, command: &Envelope) {
-        let now = self.clock_of(server);
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        match LeaseChange::parse(command, now.wall_s(), Some(0), &process.listener.rules) {
+    fn change(&mut self, seat: usize, stream: StreamId, command: &Envelope) {
+        let now = self.clock_of(host_of(seat));
+        let relationship = (self.plan.plant != Some(Plant::BelieveSpokes)).then_some(place_of(seat) as u8);
+        let Some(end) = self.end_mut(seat) else { return };
+        match LeaseChange::parse(command, now.wall_s(), relationship, &end.listener.rules) {
             Ok(LeaseChange::At(OwnerChange { owner, body, .. })) => {
-                let number = process.listener.ask(stream, now.monotonic_ns, Question::Change);
-                self.ask_shard(server, owner, number, body);
+                let number = end.listener.ask(stream, now.monotonic_ns, Question::Change);
+                self.ask_shard(seat, owner, number, body);
             }
             Ok(LeaseChange::DeleteOf(client)) => panic!("no partner deletes by client: {client:?}"),
-            Err(reply) => self.respond(server, stream, &reply.to_http_body()),
+            Err(reply) => self.respond(host_of(seat), stream, &reply.to_http_body()),
         }
     }
 
     /// Hands many changes to their owners, and answers when all are durable.
-    fn batch(&mut self, server: usize, stream: StreamId, body: &[u8]) {
+    fn batch(&mut self, seat: usize, stream: StreamId, body: &[u8]) {
         assert!(batch::is_batch(body), "the partner sends octets that are no batch");
-        let now_ns = self.clock_of(server).monotonic_ns;
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let rules = process.listener.rules.clone();
+        let now_ns = self.clock_of(host_of(seat)).monotonic_ns;
+        let Some(Topology { shards, .. }) = self.topology_at(seat) else { return };
+        let Some(end) = self.end_mut(seat) else { return };
+        let rules = end.listener.rules.clone();
         let owner_of = |address| rules.owners.owner_of(address);
-        match Received::read(body, 0, process.topology.shards, owner_of, rules.snapshot.as_ref()) {
+        match Received::read(body, place_of(seat) as u8, shards, owner_of, rules.snapshot.as_ref()) {
             Ok((received, parts)) if received.is_complete() => {
                 assert!(parts.is_empty());
-                self.respond(server, stream, &received.finish().to_http_body());
+                self.respond(host_of(seat), stream, &received.finish().to_http_body());
             }
             Ok((received, parts)) => {
-                let number = process.listener.ask(stream, now_ns, Question::Batch(received));
+                let number = end.listener.ask(stream, now_ns, Question::Batch(received));
                 for (shard, body) in parts {
-                    self.ask_shard(server, shard, number, body);
+                    self.ask_shard(seat, shard, number, body);
                 }
             }
-            Err(reply) => self.respond(server, stream, &reply.to_http_body()),
+            Err(reply) => self.respond(host_of(seat), stream, &reply.to_http_body()),
         }
     }
 
-    fn ask_shard(&mut self, server: usize, shard: u8, request: u64, body: ShardCommandBody) {
-        let Some(process) = &self.servers[server].process else { return };
-        let (from, to) = (process.topology.listener(0), process.topology.shard(shard));
+    fn ask_shard(&mut self, seat: usize, shard: u8, request: u64, body: ShardCommandBody) {
+        let Some(topology) = self.topology_at(seat) else { return };
+        let (from, to) = (topology.listener(place_of(seat) as u8), topology.shard(shard));
         let command = Box::new(ShardCommand { request, body });
-        self.post(server, from, to, Lane::State, Message::Command(command));
+        self.post(host_of(seat), from, to, Lane::State, Message::Command(command));
     }
 
-    fn ask_control(&mut self, server: usize, stream: StreamId, body: Vec<u8>) {
-        let now_ns = self.clock_of(server).monotonic_ns;
-        let Some(peer) = self.peer_at(server, stream) else { return };
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let request = process.listener.ask(stream, now_ns, Question::Control);
-        let (from, to) = (process.topology.listener(0), process.topology.control());
+    fn ask_control(&mut self, seat: usize, peer: usize, stream: StreamId, body: Vec<u8>) {
+        let now_ns = self.clock_of(host_of(seat)).monotonic_ns;
+        let Some(topology) = self.topology_at(seat) else { return };
+        let Some(end) = self.end_mut(seat) else { return };
+        let request = end.listener.ask(stream, now_ns, Question::Control);
+        let (from, to) = (topology.listener(place_of(seat) as u8), topology.control());
         let call = PartnerCall {
             request,
             peer: peer as u8,
@@ -156,91 +178,93 @@ impl Simulation {
             line: Line::Shared,
             failure: None,
         };
-        self.post(server, from, to, Lane::State, Message::Partner(Box::new(call)));
+        self.post(host_of(seat), from, to, Lane::State, Message::Partner(Box::new(call)));
     }
 
-    fn list(&mut self, server: usize, stream: StreamId, page: PageRequest) {
-        let now_ns = self.clock_of(server).monotonic_ns;
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let writer: tandem::control::gather::LeaseWriter = match process.listener.as_stored {
+    fn list(&mut self, seat: usize, stream: StreamId, page: PageRequest) {
+        let now_ns = self.clock_of(host_of(seat)).monotonic_ns;
+        let Some(Topology { shards, .. }) = self.topology_at(seat) else { return };
+        let Some(end) = self.end_mut(seat) else { return };
+        let writer: tandem::control::gather::LeaseWriter = match end.listener.as_stored {
             true => |lease, output| write_listing(lease, Listing::AsStored, output),
             false => |lease, output| write_listing(lease, Listing::WithoutReleased, output),
         };
-        let request =
-            ListRequest { after: page.after, limit: Some(page.limit as usize), subnets: Vec::new() };
-        let gather = Gather::leases(process.topology.shards, request, writer);
-        let number = process.listener.ask(stream, now_ns, Question::List(gather));
-        self.gather_on(server, number);
+        let given = end.listener.rules.snapshot.relationships.given(place_of(seat) as u8);
+        let subnets = given.ids().unwrap_or_default().to_vec();
+        let request = ListRequest { after: page.after, limit: Some(page.limit as usize), subnets };
+        let gather = Gather::leases(shards, request, writer);
+        let number = end.listener.ask(stream, now_ns, Question::List(gather));
+        self.gather_on(seat, number);
     }
 
-    fn copy(&mut self, server: usize, stream: StreamId, request: CopyRequest) {
-        let now_ns = self.clock_of(server).monotonic_ns;
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let answer = CopyAnswer::new(process.topology.shards, request, SubnetFilter::ALL);
-        let number = process.listener.ask(stream, now_ns, Question::Copy(answer));
-        self.copy_on(server, number);
+    fn copy(&mut self, seat: usize, stream: StreamId, request: CopyRequest) {
+        let now_ns = self.clock_of(host_of(seat)).monotonic_ns;
+        let Some(Topology { shards, .. }) = self.topology_at(seat) else { return };
+        let Some(end) = self.end_mut(seat) else { return };
+        let given = end.listener.rules.snapshot.relationships.given(place_of(seat) as u8);
+        let answer = CopyAnswer::new(shards, request, given);
+        let number = end.listener.ask(stream, now_ns, Question::Copy(answer));
+        self.copy_on(seat, number);
     }
 
-    fn copy_on(&mut self, server: usize, number: u64) {
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let Some(pending) = process.listener.pending.get_mut(&number) else { return };
+    fn copy_on(&mut self, seat: usize, number: u64) {
+        let Some(end) = self.end_mut(seat) else { return };
+        let Some(pending) = end.listener.pending.get_mut(&number) else { return };
         let Question::Copy(answer) = &mut pending.what else { return };
         let next = if answer.is_complete() { None } else { answer.poll_request() };
         if let Some((shard, body)) = next {
-            return self.ask_shard(server, shard, number, body);
+            return self.ask_shard(seat, shard, number, body);
         }
-        let Some(Pending { stream, what: Question::Copy(answer), .. }) =
-            process.listener.pending.remove(&number)
+        let Some(Pending { stream, what: Question::Copy(answer), .. }) = end.listener.pending.remove(&number)
         else {
             return;
         };
         let body = answer.finish().unwrap_or_else(|reply| reply.to_http_body());
-        self.respond(server, stream, &body);
+        self.respond(host_of(seat), stream, &body);
     }
 
     /// Asks the next shard, or answers when all have been heard.
-    fn gather_on(&mut self, server: usize, number: u64) {
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let Some(pending) = process.listener.pending.get_mut(&number) else { return };
+    fn gather_on(&mut self, seat: usize, number: u64) {
+        let Some(end) = self.end_mut(seat) else { return };
+        let Some(pending) = end.listener.pending.get_mut(&number) else { return };
         let Question::List(gather) = &mut pending.what else { return };
         let next = if gather.is_complete() { None } else { gather.poll_request() };
         if let Some((shard, body)) = next {
-            return self.ask_shard(server, shard, number, body);
+            return self.ask_shard(seat, shard, number, body);
         }
-        let Some(Pending { stream, what: Question::List(gather), .. }) =
-            process.listener.pending.remove(&number)
+        let Some(Pending { stream, what: Question::List(gather), .. }) = end.listener.pending.remove(&number)
         else {
             return;
         };
         let body = gather.finish().render_list();
-        self.respond(server, stream, &body);
+        self.respond(host_of(seat), stream, &body);
     }
 
     /// A message has come to the listen executor.
-    pub fn listener_message(&mut self, server: usize, message: Message) {
+    pub fn listener_message(&mut self, seat: usize, message: Message) {
         match message {
-            Message::Reply(reply) => self.shard_replied(server, *reply),
+            Message::Reply(reply) => self.shard_replied(seat, *reply),
             Message::Partner(call) => {
-                let Some(process) = self.servers[server].process.as_mut() else { return };
-                if let Some(pending) = process.listener.pending.remove(&call.request) {
-                    self.respond(server, pending.stream, &call.body);
+                let Some(end) = self.end_mut(seat) else { return };
+                if let Some(pending) = end.listener.pending.remove(&call.request) {
+                    self.respond(host_of(seat), pending.stream, &call.body);
                 }
             }
             Message::Snapshot(rules) => {
-                let Some(process) = self.servers[server].process.as_mut() else { return };
-                process.listener.rules = rules;
+                let Some(end) = self.end_mut(seat) else { return };
+                end.listener.rules = rules;
             }
             Message::HaView(view) => {
-                let Some(process) = self.servers[server].process.as_mut() else { return };
-                process.listener.as_stored = view.partner_knows_released;
+                let Some(end) = self.end_mut(seat) else { return };
+                end.listener.as_stored = view.partner_knows_released;
             }
             other => panic!("a listener does not take {other:?}"),
         }
     }
 
-    fn shard_replied(&mut self, server: usize, reply: ShardReply) {
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let listener = &mut process.listener;
+    fn shard_replied(&mut self, seat: usize, reply: ShardReply) {
+        let Some(end) = self.end_mut(seat) else { return };
+        let listener = &mut end.listener;
         let number = reply.request;
         let Some(pending) = listener.pending.get_mut(&number) else { return };
         let stream = pending.stream;
@@ -248,11 +272,11 @@ impl Simulation {
             Question::Control => return,
             Question::Copy(answer) => {
                 answer.handle_reply(reply.shard, reply.body);
-                return self.copy_on(server, number);
+                return self.copy_on(seat, number);
             }
             Question::List(gather) => {
                 gather.handle_reply(reply.shard, reply.body);
-                return self.gather_on(server, number);
+                return self.gather_on(seat, number);
             }
             Question::Change => change_reply(&reply.body),
             Question::Batch(received) => {
@@ -268,15 +292,15 @@ impl Simulation {
             }
         };
         listener.pending.remove(&number);
-        self.respond(server, stream, &answer.to_http_body());
+        self.respond(host_of(seat), stream, &answer.to_http_body());
     }
 
     /// Looks at the deadlines of questions.
-    pub fn run_listener_timers(&mut self, server: usize) {
-        let now = self.clock_of(server);
-        let Some(process) = self.servers[server].process.as_mut() else { return };
+    pub fn run_listener_timers(&mut self, seat: usize) {
+        let now = self.clock_of(host_of(seat));
+        let Some(end) = self.end_mut(seat) else { return };
         let overdue = |pending: &Pending| pending.until_ns <= now.monotonic_ns;
-        let late: Vec<Pending> = process
+        let late: Vec<Pending> = end
             .listener
             .pending
             .extract_if(.., |_, pending| overdue(pending))
@@ -284,7 +308,7 @@ impl Simulation {
             .collect();
         for pending in late {
             let reply = Reply::error("the server did not answer in time");
-            self.respond(server, pending.stream, &reply.to_http_body());
+            self.respond(host_of(seat), pending.stream, &reply.to_http_body());
         }
     }
 }

@@ -3,6 +3,7 @@
 use tandem::ha::command::{HaCommand, Origin, Reply};
 use tandem::ha::{CommandSource, Event as HaEvent, OwnState, Role};
 
+use super::links::{host_of, seat_of};
 use super::server::{PRIMARY, server_name};
 use super::simulation::{Event, NS_PER_S, Simulation};
 use crate::sim::checks::serving::serves;
@@ -11,26 +12,32 @@ use crate::sim::checks::serving::serves;
 const COPIED_WITHIN_NS: u64 = 60 * NS_PER_S;
 
 impl Simulation {
-    /// A command of an operator, on the server's own socket.
+    /// A command of an operator, on the server's own socket, for each of its relationships.
     pub fn operate(&mut self, server: usize, command: HaCommand) {
-        let host = &mut self.servers[server];
-        let is_stopped = host.paused_until_ns > self.now_ns;
-        let Some(process) = host.process.as_mut().filter(|_| !is_stopped) else { return };
-        process.answered = None;
-        if let HaCommand::Scopes { scopes, .. } = &command {
-            process.scopes_by_hand = Some(scopes.clone());
+        for place in 0..self.plan.places(server) {
+            self.operate_at(seat_of(server, place), command.clone());
         }
-        self.trace(|| format!("server{} is told {command:?}", server + 1));
+    }
+
+    /// One for a relationship.
+    pub fn operate_at(&mut self, seat: usize, command: HaCommand) {
+        let is_stopped = self.servers[host_of(seat)].paused_until_ns > self.now_ns;
+        let Some(end) = self.end_mut(seat).filter(|_| !is_stopped) else { return };
+        end.answered = None;
+        if let HaCommand::Scopes { scopes, .. } = &command {
+            end.scopes_by_hand = Some(scopes.clone());
+        }
+        self.trace(|| format!("server{} is told {command:?}", host_of(seat) + 1));
         self.tally.commands += 1;
         let source = CommandSource::Administrator;
-        self.feed(server, HaEvent::Command { token: super::control::OPERATORS_TOKEN, source, command });
+        self.feed(seat, HaEvent::Command { token: super::control::OPERATORS_TOKEN, source, command });
     }
 
     /// A server answers the command of its operator.
-    pub fn operator_answered(&mut self, server: usize, reply: &Reply) {
-        self.trace(|| format!("server{} answers its operator: {:?}", server + 1, reply.text));
-        if let Some(process) = &mut self.servers[server].process {
-            process.answered = Some(reply.result == 0);
+    pub fn operator_answered(&mut self, seat: usize, reply: &Reply) {
+        self.trace(|| format!("server{} answers its operator: {:?}", host_of(seat) + 1, reply.text));
+        if let Some(end) = self.end_mut(seat) {
+            end.answered = Some(reply.result == 0);
         }
     }
 
@@ -84,15 +91,15 @@ impl Simulation {
     /// Whether an operator has named a scope for a server that it does not have by itself, in a state that serves: then
     /// two may serve the same clients.
     pub fn is_by_hand(&self) -> bool {
-        let adds = |(server, host): (usize, &super::server::Server)| {
-            let Some(process) = &host.process else { return false };
-            let for_both = matches!(process.state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
+        let adds = |server: usize| {
+            let Some(end) = self.end(server) else { return false };
+            let for_both = matches!(end.state, OwnState::PartnerDown | OwnState::PartnerInMaintenance);
             let has =
                 |name: &String| for_both || *name == server_name(server) && self.serves_by_itself(server);
-            let named = process.scopes_by_hand.iter().flatten();
-            serves(process.state, Role::Primary) && !named.into_iter().all(has)
+            let named = end.scopes_by_hand.iter().flatten();
+            serves(end.state, Role::Primary) && !named.into_iter().all(has)
         };
-        self.servers.iter().enumerate().any(adds)
+        (0..self.servers.len()).any(adds)
     }
 
     /// Whether the server has clients of its own in the normal state.
@@ -103,8 +110,8 @@ impl Simulation {
     /// What operators have begun they end, on servers that run.
     pub fn end_commands(&mut self) {
         for server in 0..self.servers.len() {
-            let Some(process) = &self.servers[server].process else { continue };
-            if process.scopes_by_hand.is_some() {
+            let Some(end) = self.end(server) else { continue };
+            if end.scopes_by_hand.is_some() {
                 self.operate(server, self.own_scopes(server));
             }
             if self.plan.commands {
@@ -153,6 +160,6 @@ impl Simulation {
     }
 
     fn answer_of(&self, server: usize) -> Option<bool> {
-        self.servers[server].process.as_ref().and_then(|process| process.answered)
+        self.end(server).and_then(|end| end.answered)
     }
 }

@@ -4,7 +4,7 @@ use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
 
 use super::kea::Version;
-use super::links::SERVERS_MAX;
+use super::links::{SERVERS_MAX, host_of, place_of};
 
 /// A lie of the drivers that the checks must notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,8 +17,19 @@ pub enum Plant {
     ServeInWaiting,
     /// A batch is reported as durable when it is written, and is never synced.
     SkipSync,
+    /// A hub believes a spoke whatever the lease.
+    BelieveSpokes,
+    /// A hub publishes the views of its second relationship as those of the first.
+    MixViews,
     /// A shard that is asked for an address because another one has none left forgets who has one of its own.
     SpillTwice,
+}
+
+impl Plant {
+    /// Whether a seed has what the fault is planted in.
+    pub fn concerns(self, seed: u64) -> bool {
+        !matches!(self, Self::BelieveSpokes | Self::MixViews) || has_hub(seed)
+    }
 }
 
 /// Sizes, faults and clocks of one run.
@@ -30,6 +41,12 @@ pub struct Plan {
     pub kea: Option<(usize, Version)>,
     /// Whether the servers share the clients.
     pub balancing: bool,
+    /// A hub and two spokes, each with a link of its own.
+    pub hub: bool,
+    /// The hub is the primary of both relationships, and not the standby.
+    pub hub_serves: bool,
+    /// Only this spoke and its relationship suffer.
+    pub one_suffers: Option<usize>,
     /// Backup servers, behind the pair or, without one, behind a primary whose replies wait for them or not.
     pub backups: u8,
     pub passive: bool,
@@ -81,23 +98,67 @@ impl Plan {
         self.active() + usize::from(self.backups)
     }
 
+    /// Seats of every server: places in a relationship.
+    pub fn seats(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.servers()).chain(self.hub.then_some(SERVERS_MAX))
+    }
+
+    /// How many relationships a server is in.
+    pub fn places(&self, server: usize) -> usize {
+        1 + usize::from(self.hub && server == 0)
+    }
+
+    /// How many relationships, and so links with clients, there are.
+    pub fn links(&self) -> usize {
+        1 + usize::from(self.hub)
+    }
+
+    /// The relationship of a seat, which is also its link.
+    pub fn link_of(&self, seat: usize) -> usize {
+        if self.hub { place_of(seat).max(seat.saturating_sub(1).min(1)) } else { 0 }
+    }
+
+    /// The seats of a relationship, and the one that a server has in it, if any.
+    pub fn seats_on(&self, link: usize) -> impl Iterator<Item = usize> + use<> {
+        let plan = *self;
+        self.seats().filter(move |seat| plan.link_of(*seat) == link)
+    }
+
+    pub fn is_primary(&self, seat: usize) -> bool {
+        (host_of(seat) == 0) == (!self.hub || self.hub_serves)
+    }
+
     /// How many of them are no backups; they are the first ones.
     pub fn active(&self) -> usize {
-        2 - usize::from(self.passive)
+        2 + usize::from(self.hub) - usize::from(self.passive)
     }
 
     pub fn is_backup(&self, server: usize) -> bool {
         server >= self.active()
     }
 
-    /// The other server of the pair, for a server that is one of a pair.
-    pub fn partner(&self, server: usize) -> Option<usize> {
-        (self.active() == 2 && server < 2).then(|| 1 - server)
+    /// The other seat of the pair, for a seat that is one of a pair.
+    pub fn partner(&self, seat: usize) -> Option<usize> {
+        if self.hub {
+            return Some([1, 0, SERVERS_MAX, 2][seat]);
+        }
+        (self.active() == 2 && seat < 2).then(|| 1 - seat)
     }
 
-    /// The other servers of a server's relationship, by peer index: of a pair, the partner comes first.
+    /// The other servers of a server's relationships: of a pair, the partner comes first.
     pub fn peers(&self, server: usize) -> Vec<usize> {
+        if self.hub && server > 0 {
+            return vec![0];
+        }
         (0..self.servers()).filter(|other| *other != server).collect()
+    }
+
+    /// The other servers of the relationship of a seat, by peer index.
+    pub fn peers_of(&self, seat: usize) -> Vec<usize> {
+        match self.partner(seat) {
+            Some(partner) if self.hub => vec![host_of(partner)],
+            _ => self.peers(seat),
+        }
     }
 
     pub fn new(seed: u64, plant: Option<Plant>) -> Self {
@@ -110,9 +171,17 @@ impl Plan {
         // Of twenty seeds one has a pair with a backup and one a primary with nothing else.
         let (backed, passive) = (seed % 20 == 1, seed % 20 == 6);
         let behind = (later(&[1, 1, 2]), later(&[0, 1]) == 1);
-        Self {
+        let hub = has_hub(seed);
+        let (mut random, mut suffers) = (Pcg32::new(seed, 4), None);
+        if hub && random.next_u32() % 2 == 0 {
+            suffers = Some((random.next_u32() % 2) as usize);
+        }
+        let plan = Self {
             seed,
             plant,
+            hub,
+            hub_serves: hub && random.next_u32() % 3 == 0,
+            one_suffers: suffers,
             kea: kea_of(seed).filter(|_| plant.is_none()),
             balancing: seed % 5 == 3 || backed && seed % 60 == 1 || shares_with_kea(seed),
             backups: if passive { behind.0 as u8 } else { u8::from(backed) },
@@ -148,8 +217,18 @@ impl Plan {
             max_unacked_clients: draw(&[0, 0, 1]),
             cache_threshold: draw(&[0, 0, 250, 500]),
             chaos_ms: 90_000,
+        };
+        // What stalls anywhere would be nobody's fault.
+        match suffers {
+            Some(_) => Self { stalled_permille: 0, ..plan },
+            None => plan,
         }
     }
+}
+
+/// Of twenty seeds one has a hub.
+fn has_hub(seed: u64) -> bool {
+    seed % 20 == 10
 }
 
 /// Every fifth seed pairs Tandem with a Kea: each release in each role, and in a fourth of these the two share the clients.

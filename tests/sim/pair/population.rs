@@ -7,14 +7,16 @@ use tandem::ha::{OwnState, PartnerState};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
-use super::links::Cut;
-use super::server::{ADDRESSES, Clock, STANDBY, pool};
+use super::links::{Cut, host_of};
+use super::server::{Clock, address, pool};
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
 use crate::sim::checks::Ack;
 use crate::sim::clients::{duid_client_id, hardware};
 
-/// A relay on the same link.
-const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 250);
+/// A relay on each link.
+fn relay_on(link: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2 + link as u8, 250)
+}
 /// A client that gave its lease back stays away at least this long, so that its RELEASE, which nobody repeats, is
 /// not taken for a newer one than it is: a server cannot tell a late RELEASE from a new one.
 const AWAY_NS: u64 = 5 * NS_PER_S;
@@ -22,6 +24,8 @@ const AWAY_NS: u64 = 5 * NS_PER_S;
 pub struct Member {
     pub client: Client,
     pub clock: Clock,
+    /// The link it is on.
+    pub link: usize,
     wake_ns: Option<u64>,
     away_until_ns: u64,
 }
@@ -46,16 +50,18 @@ impl Member {
 impl Simulation {
     /// Makes the clients: every other one with an identifier of RFC 4361, every fourth behind a relay.
     pub fn populate(&mut self) {
-        for number in 0..self.plan.clients {
+        for number in 0..self.plan.clients * self.plan.links() as u32 {
+            // As many on each link, each with and without identifiers and relays.
+            let link = (number / self.plan.clients) as usize;
             let mut config = ClientConfig::new(hardware(number), self.random_u64());
             config.client_id = (number % 2 == 1).then(|| duid_client_id(number));
             config.broadcast = number % 3 == 0;
-            let relay = Relay { address: RELAY, agent_options: Vec::new(), carries_unicast: false };
+            let relay = Relay { address: relay_on(link), agent_options: Vec::new(), carries_unicast: false };
             config.relay = (number % 4 == 2).then_some(relay);
             let clock = Clock { drift_ppm: self.draw(161) as i64 - 80, skew_ms: 0 };
             let now_ns = clock.monotonic_ns(self.now_ns);
             let client = Client::new(now_ns, config);
-            self.population.push(Member { client, clock, wake_ns: None, away_until_ns: 0 });
+            self.population.push(Member { client, clock, link, wake_ns: None, away_until_ns: 0 });
             let wait_ns = 1 + self.draw(8 * NS_PER_S);
             let wake_ns = self.now_ns + wait_ns;
             let member = self.population.len() - 1;
@@ -77,7 +83,8 @@ impl Simulation {
 
     /// Sends what a client has to say, and sees to it that it is woken.
     pub fn speak(&mut self, member: usize) {
-        let servers = self.servers.len();
+        let link = self.population[member].link;
+        let on_link: Vec<usize> = self.plan.seats_on(link).map(host_of).collect();
         let mut octets = [0; 1500];
         while let Some(outgoing) = self.population[member].client.poll_transmit(&mut octets) {
             if self.silent {
@@ -85,15 +92,16 @@ impl Simulation {
             }
             let bytes = &octets[..outgoing.len];
             let (source, servers) = match outgoing.route {
-                Route::Broadcast => (outgoing.source, (0..servers).collect::<Vec<_>>()),
-                Route::Relayed => (RELAY, (0..servers).collect()),
+                Route::Broadcast => (outgoing.source, on_link.clone()),
+                Route::Relayed => (relay_on(link), on_link.clone()),
                 Route::Unicast(to) => {
-                    (outgoing.source, (0..servers).filter(|server| ADDRESSES[*server] == to).collect())
+                    let is_it = |server: &&usize| address(**server, link) == to;
+                    (outgoing.source, on_link.iter().filter(is_it).copied().collect())
                 }
             };
             let unicast = outgoing.route != Route::Broadcast;
             for server in servers {
-                self.send_query(server, source, unicast, bytes);
+                self.send_query(server, link, source, unicast, bytes);
             }
         }
         let now_ns = self.now_ns;
@@ -106,7 +114,7 @@ impl Simulation {
         }
     }
 
-    fn send_query(&mut self, server: usize, source: Ipv4Addr, unicast: bool, bytes: &[u8]) {
+    fn send_query(&mut self, server: usize, link: usize, source: Ipv4Addr, unicast: bool, bytes: &[u8]) {
         let kind = Query::decode(bytes).ok().and_then(|query| query.message_type());
         let gives_back = matches!(kind, Some(MessageType::Release | MessageType::Decline));
         if !self.links.is_open(Cut::FromClients(server)) {
@@ -114,7 +122,7 @@ impl Simulation {
         }
         for delay_ns in self.journeys(gives_back) {
             let bytes = bytes.to_vec();
-            self.schedule(delay_ns, Event::ToServer { server, source, unicast, bytes });
+            self.schedule(delay_ns, Event::ToServer { server, link, source, unicast, bytes });
         }
     }
 
@@ -177,20 +185,22 @@ impl Simulation {
         lifetime_s: u32,
         xid: u32,
     ) -> Option<usize> {
-        let process = self.servers[server].process.as_ref()?;
-        let asked_since_ns = process.asked_since_ns[shard];
-        let state = process.machine.state();
+        let link = self.population[member].link;
+        let seat = self.plan.seats_on(link).find(|seat| host_of(*seat) == server)?;
+        let end = self.end(seat)?;
+        let asked_since_ns = end.asked_since_ns[shard];
+        let state = end.machine.state();
         let it = &self.population[member];
         let first = self.checks.requests.first(server, it.hardware(), xid);
         let alone =
             asked_since_ns.is_none_or(|since_ns| first.is_some_and(|first| first.monotonic_ns <= since_ns));
         let wall_s = self.clock_of(server).wall_s();
-        let partner = self.plan.partner(server);
-        let partners_state = partner.and_then(|partner| self.servers[partner].state());
+        let partner = self.plan.partner(seat);
+        let partners_state = partner.and_then(|partner| self.state(partner));
         let waited_for = match partner {
             // What an operator has a server serve beside its partner is nobody else's business.
             _ if alone || self.is_by_hand() => Vec::new(),
-            Some(partner) => vec![partner],
+            Some(partner) => vec![host_of(partner)],
             None => (self.plan.active()..self.servers.len()).collect(),
         };
         self.tally.acks += 1;
@@ -199,6 +209,8 @@ impl Simulation {
             at_ns: self.now_ns,
             asked_ns: first.map_or(0, |first| self.servers[server].clock.true_ns(first.monotonic_ns)),
             server,
+            seat,
+            link,
             address,
             lifetime_s,
             xid,
@@ -208,7 +220,7 @@ impl Simulation {
             waited_for,
             taken_over: partners_state == Some(PartnerState::PartnerDown),
         };
-        let (first, last) = pool(&self.plan);
+        let (first, last) = pool(&self.plan, link);
         if !(first..=last).contains(&address) {
             self.checks.fail(format!("{address} lies outside the pool"));
         }
@@ -217,22 +229,24 @@ impl Simulation {
             |server, address| self.servers[server].durable(address),
             |server, address, is| self.servers[server].was_durable(address, is),
         );
-        let serves_after_failure = server == STANDBY && state == OwnState::PartnerDown;
+        let serves_after_failure = !self.plan.is_primary(seat) && state == OwnState::PartnerDown;
         let life = self.servers[server].life;
         if serves_after_failure && self.checks.first_in_life(life) {
             self.tally.take_overs += 1;
         }
-        let other_serves = self.partner_serves(server, state);
-        Some(self.checks.holders.sent(&ack, other_serves || self.is_by_hand()))
+        let other_serves = self.partner_serves(seat, state);
+        self.checks.apart.served(link, self.now_ns);
+        Some(self.checks.holders[link].sent(&ack, other_serves || self.is_by_hand()))
     }
 
-    /// Whether the partner of a server in `state` gives leases to clients of that one as well.
-    fn partner_serves(&self, server: usize, state: OwnState) -> bool {
-        let partner = self.plan.partner(server);
-        let partners_state = partner.and_then(|partner| self.servers[partner].state());
+    /// Whether the partner of a seat in `state` gives leases to clients of that one as well.
+    fn partner_serves(&self, seat: usize, state: OwnState) -> bool {
+        let partner = self.plan.partner(seat);
+        let partners_state = partner.and_then(|partner| self.state(partner));
         // One that stands still gives nothing, and when it wakes it serves nobody before it has heard this server, unless
         // it served alone already.
-        let stands_still = partner.is_some_and(|partner| self.servers[partner].paused_until_ns > self.now_ns);
+        let stands_still =
+            partner.is_some_and(|partner| self.servers[host_of(partner)].paused_until_ns > self.now_ns);
         let gives = |state: &PartnerState| {
             let alone =
                 [PartnerState::PartnerDown, PartnerState::PartnerInMaintenance, PartnerState::Terminated];
@@ -241,7 +255,7 @@ impl Simulation {
         let partners_state = partners_state.filter(gives);
         let serves_its_own = match partners_state {
             Some(PartnerState::HotStandby | PartnerState::Terminated) => {
-                server == STANDBY || self.plan.balancing
+                !self.plan.is_primary(seat) || self.plan.balancing
             }
             Some(PartnerState::CommunicationRecovery | PartnerState::LoadBalancing) => true,
             _ => false,
@@ -261,30 +275,31 @@ impl Simulation {
             return;
         };
         let it = &mut self.population[member];
-        let own_ns = it.clock.monotonic_ns(self.now_ns);
+        let (own_ns, link) = (it.clock.monotonic_ns(self.now_ns), it.link);
         let event = it.client.handle_reply(own_ns, bytes);
         if let Some(ClientEvent::Bound(lease) | ClientEvent::Renewed(lease)) = event {
             self.trace(|| format!("client {member} holds {}", lease.address));
             let holds: Vec<_> = self.population.iter().map(Member::holds).collect();
-            self.checks.holders.granted(self.now_ns, member, ack, &holds);
+            self.checks.holders[link].granted(self.now_ns, member, ack, &holds);
         }
         self.speak(member);
     }
 
     /// A REQUEST of an exchange its client has given up since may take from it what it holds by now.
-    pub fn note_stale_request(&mut self, bytes: &[u8]) {
+    pub fn note_stale_request(&mut self, link: usize, bytes: &[u8]) {
         let Ok(query) = Query::decode(bytes) else { return };
         let Some(member) = self.member_of(query.chaddr()) else { return };
         let stale = query.xid() != self.population[member].client.xid();
         if stale && query.message_type() == Some(MessageType::Request) {
-            self.checks.holders.disturbed(self.now_ns, member);
+            self.checks.holders[link].disturbed(self.now_ns, member);
         }
     }
 
     /// A client takes something into its head.
     pub fn act(&mut self, member: usize, what: u64) {
         let wanted = self.random_u64();
-        let (now_ns, (first, _)) = (self.now_ns, pool(&self.plan));
+        let link = self.population[member].link;
+        let (now_ns, (first, _)) = (self.now_ns, pool(&self.plan, link));
         let plan = self.plan;
         let it = &mut self.population[member];
         if now_ns < it.away_until_ns {
@@ -307,7 +322,7 @@ impl Simulation {
             2 => {
                 // It moves: asks for an address of its choice.
                 let last = first.octets()[3] + (wanted % u64::from(plan.pool)) as u8;
-                let requested_address = Some(Ipv4Addr::new(192, 0, 2, last));
+                let requested_address = Some(Ipv4Addr::new(192, 0, 2 + link as u8, last));
                 it.client = Client::new(own_ns, ClientConfig { requested_address, seed: wanted, ..config });
             }
             3 => {

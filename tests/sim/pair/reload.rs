@@ -13,7 +13,9 @@ use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
 impl Simulation {
     /// A server loads a configuration without its subnet, and the right one some seconds later.
     pub fn misconfigure(&mut self, server: usize) {
-        if self.load(server, false) {
+        // Whose a subnet is cannot change while a hub runs.
+        let is_hub = self.plan.hub && server == 0;
+        if !is_hub && self.load(server, false) {
             self.tally.mistakes += 1;
             let while_ns = 500 * NS_PER_MS + self.draw(6 * NS_PER_S);
             let life = self.servers[server].life;
@@ -37,7 +39,8 @@ impl Simulation {
         process.reloading = usize::from(process.topology.shards);
         let topology = process.topology;
         let shards = (0..topology.shards).map(|shard| topology.shard(shard));
-        let nodes: Vec<_> = shards.chain([topology.listener(0)]).collect();
+        let listeners = (0..topology.listeners).map(|place| topology.listener(place));
+        let nodes: Vec<_> = shards.chain(listeners).collect();
         self.trace(|| {
             format!("server{} loads the {} configuration", server + 1, if right { "right" } else { "wrong" })
         });

@@ -14,7 +14,7 @@ use tandem::http::client::{ClientConnection, ClientError, Response, Target};
 use tandem::limits::{BACKUP_WAITING_MAX, SENDER_WAITING_MAX};
 
 use super::plan::Plant;
-use super::server::{WORKERS_PER_PEER, call_worker, peer_of, update_worker};
+use super::server::{call_worker, first_sender, peer_of, place_of_sender, update_worker};
 use super::simulation::Simulation;
 use super::stream::{Piece, StreamId, Way};
 
@@ -98,27 +98,30 @@ impl Simulation {
         let Some(process) = &self.servers[server].process else { return };
         let topology = process.topology;
         let host = &mut self.servers[server];
-        let sender = node.0 - topology.sender(0).0;
+        let (place, sender) = place_of_sender(node.0 - topology.sender(0).0);
+        // A hub has connections to the one peer of each relationship.
+        let peers =
+            if self.plan.hub { place as u8..place as u8 + 1 } else { 0..self.plan.peers(server).len() as u8 };
         let mut failed = Vec::new();
         let worker = match message {
             Message::Update(update) => {
-                let worker = update_worker(update.peer, sender);
+                let worker = update_worker(peers.start + update.peer, sender);
                 failed.extend(host.workers[worker].outbox.push(now_ns, update).err());
                 worker
             }
             Message::Partner(call) => {
-                let worker = call_worker(call.peer, call.line);
+                let worker = call_worker(peers.start + call.peer, call.line);
                 host.workers[worker].calls.push_back(call);
                 worker
             }
             Message::HaView(view) => {
                 let mut overtaken = Vec::new();
-                let peers = host.workers.len() / WORKERS_PER_PEER;
-                for peer in 0..peers as u8 {
+                let first = peers.start;
+                for peer in peers {
                     host.workers[update_worker(peer, sender)].outbox.set_view(&view, &mut overtaken);
                 }
                 failed.extend(overtaken.into_iter().map(|waiting| waiting.update));
-                update_worker(0, sender)
+                update_worker(first, sender)
             }
             other => panic!("a sender does not take {other:?}"),
         };
@@ -379,7 +382,8 @@ impl Simulation {
                     return self.work(server, worker);
                 }
                 let Some(process) = &self.servers[server].process else { return };
-                let (from, to) = (process.topology.sender(0), process.topology.control());
+                let place = if self.plan.hub { peer_of(worker) } else { 0 };
+                let (from, to) = (process.topology.sender(first_sender(place)), process.topology.control());
                 self.post(server, from, to, Lane::State, Message::Partner(call));
             }
         }
@@ -397,7 +401,8 @@ impl Simulation {
         let outcomes = outcomes.unwrap_or_else(|| vec![UpdateOutcome::Failed; taken.len()]);
         let lost = outcomes.iter().filter(|outcome| **outcome != UpdateOutcome::Acked).count();
         if let Some(process) = &self.servers[server].process {
-            process.standings.lost(peer_of(worker), lost, "it did not take them");
+            let (place, peer) = if self.plan.hub { (peer_of(worker), 0) } else { (0, peer_of(worker)) };
+            process.ends[place].standings.lost(peer, lost, "it did not take them");
         }
         self.tally.batches += u64::from(taken.len() > 1);
         for (waiting, mut outcome) in taken.into_iter().zip(outcomes) {
@@ -412,7 +417,8 @@ impl Simulation {
     fn return_update(&mut self, server: usize, mut update: Box<PartnerUpdate>, outcome: UpdateOutcome) {
         let Some(process) = &self.servers[server].process else { return };
         update.outcome = Some(outcome);
-        let (from, to) = (process.topology.sender(0), process.topology.shard(update.shard));
+        let sender = first_sender(usize::from(update.relationship));
+        let (from, to) = (process.topology.sender(sender), process.topology.shard(update.shard));
         self.post(server, from, to, Lane::State, Message::UpdateDone(update));
     }
 }

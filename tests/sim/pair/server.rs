@@ -21,7 +21,7 @@ use tandem::runtime::ha::backup::Standings;
 use super::control::Control;
 use super::disk::{Disk, Leases};
 use super::kea_server::{Kea, KeaDisk};
-use super::links::SERVERS_MAX;
+use super::links::{host_of, place_of, seat_of};
 use super::listener::Listener;
 use super::plan::Plan;
 use super::sender::Worker;
@@ -29,14 +29,10 @@ use super::stream::StreamId;
 use super::watch::Watched;
 use crate::sim::mesh::Mesh;
 
-/// Index of the primary and of the standby.
+/// Index of the primary, unless there is a hub.
 pub const PRIMARY: usize = 0;
-pub const STANDBY: usize = 1;
-/// Addresses of the servers on the only link.
-pub const ADDRESSES: [Ipv4Addr; SERVERS_MAX] =
-    [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2), Ipv4Addr::new(192, 0, 2, 3)];
-/// The only interface.
-pub const IFINDEX: u32 = 2;
+/// The interface on the first link.
+const IFINDEX: u32 = 2;
 /// First address of the pool.
 const POOL_FIRST: u8 = 100;
 /// Lifetime of every lease, seconds.
@@ -49,8 +45,8 @@ const SENDERS: u8 = 2;
 pub struct Server {
     pub clock: Clock,
     pub disk: Disk,
-    /// Kept beside the lease file: the partner may lack changes made here.
-    pub behind: bool,
+    /// Kept beside the lease file, for each relationship: the partner may lack changes made here.
+    pub behind: [bool; 2],
     /// Rises whenever a process starts or ends: what belongs to an earlier life finds nobody.
     pub life: u32,
     /// Without power a host does not even refuse a connection.
@@ -81,15 +77,21 @@ pub struct Process {
     pub journals: Vec<Journal>,
     /// The last write found no room on the disk.
     pub has_no_room: bool,
-    /// The view each shard has been given so far, and since when, monotonic, its replies wait for other servers.
-    pub views: Vec<Arc<HaView>>,
-    pub asked_since_ns: Vec<Option<u64>>,
     /// Whether the configuration in force is the right one, and how many shards have yet to put it in force.
     pub right: bool,
     pub reloading: usize,
+    /// Its end of each relationship.
+    pub ends: Vec<End>,
+    pub watched: Watched,
+}
+
+/// A server's end of one relationship: the machine, and what drives it.
+pub struct End {
     pub machine: Machine,
     /// State of the machine when it was last looked at.
     pub state: OwnState,
+    /// Since when, monotonic, the replies of each shard wait for other servers.
+    pub asked_since_ns: Vec<Option<u64>>,
     /// Scopes that an operator has named, until the state changes.
     pub scopes_by_hand: Option<Vec<String>>,
     /// Whether the last command of its operator succeeded, once it has been answered.
@@ -98,7 +100,6 @@ pub struct Process {
     pub standings: Standings,
     pub control: Control,
     pub listener: Listener,
-    pub watched: Watched,
 }
 
 /// The journal writer of one shard.
@@ -155,7 +156,7 @@ impl Server {
         Self {
             clock,
             disk: Disk::default(),
-            behind: false,
+            behind: [false; 2],
             life: 0,
             powered: true,
             process: None,
@@ -174,9 +175,10 @@ impl Server {
         self.process.is_some() || self.kea.is_some()
     }
 
-    /// What its partner sees of its state; none while it is down.
-    pub fn state(&self) -> Option<PartnerState> {
-        let own = self.process.as_ref().map(|process| process.machine.state().as_seen_by_partner());
+    /// What its partner in the relationship at `place` sees of its state; none while it is down.
+    pub fn state(&self, place: usize) -> Option<PartnerState> {
+        let machine = self.process.as_ref().map(|process| &process.ends[place].machine);
+        let own = machine.map(|machine| machine.state().as_seen_by_partner());
         own.or_else(|| self.kea.as_ref().map(|kea| kea.machine.state))
     }
 
@@ -206,9 +208,16 @@ impl Server {
 }
 
 impl Process {
-    /// A process that has read `leases`, and `deletions` of which its partner may not know.
-    pub fn new(plan: &Plan, index: usize, now: Now, leases: &Leases, deletions: Option<Vec<Lease>>) -> Self {
-        let topology = Topology { shards: plan.shards[index], listeners: 1, senders: SENDERS };
+    /// A process that has read `leases`, and `deletions` of which partners that are `behind` may not know.
+    pub fn new(
+        plan: &Plan,
+        index: usize,
+        now: Now,
+        leases: &Leases,
+        (behind, deletions): ([bool; 2], Vec<Lease>),
+    ) -> Self {
+        let places = plan.places(index) as u8;
+        let topology = Topology { shards: plan.shards[index], listeners: places, senders: SENDERS * places };
         let secret = plan.seed ^ index as u64;
         let steering = Steering::new(secret, topology.shards);
         let leases = Arc::new(leases.values().cloned().collect::<LoadedLeases>());
@@ -217,19 +226,32 @@ impl Process {
             Arc::new(Rules::at_start(Arc::new(snapshot(plan, index, true)), &steering, secret, &clients));
         let view = Arc::new(HaView { configured: true, ..HaView::default() });
         let mut inputs = rules::split(&leases, clients, &rules.owners, topology.shards);
-        let is_behind = deletions.is_some();
-        rules::split_deletions(deletions.unwrap_or_default(), &rules.owners, &mut inputs);
+        rules::split_deletions(deletions, &rules.owners, &mut inputs);
         let engine = |(shard, leases)| {
-            let (nodes, columns) = (HaNodes::all_of(topology), shards::journal::Columns::Twelve);
+            let (nodes, columns) = (nodes_of(topology), shards::journal::Columns::Twelve);
             let (rules, view) = (Arc::clone(&rules), Arc::clone(&view));
             Engine::new(now, EngineStart { shard, topology, steering, rules, view, nodes, columns, leases })
         };
         let engines: Vec<Engine> = (0u8..).zip(inputs).map(engine).collect();
         let shards = engines.len();
-        let mut machine = Machine::new(relationship(plan, index), now);
-        if is_behind {
-            machine.recall_behind(now);
-        }
+        let end = |place: usize| {
+            let seat = seat_of(index, place);
+            let mut machine = Machine::new(relationship(plan, seat), now);
+            if behind[place] {
+                machine.recall_behind(now);
+            }
+            let peers = plan.peers_of(seat).into_iter();
+            End {
+                state: machine.state(),
+                machine,
+                asked_since_ns: vec![None; shards],
+                scopes_by_hand: None,
+                answered: None,
+                standings: Standings::new(peers.map(|peer| (server_name(peer), plan.is_backup(peer)))),
+                control: Control::at(place),
+                listener: Listener::new(rules.clone()),
+            }
+        };
         Self {
             topology,
             steering,
@@ -238,31 +260,45 @@ impl Process {
             mesh: Mesh::new(topology),
             journals: (0..shards).map(|_| Journal::default()).collect(),
             has_no_room: false,
-            views: vec![view; shards],
-            asked_since_ns: vec![None; shards],
             right: true,
             reloading: 0,
-            state: machine.state(),
-            machine,
-            scopes_by_hand: None,
-            answered: None,
-            standings: Standings::new(
-                plan.peers(index).into_iter().map(|peer| (server_name(peer), plan.is_backup(peer))),
-            ),
-            control: Control::default(),
-            listener: Listener::new(rules.clone()),
+            ends: (0..plan.places(index)).map(end).collect(),
             rules,
             watched: Watched::new(shards),
         }
     }
 
     /// A view reaches a shard.
-    pub fn give_view(&mut self, shard: usize, view: &Arc<HaView>, now: Now) {
-        self.views[shard] = Arc::clone(view);
-        let since_ns = &mut self.asked_since_ns[shard];
+    pub fn give_view(&mut self, shard: usize, view: &HaView, now: Now) {
+        let since_ns = &mut self.ends[usize::from(view.relationship)].asked_since_ns[shard];
         let waits = view.updates == UpdateMode::Send || view.backups == BackupUpdates::SendAndWait;
         *since_ns = since_ns.or(Some(now.monotonic_ns)).filter(|_| waits);
     }
+}
+
+/// Whose the executors are: each relationship has one listener and as many senders as the others.
+pub fn nodes_of(topology: Topology) -> HaNodes {
+    HaNodes::new((0..topology.listeners).map(|_| (1, SENDERS)))
+}
+
+/// The first sender of the relationship at `place`.
+pub fn first_sender(place: usize) -> u8 {
+    place as u8 * SENDERS
+}
+
+/// The relationship of a sender, and its number there.
+pub fn place_of_sender(sender: u8) -> (usize, u8) {
+    (usize::from(sender / SENDERS), sender % SENDERS)
+}
+
+/// Address of a server on a link.
+pub fn address(server: usize, link: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2 + link as u8, 1 + server as u8)
+}
+
+/// The interface on a link.
+pub fn ifindex(link: usize) -> u32 {
+    IFINDEX + link as u32
 }
 
 /// Connections to each peer: the updates of each sender, then those of calls.
@@ -283,9 +319,9 @@ pub fn peer_of(worker: usize) -> usize {
     worker / WORKERS_PER_PEER
 }
 
-/// First and last address of the pools: one for both servers, or half of it for each where they share the clients.
-pub fn pool(plan: &Plan) -> (Ipv4Addr, Ipv4Addr) {
-    let address = |last| Ipv4Addr::new(192, 0, 2, last);
+/// First and last address of the pools of a link: one for both servers, or half of it for each where they share the clients.
+pub fn pool(plan: &Plan, link: usize) -> (Ipv4Addr, Ipv4Addr) {
+    let address = |last| Ipv4Addr::new(192, 0, 2 + link as u8, last);
     let halves = 1 + u8::from(plan.balancing);
     (address(POOL_FIRST), address(POOL_FIRST + halves * plan.pool - 1))
 }
@@ -309,60 +345,86 @@ fn halved(mut snapshot: Snapshot, plan: &Plan) -> Snapshot {
 
 /// The rules of a server; without the subnet if they are not the right ones.
 pub fn snapshot(plan: &Plan, index: usize, right: bool) -> Snapshot {
-    let (first, last) = pool(plan);
-    let subnet = if right {
+    let links: Vec<usize> = match (plan.hub, index) {
+        (true, 0) => vec![0, 1],
+        (true, spoke) => vec![spoke - 1],
+        (false, _) => vec![0],
+    };
+    let subnet = |link: &usize| {
+        let ((first, last), id, third) = (pool(plan, *link), 1 + link, 2 + link);
         format!(
-            r#"{{ "id": 1, "subnet": "192.0.2.0/24", "interface": "eth0",
+            r#"{{ "id": {id}, "subnet": "192.0.{third}.0/24", "interface": "eth{link}",
+                  "user-context": {{ "ha-server-name": "spoke{link}" }},
                   "pools": [ {{ "pool": "{first} - {last}" }} ] }}"#
         )
-    } else {
-        r#"{ "id": 2, "subnet": "198.51.100.0/24", "interface": "eth0" }"#.to_owned()
+    };
+    let subnets: Vec<String> = match right {
+        true => links.iter().map(subnet).collect(),
+        false => vec![r#"{ "id": 9, "subnet": "198.51.100.0/24", "interface": "eth0" }"#.to_owned()],
     };
     let cache_threshold = f64::from(plan.cache_threshold) / 1000.0;
     let text = format!(
         r#"{{ "Dhcp4": {{
-            "interfaces-config": {{ "interfaces": [ "eth0" ] }},
+            "interfaces-config": {{ "interfaces": [ "*" ] }},
             "valid-lifetime": {LIFETIME_S}, "cache-threshold": {cache_threshold:.3},
             "decline-probation-period": 20,
             "expired-leases-processing": {{
                 "reclaim-timer-wait-time": 2, "hold-reclaimed-time": 30, "flush-reclaimed-timer-wait-time": 5 }},
-            "subnet4": [ {subnet} ] }} }}"#
+            "hooks-libraries": [ {} ],
+            "subnet4": [ {} ] }} }}"#,
+        if links.len() > 1 { hooks_of_a_hub() } else { String::new() },
+        subnets.join(", ")
     );
     let tree = serde_json::from_str(&text).expect("JSON");
     let document =
         config::dhcp4_from_json(&tree, "<simulation>").unwrap_or_else(|error| panic!("{error}")).document;
-    let interfaces = [HostInterface {
-        ifindex: IFINDEX,
-        name: "eth0".to_owned(),
-        mac: [2, 0, 0, 0, 0, 1 + index as u8],
-        addresses: vec![ADDRESSES[index]],
-        up: true,
-        loopback: false,
-    }];
+    let interface = |link: &usize| {
+        let (name, mac) = (format!("eth{link}"), [2, 0, 0, 0, *link as u8, 1 + index as u8]);
+        HostInterface::ethernet(ifindex(*link), &name, mac, address(index, *link))
+    };
+    let interfaces: Vec<HostInterface> = links.iter().map(interface).collect();
     let compiled = compile(&document, &Host::new(&interfaces, 1));
     let snapshot = compiled.unwrap_or_else(|error| panic!("{error}")).snapshot;
     if plan.balancing && right { halved(snapshot, plan) } else { snapshot }
 }
 
-/// The name of a server in the relationship.
+/// The relationships of a hub, as far as they say whose a subnet is.
+fn hooks_of_a_hub() -> String {
+    let relationship = |link: usize| {
+        format!(
+            r#"{{ "this-server-name": "hub{link}", "mode": "hot-standby", "peers": [
+            {{ "name": "hub{link}", "role": "primary", "url": "http://192.0.2.1:800{link}/" }},
+            {{ "name": "spoke{link}", "role": "standby", "url": "http://192.0.2.2:800{link}/" }} ] }}"#
+        )
+    };
+    format!(
+        r#"{{ "library": "libdhcp_lease_cmds.so" }}, {{ "library": "libdhcp_ha.so", "parameters": {{
+            "high-availability": [ {}, {} ] }} }}"#,
+        relationship(0),
+        relationship(1)
+    )
+}
+
+/// The name of a server in its relationships.
 pub fn server_name(index: usize) -> String {
     format!("server{}", index + 1)
 }
 
-fn relationship(plan: &Plan, index: usize) -> Relationship {
+fn relationship(plan: &Plan, seat: usize) -> Relationship {
+    let index = host_of(seat);
     let role = |index| match index {
-        PRIMARY => Role::Primary,
+        _ if plan.is_primary(index) => Role::Primary,
         _ if plan.is_backup(index) => Role::Backup,
         _ if plan.balancing => Role::Secondary,
         _ => Role::Standby,
     };
     let peer = |index: usize| PeerName {
         name: server_name(index),
-        url: format!("http://{}:8000/", ADDRESSES[index]),
+        url: format!("http://{}:8000/", address(index, 0)),
         role: role(index),
     };
     Relationship {
-        index: 0,
+        index: place_of(seat) as u8,
         mode: match plan {
             Plan { passive: true, .. } => Mode::PassiveBackup,
             Plan { balancing: true, .. } => Mode::LoadBalancing,
@@ -370,7 +432,7 @@ fn relationship(plan: &Plan, index: usize) -> Relationship {
         },
         this_server_name: server_name(index),
         role: role(index),
-        others: plan.peers(index).into_iter().map(peer).collect(),
+        others: plan.peers_of(seat).into_iter().map(peer).collect(),
         auto_failover: true,
         send_lease_updates: true,
         wait_backup_ack: plan.wait_backup_ack,

@@ -10,17 +10,17 @@ use std::net::Ipv4Addr;
 
 use rand_pcg::Pcg32;
 use rand_pcg::rand_core::Rng;
-use shards::Now;
+use shards::{Now, Topology};
 use tandem::ha::command::HaCommand;
 use tandem::ha::{Event as HaEvent, OwnState, PartnerState, Role};
 use tandem::http::server::ServerConnection;
 use tandem::wire::Query;
 
-use super::links::{Cut, Links};
+use super::links::{Cut, Links, host_of, place_of, seat_of};
 use super::plan::{Plan, Plant};
 use super::population::Member;
 use super::sender::Worker;
-use super::server::{PRIMARY, Process, Server, WORKERS_PER_PEER};
+use super::server::{End, PRIMARY, Process, Server, WORKERS_PER_PEER};
 use super::stream::{Piece, StreamId, Streams, Way};
 use crate::sim::checks::Checks;
 use crate::sim::checks::serving::serves;
@@ -55,7 +55,7 @@ pub enum Event {
     Room { server: usize },
     Start { server: usize },
     ToClient { bytes: Vec<u8>, ack: Option<usize> },
-    ToServer { server: usize, source: Ipv4Addr, unicast: bool, bytes: Vec<u8> },
+    ToServer { server: usize, link: usize, source: Ipv4Addr, unicast: bool, bytes: Vec<u8> },
     Wake { server: usize, life: u32 },
 }
 
@@ -128,7 +128,7 @@ impl Simulation {
             streams: Streams::default(),
             links: Links::default(),
             population: Vec::new(),
-            checks: Checks::new(),
+            checks: Checks::new(plan.one_suffers.map(|link| 1 - link)),
             tally: Tally::default(),
             calm: false,
             silent: false,
@@ -216,13 +216,13 @@ impl Simulation {
             Event::Room { server } => self.servers[server].disk.full = false,
             Event::Start { server } => self.start(server),
             Event::ToClient { bytes, ack } => self.client_hears(&bytes, ack),
-            Event::ToServer { server, source, unicast, bytes } => {
+            Event::ToServer { server, link, source, unicast, bytes } => {
                 self.record(&[b"query", &[server as u8], &bytes]);
                 self.trace(|| format!("to server{}: {}", server + 1, described(&bytes)));
-                self.note_stale_request(&bytes);
+                self.note_stale_request(link, &bytes);
                 match self.servers[server].kea {
                     Some(_) => self.kea_receives(server, &bytes),
-                    None => self.receive(server, source, unicast, &bytes),
+                    None => self.receive(server, link, source, unicast, &bytes),
                 }
             }
             Event::Wake { server, .. } => self.wake(server),
@@ -275,12 +275,15 @@ impl Simulation {
         let now = self.clock_of(server);
         let host = &mut self.servers[server];
         let possible = host.disk.possible();
-        let deletions = host.behind.then(|| host.disk.deletions());
-        let leases = match host.disk.boot(host.behind) {
+        let is_behind = host.behind.contains(&true);
+        let deletions = if is_behind { host.disk.deletions() } else { Vec::new() };
+        let leases = match host.disk.boot(is_behind) {
             Ok((leases, _)) => leases,
             Err(error) => return self.checks.fail(format!("server{} cannot start: {error}", server + 1)),
         };
-        self.checks.serving.started(server);
+        for place in 0..self.plan.places(server) {
+            self.checks.serving.started(seat_of(server, place));
+        }
         self.checks.replayed_is_possible(server, &possible, &leases);
         host.disk.begin(&leases);
         host.life += 1;
@@ -291,10 +294,12 @@ impl Simulation {
                 (0..WORKERS_PER_PEER as u8).map(move |stream| Worker::new(to_backup, stream))
             })
             .collect();
-        host.process = Some(Process::new(&self.plan, server, now, &leases, deletions));
+        host.process = Some(Process::new(&self.plan, server, now, &leases, (host.behind, deletions)));
         self.trace(|| format!("server{} starts with {} leases", server + 1, leases.len()));
         self.check_recovery(server);
-        self.feed(server, HaEvent::Start);
+        for place in 0..self.plan.places(server) {
+            self.feed(seat_of(server, place), HaEvent::Start);
+        }
     }
 
     /// Ends a process without warning; with the power goes what was not synced.
@@ -336,46 +341,71 @@ impl Simulation {
     }
 
     /// Looks whether the machine is in another state, and whether the pair is whole.
-    pub fn note_state(&mut self, server: usize) {
-        let now_ns = self.now_ns;
-        let monotonic_ns = self.clock_of(server).monotonic_ns;
-        let Some(process) = self.servers[server].process.as_mut() else { return };
-        let state = process.machine.state();
-        let changed = std::mem::replace(&mut process.state, state) != state;
+    pub fn note_state(&mut self, seat: usize) {
+        let (now_ns, link) = (self.now_ns, self.plan.link_of(seat));
+        let monotonic_ns = self.clock_of(host_of(seat)).monotonic_ns;
+        let Some(end) = self.end_mut(seat) else { return };
+        let state = end.machine.state();
+        let changed = std::mem::replace(&mut end.state, state) != state;
         // Scopes named by hand have no part in whether clients are served in a state, but in whose.
-        let by_hand = process.scopes_by_hand.as_ref().map(|scopes| {
+        let by_hand = end.scopes_by_hand.as_ref().map(|scopes| {
             let someone = Role::Primary;
             !scopes.is_empty() && serves(state, someone)
         });
-        let serves = by_hand.unwrap_or_else(|| serves(state, process.machine.relationship().role));
-        self.checks.serving.note(server, monotonic_ns, serves);
+        let serves = by_hand.unwrap_or_else(|| serves(state, end.machine.relationship().role));
+        self.checks.serving.note(seat, monotonic_ns, serves);
         if changed {
-            self.record(&[b"state", &[server as u8], state.name().as_bytes()]);
+            self.record(&[b"state", &[seat as u8], state.name().as_bytes()]);
             self.tally.syncs += u64::from(state == OwnState::Ready);
             self.tally.recoveries += u64::from(state == OwnState::CommunicationRecovery);
             self.tally.maintenances += u64::from(state == OwnState::PartnerInMaintenance);
             self.tally.terminations += u64::from(state == OwnState::Terminated);
-            self.checks.holders.state_changed(now_ns, server, state);
+            self.checks.holders[link].state_changed(now_ns, seat, state);
+            self.checks.apart.entered(link, state);
         }
-        if self.is_united() {
-            self.checks.holders.reunited(now_ns);
+        if self.is_united(link) {
+            self.checks.holders[link].reunited(now_ns);
+            self.checks.apart.united(link, now_ns);
         }
     }
 
-    /// The servers that are no backups serve as a pair, or as one.
-    fn is_united(&self) -> bool {
+    /// The servers of a relationship that are no backups serve as a pair, or as one.
+    fn is_united(&self, link: usize) -> bool {
         let normal = match self.plan {
             Plan { passive: true, .. } => PartnerState::PassiveBackup,
             Plan { balancing: true, .. } => PartnerState::LoadBalancing,
             _ => PartnerState::HotStandby,
         };
-        self.servers[..self.plan.active()].iter().all(|host| host.state() == Some(normal))
+        let mut seats = self.plan.seats_on(link).filter(|seat| !self.plan.is_backup(host_of(*seat)));
+        seats.all(|seat| self.state(seat) == Some(normal))
+    }
+
+    /// What its partner sees of the state of a seat's machine; none while its server is down.
+    pub fn state(&self, seat: usize) -> Option<PartnerState> {
+        self.servers[host_of(seat)].state(place_of(seat))
+    }
+
+    /// A seat's end of its relationship, while its server is up.
+    pub fn end(&self, seat: usize) -> Option<&End> {
+        self.servers[host_of(seat)].process.as_ref().map(|process| &process.ends[place_of(seat)])
+    }
+
+    /// The same, to be changed.
+    pub fn end_mut(&mut self, seat: usize) -> Option<&mut End> {
+        self.servers[host_of(seat)].process.as_mut().map(|process| &mut process.ends[place_of(seat)])
+    }
+
+    /// The nodes of its server.
+    pub fn topology_at(&self, seat: usize) -> Option<Topology> {
+        self.servers[host_of(seat)].process.as_ref().map(|process| process.topology)
     }
 
     /// They do, and their backups are there.
     pub fn is_whole(&self) -> bool {
         let backups = &self.servers[self.plan.active()..];
-        self.is_united() && backups.iter().all(|host| host.state() == Some(PartnerState::Backup))
+        let mut links = 0..self.plan.links();
+        links.all(|link| self.is_united(link))
+            && backups.iter().all(|host| host.state(0) == Some(PartnerState::Backup))
     }
 
     /// Sees to it that the process is woken for its next deadline.
@@ -406,8 +436,10 @@ impl Simulation {
         let workers = self.servers[server].workers.len();
         self.run_kea_timers(server);
         self.run_engine_timers(server);
-        self.run_control_timers(server);
-        self.run_listener_timers(server);
+        for seat in (0..self.plan.places(server)).map(|place| seat_of(server, place)) {
+            self.run_control_timers(seat);
+            self.run_listener_timers(seat);
+        }
         self.run_connection_timers(server);
         for worker in 0..workers {
             self.run_worker_timers(server, worker);

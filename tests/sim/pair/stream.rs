@@ -49,6 +49,11 @@ pub struct Streams {
 }
 
 impl Stream {
+    /// Whether the server is at one of its ends.
+    pub fn touches(&self, server: usize) -> bool {
+        server == self.listener || server == self.opener
+    }
+
     /// Servers that bytes of `way` come from and go to.
     pub fn ends(&self, way: Way) -> (usize, usize) {
         match way {

@@ -8,7 +8,7 @@ use super::disk::Leases;
 use super::server::{Journal, Process};
 use super::simulation::Simulation;
 use crate::sim::checks::limited::Measures;
-use crate::sim::checks::{indexed, owners, replayed};
+use crate::sim::checks::{apart, indexed, owners, replayed};
 
 /// What is to be looked at, and what was seen last.
 #[derive(Default)]
@@ -124,8 +124,10 @@ impl Process {
     /// When the process wants to be looked at next, connections aside.
     pub fn next_timeout(&self) -> Option<u64> {
         let engines = self.engines.iter().filter_map(shards::Engine::next_timeout).min();
-        let others = [self.machine.next_timeout(), self.control.next_timeout(), self.listener.next_timeout()];
-        others.into_iter().flatten().chain(engines).min()
+        let others = self.ends.iter().flat_map(|end| {
+            [end.machine.next_timeout(), end.control.next_timeout(), end.listener.next_timeout()]
+        });
+        others.flatten().chain(engines).min()
     }
 }
 
@@ -134,7 +136,11 @@ impl Simulation {
     pub fn watch(&mut self) {
         for (server, host) in self.servers.iter_mut().enumerate() {
             let Some(process) = &mut host.process else { continue };
-            if let Err(what) = process.look(host.disk.written()) {
+            let mut verdict = process.look(host.disk.written());
+            if self.plan.hub {
+                verdict = verdict.and(apart::leases(self.plan.clients, host.disk.written().values()));
+            }
+            if let Err(what) = verdict {
                 self.checks.fail(format!("{what}, of server{}", server + 1));
             }
         }
