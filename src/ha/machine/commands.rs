@@ -55,7 +55,10 @@ impl Machine {
             }
             HaCommand::DhcpEnable { origin } => self.enable(source, origin),
             // Whoever cannot keep a lease is as good as gone: the partner is to take over by its own rules.
-            HaCommand::Heartbeat { .. } if self.storage_full => Reply::error("the lease file takes nothing"),
+            HaCommand::Heartbeat { .. } if self.storage_full => {
+                self.refused_heartbeats = true;
+                Reply::error("the lease file takes nothing")
+            }
             // It has been told so, and a state that serves would be no news of one that has ended.
             HaCommand::Heartbeat { .. } if self.is_stopping() => Reply::error("the server is about to end"),
             HaCommand::Heartbeat { fingerprint, .. } => self.heartbeat_reply(now, fingerprint.as_deref()),

@@ -476,6 +476,7 @@ fn a_server_whose_disk_is_full_leaves_everything_to_its_partner_until_there_is_r
     assert_eq!(rig.machine.state(), OwnState::Syncing);
     assert!(!asks(&actions, "dhcp-disable"), "what cannot be stored is not copied");
     rig.machine.set_storage_full(false);
+    rig.machine.handle_timeout(rig.now, &mut rig.actions);
     let actions = rig.heartbeat_reply("partner-down", 0, 5);
     assert!(asks(&actions, "dhcp-disable"));
     assert_eq!(rig.command(CommandSource::Partner, heartbeat).result, 0);

@@ -152,6 +152,8 @@ pub struct Machine {
     comparison: comparison::Comparison,
     /// There is no room for leases on the disk: nobody is served, and the partner is to know.
     storage_full: bool,
+    /// For that reason the partner's heartbeats were refused, so that it may have taken over.
+    refused_heartbeats: bool,
     /// When it was last looked whether there is, on the monotonic clock.
     storage_looked_ns: u64,
     heartbeat_at_ns: Option<u64>,
@@ -226,6 +228,7 @@ impl Machine {
             live_copy_failed: false,
             comparison: comparison::Comparison::default(),
             storage_full: false,
+            refused_heartbeats: false,
             storage_looked_ns: now.monotonic_ns,
             heartbeat_at_ns: None,
             heartbeat: None,

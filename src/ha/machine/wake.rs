@@ -9,6 +9,8 @@
 //!
 //! Nobody was silent while nobody listened: the time of the gap does not count as silence of the partner.
 //!
+//! A server whose disk was full, and which refused heartbeats for that, is no wiser: the partner may have taken over.
+//!
 //! Invariant: what shards may act on ends no later than the partner may at the earliest have taken over, if this server
 //! has stood still since its last look.
 
@@ -70,12 +72,17 @@ impl Machine {
         self.presence.ran_ns = now.monotonic_ns;
         // Without heartbeats it could never be heard again.
         let polls = self.polls_partner() && self.relationship.heartbeat_delay_ms > 0 && !self.is_stopping();
-        if !polls || gap_ns <= self.good_for_ns() {
+        let was_deaf = !self.storage_full && std::mem::take(&mut self.refused_heartbeats);
+        let stood_still = gap_ns > self.good_for_ns();
+        if !polls || !stood_still && !was_deaf {
             return;
         }
-        self.log(Message::StoodStill { partner: self.partner(), gap_ms: gap_ns / NS_PER_MS }, actions);
+        if stood_still {
+            self.log(Message::StoodStill { partner: self.partner(), gap_ms: gap_ns / NS_PER_MS }, actions);
+            self.communication.excuse(gap_ns);
+        }
         self.presence.partner = Heard::Nothing;
-        self.communication.excuse(gap_ns);
+        self.presence.good_until_ns = self.presence.good_until_ns.min(now.monotonic_ns);
         if self.state.sends_updates() {
             self.comparison.doubt();
         }
@@ -192,6 +199,39 @@ mod tests {
             let result = answer.map(|state| heartbeat_body(state, wall_s, 0)).ok_or("refused".to_owned());
             end(&mut rig, heartbeat, result);
             assert_eq!((rig.machine.state(), is_good(&rig)), (then, good), "{case}");
+        }
+    }
+
+    /// The partner takes over from a server that refuses its heartbeats, and may be gone by the time there is room.
+    #[test]
+    fn once_there_is_room_on_the_disk_nobody_is_served_before_the_partner_was_heard() {
+        use super::super::super::command::HaCommand;
+        for (refuses, answer, good, then) in [
+            (false, None, true, OwnState::HotStandby),
+            (true, None, false, OwnState::HotStandby),
+            (true, Some("hot-standby"), true, OwnState::HotStandby),
+            (true, Some("partner-down"), true, OwnState::Syncing),
+        ] {
+            let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+            rig.machine.locks.release(Holder::Local(0));
+            rig.machine.set_storage_full(true);
+            if refuses {
+                let heartbeat = HaCommand::Heartbeat { server_name: None, fingerprint: None };
+                assert_eq!(rig.command(CommandSource::Partner, heartbeat).result, 1);
+            }
+            rig.wait_until(1.0);
+            assert!(!rig.service_on());
+            rig.machine.set_storage_full(false);
+            rig.machine.handle_timeout(rig.now, &mut rig.actions);
+            assert!(rig.service_on());
+            assert_eq!(is_good(&rig), !refuses, "{answer:?}: unheard");
+            if refuses {
+                let wall_s = rig.now.wall_s();
+                let result = answer.map(|state| heartbeat_body(state, wall_s, 0)).ok_or("refused".to_owned());
+                let id = Rig::call(&std::mem::take(&mut rig.actions), "ha-heartbeat");
+                end(&mut rig, id, result);
+            }
+            assert_eq!((rig.machine.state(), is_good(&rig)), (then, good), "{answer:?}");
         }
     }
 
