@@ -142,8 +142,12 @@ impl Machine {
     /// Whether the partner has given leases that this server has yet to copy.
     fn lacks_leases(&self) -> bool {
         let lacks = match self.state {
-            // Nobody has said that it served nobody since the copy.
-            OwnState::Ready => self.communication.partner() == PartnerState::PartnerDown,
+            // Nobody has said that it served nobody since the copy, but one that sends updates and has none that were
+            // not sent.
+            OwnState::Ready => {
+                let normal = self.relationship.mode.normal_state().as_seen_by_partner();
+                self.communication.partner() != normal || self.communication.has_unsent()
+            }
             state => matches!(state, OwnState::Syncing | OwnState::Waiting),
         };
         lacks && self.relationship.sync_leases

@@ -209,9 +209,11 @@ impl Machine {
             self.communication.restart_terminated(now.monotonic_ns);
         }
         self.maintenance.entered(from, next);
-        // A Kea keeps what it takes for newer when it copies, and does not tell.
+        // A Kea keeps what it takes for newer when it copies, and does not tell; and a Tandem that was told to copy again
+        // so often, and was away each time, may lack what was given since.
+        let has_copied = self.copied && self.communication.is_tandem();
         self.maintenance.partner_is_behind |=
-            from == OwnState::PartnerDown && next.sends_updates() && !self.communication.is_tandem();
+            from == OwnState::PartnerDown && next.sends_updates() && !has_copied;
         self.comparison.entered(now, next);
         self.note_partner_copied(next);
         if next == OwnState::CommunicationRecovery {
