@@ -10,11 +10,13 @@ use shards::partition::Wanted;
 use shards::{Lease, NodeId};
 
 use crate::engine::commit::{Change, Commit, Reply, storable};
-use crate::engine::counters::{LeaseCounter, ShardStatistics};
+use crate::engine::counters::{LeaseCounter, OwnCounter, ShardStatistics};
+use crate::engine::event::ClientLabel;
 use crate::engine::message::{
     Applied, CopySlice, Message, ShardCommand, ShardCommandBody, ShardReply, ShardReplyBody, Span, Terms,
     UpdateKind,
 };
+use crate::engine::parking::Completion;
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
 use crate::engine::standing::{Standing, is_held, is_same_client, takes_from_another};
@@ -119,6 +121,20 @@ impl Shard {
     fn answer(&mut self, turn: &mut Turn, to: NodeId, request: u64, body: ShardReplyBody) {
         let reply = Box::new(ShardReply { shard: self.number, request, body });
         self.send_or_keep(turn, to, Message::Reply(reply));
+    }
+
+    /// Answers once everything up to now is durable: whoever asks takes what is here already for kept, and it may be a row
+    /// that waits for the disk.
+    fn answer_when_written(&mut self, turn: &mut Turn, to: NodeId, request: u64, body: ShardReplyBody) {
+        let reply = Box::new(ShardReply { shard: self.number, request, body });
+        if self.journal.durable >= self.journal.batch {
+            return self.send_or_keep(turn, to, Message::Reply(reply));
+        }
+        self.statistics.bump_own(OwnCounter::Parked);
+        let client = ClientLabel::new(0, &[], &[], 0);
+        let parked =
+            self.parked_until_written(turn, Completion::Answer(to, reply), client, Ipv4Addr::UNSPECIFIED);
+        self.parking.park(parked, &[]);
     }
 
     fn partner_update(
@@ -301,7 +317,7 @@ impl Shard {
                 let (address, reply) = (lease.address, self.reply_to(from, request, applied));
                 self.commit(turn, Commit::without_query(address, reply, false).by_partner(true));
             }
-            None => self.answer(turn, from, request, applied),
+            None => self.answer_when_written(turn, from, request, applied),
         }
     }
 
@@ -313,7 +329,7 @@ impl Shard {
                 let address = lease.address;
                 self.commit_command(turn, from, request, address, applied);
             }
-            None => self.answer(turn, from, request, applied),
+            None => self.answer_when_written(turn, from, request, applied),
         }
     }
 

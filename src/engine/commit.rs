@@ -368,6 +368,7 @@ impl Shard {
             address: commit.address,
             client: commit.client,
             deduplicate,
+            told: acks > 0,
         };
         self.statistics.bump_own(OwnCounter::Parked);
         Some(self.parking.park(parked, bytes))
@@ -385,8 +386,23 @@ impl Shard {
         if self.journal.durable >= self.journal.batch {
             return self.transmit(turn, Answer::Ack, transmit, built.len);
         }
-        let parked = Parked {
-            completion: Completion::Transmit(Answer::Ack, transmit),
+        let completion = Completion::Transmit(Answer::Ack, transmit);
+        let parked =
+            Parked { deduplicate: true, ..self.parked_until_written(turn, completion, client, address) };
+        self.statistics.bump_own(OwnCounter::Parked);
+        self.parking.park(parked, self.reply.message(built.len));
+    }
+
+    /// What waits for nothing but that everything up to now is durable.
+    pub fn parked_until_written(
+        &self,
+        turn: &Turn,
+        completion: Completion,
+        client: ClientLabel,
+        address: Ipv4Addr,
+    ) -> Parked {
+        Parked {
+            completion,
             obligations: Obligations { written: Some(self.journal.batch), ..Obligations::default() },
             // It waits for nobody's partner.
             relationship: 0,
@@ -394,10 +410,9 @@ impl Shard {
             deadline_ns: turn.now.monotonic_ns,
             address,
             client,
-            deduplicate: true,
-        };
-        self.statistics.bump_own(OwnCounter::Parked);
-        self.parking.park(parked, self.reply.message(built.len));
+            deduplicate: false,
+            told: true,
+        }
     }
 
     /// Nothing was changed: says so to whoever waits.

@@ -82,6 +82,8 @@ pub struct Parked {
     pub client: ClientLabel,
     /// Whether a query of the same client for the same address is a duplicate while this waits.
     pub deduplicate: bool,
+    /// Whether whoever replies may have to wait for is told of the lease, or has it.
+    pub told: bool,
 }
 
 /// What came of one cleared (or failed) obligation.
@@ -255,6 +257,11 @@ impl ParkingLot {
         })
     }
 
+    /// Whether whoever replies may have to wait for is told of the lease that waits under `id`, or has it.
+    pub fn is_told(&self, id: ParkId) -> bool {
+        self.entry(id).is_some_and(|entry| entry.parked.told)
+    }
+
     /// Whether an update of `address` has yet to be acknowledged, be its reply void already.
     pub fn awaits_partner(&self, address: Ipv4Addr) -> bool {
         let id = self.by_address.get(&address.into());
@@ -354,7 +361,9 @@ impl ParkingLot {
             let waives = is_its && obligations.acks > 0;
             if waives {
                 obligations.acks = 0;
+                entry.parked.told = false;
             }
+            let obligations = &entry.parked.obligations;
             if obligations.awaits_others() {
                 self.by_deadline.push_back((deadline_ns, id));
             } else if waives {
@@ -477,6 +486,7 @@ mod tests {
             address: ADDRESS,
             client: ClientLabel::new(1, &[1], &[], 7),
             deduplicate: true,
+            told: acks > 0,
         }
     }
 

@@ -38,12 +38,16 @@ pub(super) struct Relation {
 }
 
 impl Relation {
+    /// Whether replies wait for the partner, or for the backups.
+    pub fn asks(&self) -> bool {
+        self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait
+    }
+
     /// Whether a reply may rest on `lease` as it is written, without telling the partner, or the backups that replies
     /// wait for, again. Alone, a lease is written again whenever it is asked for: when the servers meet, the newer lease of
     /// an address stays, and this one has been promised anew.
     pub fn partner_knows(&self, lease: &Lease) -> bool {
-        let asked = self.view.updates == UpdateMode::Send || self.view.backups == BackupUpdates::SendAndWait;
-        let young = (!asked || lease.cltt > self.replicated_since_s) && !serves_alone(&self.view);
+        let young = (!self.asks() || lease.cltt > self.replicated_since_s) && !serves_alone(&self.view);
         // While the partner is silent it may have taken over, and have given the address to somebody else.
         let silent = self.view.interrupted && self.view.updates == UpdateMode::Send;
         young && !silent && !self.unacknowledged.contains(lease.address)

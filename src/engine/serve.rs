@@ -168,9 +168,10 @@ impl Shard {
             .and_then(|own| Some((own, request::reusable_lifetime(subnet, own, &new, wall_s)?)))
             .filter(|(own, _)| relation.partner_knows(own) && !self.parking.awaits_partner(address))
             .map(|(_, left_s)| left_s);
-        // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease.
+        // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease. One that
+        // was given while nobody was asked is given anew where somebody is by now.
         let waiting = match duplicate {
-            Some(Duplicate::NewerTransaction(park)) => {
+            Some(Duplicate::NewerTransaction(park)) if !relation.asks() || self.parking.is_told(park) => {
                 let left_s = own.map_or(0, |own| request::remaining_lifetime(own, wall_s));
                 (left_s > 0).then_some((park, left_s))
             }

@@ -119,6 +119,33 @@ fn a_newer_transaction_is_promised_what_is_left_of_the_lease_that_waits() {
     assert_eq!(Query::decode(&bytes).expect("a reply").lease_time(), Some(595));
 }
 
+/// The lease was given while nobody was asked, and waits for the disk when the partner is to be asked again.
+#[test]
+fn a_newer_transaction_is_given_anew_what_the_partner_was_not_told_of() {
+    for (asks, updates) in [(false, 0), (true, 1)] {
+        let mut world = replicating(3, "");
+        let address = offered(&mut world, 1);
+        let alone = HaView { updates: UpdateMode::None, ..world.replicating_view() };
+        world.set_view(alone);
+        world.disk_works = false;
+        assert_eq!(world.ask(&Ask::select(1, address)), None);
+        if asks {
+            let view = world.replicating_view();
+            world.set_view(view);
+        }
+        world.partner = Partner::Silent;
+        assert_eq!(world.ask(&Ask { xid: 4242, ..Ask::select(1, address) }), None);
+        world.disk_works = true;
+        world.settle();
+        assert_eq!(world.updates.len(), updates, "asks: {asks}");
+        let is_newest = |bytes: &[u8]| bytes[4..8] == 4242_u32.to_be_bytes();
+        let answered = world.wire.iter().filter(|(_, bytes)| is_newest(bytes)).count();
+        assert_eq!(answered, usize::from(!asks), "asks: {asks}");
+        world.answer_updates(UpdateOutcome::Acked);
+        assert_eq!(world.wire.iter().filter(|(_, bytes)| is_newest(bytes)).count(), 1);
+    }
+}
+
 #[test]
 fn an_ack_that_waits_is_dropped_when_its_client_gives_the_lease_back() {
     for ask in [Ask::release, Ask::decline] {
@@ -389,6 +416,38 @@ fn the_partners_updates_and_deletions_are_durable_before_they_are_answered() {
     let missing = world.command(owner, update(&lease, false));
     assert!(matches!(missing, Some(ShardReplyBody::Missing)));
     assert!(world.updates.is_empty(), "the partner is not told what it said");
+}
+
+/// What somebody says is here already, but waits for the disk; or was here, and its deletion does.
+#[test]
+fn what_changes_nothing_is_answered_once_what_is_here_is_durable() {
+    let copy = |lease: &Lease| ShardCommandBody::Synchronised(copied(lease.clone()));
+    let deletion = |lease: &Lease| ShardCommandBody::PartnerBatch {
+        relationship: 0,
+        stamp: None,
+        updates: vec![(UpdateKind::Delete, lease.clone())],
+    };
+    for deletes in [false, true] {
+        let mut world = World::new(2, 2, snapshot(POOL, ""), Vec::new());
+        let address = address_of(&world.join(plain(1)));
+        let owner = world.rules.owners.owner_of(address);
+        let lease = world.lease(address).expect("the lease");
+        let newer = Lease { cltt: lease.cltt + 1, ..lease };
+        world.disk_works = false;
+        let (first, again) = match deletes {
+            true => (deletion(&newer), deletion(&newer)),
+            false => (batch_of(&newer), copy(&newer)),
+        };
+        assert!(world.command(owner, first).is_none(), "not durable yet");
+        world.control.clear();
+        assert!(world.command(owner, again).is_none(), "deletes {deletes}: nor is what is here already");
+        world.disk_works = true;
+        world.settle();
+        let answers = world.control.iter().filter(|message| matches!(message, Message::Reply(_)));
+        assert_eq!(answers.count(), 2, "deletes {deletes}");
+        let third = if deletes { deletion(&newer) } else { copy(&newer) };
+        assert!(matches!(world.command(owner, third), Some(ShardReplyBody::Applied(_))));
+    }
 }
 
 /// An ACK waits for the disk of a server that serves alone when it gives the service up to its partner.
