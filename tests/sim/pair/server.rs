@@ -186,8 +186,9 @@ impl Server {
     pub fn durable(&self, address: Ipv4Addr) -> Option<&Lease> {
         let taken = self.kea_disk.accepted.get(&address);
         let own = self.kea_disk.written.get(&address);
-        // Of two of one second the one it has taken: the other may be of before the loss of power.
-        let newest = own.into_iter().chain(taken).max_by_key(|lease| lease.cltt);
+        // Of two of one second the one that lasts longer: either may be of before the loss of power, when it has forgotten
+        // what it had taken.
+        let newest = own.into_iter().chain(taken).max_by_key(|lease| (lease.cltt, lease.expire()));
         self.disk.durable(address).or(newest)
     }
 
