@@ -170,6 +170,10 @@ impl Machine {
             }
             // It serves once it has them: a partner in maintenance is copied like any other.
             Ok(_) if self.lacks_leases() => {
+                // A copy under way may have passed by what was given since it began.
+                if self.is_copying() {
+                    self.abort_synchronisation(actions);
+                }
                 self.communication.told(PartnerState::InMaintenance);
                 if self.state == OwnState::Ready {
                     self.enter(now, OwnState::Syncing, actions);

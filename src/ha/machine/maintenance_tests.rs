@@ -82,6 +82,21 @@ fn a_survivor_that_lacks_leases_copies_them_before_it_takes_over() {
     }
 }
 
+/// The partner, which could not hear the copier for a while, has given leases behind its back until it was told to rest.
+#[test]
+fn a_copy_under_way_is_begun_anew_once_the_partner_rests() {
+    let mut rig = Rig::in_state(Role::Standby, OwnState::Waiting, PartnerState::PartnerDown);
+    let begins = rig.heartbeat_reply("partner-down", 0, 0);
+    let before = Rig::call(&begins, "dhcp-disable");
+    let start = Event::Command { token: 7, source: CommandSource::Administrator, command: START };
+    let notify = Rig::call(&rig.handle(start), "ha-maintenance-notify");
+    let told = rig.handle(Event::CallDone { id: notify, result: done(json!({})) });
+    assert_eq!(rig.machine.state(), OwnState::Syncing);
+    assert_ne!(Rig::call(&told, "dhcp-disable"), before);
+    let late = rig.handle(Event::CallDone { id: before, result: done(json!({})) });
+    assert_eq!(calls(&late), Vec::new(), "nobody goes on with the first");
+}
+
 #[test]
 fn maintenance_is_refused_in_these_states_on_either_side() {
     for state in OwnState::ALL {
