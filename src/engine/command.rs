@@ -19,7 +19,7 @@ use crate::engine::message::{
 use crate::engine::parking::Completion;
 use crate::engine::relation::serves_alone;
 use crate::engine::shard::{Shard, Turn};
-use crate::engine::standing::{Standing, is_held, is_same_client, takes_from_another};
+use crate::engine::standing::{Standing, is_held, is_overtaken, is_same_client, takes_from_another};
 use crate::ha::fence::Stamp;
 use crate::limits;
 use crate::policy::SubnetFilter;
@@ -300,8 +300,11 @@ impl Shard {
         updates.sort_by_key(|(_, lease)| lease.address);
         updates.dedup_by_key(|(_, lease)| lease.address);
         self.changes.clear();
+        let since_s = self.relations.of(asker.relationship.unwrap_or(0)).replicated_since_s;
         for (kind, lease) in updates {
             match kind {
+                // The partner had the client then. Later updates, nearly all, need no look at the lease here.
+                UpdateKind::Update if lease.cltt <= since_s && self.is_overtaken(&lease) => {}
                 UpdateKind::Update => self.changes.push(Change::Put(storable(lease))),
                 UpdateKind::Delete => {
                     self.changes.extend(self.partition.get(lease.address).map(Change::Delete))
@@ -319,6 +322,10 @@ impl Shard {
             }
             None => self.answer_when_written(turn, from, request, applied),
         }
+    }
+
+    fn is_overtaken(&self, theirs: &Lease) -> bool {
+        self.partition.get(theirs.address).is_some_and(|ours| is_overtaken(theirs, &ours))
     }
 
     /// Commits what is in `Shard::changes`, and answers what became of it.

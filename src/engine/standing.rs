@@ -4,6 +4,7 @@
 //! | The partner's word | Ours stays where |
 //! |---|---|
 //! | an update or a deletion, while both serve | never: the partner's word is final (ha-protocol 0.3 rule 8) |
+//! | … of a Tandem, from before this server had its clients | it is the same client's, newer and no shorter, and otherwise the same |
 //! | … while this server serves alone | it is newer, or of the same second and another client's |
 //! | … that was *late*, then or up to a minute after | it was given alone, its client has it, and another client would get it |
 //! | a row of a copy from whoever has served | it is newer |
@@ -109,6 +110,16 @@ impl Standing {
             matches!(ours.state, LeaseState::Default | LeaseState::Declined) && !ours.is_expired(self.wall_s);
         kind == UpdateKind::Update && in_force && rank(ours, theirs) > rank(theirs, ours)
     }
+}
+
+/// Whether an update has been overtaken: it was under way while its client was given the lease anew here, and says no more
+/// than that one.
+pub(super) fn is_overtaken(theirs: &Lease, ours: &Lease) -> bool {
+    let is_newer = ours.cltt > theirs.cltt && ours.expire() >= theirs.expire();
+    let (cltt, valid_lifetime) = (ours.cltt, ours.valid_lifetime);
+    is_newer
+        && theirs.state == LeaseState::Default
+        && *ours == Lease { cltt, valid_lifetime, ..theirs.clone() }
 }
 
 /// Whether the address of both leases is held by two clients that have nothing in common.
@@ -272,6 +283,27 @@ mod tests {
         ] {
             let expected = goes.then_some(false);
             assert_eq!(change(UpdateKind::Delete, &deleted, ours.as_ref(), true), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_update_is_overtaken_by_the_same_clients_newer_lease_that_says_the_same() {
+        use LeaseState::{Declined, Default, Released};
+        let theirs = lease(20, Default, 100);
+        let named = Lease { hostname: SmallBytes::new(b"h"), ..lease(24, Default, 100) };
+        for (case, theirs, ours, expected) in [
+            ("newer", theirs.clone(), lease(24, Default, 100), true),
+            ("newer, and ends with it", theirs.clone(), lease(24, Default, 96), true),
+            ("newer, and ends before", theirs.clone(), lease(24, Default, 95), false),
+            ("of the same second", theirs.clone(), lease(20, Default, 100), false),
+            ("older", theirs.clone(), lease(19, Default, 200), false),
+            ("another client's", theirs.clone(), of_another(lease(24, Default, 100)), false),
+            ("of another name", theirs.clone(), named, false),
+            ("released here", theirs.clone(), lease(24, Released, 0), false),
+            ("released there", lease(20, Released, 0), lease(24, Default, 100), false),
+            ("declined by both", lease(20, Declined, 100), lease(24, Declined, 100), false),
+        ] {
+            assert_eq!(is_overtaken(&theirs, &ours), expected, "{case}");
         }
     }
 

@@ -9,10 +9,11 @@ use tandem::engine::message::{
     UpdateOutcome,
 };
 use tandem::ha::fence::{Fence, Stamp};
-use tandem::ha::view::{BackupPeers, BackupUpdates, HaView, UpdateMode};
+use tandem::ha::view::{BackupPeers, BackupUpdates, HaView, Scopes, UpdateMode};
 use tandem::policy::SubnetFilter;
 
 use super::clients::{Ask, Heard, plain};
+use super::partner::{address_of, batch_of, replicating};
 use super::world::{Partner, World, snapshot};
 
 const POOL: &str = "192.0.2.100 - 192.0.2.199";
@@ -149,6 +150,27 @@ fn a_request_that_comes_behind_a_later_one_is_refused() {
     world.set_view(HaView { epoch: view.epoch + 1, partner_fence: Some(copied), ..view });
     assert!(!apply(&mut world, flushed, 0, 10, 1_800_000_005), "from before the heartbeat");
     assert!(apply(&mut world, copied, 0, 11, 1_800_000_006));
+}
+
+/// The partner's update of a lease was under way while its client came to be this server's, and got the lease anew here.
+#[test]
+fn an_update_of_before_this_server_had_the_client_takes_no_newer_lease_back() {
+    let mut world = replicating(2, "");
+    world.pass_s(10);
+    let address = address_of(&world.join(plain(1)));
+    let ours = world.lease(address).expect("the lease");
+    let owner = world.rules.owners.owner_of(address);
+    let before = tandem_lease(&ours, ours.cltt - 4);
+    for (serves_since, cltt) in [(false, before.cltt), (true, ours.cltt)] {
+        assert!(matches!(world.command(owner, batch_of(&ours)), Some(ShardReplyBody::Applied(_))));
+        if serves_since {
+            let view = world.replicating_view();
+            world.set_view(HaView { scopes: Scopes::NONE, ..view.clone() });
+            world.set_view(HaView { epoch: view.epoch + 2, ..view });
+        }
+        assert!(matches!(world.command(owner, batch_of(&before)), Some(ShardReplyBody::Applied(_))));
+        assert_eq!(world.lease(address).map(|lease| lease.cltt), Some(cltt), "serves since: {serves_since}");
+    }
 }
 
 fn tandem_lease(lease: &shards::Lease, cltt: u64) -> shards::Lease {
