@@ -142,9 +142,9 @@ impl Machine {
     /// Whether the partner has given leases that this server has yet to copy.
     fn lacks_leases(&self) -> bool {
         let lacks = match self.state {
-            // Nobody has said that it served nobody since the copy, but one that sends updates and has none that were
-            // not sent.
-            OwnState::Ready => {
+            // Nobody has said that it served nobody since the copy, or since it was heard, but one that sends updates and
+            // has none that were not sent.
+            OwnState::HotStandby | OwnState::LoadBalancing | OwnState::Ready => {
                 let normal = self.relationship.mode.normal_state().as_seen_by_partner();
                 self.communication.partner() != normal || self.communication.has_unsent()
             }
@@ -175,7 +175,7 @@ impl Machine {
                     self.abort_synchronisation(actions);
                 }
                 self.communication.told(PartnerState::InMaintenance);
-                if self.state == OwnState::Ready {
+                if !matches!(self.state, OwnState::Syncing | OwnState::Waiting) {
                     self.enter(now, OwnState::Syncing, actions);
                 }
                 self.evaluate(now, actions);
