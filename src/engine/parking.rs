@@ -376,12 +376,13 @@ impl ParkingLot {
         waived
     }
 
-    /// Replies that wait on behalf of the relationship's clients are void: another server serves them now.
-    pub fn void(&mut self, relationship: u8) {
+    /// Replies that wait on behalf of the relationship's clients are void: another server serves them now. With
+    /// `untold_alone` those only whose leases it was not told of.
+    pub fn void(&mut self, relationship: u8, untold_alone: bool) {
         let entries = self.slots.iter_mut().filter_map(|slot| slot.entry.as_mut());
         for Entry { parked, dropped, .. } in entries {
             let replies = matches!(parked.completion, Completion::Transmit(..));
-            *dropped |= replies && parked.relationship == relationship;
+            *dropped |= replies && parked.relationship == relationship && !(untold_alone && parked.told);
         }
     }
 

@@ -268,8 +268,9 @@ impl Shard {
         }
         // The service was given up: the partner serves, or is to, and a reply that only waited for the disk would promise
         // what may be another client's by the time it leaves. The client asks again.
-        if serves_unasked(&before) && serves_nobody(view) {
-            self.parking.void(relationship);
+        // One that it gave alone may have waited since before updates were sent again.
+        if serves_nobody(view) {
+            self.parking.void(relationship, !serves_unasked(&before));
         }
         // Alone from now on (partner-down): nobody is there to acknowledge. Queries with updates in flight count
         // as unsent, so that the partner copies the leases when it is back.

@@ -472,6 +472,25 @@ fn an_ack_that_waits_for_the_disk_is_dropped_when_the_service_is_given_up() {
     }
 }
 
+/// The same, but that updates are sent again for a moment before the service is given up.
+#[test]
+fn of_the_acks_that_wait_for_the_disk_those_that_were_told_of_outlive_the_service() {
+    for (was_alone, leaves) in [(true, false), (false, true)] {
+        let mut world = replicating(3, "");
+        let address = offered(&mut world, 1);
+        let both = world.replicating_view();
+        let alone = HaView { updates: UpdateMode::None, ..both.clone() };
+        world.set_view(if was_alone { alone.clone() } else { both.clone() });
+        world.disk_works = false;
+        assert_eq!(world.ask(&Ask::select(1, address)), None);
+        world.set_view(HaView { epoch: both.epoch + 1, ..both.clone() });
+        world.set_view(HaView { epoch: both.epoch + 2, scopes: Scopes::NONE, service_on: false, ..alone });
+        world.disk_works = true;
+        world.settle();
+        assert_eq!(world.heard().is_some(), leaves, "given alone: {was_alone}");
+    }
+}
+
 #[test]
 fn synchronised_leases_replace_older_ones_only() {
     let mut world = World::new(12, 2, snapshot(POOL, ""), Vec::new());
