@@ -151,9 +151,11 @@ impl Holders {
             let by = self.current[other].map(|ack| &self.acks[ack]);
             // Of the two, the one that was sent first is the one that the other server should have known of.
             let late = by.filter(|sent| self.acks[ack].at_ns < sent.at_ns).map(|_| &self.acks[ack]);
-            let disturbed_ns = self.disturbed_ns.get(other).copied().unwrap_or(0);
-            let excuses = |sent: &Sent| sent.exposed || sent.at_ns <= disturbed_ns;
-            if by.is_none_or(excuses) || late.is_some_and(|sent| sent.exposed) {
+            let excuses = |member: usize, sent: &Sent| {
+                let disturbed_ns = self.disturbed_ns.get(member).copied().unwrap_or(0);
+                sent.exposed || sent.at_ns <= disturbed_ns
+            };
+            if by.is_none_or(|sent| excuses(other, sent)) || late.is_some_and(|sent| excuses(member, sent)) {
                 self.excused += 1;
                 continue;
             }
@@ -208,6 +210,24 @@ mod tests {
         let again = holders.sent(&second, false);
         holders.granted(second.at_ns, 1, Some(again), &[held, Some((second.address, u64::MAX))]);
         (holders.take_violation().is_some_and(|what| what.starts_with("invariant 1")), holders.excused)
+    }
+
+    /// Client 0 is moved by a REQUEST that it has given up, and hears the ACK of before it only once client 1 has the address.
+    #[test]
+    fn an_ack_that_comes_late_is_excused_where_its_client_was_moved_since() {
+        for (moved, violates) in [(Some(6), false), (Some(4), true), (None, true)] {
+            let mut holders = Holders::default();
+            let (first, second) = (ack(5, 0, false), ack(7, 0, false));
+            let late = holders.sent(&first, false);
+            if let Some(moved_ns) = moved {
+                holders.disturbed(moved_ns, 0);
+            }
+            let given = holders.sent(&second, false);
+            let held = Some((second.address, u64::MAX));
+            holders.granted(8, 1, Some(given), &[None, held]);
+            holders.granted(9, 0, Some(late), &[held, held]);
+            assert_eq!(holders.take_violation().is_some(), violates, "{moved:?}");
+        }
     }
 
     #[test]
