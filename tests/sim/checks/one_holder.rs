@@ -80,14 +80,14 @@ impl Holders {
         match state {
             OwnState::Syncing => self.copy_began_ns[seat] = now_ns,
             OwnState::Ready => self.copied_through_ns[seat] = self.copy_began_ns[seat],
-            // Neither waits for anybody's word, and either may have been entered without the partner's leases.
-            OwnState::PartnerDown | OwnState::Terminated => {
+            // None of them waits for anybody's word, and each may have been entered without the partner's leases; the first
+            // by a server that has stood still and finds its partner gone.
+            OwnState::CommunicationRecovery | OwnState::PartnerDown | OwnState::Terminated => {
                 let known_ns = self.reunited_ns.max(self.copied_through_ns[seat]);
                 let unknown = |ack: &&mut Sent| ack.seat != seat && ack.alone && ack.at_ns > known_ns;
                 self.acks.iter_mut().filter(unknown).for_each(|ack| ack.exposed = true);
             }
             OwnState::Backup
-            | OwnState::CommunicationRecovery
             | OwnState::HotStandby
             | OwnState::InMaintenance
             | OwnState::LoadBalancing
@@ -244,6 +244,9 @@ mod tests {
         assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, |_| ()), (true, 0), "the other one does not serve");
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, takes_over), (true, 0), "it was told");
         assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, takes_over), (false, 1));
+        let recovers = |it: &mut Holders| it.state_changed(6, 1, OwnState::CommunicationRecovery);
+        assert_eq!(two_holders(&alone, 2 * ALLOWANCE_NS, recovers), (false, 1));
+        assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, recovers), (true, 0), "it was told");
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, |it| it.disturbed(6, 0)), (false, 1));
         let decided = |it: &mut Holders| it.decided_elsewhere(partnered.address);
         assert_eq!(two_holders(&partnered, 2 * ALLOWANCE_NS, decided), (false, 1));
