@@ -348,16 +348,29 @@ impl Machine {
         (max + 1).saturating_sub(self.communication.unacked())
     }
 
+    /// Whether the partner's clients are this server's to hear of (ha-protocol 4.6).
+    pub(super) fn sees_traffic(&self) -> bool {
+        self.relationship.mode == Mode::LoadBalancing || self.relationship.role == Role::Standby
+    }
+
+    /// Whether this server, which serves nobody in its state, listens to the clients of a partner that has fallen silent. A
+    /// survivor of maintenance must not leave its clients alone. Who copies has heard a partner that served a moment ago: if
+    /// the link alone is cut, that goes on.
+    pub(super) fn listens(&self) -> bool {
+        match self.state {
+            OwnState::InMaintenance => true,
+            OwnState::Ready | OwnState::Syncing => self.sees_traffic(),
+            _ => false,
+        }
+    }
+
     /// A partner that has been judged dead holds nobody's service, however long its locks were to last: one that is in
-    /// the middle of a copy would be heard ([`Machine::disable`]).
-    ///
-    /// In maintenance nobody is served, but a survivor that falls silent must not leave its clients alone: they are
-    /// listened to, so that they can prove it.
+    /// the middle of a copy would be heard ([`Machine::disable`]). While it is silent whoever listens sees its clients.
     pub(super) fn look_out(&mut self, now: Now) {
         if self.state == OwnState::PartnerDown && self.is_interrupted(now) {
             self.locks.release_remote(self.relationship.index);
         }
-        if self.state != OwnState::InMaintenance {
+        if !self.listens() {
             return;
         }
         let local = Holder::Local(self.relationship.index);

@@ -74,7 +74,7 @@ fn check(rig: &Rig) -> Result<(), TestCaseError> {
     prop_assert_eq!(view.service_on, machine.locks.service_on());
     prop_assert_eq!(view.scopes, machine.served_scopes());
     prop_assert!(view.updates != UpdateMode::Send || state.sends_updates());
-    let listens = state == OwnState::InMaintenance && view.interrupted;
+    let listens = machine.listens() && view.interrupted;
     prop_assert!(state.serves_dhcp() || listens || !view.service_on, "{}", state);
     let bounded = view.service_on || machine.locks.next_timeout().is_some();
     prop_assert!(state != OwnState::PartnerDown || bounded, "silent for ever");

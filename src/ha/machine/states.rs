@@ -94,17 +94,16 @@ impl Machine {
         let rejected_max = self.relationship.max_rejected_lease_updates as usize;
         let rejected = self.communication.rejected(now.monotonic_ns);
         let interrupted = self.is_interrupted(now);
-        // A primary of hot-standby, and a server that serves nobody, see no traffic to judge by (ha-protocol 4.6). One in
-        // maintenance listens to it while the partner is silent.
-        let sees_traffic =
-            self.relationship.mode == Mode::LoadBalancing || self.relationship.role == Role::Standby;
-        let in_maintenance = self.state == OwnState::InMaintenance;
-        let needs_proof = in_maintenance || sees_traffic && self.locks.service_on();
-        let proven = self.is_failure_proven();
+        // A primary of hot-standby, and a server that waits for a partner it has yet to hear, see no traffic to judge by
+        // (ha-protocol 4.6).
+        let needs_proof = self.listens() || self.sees_traffic() && self.locks.service_on();
+        // Its own word needs no other proof.
+        let stops = self.communication.has_stopped();
+        let proven = stops || self.is_failure_proven();
         // Who has yet to copy would give away what the partner has given. It may be back in a moment, so it is waited for.
         let has_leases =
             !matches!(self.state, OwnState::Syncing | OwnState::Waiting) || !self.relationship.sync_leases;
-        let has_stopped = self.communication.has_stopped() && has_leases;
+        let has_stopped = stops && has_leases;
         let terminated_since = self.communication.terminated_since_ns();
         Conditions {
             mode: self.relationship.mode,
