@@ -169,29 +169,34 @@ fn caught(plant: Plant, seed: u64) -> Option<(u64, String)> {
     violation.map(|what| (seed, what))
 }
 
-/// Each planted fault with the invariant that sees it, what else is said of it, and in how many of the first seeds it has to
-/// be seen: an excuse that hides a fault in most of them is too wide. The rare ones need a conflict, or a full shard.
-const PLANTS: [(Plant, &str, &str, usize); 7] = [
-    (Plant::AckBeforePartner, "invariant 2", "its partner's disk", 150),
+/// An invariant that is broken, and what else is said of it.
+type Broken = (&'static str, &'static str);
+
+/// Each planted fault with the invariants that it breaks, what else is said of each, and in how many of the first seeds it
+/// has to be seen: an excuse that hides a fault in most of them is too wide. The rare ones need a conflict, or a full shard.
+const PLANTS: [(Plant, &[Broken], usize); 7] = [
+    (Plant::AckBeforePartner, &[("invariant 2", "its partner's disk")], 150),
     // These two are of hubs, and ten of the seeds have one.
-    (Plant::BelieveSpokes, "relationships apart", "is of another link", 5),
-    (Plant::MixViews, "invariant 6", "one holds", 4),
-    (Plant::IgnoreConflict, "invariant 2", "its partner's disk", 4),
-    (Plant::ServeInWaiting, "invariant 2", "serves nobody", 130),
+    (Plant::BelieveSpokes, &[("relationships apart", "is of another link")], 5),
+    // By the view of another relationship a reply waits for no partner, or leases go to none.
+    (Plant::MixViews, &[("invariant 2", "its partner's disk"), ("invariant 6", "one holds")], 3),
+    (Plant::IgnoreConflict, &[("invariant 2", "its partner's disk")], 4),
+    (Plant::ServeInWaiting, &[("invariant 2", "serves nobody")], 130),
     // The partner says so before the sync, too, and either may be seen first.
-    (Plant::SkipSync, "invariant 2", " disk", 180),
-    (Plant::SpillTwice, "invariant 1", "is held by client", 3),
+    (Plant::SkipSync, &[("invariant 2", " disk")], 180),
+    (Plant::SpillTwice, &[("invariant 1", "is held by client")], 3),
 ];
 
 #[test]
 fn every_planted_fault_is_caught_by_the_invariant_it_breaks() {
-    for (plant, invariant, text, least) in PLANTS {
+    for (plant, invariants, least) in PLANTS {
         let concerned = (0..PLANT_SEEDS).filter(|seed| plant.concerns(*seed));
         let seen: Vec<_> = concerned.filter_map(|seed| caught(plant, seed)).collect();
         let count = seen.len();
         let (seed, what) = seen.first().unwrap_or_else(|| panic!("nobody sees {plant:?}"));
         tell(&format!("{plant:?} is seen in {count} of {PLANT_SEEDS} seeds, first in seed {seed}: {what}"));
-        assert!(what.starts_with(invariant) && what.contains(text), "{plant:?}, seed {seed}: {what}");
+        let breaks = |(invariant, text): &Broken| what.starts_with(invariant) && what.contains(text);
+        assert!(invariants.iter().any(breaks), "{plant:?}, seed {seed}: {what}");
         assert!(count >= least, "{plant:?} is seen in {count} of {PLANT_SEEDS} seeds, {least} at least");
     }
 }
