@@ -141,12 +141,16 @@ impl Machine {
 
     /// Whether the partner has given leases that this server has yet to copy.
     fn lacks_leases(&self) -> bool {
+        let is = self.communication.partner();
+        let is_normal = is == self.relationship.mode.normal_state().as_seen_by_partner();
+        let has_unsent = self.communication.has_unsent();
         let lacks = match self.state {
-            // Nobody has said that it served nobody since the copy, or since it was heard, but one that sends updates and
-            // has none that were not sent.
-            OwnState::HotStandby | OwnState::LoadBalancing | OwnState::Ready => {
-                let normal = self.relationship.mode.normal_state().as_seen_by_partner();
-                self.communication.partner() != normal || self.communication.has_unsent()
+            // Nobody has said that it served nobody since the copy, but one that sends updates and has none that were
+            // not sent.
+            OwnState::Ready => !is_normal || has_unsent,
+            // Or since it was last heard; it was ready when the two became whole.
+            OwnState::HotStandby | OwnState::LoadBalancing => {
+                !is_normal && is != PartnerState::Ready || has_unsent
             }
             state => matches!(state, OwnState::Syncing | OwnState::Waiting),
         };

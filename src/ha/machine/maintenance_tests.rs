@@ -66,6 +66,7 @@ fn a_survivor_that_lacks_leases_copies_them_before_it_takes_over() {
         (O::Ready, P::Unavailable, true, true),
         (O::Ready, P::HotStandby, false, true),
         (O::HotStandby, P::HotStandby, false, true),
+        (O::HotStandby, P::Ready, false, true),
         (O::HotStandby, P::Unavailable, true, true),
         (O::HotStandby, P::Unavailable, false, false),
         (O::PartnerDown, P::Ready, false, true),
