@@ -128,10 +128,18 @@ pub struct Communication {
 /// Clients whose updates were refused without a conflict: by a partner that takes none, or for its moment.
 #[derive(Clone, Debug, Default)]
 struct Refused {
+    /// When the first of them was, monotonic.
+    from_ns: Option<u64>,
     /// Since the last heartbeat was sent.
     since: BTreeSet<ClientKey>,
     /// Before it: its answer tells.
     before: BTreeSet<ClientKey>,
+}
+
+impl Refused {
+    fn is_empty(&self) -> bool {
+        self.since.is_empty() && self.before.is_empty()
+    }
 }
 
 impl Communication {
@@ -394,9 +402,10 @@ impl Communication {
     }
 
     /// The partner refused an update of `client`, and did not say that it is a conflict. That counts as much as a
-    /// conflict (ha-protocol 8 no. 5), but only of a partner that serves with this server all the same: a control agent
-    /// says it for a dead server, and a server whose disk is full until it is silent.
-    pub fn refuse(&mut self, client: &ClientIdentity) {
+    /// conflict (ha-protocol 8 no. 5), but only of a partner that goes on serving with this server all the same: a control
+    /// agent says it for a dead server, a server whose disk is full until it is silent, and a Kea until there is room.
+    pub fn refuse(&mut self, now_ns: u64, client: &ClientIdentity) {
+        self.refused.from_ns.get_or_insert(now_ns);
         if self.refused.since.len() < HA_CLIENTS_MAX {
             self.refused.since.insert(key(client));
         }
@@ -404,23 +413,26 @@ impl Communication {
 
     /// A heartbeat is sent, whose answer tells how the partner is that has refused.
     pub fn ask_about_refusals(&mut self) {
-        let Refused { since, before } = &mut self.refused;
-        before.append(since);
+        let Refused { since, before, .. } = &mut self.refused;
+        let room = HA_CLIENTS_MAX.saturating_sub(before.len());
+        before.extend(std::mem::take(since).into_iter().take(room));
     }
 
-    /// The partner has answered it; `serves` is as one that takes updates.
-    pub fn settle_refusals(&mut self, now_ns: u64, serves: bool) {
-        let refused = std::mem::take(&mut self.refused.before);
-        for client in refused.into_iter().filter(|_| serves) {
-            self.reject_key(now_ns, client);
+    /// The partner has answered it; `serves` is as one that takes updates. Clients count who were refused by one that has
+    /// done so for `lasting_ns`.
+    pub fn settle_refusals(&mut self, now_ns: u64, serves: bool, lasting_ns: u64) {
+        if !serves {
+            self.refused = Refused::default();
+        } else if self.refused.from_ns.is_some_and(|from_ns| now_ns >= from_ns.saturating_add(lasting_ns)) {
+            for client in std::mem::take(&mut self.refused.before) {
+                self.reject_key(now_ns, client);
+            }
         }
     }
 
     /// Whether a success of some client would be news.
     pub fn awaits_success(&mut self, now_ns: u64) -> bool {
-        let Refused { since, before } = &self.refused;
-        let is_refused = !since.is_empty() || !before.is_empty();
-        is_refused || self.rejected(now_ns) > 0
+        !self.refused.is_empty() || self.rejected(now_ns) > 0
     }
 
     /// The partner took an update of `client`.
@@ -429,6 +441,9 @@ impl Communication {
         self.rejected.remove(&client);
         self.refused.since.remove(&client);
         self.refused.before.remove(&client);
+        if self.refused.is_empty() {
+            self.refused.from_ns = None;
+        }
     }
 
     /// Forgets every refused client.
@@ -589,24 +604,29 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_once_the_partner_has_answered_a_later_heartbeat_as_one_that_serves() {
-        // Whether the heartbeat was sent before or after the refusal, how it was answered, what counts then.
-        let rows = [(false, Some(true), 0), (true, Some(true), 1), (true, Some(false), 0), (true, None, 0)];
-        for (is_later, serves, counts) in rows {
+    fn a_refusal_counts_once_the_partner_has_refused_for_long_and_answers_as_one_that_serves() {
+        // Whether the heartbeat was sent after the refusal, when and how it was answered, what counts then, what is open.
+        let rows = [
+            (false, Some((110, true)), 0, true),
+            (true, Some((109, true)), 0, true),
+            (true, Some((110, true)), 1, false),
+            (true, Some((110, false)), 0, false),
+            (true, None, 0, false),
+        ];
+        for (is_later, answer, counts, is_open) in rows {
             let mut communication = Communication::new(0);
-            communication.refuse(&client(1));
-            communication.refuse(&client(2));
+            communication.refuse(4, &client(2));
             communication.forgive(&client(2));
+            communication.refuse(10, &client(1));
             if is_later {
                 communication.ask_about_refusals();
             }
-            match serves {
-                Some(serves) => communication.settle_refusals(5, serves),
+            match answer {
+                Some((at_ns, serves)) => communication.settle_refusals(at_ns, serves, 100),
                 None => communication.fail(),
             }
-            assert_eq!(communication.rejected(6), counts, "{is_later} {serves:?}");
-            let is_open = !is_later;
-            assert_eq!(communication.awaits_success(6), counts > 0 || is_open, "{is_later} {serves:?}");
+            assert_eq!(communication.rejected(111), counts, "{is_later} {answer:?}");
+            assert_eq!(communication.awaits_success(111), counts > 0 || is_open, "{is_later} {answer:?}");
         }
     }
 

@@ -30,7 +30,7 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(&["D4"], "leases_that_cannot_be_are_refused_with_keas_results", 3, d4),
         scenario(&["D6"], "an_older_update_overwrites", 3, d6),
         scenario(&["D7"], "conflicts_cost_answers_and_in_the_end_the_pair", 12, d7),
-        scenario(&["D8"], "an_error_is_no_conflict_and_no_death", 6, d8),
+        scenario(&["D8"], "an_error_is_no_conflict_and_no_death", 20, d8),
         scenario(&["D8"], "a_kea_that_refuses_a_lease_stays_a_partner", 15, d8_refused_by_kea),
         scenario(
             &["D8"],
@@ -371,7 +371,9 @@ fn d7() {
 /// Where Kea counts the partner as unavailable, Tandem does not: any answer is a sign of life. The client asks in vain,
 /// and is served when the partner takes its lease. A partner that goes on refusing clients is done without.
 fn d8() {
-    let plan = Plan::hot_standby([N, S]).ha("max-rejected-lease-updates", json!(3));
+    let plan = Plan::hot_standby([N, S])
+        .ha("max-rejected-lease-updates", json!(3))
+        .ha("max-response-delay", json!(1500));
     let (site, script) = with_script(plan);
     let error = || Verdict::Answer(response(r#"[ { "result": 1, "text": "no" } ]"#));
     script.instead(move |command, _| command.starts_with("lease4").then(error));
@@ -385,7 +387,7 @@ fn d8() {
     for number in 2..5 {
         assert!(site.clients.try_lease(mac(1, number), &[], Duration::from_millis(300)).is_none());
     }
-    site.wait_for_state(0, "terminated", SOON);
+    site.wait_for_state(0, "terminated", TOGETHER);
     assert!(site.clients.try_lease(mac(1, 5), &[], PATIENCE).is_some());
 }
 

@@ -7,9 +7,8 @@ use super::super::communication::{HeartbeatReply, Seen};
 use super::*;
 use crate::engine::message::Asked;
 
-/// How much longer than `max-response-delay` a silent partner that makes offers counts as one that is about to find out
-/// that it is alone: as long as a Kea waits for the answer to a heartbeat.
-const OFFERS_TRUSTED_NS: u64 = 10 * NS_PER_S;
+/// How long a Kea waits for the answer to a heartbeat.
+const HEARTBEAT_TIMEOUT_NS: u64 = 10 * NS_PER_S;
 /// How long the proof by traffic that the partner serves nobody has to stand. Many clients may ask within a moment, and
 /// one that lives makes offers in the next, which they take; a Kea looks at its next heartbeat only.
 const PROOF_STANDS_NS: u64 = NS_PER_S / 2;
@@ -135,7 +134,8 @@ impl Machine {
         self.communication.record(now.monotonic_ns, now.wall_s(), reply);
         let is = self.communication.partner();
         let normal = self.relationship.mode.normal_state();
-        self.communication.settle_refusals(now.monotonic_ns, is == normal.as_seen_by_partner());
+        let lasting_ns = self.trust_ns();
+        self.communication.settle_refusals(now.monotonic_ns, is == normal.as_seen_by_partner(), lasting_ns);
         if std::mem::take(&mut self.unsent_settles) {
             self.communication.acknowledge_unsent();
         }
@@ -248,13 +248,11 @@ impl Machine {
         if !self.is_interrupted(now) {
             return;
         }
-        let delay_ms = self.relationship.max_response_delay_ms;
-        let trusted_until_ns = self
-            .communication
-            .interrupted_at_ns(delay_ms)
-            .saturating_add(u64::from(delay_ms) * NS_PER_MS)
-            .saturating_add(OFFERS_TRUSTED_NS);
-        let asked = if now.monotonic_ns < trusted_until_ns { asked } else { Asked::Other };
+        let asked = if self.communication.silent_for_ns(now.monotonic_ns) <= self.trust_ns() {
+            asked
+        } else {
+            Asked::Other
+        };
         let seen = self.communication.analyze(client, secs, asked, self.relationship.max_ack_delay_ms);
         self.proof = match self.proof {
             _ if !self.traffic_proves_failure() => Proof::None,
@@ -295,7 +293,7 @@ impl Machine {
             // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
             UpdateOutcome::Refused => {
                 if self.relationship.max_rejected_lease_updates > 0 && self.state.sends_updates() {
-                    self.communication.refuse(client);
+                    self.communication.refuse(now.monotonic_ns, client);
                 }
                 self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
             }
@@ -312,6 +310,12 @@ impl Machine {
             }
         }
         self.evaluate(now, actions);
+    }
+
+    /// For how long a partner that answers clients, or heartbeats, is trusted to serve, while it acknowledges nobody or takes
+    /// no update: twice `max-response-delay`, and as long as a Kea waits for the answer to a heartbeat.
+    fn trust_ns(&self) -> u64 {
+        2 * u64::from(self.relationship.max_response_delay_ms) * NS_PER_MS + HEARTBEAT_TIMEOUT_NS
     }
 
     fn traffic_proves_failure(&self) -> bool {
