@@ -1,6 +1,6 @@
 //! The conformance scenarios of ha-protocol section 7, A1 to H3: two servers (Tandem, a real Kea 2.2, or a script that
 //! speaks the dialect of Kea 3) in namespaces, brought to what a scenario describes, and both lease stores compared row
-//! by row afterwards. [`index`] says which test is which scenario, which are shown in part, and which not at all.
+//! by row afterwards. [`index`] says which test is which scenario, and what is scaled down or ends otherwise on purpose.
 //!
 //! Most of a scenario is waiting, so many run side by side (`--test-threads`, 10 unless told); those that take longest
 //! start first. Needs root and the Debian packages that `tests/run` installs.
