@@ -114,7 +114,7 @@ impl Shard {
         let sender = self.sender_of(relationship, lease.address);
         if replication.partner != ToPartner::Nothing {
             // The partner is the first of the other peers (ha::relationship).
-            let kind = kind_of(change, self.relations.of(relationship).view.partner_knows_released);
+            let kind = kind_of(change, self.relations.of(relationship).view.sends_released);
             let queued = replication.partner == ToPartner::Queue;
             let update = self.update_for(relationship, 0, kind, lease, park.filter(|_| !queued));
             match queued {
@@ -141,7 +141,7 @@ impl Shard {
                 None => Change::Delete(update.lease.clone()),
             };
             let view = &self.relations.of(relationship).view;
-            update.kind = kind_of(&change, view.partner_knows_released);
+            update.kind = kind_of(&change, view.sends_released);
             let (Change::Put(lease) | Change::Delete(lease)) = change;
             update.lease = lease;
             let sender = self.sender_of(relationship, address);

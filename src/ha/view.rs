@@ -139,10 +139,12 @@ pub struct HaView {
     /// Rejected clients are remembered: report queries whose updates were all acknowledged too, since a
     /// success forgives its client (ha-protocol 4.10).
     pub report_acks: bool,
-    /// The partner understands lease state 3: a release is sent as an update. Otherwise it is sent as
-    /// `UpdateKind::Delete`, and released leases are listed to the partner as expired (ha-protocol 0.3 rule
-    /// 10).
+    /// The partner that is there now understands lease state 3; otherwise released leases are listed to it as expired: a
+    /// page with another one ends the copy of a Kea 2.2 (ha-protocol 0.3 rule 10).
     pub partner_knows_released: bool,
+    /// The partner understood lease state 3 when it was last heard: a release is sent as an update. Otherwise it is sent
+    /// as `UpdateKind::Delete` (ha-protocol 0.3 rule 10).
+    pub sends_released: bool,
     /// How many lease updates the partner takes in one request; 0 and 1 are one, as Kea.
     pub partner_batch_max: u16,
     /// What updates sent under this view bear: those of an earlier generation are not sent any more.

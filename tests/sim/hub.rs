@@ -72,7 +72,7 @@ fn replicating() -> HaView {
         scopes: Scopes::PRIMARY,
         updates: UpdateMode::Send,
         max_ack_delay_ms: 10_000,
-        partner_knows_released: true,
+        sends_released: true,
         ..HaView::default()
     }
 }

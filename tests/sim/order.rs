@@ -77,7 +77,7 @@ fn an_update_put_off_that_comes_late_never_follows_a_newer_one() {
 fn a_deletion_that_was_put_off_is_sent_as_what_the_address_is_by_then() {
     for given_again in [false, true] {
         let (mut world, address) = recovering(1);
-        let view = HaView { partner_knows_released: false, ..world.view.clone() };
+        let view = HaView { sends_released: false, ..world.view.clone() };
         world.set_view(HaView { epoch: view.epoch + 1, ..view });
         take_put_off(&mut world);
         let owner = world.rules.owners.owner_of(address);
@@ -221,8 +221,7 @@ fn a_deletion_that_a_backup_does_not_take_is_not_remembered_for_the_partner() {
         let mut world = World::new(7, 1, snapshot(POOL, ""), Vec::new());
         let backup_peers = BackupPeers { first: 1, count: 1 };
         let backups = BackupUpdates::Send;
-        let view =
-            HaView { backup_peers, backups, partner_knows_released: false, ..world.replicating_view() };
+        let view = HaView { backup_peers, backups, sends_released: false, ..world.replicating_view() };
         world.set_view(view);
         let address = world.join(plain(1)).lease().expect("a lease").address;
         let fails = Partner::Answers(UpdateOutcome::Failed);

@@ -276,7 +276,7 @@ fn a_move_sends_the_deletion_and_the_update_and_waits_for_both() {
 fn releases_and_declines_are_replicated_as_the_partner_understands_them() {
     for knows_released in [true, false] {
         let mut world = replicating(5, "");
-        let view = HaView { partner_knows_released: knows_released, epoch: 9, ..world.replicating_view() };
+        let view = HaView { sends_released: knows_released, epoch: 9, ..world.replicating_view() };
         world.set_view(view);
         let released = address_of(&world.join(plain(1)));
         let declined = address_of(&world.join(plain(2)));

@@ -181,7 +181,7 @@ impl World {
             scopes: Scopes::PRIMARY,
             updates: UpdateMode::Send,
             max_ack_delay_ms: 10_000,
-            partner_knows_released: true,
+            sends_released: true,
             ..HaView::default()
         }
     }

@@ -197,7 +197,9 @@ pub struct Machine {
     difference: Option<Difference>,
     generation_probe: Option<CallId>,
     generation_probed: bool,
+    /// What the partner that is there now says of itself, and what the last one that was heard has said.
     partner_knows_released: bool,
+    partner_knew_released: bool,
     interrupted_noticed: bool,
     unsent: BTreeMap<u8, u64>,
     /// The partner's leases were copied, and it was not heard since: what it says next was in the copy.
@@ -258,6 +260,7 @@ impl Machine {
             generation_probe: None,
             generation_probed: false,
             partner_knows_released: false,
+            partner_knew_released: false,
             interrupted_noticed: false,
             unsent: BTreeMap::new(),
             unsent_settles: false,
@@ -499,6 +502,7 @@ impl Machine {
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.awaits_success(now.monotonic_ns),
             partner_knows_released: self.partner_knows_released,
+            sends_released: self.partner_knew_released,
             partner_batch_max: self.communication.batch_max(),
             fence: Fence::default(),
             partner_fence: self.communication.fence(),

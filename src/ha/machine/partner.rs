@@ -212,6 +212,9 @@ impl Machine {
         self.partner_knows_released = reply
             .and_then(|reply| reply.arguments)
             .is_some_and(|arguments| arguments.get("dhcp-state").or(arguments.get("tandem")).is_some());
+        if self.generation_probed {
+            self.partner_knew_released = self.partner_knows_released;
+        }
     }
 
     pub(super) fn partner_failed(&mut self) {
@@ -220,7 +223,8 @@ impl Machine {
         if self.state.sends_updates() {
             self.comparison.doubt();
         }
-        // What comes back may be of another release.
+        // What comes back may be of another release, and may copy before it is heard. Updates go to the same one far more
+        // likely: a deletion in place of a release would leave it without a row that is kept here.
         self.generation_probed = false;
         self.partner_knows_released = false;
     }

@@ -658,10 +658,24 @@ fn the_partner_s_generation_is_asked_once_per_appearance() {
         assert!(!calls(&rig.heartbeat_reply("waiting", 0, 0)).iter().any(|(_, name)| name == "status-get"));
         let body = Reply::success("").with_arguments(arguments).to_http_body();
         rig.handle(Event::CallDone { id, result: Ok(body) });
-        assert_eq!(rig.machine.view().unwrap().partner_knows_released, knows);
+        let knowledge = |rig: &Rig| {
+            let view = rig.machine.view().unwrap();
+            (view.partner_knows_released, view.sends_released)
+        };
+        assert_eq!(knowledge(&rig), (knows, knows));
         rig.end_heartbeat(Err("refused".into()));
-        assert!(!rig.machine.view().unwrap().partner_knows_released, "what comes back may be older");
-        assert!(calls(&rig.heartbeat_reply("waiting", 0, 0)).iter().any(|(_, name)| name == "status-get"));
+        assert_eq!(
+            knowledge(&rig),
+            (false, knows),
+            "what comes back may be older, and copy before it is heard"
+        );
+        let id = Rig::call(&rig.heartbeat_reply("waiting", 0, 0), "status-get");
+        rig.handle(Event::CallDone { id, result: Err("timed out".into()) });
+        assert_eq!(knowledge(&rig), (false, knows), "it has said nothing");
+        let id = Rig::call(&rig.heartbeat_reply("waiting", 0, 0), "status-get");
+        let older = Reply::success("").with_arguments(json!({ "pid": 2 })).to_http_body();
+        rig.handle(Event::CallDone { id, result: Ok(older) });
+        assert_eq!(knowledge(&rig), (false, false), "it is older");
     }
 }
 
