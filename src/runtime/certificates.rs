@@ -40,7 +40,7 @@ fn check_relationship(relationship: &Relationship, report: &mut Diagnostics) {
         check_end(written, report, |files| tls::server_config(files, required).map(drop));
     }
     for written in relationship.others.iter().filter_map(|peer| peer.tls.as_ref()) {
-        check_end(written, report, |files| tls::client_config(files, None).map(drop));
+        check_end(written, report, |files| tls::client_configs(files, None).map(drop));
     }
 }
 

@@ -34,6 +34,7 @@ pub mod snapshot_loader;
 pub mod status;
 mod text;
 pub mod tls;
+mod tls_resumption;
 pub mod tls_session;
 #[cfg(test)]
 mod tls_tests;

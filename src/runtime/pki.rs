@@ -210,7 +210,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::runtime::tls::{TlsFiles, client_config, server_config, warnings};
+    use crate::runtime::tls::{TlsFiles, client_configs, server_config, warnings};
     use crate::runtime::tls_session::Session;
 
     fn hosts() -> Vec<Host> {
@@ -244,7 +244,7 @@ mod tests {
             ("server2", "ca1", "192.168.1.2", true),
             ("server2", "server1", "192.168.1.3", false),
         ] {
-            let config = client_config(&files(client), Some("nobody")).unwrap();
+            let config = client_configs(&files(client), Some("nobody")).unwrap().full;
             let mut connecting = Session::client(config, address.parse().unwrap()).unwrap();
             let mut listening = Session::server(server_config(&files(server), true).unwrap()).unwrap();
             let (mut wire, mut plain) = (Vec::new(), Vec::new());

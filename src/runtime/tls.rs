@@ -1,8 +1,8 @@
 //! TLS for the HA channel, the control socket and the control agent: files in, rustls configurations out.
 //!
 //! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN. A listening end resumes sessions, a
-//! connecting one only those of [`resuming`]. The handshake itself runs over byte buffers in [`super::tls_session`];
-//! who is accepted is decided in [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
+//! connecting one only with [`ClientConfigs::resuming`]; for how long, [`super::tls_resumption`] knows. The handshake
+//! itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
 //! `key-file`) and says which of them is wrong, and how.
 
 use std::io;
@@ -18,13 +18,8 @@ use rustls::{ClientConfig, ServerConfig};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::tls_resumption;
 use super::tls_verify::ChainVerifier;
-
-/// Client sessions kept for resumption by a listener.
-const SERVER_SESSIONS_MAX: usize = 1024;
-
-/// Servers whose sessions a connecting end keeps; it has one.
-const CLIENT_SESSIONS_MAX: usize = 8;
 
 /// The three files of one end of a connection.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -84,11 +79,21 @@ impl TlsError {
     }
 }
 
-/// Configuration of the connecting end: presents the certificate of `files`, accepts a server whose chain ends
+/// A connecting end in two forms, for peers of different kinds.
+#[derive(Clone, Debug)]
+pub struct ClientConfigs {
+    /// Every handshake is a whole one: for any peer that may be a Kea.
+    pub full: Arc<ClientConfig>,
+    /// Sessions are taken up again: for a peer that is known to allow it, as every Tandem does.
+    pub resuming: Arc<ClientConfig>,
+}
+
+/// Configurations of the connecting end: presents the certificate of `files`, accepts a server whose chain ends
 /// at its trust anchor. With `name` the certificate has to carry that name of the peer, or the address connected to.
-pub fn client_config(files: &TlsFiles, name: Option<&str>) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn client_configs(files: &TlsFiles, name: Option<&str>) -> Result<ClientConfigs, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(&files.trust_anchor, &provider, name)?;
+    let lifetime = verifier.lifetime();
     let own = SingleCertAndKey::from(certified_key(files, &provider)?);
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -100,15 +105,9 @@ pub fn client_config(files: &TlsFiles, name: Option<&str>) -> Result<Arc<ClientC
     // A Kea demands certificates and gives its sessions no context, and so its OpenSSL ends every attempt to take one up
     // again with an alert. Connections are kept for long; a whole handshake is cheap.
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
-}
-
-/// The same connecting end, which also takes up earlier sessions again: for peers that are known to allow it, as
-/// every Tandem does.
-pub fn resuming(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
-    let mut config = ClientConfig::clone(config);
-    config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
-    Arc::new(config)
+    let full = Arc::new(config.clone());
+    config.resumption = Resumption::store(tls_resumption::of_client(lifetime));
+    Ok(ClientConfigs { full, resuming: Arc::new(config) })
 }
 
 /// Configuration of the listening end. With `require_client_certs` a client must present a certificate whose
@@ -116,6 +115,7 @@ pub fn resuming(config: &Arc<ClientConfig>) -> Arc<ClientConfig> {
 pub fn server_config(files: &TlsFiles, require_client_certs: bool) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = verifier(&files.trust_anchor, &provider, None)?;
+    let lifetime = verifier.lifetime();
     let own = SingleCertAndKey::from(certified_key(files, &provider)?);
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -125,7 +125,7 @@ pub fn server_config(files: &TlsFiles, require_client_certs: bool) -> Result<Arc
         false => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(own));
-    config.session_storage = rustls::server::ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX);
+    config.session_storage = tls_resumption::of_server(lifetime);
     Ok(Arc::new(config))
 }
 

@@ -62,15 +62,14 @@ impl Session {
         }
     }
 
-    /// Whether the peer's certificate is within its dates at `now_s`. A session that was taken up again has been
-    /// checked when it began, and may have outlived it.
+    /// Whether every certificate that the peer has shown is within its dates at `now_s`. A session that was taken up again
+    /// has been checked when it began, and may have outlived one.
     pub fn peer_is_current(&self, now_s: i64) -> bool {
         match &self.0 {
             Kind::Plain(_) => true,
             Kind::Tls(connection) => connection
                 .peer_certificates()
-                .and_then(|chain| chain.first())
-                .is_none_or(|leaf| is_current(leaf, now_s)),
+                .is_none_or(|chain| chain.iter().all(|shown| is_current(shown, now_s))),
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::tls::{TlsFiles, client_config, server_config, warnings};
+use super::tls::{TlsFiles, client_configs, server_config, warnings};
 use super::tls_session::{Session, describe};
 
 const SERVER: &str = "192.0.2.1";
@@ -106,7 +106,7 @@ fn connect(
 ) -> Result<String, String> {
     let address: IpAddr = SERVER.parse().unwrap();
     let name = check_names.then_some("server2");
-    let mut client = Session::client(client_config(client, name).unwrap(), address).unwrap();
+    let mut client = Session::client(client_configs(client, name).unwrap().full, address).unwrap();
     let mut server = Session::server(server_config(server, required).unwrap()).unwrap();
     converse(&mut client, &mut server)
 }
@@ -281,7 +281,7 @@ fn both_protocol_versions_are_spoken_and_a_session_can_be_taken_up_again() {
     let server_side = server_config(&files, true).unwrap();
     for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
         // The client's own configuration, held to one version.
-        let full = client_config(&files, None).unwrap();
+        let full = client_configs(&files, None).unwrap().full;
         let mut config = rustls::ClientConfig::builder_with_provider(full.crypto_provider().clone())
             .with_protocol_versions(versions)
             .unwrap()
@@ -301,6 +301,82 @@ fn both_protocol_versions_are_spoken_and_a_session_can_be_taken_up_again() {
     }
 }
 
+/// A CA, an intermediate and a leaf of it that are good for so many seconds, in `leaf.pem` with its chain and `root.pem`.
+fn chain_that_ends(shop: &Workshop, ends_s: [u64; 3]) -> TlsFiles {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let parameters = |name: &str, ends_s: u64| {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.not_before = date_time_ymd(2000, 1, 1);
+        let end = std::time::Duration::from_secs(now.as_secs() + ends_s);
+        parameters.not_after = date_time_ymd(1970, 1, 1) + end;
+        if name != "leaf" {
+            parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
+        parameters
+    };
+    let [root, middle, leaf] = [("root", ends_s[0]), ("middle", ends_s[1]), ("leaf", ends_s[2])]
+        .map(|(name, ends_s)| parameters(name, ends_s));
+    let [root_key, middle_key, leaf_key] = [(); 3].map(|()| KeyPair::generate().unwrap());
+    let anchor = root.self_signed(&root_key).unwrap();
+    let root = Issuer::new(root, root_key);
+    let between = middle.signed_by(&middle_key, &root).unwrap();
+    let own = leaf.signed_by(&leaf_key, &Issuer::new(middle, middle_key)).unwrap();
+    std::fs::write(shop.path("root.pem"), anchor.pem()).unwrap();
+    std::fs::write(shop.path("leaf.pem"), own.pem() + &between.pem()).unwrap();
+    std::fs::write(shop.path("leaf.key"), leaf_key.serialize_pem()).unwrap();
+    shop.files("root.pem", "leaf")
+}
+
+/// Goal: neither end takes a session up again for which it would accept nobody any more. Method: one certificate of the
+/// chain ends while sessions are kept; the other end is one that keeps sessions for as long as it likes.
+#[test]
+fn no_session_outlives_a_certificate_of_its_chain_at_either_end() {
+    use rustls::client::Resumption;
+    let (client_address, now) = (SERVER.parse().unwrap(), std::time::Instant::now());
+    let mut pairs = Vec::new();
+    for (ending, ends_s) in
+        [("the CA", [2, 900, 900]), ("the intermediate", [900, 2, 900]), ("the leaf", [900, 900, 2])]
+    {
+        for careless in ["client", "server"] {
+            let shop = Workshop::new();
+            let files = chain_that_ends(&shop, ends_s);
+            let mut client = client_configs(&files, None).unwrap().resuming;
+            let mut server = server_config(&files, true).unwrap();
+            if careless == "client" {
+                let mut config = rustls::ClientConfig::clone(&client);
+                config.resumption = Resumption::in_memory_sessions(8);
+                client = config.into();
+            } else {
+                let mut config = rustls::ServerConfig::clone(&server);
+                config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
+                server = config.into();
+            }
+            pairs.push((format!("{ending} ends, the {careless} is careless"), client, server));
+        }
+    }
+    let connect = |client: &std::sync::Arc<rustls::ClientConfig>,
+                   server: &std::sync::Arc<rustls::ServerConfig>| {
+        let mut client = Session::client(client.clone(), client_address).unwrap();
+        let mut server = Session::server(server.clone()).unwrap();
+        let result = converse(&mut client, &mut server);
+        (result.is_ok(), client.is_resumed())
+    };
+    for (case, client, server) in &pairs {
+        assert_eq!(
+            [connect(client, server), connect(client, server)],
+            [(true, false), (true, true)],
+            "{case}"
+        );
+    }
+    assert!(now.elapsed().as_secs() < 2, "the certificates have to be good until here");
+    std::thread::sleep(std::time::Duration::from_millis(3_100).saturating_sub(now.elapsed()));
+    for (case, client, server) in &pairs {
+        assert_eq!(connect(client, server), (false, false), "{case}");
+    }
+}
+
 #[test]
 fn our_own_clients_never_take_up_an_earlier_session() {
     let shop = Workshop::new();
@@ -308,7 +384,7 @@ fn our_own_clients_never_take_up_an_earlier_session() {
     shop.leaf("v1", "ca", "ec-sec1", "-days 30");
     let files = shop.files("ca.pem", "v1");
     let (client_side, server_side) =
-        (client_config(&files, None).unwrap(), server_config(&files, true).unwrap());
+        (client_configs(&files, None).unwrap().full, server_config(&files, true).unwrap());
     for _ in 0..3 {
         let mut client = Session::client(client_side.clone(), SERVER.parse().unwrap()).unwrap();
         let mut server = Session::server(server_side.clone()).unwrap();
@@ -335,7 +411,7 @@ fn trust_anchors_come_as_a_file_of_several_or_a_hashed_folder() {
         assert_eq!(result.as_deref(), Ok("both ways"), "{anchor}");
     }
     std::fs::create_dir(shop.path("empty")).unwrap();
-    let error = client_config(&shop.files("empty", "of-one"), None).unwrap_err().to_string();
+    let error = client_configs(&shop.files("empty", "of-one"), None).unwrap_err().to_string();
     assert!(error.contains("/empty: a folder must hold files named by hash"), "{error}");
 }
 
@@ -397,7 +473,7 @@ fn a_bad_file_is_named_with_what_is_wrong() {
     ] {
         let error = server_config(&files, true).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} should contain {expected:?}");
-        assert!(client_config(&files, None).is_err());
+        assert!(client_configs(&files, None).is_err());
     }
 }
 

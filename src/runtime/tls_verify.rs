@@ -25,6 +25,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Version};
 
+use super::tls_resumption::Lifetime;
+
 /// Intermediates between a version 1 leaf and its anchor; a longer chain is refused.
 const INTERMEDIATES_MAX: usize = 4;
 
@@ -39,6 +41,8 @@ pub(super) struct ChainVerifier {
     clients: Arc<dyn ClientCertVerifier>,
     /// The peer's name, where its certificate has to carry that or the address connected to.
     name: Option<String>,
+    /// Until when those who were accepted may come back without showing it all again.
+    lifetime: Arc<Lifetime>,
 }
 
 impl std::fmt::Debug for ChainVerifier {
@@ -62,7 +66,23 @@ impl ChainVerifier {
         let clients = client_verifier(roots.clone(), provider.clone()).map_err(|error| (0, error))?;
         let hints = roots.subjects();
         let algorithms = provider.signature_verification_algorithms;
-        Ok(Self { roots, anchors, algorithms, hints, provider, clients, name: name.map(str::to_owned) })
+        let (name, lifetime) = (name.map(str::to_owned), Arc::default());
+        Ok(Self { roots, anchors, algorithms, hints, provider, clients, name, lifetime })
+    }
+
+    /// How long sessions of those who were accepted may be taken up again.
+    pub(super) fn lifetime(&self) -> Arc<Lifetime> {
+        self.lifetime.clone()
+    }
+
+    /// A peer was accepted: what was shown of it, and the anchors that are within their dates, limit its sessions.
+    fn limit_sessions(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) {
+        let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        // What cannot be read was not needed, and nobody knows how long it is good for.
+        let end = |der: &[u8]| parse(der).map_or(i64::MIN, |shown| shown.validity().not_after.timestamp());
+        let shown = std::iter::once(leaf).chain(intermediates).map(|shown| end(shown));
+        let anchors = self.anchors.iter().map(|anchor| end(anchor)).filter(|end_s| *end_s >= now_s);
+        self.lifetime.shorten(now_s, shown.chain(anchors).min().unwrap_or(i64::MIN));
     }
 
     /// The anchors that are within their dates; `None` if all are.
@@ -246,6 +266,7 @@ impl ServerCertVerifier for ChainVerifier {
         if let Some(name) = &self.name {
             self.check_name(leaf, server_name, name)?;
         }
+        self.limit_sessions(leaf, intermediates, now);
         Ok(ServerCertVerified::assertion())
     }
 
@@ -290,13 +311,10 @@ impl ClientCertVerifier for ChainVerifier {
                 let current = self.current_roots(now)?;
                 let current = current.map(|roots| client_verifier(roots, self.provider.clone()));
                 let current = current.transpose().map_err(Error::General)?;
-                return current.as_ref().unwrap_or(&self.clients).verify_client_cert(
-                    leaf,
-                    intermediates,
-                    now,
-                );
+                current.as_ref().unwrap_or(&self.clients).verify_client_cert(leaf, intermediates, now)?;
             }
         }
+        self.limit_sessions(leaf, intermediates, now);
         Ok(ClientCertVerified::assertion())
     }
 

@@ -9,11 +9,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ends::{PeerTls, SharedEnds};
+use super::ends::SharedEnds;
 use crate::http::client::{ClientConnection, ClientError};
 use crate::runtime::clock;
 use crate::runtime::link::{Link, LinkError};
 use crate::runtime::local::Inbox;
+use crate::runtime::tls::ClientConfigs;
 
 /// How long connecting and the handshake may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -173,7 +174,7 @@ impl Connection {
         let ends = self.ends.current();
         let Some(end) = ends.peers.get(self.peer) else { return Err(NO_SUCH_PEER.to_owned()) };
         let choose =
-            |tls: &'_ PeerTls| if self.resumes.get() { tls.resuming.clone() } else { tls.full.clone() };
+            |tls: &'_ ClientConfigs| if self.resumes.get() { tls.resuming.clone() } else { tls.full.clone() };
         let link = match Link::connect(end.address, end.tls.as_ref().map(choose).as_ref(), within).await {
             // The peer may have a new certificate, which a whole handshake shows.
             Err(LinkError::Outlived) => {

@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use config::ha::{Peer, Relationship, Secret};
 use config::tandem::Tandem;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 
 use crate::http::auth::BasicAuth;
 use crate::http::client::Target;
 use crate::runtime::certificates::tls_files;
-use crate::runtime::tls::{self, TlsError};
+use crate::runtime::tls::{self, ClientConfigs, TlsError};
 
 /// Longest first line of a file with a user or a password, octets.
 const SECRET_OCTETS_MAX: u64 = 4096;
@@ -52,18 +52,9 @@ pub struct PeerEnd {
     /// Where it listens.
     pub address: SocketAddr,
     /// The certificate shown to it and whom to accept; `None` is plain TCP.
-    pub tls: Option<PeerTls>,
+    pub tls: Option<ClientConfigs>,
     /// Host and credentials of requests.
     pub target: Target,
-}
-
-/// TLS towards a peer.
-#[derive(Clone, Debug)]
-pub struct PeerTls {
-    /// Every handshake is a whole one: for any peer that may be a Kea.
-    pub full: Arc<ClientConfig>,
-    /// Sessions are taken up again: for a peer that is known to be Tandem.
-    pub resuming: Arc<ClientConfig>,
 }
 
 /// What of the ends cannot be used. Every text names the file.
@@ -138,8 +129,7 @@ impl PeerEnd {
             None => None,
             Some(files) => {
                 let files = tls_files(files);
-                let full = tls::client_config(&files, check_names.then_some(peer.name.as_str()))?;
-                Some(PeerTls { resuming: tls::resuming(&full), full })
+                Some(tls::client_configs(&files, check_names.then_some(peer.name.as_str()))?)
             }
         };
         let target = Target { host: address.ip().to_string(), auth: credentials(peer)? };

@@ -9,7 +9,7 @@ use shards::{Lane, Lease, NodeId, SmallBytes, Topology};
 
 use super::acceptor::{self, Acceptor};
 use super::backup::Standings;
-use super::ends::{Ends, ListenEnd, PeerEnd, PeerTls, SharedEnds};
+use super::ends::{Ends, ListenEnd, PeerEnd, SharedEnds};
 use super::listen::{self, ListenContext};
 use super::send::{self, SendContext};
 use super::setup::HaShared;
@@ -24,7 +24,7 @@ use crate::ha::view::{HaView, UpdateMode};
 use crate::http::client::Target;
 use crate::runtime::pki::{self, Host};
 use crate::runtime::refusals::Refusals;
-use crate::runtime::tls::{self, TlsFiles, client_config, server_config};
+use crate::runtime::tls::{self, TlsFiles, server_config};
 
 mod certificates;
 mod credentials;
@@ -58,8 +58,7 @@ fn files_in(folder: &std::path::Path) -> TlsFiles {
 
 /// Both ends over TLS with certificates of one host: peer 0 is the partner, peer 1 a backup in the same place.
 fn both_ends(files: &TlsFiles, address: SocketAddr) -> Ends {
-    let full = client_config(files, Some("server2")).unwrap();
-    let tls = PeerTls { resuming: tls::resuming(&full), full };
+    let tls = tls::client_configs(files, Some("server2")).unwrap();
     let peer = |name: &str| PeerEnd {
         name: name.to_owned(),
         address,
