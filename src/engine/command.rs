@@ -221,11 +221,45 @@ impl Shard {
 
     /// Our lease of the address stays: says so to whoever sent an update of it, and to the log.
     fn refuse_update(&mut self, turn: &mut Turn, from: NodeId, request: u64, theirs: &Lease) {
-        let Some(ours) = self.partition.get(theirs.address) else { return };
+        let Some(ours) = self.defended(turn, theirs) else { return };
+        self.answer(turn, from, request, ShardReplyBody::GivenAlone(Box::new(ours)));
+    }
+
+    /// Our lease of the address, which stays; the log is told.
+    fn defended(&mut self, turn: &mut Turn, theirs: &Lease) -> Option<Lease> {
+        let ours = self.partition.get(theirs.address)?;
         if takes_from_another(theirs, &ours, turn.now.wall_s()) {
             self.log_conflict(turn, &ours, theirs, false);
         }
-        self.answer(turn, from, request, ShardReplyBody::GivenAlone(Box::new(ours)));
+        Some(ours)
+    }
+
+    /// Takes those out of the updates of a request whose addresses keep the leases they have here; gives these.
+    fn refuse_defended(
+        &mut self,
+        turn: &mut Turn,
+        asker: Asker,
+        updates: &mut Vec<(UpdateKind, Lease)>,
+    ) -> Vec<Lease> {
+        let mut given_alone: Vec<Lease> = Vec::new();
+        for (kind, theirs) in updates.iter() {
+            let standing = self.standing(turn, asker.relationship, theirs);
+            let is_known = given_alone.iter().any(|ours| ours.address == theirs.address);
+            if !is_known && self.is_defended(standing, *kind, theirs) {
+                given_alone.extend(self.defended(turn, theirs));
+            }
+        }
+        if !given_alone.is_empty() {
+            // What else the request says of such an address comes with it or before it.
+            updates.retain(|(kind, theirs)| {
+                let is_refused = given_alone.iter().any(|ours| ours.address == theirs.address);
+                if is_refused {
+                    self.remember_refused(turn, asker, *kind, theirs);
+                }
+                !is_refused
+            });
+        }
+        given_alone
     }
 
     fn partner_delete(&mut self, turn: &mut Turn, asker: Asker, address: Ipv4Addr, deleted: Option<&Lease>) {
@@ -273,8 +307,8 @@ impl Shard {
         relation.partner_seen.admits(stamp) && !serves_alone(&relation.view)
     }
 
-    /// Updates of one request; all are carried out but those of leases of other relationships, or none and the answer is
-    /// `Busy`.
+    /// Updates of one request; all are carried out but those of leases of other relationships and of leases that stay as
+    /// they are here, or none and the answer is `Busy`.
     fn partner_batch(&mut self, turn: &mut Turn, asker: Asker, mut updates: Vec<(UpdateKind, Lease)>) {
         let (from, request) = (asker.node, asker.request);
         if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
@@ -287,13 +321,7 @@ impl Shard {
             foreign.extend(is_foreign.then_some(lease.address));
             !is_foreign
         });
-        let stays = |(kind, lease): &&(UpdateKind, Lease)| {
-            self.is_defended(self.standing(turn, asker.relationship, lease), *kind, lease)
-        };
-        if let Some((_, theirs)) = updates.iter().find(stays) {
-            updates.iter().for_each(|(kind, lease)| self.remember_refused(turn, asker, *kind, lease));
-            return self.refuse_update(turn, from, request, theirs);
-        }
+        let given_alone = self.refuse_defended(turn, asker, &mut updates);
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one
         // behind a reversal.
         updates.reverse();
@@ -311,9 +339,9 @@ impl Shard {
                 }
             }
         }
-        let applied = match foreign.is_empty() {
+        let applied = match foreign.is_empty() && given_alone.is_empty() {
             true => ShardReplyBody::Applied(Applied { written: self.changes.len(), ..Applied::default() }),
-            false => ShardReplyBody::AppliedBut(foreign),
+            false => ShardReplyBody::AppliedBut { foreign, given_alone },
         };
         match self.changes.first() {
             Some(Change::Put(lease) | Change::Delete(lease)) => {

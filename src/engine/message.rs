@@ -481,8 +481,13 @@ pub enum ShardReplyBody {
     Addresses(Vec<Ipv4Addr>),
     /// What became of a part of a copy, or of a batch.
     Applied(Applied),
-    /// A batch was carried out but for the leases of these addresses, which are of another relationship.
-    AppliedBut(Vec<Ipv4Addr>),
+    /// A batch was carried out but for these leases.
+    AppliedBut {
+        /// Addresses of those that are of another relationship.
+        foreign: Vec<Ipv4Addr>,
+        /// Those that stay as they are here: served alone, this server has given their addresses to other clients.
+        given_alone: Vec<Lease>,
+    },
     /// What has changed.
     Changes {
         /// Changed leases as they are now, and deleted ones as they were.

@@ -163,11 +163,16 @@ impl Received {
         let places = std::mem::take(&mut self.places[usize::from(shard)]);
         let text = match answer {
             Some(ShardReplyBody::Applied(_)) => return,
-            Some(ShardReplyBody::AppliedBut(addresses)) => {
-                let refused = places.into_iter().filter(|(_, address)| addresses.contains(address));
-                return refused.for_each(|(place, address)| self.fail(place, foreign(address)));
+            Some(ShardReplyBody::AppliedBut { foreign: addresses, given_alone: leases }) => {
+                for (place, address) in places {
+                    if addresses.contains(&address) {
+                        self.fail(place, foreign(address));
+                    } else if let Some(ours) = leases.iter().find(|ours| ours.address == address) {
+                        self.fail(place, Reply::error(given_alone(ours)));
+                    }
+                }
+                return;
             }
-            Some(ShardReplyBody::GivenAlone(ours)) => given_alone(ours),
             Some(ShardReplyBody::Late) => LATE.to_owned(),
             Some(_) => "the leases cannot be changed: the lease file takes nothing".to_owned(),
             None => "the leases were not changed in time".to_owned(),
@@ -335,9 +340,22 @@ mod tests {
         assert!(text.is_some_and(|text| text.contains("does not belong")));
         assert_eq!(results([None, done()]).0, [Acked, Conflict, Refused]);
         assert_eq!(results([done(), Some(ShardReplyBody::Busy)]).0, [Refused, Conflict, Acked]);
-        let (all, text) = results([Some(ShardReplyBody::AppliedBut(vec![lease(2).address])), done()]);
+        let but = |foreign, given_alone| Some(ShardReplyBody::AppliedBut { foreign, given_alone });
+        let (all, text) = results([but(vec![lease(2).address], Vec::new()), done()]);
         assert_eq!(all, [Acked, Conflict, Conflict], "of another relationship");
         assert!(text.is_some_and(|text| text.contains("does not belong")), "the first that is wrong");
+        let (all, text) = results([done(), but(Vec::new(), vec![lease(1)])]);
+        assert_eq!(all, [Refused, Conflict, Acked], "given alone");
+        assert!(text.is_some_and(|text| text.contains("does not belong")), "the first that is wrong");
+        let body = request(&[(UpdateKind::Update, lease(1)), (UpdateKind::Update, lease(3))]);
+        let (mut received, _) = read(&body).expect("a batch");
+        received.handle_reply(1, but(Vec::new(), vec![lease(3)]).as_ref());
+        let (all, text) = outcomes(&received.finish().to_http_body(), 2).expect("an answer");
+        assert_eq!(
+            (all, text),
+            (vec![Acked, Refused], Some(given_alone(&lease(3)))),
+            "the other is carried out"
+        );
     }
 
     #[test]

@@ -284,7 +284,7 @@ fn a_partner_changes_leases_of_its_own_subnets_alone() {
         match how {
             0 | 1 => assert!(matches!(answer, Some(ShardReplyBody::Foreign)), "{how}: {answer:?}"),
             _ => assert!(
-                matches!(&answer, Some(ShardReplyBody::AppliedBut(of)) if *of == [theirs.address]),
+                matches!(&answer, Some(ShardReplyBody::AppliedBut { foreign, .. }) if *foreign == [theirs.address]),
                 "{how}: {answer:?}"
             ),
         }
@@ -330,7 +330,10 @@ fn of_a_batch_what_is_the_partners_own_is_carried_out() {
     let updates = vec![(UpdateKind::Update, foreign), (UpdateKind::Update, renewed.clone())];
     let batch = ShardCommandBody::PartnerBatch { relationship: 0, stamp: None, updates };
     let answer = world.command(owner, batch);
-    assert!(matches!(&answer, Some(ShardReplyBody::AppliedBut(of)) if *of == [address]), "{answer:?}");
+    assert!(
+        matches!(&answer, Some(ShardReplyBody::AppliedBut { foreign, .. }) if *foreign == [address]),
+        "{answer:?}"
+    );
     assert_eq!(world.lease(renewed.address), Some(renewed));
 }
 

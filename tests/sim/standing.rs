@@ -66,6 +66,17 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
     }
 }
 
+/// The lease that stays, where a change of it alone was refused or of nothing else of a batch.
+fn stays_by(answer: &Option<ShardReplyBody>) -> Option<&Lease> {
+    match answer {
+        Some(ShardReplyBody::GivenAlone(ours)) => Some(ours),
+        Some(ShardReplyBody::AppliedBut { foreign, given_alone }) if foreign.is_empty() => {
+            given_alone.first()
+        }
+        _ => None,
+    }
+}
+
 /// Whose lease an event of the log is about, since when, and what becomes of it.
 fn conflict_told(event: &Event) -> Option<(Vec<u8>, u64, ConflictSide)> {
     match event.kind {
@@ -112,7 +123,7 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
         let both = clients.into_iter().zip([ours.cltt, theirs.cltt]).zip(sides);
         assert_eq!(told, both.map(|((client, cltt), side)| (client, cltt, side)).collect::<Vec<_>>());
         assert_eq!(
-            matches!(&answer, Some(ShardReplyBody::GivenAlone(stays)) if stays.hwaddr == ours.hwaddr),
+            stays_by(&answer).is_some_and(|stays| stays.hwaddr == ours.hwaddr),
             stays,
             "{partner_since_s:?}: {answer:?}"
         );
@@ -122,6 +133,42 @@ fn what_was_given_alone_no_late_update_takes_and_a_comparison_sends_it_back() {
         let holder = if stays { &ours.hwaddr } else { &theirs.hwaddr };
         assert_eq!(world.lease(address).map(|lease| lease.hwaddr), Some(holder.clone()));
     }
+}
+
+/// Nothing of a batch is refused but what says something of the address that was given alone, and only that is remembered.
+#[test]
+fn of_a_batch_with_a_defended_lease_the_rest_is_carried_out() {
+    let mut world = World::new(12, 1, snapshot(POOL, ""), Vec::new());
+    let view = world.replicating_view();
+    world.set_view(view);
+    let ours = [1, 2, 3].map(|number| {
+        let address = address_of(&world.join(plain(number)));
+        world.lease(address).expect("the lease")
+    });
+    let alone = Some(Alone { since_s: ours[0].cltt, partner_since_s: None, partner_knows_since_s: None });
+    let view = HaView { alone, ..world.replicating_view() };
+    world.set_view(view);
+    let stranger = SmallBytes::new(&[2, 9, 9, 9, 9, 9]);
+    let theirs = Lease { hwaddr: stranger, cltt: ours[1].cltt + 5, ..ours[1].clone() };
+    let renewed = Lease { cltt: ours[0].cltt + 5, ..ours[0].clone() };
+    let updates = vec![
+        (UpdateKind::Update, Lease { cltt: theirs.cltt - 1, ..ours[1].clone() }),
+        (UpdateKind::Update, renewed.clone()),
+        (UpdateKind::Update, theirs.clone()),
+        (UpdateKind::Delete, ours[2].clone()),
+    ];
+    world.events.clear();
+    let batch = ShardCommandBody::PartnerBatch { relationship: 0, stamp: None, updates };
+    match world.command(0, batch) {
+        Some(ShardReplyBody::AppliedBut { foreign, given_alone }) => {
+            assert_eq!((foreign, given_alone), (Vec::new(), vec![ours[1].clone()]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let now = [0, 1, 2].map(|place: usize| world.lease(ours[place].address));
+    assert_eq!(now, [Some(renewed), Some(ours[1].clone()), None]);
+    let told: Vec<_> = world.events.iter().filter_map(conflict_told).map(|(_, _, side)| side).collect();
+    assert_eq!(told, [ConflictSide::OursStays, ConflictSide::TheirsRefused]);
 }
 
 /// The partner, which was alone as well, has given the address while it did not know yet, was refused, and told its client
@@ -152,7 +199,7 @@ fn a_lease_whose_update_was_refused_comes_back_with_no_copy_and_a_later_one_does
             world.set_view(view);
             if partner_since_s.is_none() {
                 let answer = world.command(owner, if is_batch { batch_of(&refused) } else { single() });
-                assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
+                assert!(stays_by(&answer).is_some(), "{answer:?}");
             }
         }
         for (theirs, taken) in [(&refused, false), (&given, true)] {
@@ -212,7 +259,7 @@ fn whoever_has_taken_over_refuses_what_was_given_before() {
         };
         for update in [batch, single] {
             let answer = world.command(owner, update);
-            let is_refused = matches!(answer, Some(ShardReplyBody::GivenAlone(_)));
+            let is_refused = stays_by(&answer).is_some();
             assert_eq!(is_refused, !taken, "{updates:?}: {answer:?}");
             assert_eq!(world.lease(address).is_some_and(|lease| lease == ours), !taken, "{updates:?}");
         }
@@ -246,7 +293,7 @@ fn whoever_has_taken_over_refuses_late_deletions_and_obeys_an_administrator() {
     };
     for late in [delete(Some(&another)), batch] {
         let answer = world.command(owner, late);
-        assert!(matches!(answer, Some(ShardReplyBody::GivenAlone(_))), "{answer:?}");
+        assert!(stays_by(&answer).is_some(), "{answer:?}");
         assert_eq!(world.lease(address), Some(ours.clone()));
     }
     let by_hand = ShardCommandBody::PartnerUpdate {
