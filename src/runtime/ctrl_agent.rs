@@ -1,6 +1,8 @@
 //! The control agent (`tandem-ctrl-agent`): HTTP or HTTPS in, unix control sockets behind (API-25 to API-28).
 //!
-//! One executor, no mesh, no leases. What a command means is decided in [`crate::control::agent`].
+//! One executor, no mesh, no leases. What a command means is decided in [`crate::control::agent`]. Certificates are
+//! read again on a reload, once an hour, and more often when one is about to expire, as the server does it
+//! ([`super::certificate_looks`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -22,6 +24,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::certificate_looks::{Known, look_at_listener, wall_s};
 use super::certificates::{self, tls_files};
 use super::control_http::{HttpCommands, HttpControlSocket, SharedTls};
 use super::http_serve::Response;
@@ -150,6 +153,8 @@ struct Agent {
     notices: Inbox<Notice>,
     /// Certificates of the listener.
     serving: RefCell<Option<SharedTls>>,
+    /// Has the files looked at now.
+    look: Inbox<()>,
 }
 
 impl Agent {
@@ -168,6 +173,7 @@ impl Agent {
             configured: Cell::new(now),
             notices,
             serving: RefCell::new(None),
+            look: Inbox::default(),
         }))
     }
 
@@ -177,6 +183,7 @@ impl Agent {
         let socket = HttpControlSocket::bind(address, active.tls.clone())
             .map_err(|source| AgentError::Listen { position: active.place(), address, source })?;
         let mut serving = self.serve(socket, &active);
+        glommio::spawn_local(self.clone().keep_certificates()).detach();
         log::info!(target: TARGET, "CTRL_AGENT_STARTED Tandem control agent version {} started", version::OWN);
         loop {
             match self.next_step().await {
@@ -246,7 +253,42 @@ impl Agent {
         }
         *self.active.borrow_mut() = Rc::new(prepared);
         self.configured.set(Instant::now());
+        if self.look.is_empty() {
+            self.look.push(());
+        }
         Ok(())
+    }
+
+    /// Looks after the files of the listener as long as the agent runs.
+    async fn keep_certificates(self: Rc<Self>) {
+        let mut known = Known::default();
+        loop {
+            let active = self.active.borrow().clone();
+            let Some(files) = active.document.tls.clone() else {
+                self.look.pop().await;
+                continue;
+            };
+            let required = *active.document.cert_required;
+            let look = move || look_at_listener(&files, required).map_err(|error| error.to_string());
+            let look = glommio::executor().spawn_blocking(look).await;
+            // What a reload has put in force meanwhile has files of its own, and has asked for a look at them.
+            if !Rc::ptr_eq(&active, &self.active.borrow()) {
+                continue;
+            }
+            let news = known.take(vec![((), look)], wall_s());
+            news.say(TARGET);
+            for ((), config) in news.found {
+                // Where one without certificates is about to be closed, the next was made with these.
+                if let Some(tls) = self.serving.borrow().as_ref().filter(|tls| tls.borrow().is_some()) {
+                    tls.replace(Some(config));
+                }
+            }
+            let woken = async {
+                self.look.pop().await;
+                Ok(())
+            };
+            let _ = glommio::timer::timeout(news.within, woken).await;
+        }
     }
 
     fn own(&self, command: AgentCommand) -> Answer {

@@ -6,6 +6,7 @@ mod boot_pid;
 mod boot_places;
 mod boot_sockets;
 mod boot_start;
+mod certificate_looks;
 mod certificates;
 pub mod clock;
 pub mod control_client;

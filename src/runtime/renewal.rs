@@ -6,32 +6,23 @@
 //! what was in force of them stays: each control socket and each relationship stands for itself.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::Document;
 use config::ha::Relationship;
-use config::socket::{ControlSocket, TlsFiles as Written};
+use config::socket::ControlSocket;
 use config::tandem::Tandem;
 use rustls::ServerConfig;
 
-use super::certificates::tls_files;
-use super::clock;
+use super::certificate_looks::{Contents, Known, Look, look_at_listener, wall_s};
 use super::control_http::SharedTls;
 use super::control_node::ControlNode;
 use super::ha::ends::{Ends, EndsError};
 use super::local::Inbox;
-use super::tls::{self, TlsError};
 
 const TARGET: &str = "kea-dhcp4.dhcp4";
-
-const HOUR_S: i64 = 3600;
-const DAY_S: i64 = 24 * HOUR_S;
-
-/// When what is left of a certificate is said, seconds, falling. From the first one on the start says it too.
-const SAID_AT_S: [i64; 5] = [30 * DAY_S, 7 * DAY_S, DAY_S, HOUR_S, 0];
 
 /// Something with certificates and credentials of its own.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -47,47 +38,14 @@ pub struct Renewal {
     control: Rc<ControlNode>,
     /// Certificates of https control sockets, by their place in the document.
     sockets: Vec<(usize, SharedTls)>,
-    known: RefCell<Known>,
+    known: RefCell<Known<Part>>,
     wake: Inbox<()>,
-}
-
-/// What earlier looks have found.
-#[derive(Default)]
-struct Known {
-    /// What the files in force held, for each part that was looked at.
-    digests: HashMap<Part, Vec<u8>>,
-    /// For each certificate how many of [`SAID_AT_S`] have passed; nothing before the first look.
-    said: Option<HashMap<String, usize>>,
-    /// What could not be used at the last look, in words.
-    failing: HashMap<Part, String>,
-}
-
-/// What is to be done after a look.
-struct News {
-    /// What is to be put in force.
-    found: Vec<(Part, Found)>,
-    /// Whether something in force has changed.
-    replaced: bool,
-    /// What cannot be used, where it is news.
-    unusable: Vec<String>,
-    /// Certificates that have come closer to their end.
-    expiring: Vec<String>,
-    /// When to look next.
-    within: Duration,
 }
 
 /// What the files of a part hold, ready to be put in force.
 enum Found {
     Relationship(Ends),
     Socket(Arc<ServerConfig>),
-}
-
-/// What a look at the files of one part found.
-struct Look {
-    digest: Vec<u8>,
-    /// Each certificate by name, and when it ends, seconds since the epoch.
-    ends: Vec<(String, i64)>,
-    found: Found,
 }
 
 impl Renewal {
@@ -119,22 +77,10 @@ impl Renewal {
     }
 
     /// Puts in force what has changed; when to look next.
-    fn take(&self, looks: Vec<(Part, Result<Look, EndsError>)>) -> Duration {
+    fn take(&self, looks: Vec<(Part, Result<Look<Found>, String>)>) -> Duration {
         let news = self.known.borrow_mut().take(looks, wall_s());
+        news.say(TARGET);
         news.found.into_iter().for_each(|(part, found)| self.put_in_force(part, found));
-        for error in news.unusable {
-            log::error!(target: TARGET, "TANDEM_CERTIFICATES_UNUSABLE what was in force stays: {error}");
-        }
-        for certificate in news.expiring {
-            log::warn!(target: TARGET, "TANDEM_CERTIFICATE_EXPIRES {certificate}");
-        }
-        if news.replaced {
-            log::info!(
-                target: TARGET,
-                "TANDEM_CERTIFICATES_REPLACED certificates or credentials have changed: new connections use them, open \
-                 ones stay"
-            );
-        }
         news.within
     }
 
@@ -156,111 +102,26 @@ impl Renewal {
     }
 }
 
-impl Known {
-    /// Takes in what was found at `wall_s`, seconds since the epoch.
-    fn take(&mut self, looks: Vec<(Part, Result<Look, EndsError>)>, wall_s: i64) -> News {
-        let (mut found, mut replaced, mut unusable) = (Vec::new(), false, Vec::new());
-        let (mut ends, mut failing) = (Vec::new(), HashMap::new());
-        for (part, look) in looks {
-            match look {
-                Ok(look) => {
-                    ends.extend(look.ends);
-                    let before = self.digests.insert(part, look.digest.clone());
-                    replaced |= before.as_ref().is_some_and(|before| *before != look.digest);
-                    // At the first look files may be others already than those the server was started with.
-                    if before.is_none_or(|before| before != look.digest) {
-                        found.push((part, look.found));
-                    }
-                }
-                Err(error) => {
-                    let error = error.to_string();
-                    if self.failing.get(&part) != Some(&error) {
-                        unusable.push(error.clone());
-                    }
-                    failing.insert(part, error);
-                }
-            }
-        }
-        ends.sort();
-        ends.dedup();
-        let left_s = ends.iter().map(|(_, ends_s)| ends_s.saturating_sub(wall_s)).min();
-        let within = next_look(left_s.filter(|_| failing.is_empty()));
-        self.failing = failing;
-        News { found, replaced, unusable, expiring: self.expiring(&ends, wall_s), within }
-    }
-
-    /// What is to be said of certificates, each with its end.
-    fn expiring(&mut self, ends: &[(String, i64)], wall_s: i64) -> Vec<String> {
-        let first = self.said.is_none();
-        let said = self.said.get_or_insert_default();
-        let mut expiring = Vec::new();
-        for (name, ends_s) in ends {
-            let left_s = ends_s.saturating_sub(wall_s);
-            let stage = stage(left_s);
-            // The warnings of the start have said what there was to say at the first look.
-            let known = said.insert(name.clone(), stage).unwrap_or(if first { stage } else { 0 });
-            if stage > known {
-                expiring.push(format!("{name} {}", remaining(left_s)));
-            }
-        }
-        expiring
-    }
-}
-
-fn wall_s() -> i64 {
-    i64::try_from(clock::wall_s()).unwrap_or(i64::MAX)
-}
-
-/// How many of [`SAID_AT_S`] have passed for a certificate that ends in `left_s` seconds.
-fn stage(left_s: i64) -> usize {
-    SAID_AT_S.iter().filter(|at| left_s <= **at).count()
-}
-
-/// What is left, for people.
-fn remaining(left_s: i64) -> String {
-    match left_s {
-        ..=0 => "has expired: no new connection is made with it".to_owned(),
-        1..HOUR_S => format!("expires in {} minutes", (left_s / 60).max(1)),
-        HOUR_S..DAY_S => format!("expires in {} hours", left_s / HOUR_S),
-        _ => format!("expires in {} days", left_s / DAY_S),
-    }
-}
-
-/// When to look again, where the first certificate ends in `left_s` seconds: often enough that one put in its place
-/// comes in force before, and soon where one has expired already or files are no good. `None` is without a certificate
-/// that could be read.
-fn next_look(left_s: Option<i64>) -> Duration {
-    let within_s = match left_s {
-        None | Some(..=0) => 10,
-        Some(left_s) => (left_s / 4).clamp(1, HOUR_S),
-    };
-    Duration::from_secs(within_s.unsigned_abs())
-}
-
 /// Reads every file that `document` names for TLS and credentials.
-fn look(document: &Document) -> Vec<(Part, Result<Look, EndsError>)> {
+fn look(document: &Document) -> Vec<(Part, Result<Look<Found>, String>)> {
     let mut looks = Vec::new();
     for (index, socket) in document.control_sockets.iter().enumerate() {
         if let ControlSocket::Http(http) = socket
             && let Some(files) = &http.tls
         {
-            looks.push((Part::Socket(index), look_at_socket(files, *http.cert_required)));
+            let look = look_at_listener(files, *http.cert_required);
+            let look = look.map(|look| look.map(Found::Socket)).map_err(|error| error.to_string());
+            looks.push((Part::Socket(index), look));
         }
     }
     for (place, relationship) in document.hooks.high_availability.iter().enumerate() {
-        looks.push((Part::Relationship(place), look_at_relationship(relationship, &document.tandem)));
+        let look = look_at_relationship(relationship, &document.tandem).map_err(|error| error.to_string());
+        looks.push((Part::Relationship(place), look));
     }
     looks
 }
 
-fn look_at_socket(files: &Written, required: bool) -> Result<Look, EndsError> {
-    let mut contents = Contents::new();
-    contents.include(files)?;
-    let found = Found::Socket(tls::server_config(&tls_files(files), required)?);
-    Ok(contents.look(found))
-}
-
-fn look_at_relationship(relationship: &Relationship, tandem: &Tandem) -> Result<Look, EndsError> {
+fn look_at_relationship(relationship: &Relationship, tandem: &Tandem) -> Result<Look<Found>, EndsError> {
     let mut contents = Contents::new();
     for files in relationship.peers().filter_map(|peer| peer.tls.as_ref()) {
         contents.include(files)?;
@@ -271,126 +132,4 @@ fn look_at_relationship(relationship: &Relationship, tandem: &Tandem) -> Result<
     contents.digest.update(format!("{required} {names}").as_bytes());
     contents.digest.update(&ends.settings());
     Ok(contents.look(Found::Relationship(ends)))
-}
-
-/// What the files of a part hold, as far as it was read.
-struct Contents {
-    digest: ring::digest::Context,
-    ends: Vec<(String, i64)>,
-}
-
-impl Contents {
-    fn new() -> Self {
-        Self { digest: ring::digest::Context::new(&ring::digest::SHA256), ends: Vec::new() }
-    }
-
-    fn include(&mut self, files: &Written) -> Result<(), TlsError> {
-        let files = tls_files(files);
-        self.digest.update(&tls::contents(&files)?);
-        for validity in tls::validities(&files)? {
-            let entry = (validity.name(), validity.not_after_s);
-            if !self.ends.contains(&entry) {
-                self.ends.push(entry);
-            }
-        }
-        Ok(())
-    }
-
-    fn look(self, found: Found) -> Look {
-        Look { digest: self.digest.finish().as_ref().to_vec(), ends: self.ends, found }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::ha::ends::ListenEnd;
-
-    #[test]
-    fn looks_come_closer_as_the_end_does() {
-        let rows = [
-            (Some(365 * DAY_S), 3600),
-            (Some(4 * HOUR_S), 3600),
-            (Some(HOUR_S), 900),
-            (Some(8), 2),
-            (Some(1), 1),
-            (Some(0), 10),
-            (Some(-DAY_S), 10),
-            (None, 10),
-        ];
-        for (left_s, expected) in rows {
-            assert_eq!(next_look(left_s).as_secs(), expected, "{left_s:?}");
-        }
-    }
-
-    #[test]
-    fn each_stage_is_said_with_what_is_left() {
-        let rows = [
-            (31 * DAY_S, 0, "expires in 31 days"),
-            (30 * DAY_S, 1, "expires in 30 days"),
-            (2 * DAY_S, 2, "expires in 2 days"),
-            (DAY_S, 3, "expires in 1 days"),
-            (2 * HOUR_S, 3, "expires in 2 hours"),
-            (HOUR_S - 1, 4, "expires in 59 minutes"),
-            (5, 4, "expires in 1 minutes"),
-            (0, 5, "has expired: no new connection is made with it"),
-        ];
-        for (left_s, expected, text) in rows {
-            assert_eq!((stage(left_s), remaining(left_s).as_str()), (expected, text), "{left_s}");
-        }
-    }
-
-    /// A look that found files with this content, and a certificate that ends in so many seconds.
-    fn seen(content: u8, left_s: i64) -> Result<Look, EndsError> {
-        let found = Found::Relationship(Ends { listen: ListenEnd::default(), peers: Vec::new() });
-        Ok(Look { digest: vec![content], ends: vec![("cert".to_owned(), left_s)], found })
-    }
-
-    fn broken(why: &str) -> Result<Look, EndsError> {
-        Err(EndsError::Tls(TlsError::Bad { path: "cert.pem".to_owned(), why: why.to_owned() }))
-    }
-
-    #[test]
-    fn what_is_found_is_put_in_force_part_by_part_and_said_once() {
-        let (one, two) = (Part::Relationship(0), Part::Relationship(1));
-        let mut known = Known::default();
-        // What a look finds of the two; what is put in force, whether that replaces something, what is unusable, when to
-        // look again.
-        let rows: [(_, _, &[Part], bool, &[&str], u64); 8] = [
-            // A change may have come after the start has read the files.
-            (seen(1, DAY_S), broken("half"), &[one], false, &["cert.pem: half"], 10),
-            (seen(1, DAY_S), broken("half"), &[], false, &[], 10),
-            (seen(2, DAY_S), broken("other"), &[one], true, &["cert.pem: other"], 10),
-            (seen(2, DAY_S), seen(7, DAY_S), &[two], false, &[], 3600),
-            (seen(2, DAY_S), seen(7, DAY_S), &[], false, &[], 3600),
-            (broken("half"), seen(8, 400), &[two], true, &["cert.pem: half"], 10),
-            (seen(2, DAY_S), seen(8, 400), &[], false, &[], 100),
-            (broken("half"), broken("half"), &[], false, &["cert.pem: half", "cert.pem: half"], 10),
-        ];
-        for (index, (first, second, in_force, replaced, unusable, within_s)) in rows.into_iter().enumerate() {
-            let news = known.take(vec![(one, first), (two, second)], 0);
-            let parts: Vec<Part> = news.found.iter().map(|(part, _)| *part).collect();
-            assert_eq!((parts.as_slice(), news.replaced), (in_force, replaced), "{index}");
-            assert_eq!(
-                (news.unusable, news.within.as_secs()),
-                (unusable.iter().map(|text| (*text).to_owned()).collect(), within_s),
-                "{index}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_certificate_that_several_parts_have_is_said_once_at_each_stage() {
-        let parts = || (0..3).map(Part::Relationship);
-        let mut known = Known::default();
-        let rows = [(2 * DAY_S, 0, 0), (2 * DAY_S, 3600, 0), (2 * DAY_S, 90_000, 1), (2 * DAY_S, 90_001, 0)];
-        for (ends_s, wall_s, said) in rows {
-            let news = known.take(parts().map(|part| (part, seen(1, ends_s))).collect(), wall_s);
-            assert_eq!(news.expiring.len(), said, "at {wall_s}: {:?}", news.expiring);
-        }
-        let news = known.take(vec![(Part::Socket(0), broken("half"))], 90_002);
-        assert!(news.expiring.is_empty());
-        let news = known.take(parts().map(|part| (part, seen(1, 2 * DAY_S))).collect(), 90_003);
-        assert!(news.expiring.is_empty(), "{:?}", news.expiring);
-    }
 }

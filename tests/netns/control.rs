@@ -89,11 +89,8 @@ fn the_3_x_templates_https_socket_wants_a_client_certificate() {
     assert!(ask("version-get", Some("operator")).is_ok(), "refused the operator after a stranger");
 }
 
-#[test]
-fn the_control_agent_forwards_from_https_to_the_unix_socket() {
-    let Some(files) = template("2.x") else { return };
-    let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V1, &[]);
-    pair.start(0);
+/// Starts the first template's control agent on the first member's host, with its files in that member's folder.
+pub fn start_agent(pair: &Pair) -> Process {
     let folder = pair.members[0].folder.clone();
     let shared = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../shared/kea-configs/template-ha-mt-tls-2.x/kea-ca-1.conf");
@@ -106,13 +103,21 @@ fn the_control_agent_forwards_from_https_to_the_unix_socket() {
     let config = folder.join("kea-ca.conf");
     std::fs::write(&config, text).expect("a configuration");
     let run = folder.display().to_string();
-    let _agent = Process::start(
+    Process::start(
         &pair.members[0].host,
         env!("CARGO_BIN_EXE_tandem-ctrl-agent"),
         &["-c", &config.display().to_string()],
         &[("KEA_PIDFILE_DIR", &run), ("KEA_LOCKFILE_DIR", &run)],
         &folder.join("agent-output"),
-    );
+    )
+}
+
+#[test]
+fn the_control_agent_forwards_from_https_to_the_unix_socket() {
+    let Some(files) = template("2.x") else { return };
+    let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V1, &[]);
+    pair.start(0);
+    let _agent = start_agent(&pair);
     let operator = pair.lan.host("operator", "op0", &["192.168.1.9/24"]);
     let ask = |body: &Value, who: Option<&str>| {
         post(&operator, pair.root.path(), who, "https://192.168.1.2:8001/", body)

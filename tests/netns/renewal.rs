@@ -1,11 +1,15 @@
-//! A pair whose certificates expire while it runs, and one whose servers come through each other's control sockets.
+//! Certificates that expire while a pair or a control agent runs, and a pair that comes through control sockets.
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::control::start_agent;
 use crate::support::authority::{Authority, DAY, now};
 use crate::support::certificates::Version;
 use crate::support::control;
 use crate::support::dhcp::{Direct, lease};
+use crate::support::https::curl;
 use crate::support::pair::{FAST, Pair, template};
 use crate::support::process::eventually;
 use crate::support::server::Kind;
@@ -43,6 +47,35 @@ fn a_certificate_that_expires_is_replaced_and_the_pair_never_leaves_its_state() 
     assert_eq!(lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(10)).len(), macs.len());
     assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), macs.len());
     assert_eq!([0, 1].map(|index| control::ha_state(&pair.socket(index))), WHOLE);
+}
+
+/// Goal: the control agent, whose configuration nobody reads again, shows the certificate that was put in the place of one
+/// that expires. Method: one of 8 s, a good one in its place once the agent answers; an operator comes after the end.
+#[test]
+fn the_control_agent_takes_up_a_certificate_that_was_replaced() {
+    let Some(files) = template("2.x") else { return };
+    let mut pair = Pair::new(&files, [Kind::Tandem; 2], Version::V3, &[]);
+    let authority = Authority::new(pair.root.path(), "CA");
+    let end = now() + Duration::from_secs(8);
+    authority.issue(pair.root.path(), "ca1", end);
+    authority.issue(pair.root.path(), "operator", now() + DAY);
+    let folder = pair.members[0].folder.clone();
+    let _agent = start_agent(&pair);
+    let operator = pair.lan.host("operator", "op0", &["192.168.1.9/24"]);
+    let ask = || {
+        let list = json!({ "command": "list-commands" });
+        // Its certificate has to be in force, of the authority, and to carry its name.
+        let anchor = pair.root.path().join("CA.pem").display().to_string();
+        let server = ["--cacert", &anchor, "--resolve", "ca1:8001:192.168.1.2", "https://ca1:8001/"];
+        curl(&operator, pair.root.path(), Some("operator"), &server.map(str::to_owned), &list)
+    };
+    eventually("the agent answers", Duration::from_secs(5), || ask().is_ok());
+    assert!(now() < end, "the agent took too long to answer");
+    authority.issue(pair.root.path(), "ca1", now() + DAY);
+    std::thread::sleep((end + Duration::from_secs(1)).saturating_sub(now()));
+    ask().expect("an answer under the new certificate");
+    let log = std::fs::read_to_string(folder.join("kea-ctrl-agent.log")).expect("a log");
+    assert!(log.contains("TANDEM_CERTIFICATES_REPLACED"), "{log}");
 }
 
 /// Rule: ha-protocol 2.1, the third deployment. Everything a partner says arrives at the https control socket.

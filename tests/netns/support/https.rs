@@ -16,11 +16,23 @@ pub fn post(
     url: &str,
     body: &Value,
 ) -> Result<Value, i32> {
+    // Nothing of the server is checked: the certificates of plain openssl have a name and no address.
+    curl(host, folder, who, &["-k".to_owned(), url.to_owned()], body)
+}
+
+/// The same with curl's own words for the server and how it is checked.
+pub fn curl(
+    host: &Namespace,
+    folder: &Path,
+    who: Option<&str>,
+    server: &[String],
+    body: &Value,
+) -> Result<Value, i32> {
     let file = |name: String| folder.join(name).display().to_string();
     let mut words = vec!["netns".to_owned(), "exec".into(), host.name().into(), "curl".into()];
-    // The certificates of plain openssl have a name and no address: the chain is checked and the name is not, as in Kea.
-    words.extend(["-sS", "-k", "-m", "10", "-H", "Content-Type: application/json", "-d"].map(str::to_owned));
-    words.extend([body.to_string(), url.to_owned()]);
+    words.extend(["-sS", "-m", "10", "-H", "Content-Type: application/json", "-d"].map(str::to_owned));
+    words.push(body.to_string());
+    words.extend_from_slice(server);
     if let Some(who) = who {
         words.extend([
             "--cert".into(),
