@@ -162,12 +162,21 @@ impl Shard {
             self.remember_refused(turn, asker, UpdateKind::Update, &lease);
             return self.refuse_update(turn, from, request, &lease);
         }
-        let created = ours.is_none();
+        let now_ns = turn.now.monotonic_ns;
+        let has_overtaken = |ours: &Lease| self.lately.has_overtaken(&lease, ours, now_ns);
+        if by_partner && ours.as_ref().is_some_and(has_overtaken) {
+            self.statistics.bump_own(OwnCounter::OvertakenUpdates);
+            return self.answer_when_written(turn, from, request, ShardReplyBody::Updated { created: false });
+        }
+        let (created, cltt) = (ours.is_none(), lease.cltt);
         self.changes.clear();
         self.changes.push(Change::Put(storable(lease)));
         let reply = self.reply_to(from, request, ShardReplyBody::Updated { created });
         let commit = Commit::without_query(address, reply, false);
-        self.commit(turn, commit.by_partner(by_partner));
+        let done = self.commit(turn, commit.by_partner(by_partner));
+        if done && by_partner {
+            self.lately.hear(address, cltt, now_ns);
+        }
     }
 
     fn add_lease(&mut self, turn: &mut Turn, asker: Asker, lease: Lease) {

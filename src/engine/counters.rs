@@ -120,6 +120,8 @@ counters! {
         StoodStill = "tandem-stood-still",
         /// Addresses that an update of the partner gave, or was to give, to another client than ours.
         LeaseConflicts = "tandem-lease-conflicts",
+        /// Updates of a partner that a later one of its own had overtaken, so that they changed nothing.
+        OvertakenUpdates = "tandem-overtaken-updates",
         /// Changes that a partner asks for of leases of another relationship, refused.
         ForeignUpdates = "tandem-foreign-updates",
         /// Held offers given to another client because nothing else was free.

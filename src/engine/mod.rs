@@ -17,6 +17,7 @@ mod completion;
 mod conflict_log;
 pub mod counters;
 pub mod event;
+mod lately;
 pub mod message;
 pub mod parking;
 mod receive;

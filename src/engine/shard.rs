@@ -13,6 +13,7 @@ use crate::engine::commit::{Change, Plan};
 use crate::engine::conflict_log::ConflictLog;
 use crate::engine::counters::{Counter, OwnCounter, ShardStatistics};
 use crate::engine::event::{ClientLabel, Event, EventKind};
+use crate::engine::lately::Lately;
 use crate::engine::message::{
     CopySlice, Forward, IndexChange, Message, PartnerUpdate, ShardCommand, ShardCommandBody, Terms,
     UpdateKind,
@@ -69,6 +70,8 @@ pub(super) struct Shard {
     pub changes: Vec<Change>,
     /// What somebody who copies our leases must hear of.
     pub change_log: ChangeLog,
+    /// What partners without stamps have said lately.
+    pub lately: Lately,
     /// Which addresses of two clients were told of lately.
     pub conflict_log: ConflictLog,
     /// And which of other relationships.
@@ -125,6 +128,7 @@ impl Shard {
             forward_boxes: Vec::new(),
             changes: Vec::new(),
             change_log: ChangeLog::new(now),
+            lately: Lately::default(),
             conflict_log: ConflictLog::default(),
             foreign_log: ConflictLog::default(),
             plans: Vec::new(),

@@ -29,6 +29,7 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(&["D3"], "a_release_at_a_script_of_3_0_is_kept_for_its_client", 12, d3_from_k3),
         scenario(&["D4"], "leases_that_cannot_be_are_refused_with_keas_results", 3, d4),
         scenario(&["D6"], "an_older_update_overwrites", 3, d6),
+        scenario(&["D6"], "an_update_that_comes_behind_a_later_one_changes_nothing", 3, d6_overtaken),
         scenario(&["D7"], "conflicts_cost_answers_and_in_the_end_the_pair", 12, d7),
         scenario(&["D8"], "an_error_is_no_conflict_and_no_death", 20, d8),
         scenario(&["D8"], "a_kea_that_refuses_a_lease_stays_a_partner", 15, d8_refused_by_kea),
@@ -330,6 +331,36 @@ fn d6() {
     let lease = site.lease(0, Ipv4Addr::new(10, 99, 3, 4)).expect("a lease");
     assert_eq!(lease["hw-address"], "02:00:00:00:00:02");
     assert!(lease["cltt"].as_i64().expect("seconds") <= now_s() - 5600, "{lease}");
+}
+
+/// Of a client that has asked again a Kea sends the later update over one connection, and then the older one over another.
+fn d6_overtaken() {
+    let (site, script) = with_script(Plan::hot_standby([N, S]));
+    let (address, start_s) = (Ipv4Addr::new(10, 99, 3, 4), now_s());
+    let mut connections = [site.connect(0), site.connect(0)];
+    let mut post = |connection: usize, at_s: i64| {
+        let mut arguments = updated("10.99.3.4", "02:00:00:00:00:01");
+        arguments["expire"] = json!(start_s + at_s + 600);
+        let body = json!({ "command": "lease4-update", "service": ["dhcp4"], "arguments": arguments });
+        assert_eq!(connections[connection].post(&body).answer()["result"], 0);
+        site.lease(0, address).expect("a lease")["cltt"].as_i64().expect("seconds") - start_s
+    };
+    for (case, connection, sent_s, kept_s) in [
+        ("the later one", 0, 4, 4),
+        ("the older one", 1, 0, 4),
+        ("one between them", 1, 3, 4),
+        ("a renewal", 0, 5, 5),
+        ("after the clock was set back", 1, -55, -55),
+    ] {
+        assert_eq!(post(connection, sent_s), kept_s, "{case}");
+    }
+    assert_eq!(site.statistic(0, "tandem-overtaken-updates"), 2);
+    // A release has its way whatever its time.
+    let mut released = updated("10.99.3.4", "02:00:00:00:00:01");
+    (released["expire"], released["valid-lft"], released["state"]) =
+        (json!(start_s - 56), json!(0), json!(3));
+    assert_eq!(script.post(&site, 0, "lease4-update", released)["result"], 0);
+    assert_ne!(site.lease(0, address).expect("a lease")["state"], 0);
 }
 
 fn conflict() -> Verdict {

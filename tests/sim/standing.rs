@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use shards::{Lease, SmallBytes};
+use shards::{Lease, LeaseState, SmallBytes};
+use tandem::engine::counters::OwnCounter;
 use tandem::engine::event::{ConflictSide, Event, EventKind};
 use tandem::engine::message::{
     Applied, CopySlice, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind,
@@ -233,6 +234,44 @@ fn what_was_given_alone_its_own_client_may_have_from_the_partner() {
             assert!(matches!(answer, Some(ShardReplyBody::Applied(_))), "{lease:?}: {answer:?}");
         }
         assert_eq!(world.lease(address), Some(theirs));
+    }
+}
+
+/// A Kea's client has asked again, and of its two updates the later one went first.
+#[test]
+fn an_update_that_a_later_one_of_the_partner_has_overtaken_changes_nothing() {
+    let mut world = replicating(12, "");
+    let given = address_of(&world.join(plain(1)));
+    let owner = world.rules.owners.owner_of(given);
+    let lease = world.lease(given).expect("the lease");
+    let at = |cltt| Lease { cltt, ..lease.clone() };
+    let released = |cltt| Lease { state: LeaseState::Released, ..at(cltt) };
+    let start_s = lease.cltt;
+    for (case, after_s, theirs, taken) in [
+        ("older than what was given here", 0, at(start_s - 1), true),
+        ("later, and told first", 0, at(start_s + 7), true),
+        ("overtaken", 1, at(start_s + 5), false),
+        ("overtaken as well", 0, at(start_s + 6), false),
+        ("the clock was set back", 0, at(start_s - 20), true),
+        ("the client asks again", 1, at(start_s - 19), true),
+        ("what was told first was told long ago", 11, at(start_s - 20), true),
+        ("a release", 0, released(start_s - 21), true),
+        ("older than the release", 0, at(start_s - 22), true),
+    ] {
+        world.pass_s(after_s);
+        let before = (world.lease(given), world.own(OwnCounter::OvertakenUpdates));
+        let update = ShardCommandBody::PartnerUpdate {
+            lease: Box::new(theirs.clone()),
+            force_create: true,
+            by_partner: true,
+            relationship: Some(0),
+        };
+        let answer = world.command(owner, update);
+        assert!(matches!(answer, Some(ShardReplyBody::Updated { created: false })), "{case}: {answer:?}");
+        let (expected, count) = if taken { (Some(theirs), 0) } else { (before.0, 1) };
+        let (now, counted) = (world.lease(given), world.own(OwnCounter::OvertakenUpdates) - before.1);
+        let essence = |lease: Option<Lease>| lease.map(|lease| (lease.cltt, lease.state, lease.hwaddr));
+        assert_eq!((essence(now), counted), (essence(expected), count), "{case}");
     }
 }
 

@@ -27,6 +27,8 @@ const PAUSE_NS: u64 = 4 * NS_PER_S;
 /// whose update is on its way when its page is read, so one that finds nothing may never come; what fails from then on
 /// raises a doubt of its own.
 const LATE_ROUNDS_MAX: u32 = 3;
+/// A clock that falls behind by so much, seconds, was set. It is told in whole seconds, and on its way for a moment.
+const CLOCK_SET_BACK_S: i64 = 2;
 /// A silence of this many heartbeats may have cost updates, whoever was at fault.
 const SILENT_HEARTBEATS: u64 = 3;
 
@@ -103,6 +105,15 @@ impl Machine {
     pub(super) fn doubt_after_silence(&mut self, now: Now) {
         let bound_ns = u64::from(self.relationship.heartbeat_delay_ms) * SILENT_HEARTBEATS * NS_PER_MS;
         if self.state.sends_updates() && self.communication.silent_for_ns(now.monotonic_ns) > bound_ns {
+            self.comparison.doubt();
+        }
+    }
+
+    /// A heartbeat has told the partner's clock, which was `before_s` ahead of ours: whether it was set back since. An update
+    /// of after that may have passed for one that was overtaken (`engine::lately`).
+    pub(super) fn doubt_after_clock(&mut self, before_s: Option<i64>) {
+        let clocks = before_s.zip(self.communication.skew_s());
+        if clocks.is_some_and(|(before_s, now_s)| before_s.saturating_sub(now_s) >= CLOCK_SET_BACK_S) {
             self.comparison.doubt();
         }
     }
@@ -260,6 +271,20 @@ mod tests {
             None => rig.heartbeat_reply("hot-standby", 0, 0),
         };
         assert!(asks(&actions), "this server has stood still");
+    }
+
+    #[test]
+    fn there_is_a_comparison_after_the_clock_of_a_kea_was_set_back() {
+        for (before_s, after_s, asks) in
+            [(7, 7, false), (7, 6, false), (7, 5, true), (7, 27, false), (27, 7, true), (0, -20, true)]
+        {
+            let mut rig = serving(Role::Standby);
+            rig.heartbeat_reply("hot-standby", before_s, 0);
+            rig.machine.comparison.doubted = false;
+            let actions = rig.heartbeat_reply("hot-standby", after_s, 0);
+            let called = calls(&actions).iter().any(|(_, name)| name == "lease4-get-page");
+            assert_eq!(called, asks, "{before_s} s, then {after_s} s ahead");
+        }
     }
 
     #[test]

@@ -131,7 +131,9 @@ impl Machine {
         let was = self.communication.partner();
         self.doubt_after_silence(now);
         let fingerprint = reply.fingerprint.take();
+        let skew_before_s = self.communication.skew_s();
         self.communication.record(now.monotonic_ns, now.wall_s(), reply);
+        self.doubt_after_clock(skew_before_s);
         let is = self.communication.partner();
         let normal = self.relationship.mode.normal_state();
         let lasting_ns = self.trust_ns();
