@@ -120,6 +120,8 @@ pub struct Communication {
     unacked: BTreeSet<ClientKey>,
     /// Who has asked any server since the last contact.
     discovering: BTreeSet<ClientKey>,
+    /// Who has asked for an address since the partner had to be serving, if it lives, and when first (monotonic).
+    asked_late: BTreeMap<ClientKey, u64>,
     analyzed: u64,
     rejected: BTreeMap<ClientKey, u64>,
     refused: Refused,
@@ -162,6 +164,7 @@ impl Communication {
             connecting: BTreeSet::new(),
             unacked: BTreeSet::new(),
             discovering: BTreeSet::new(),
+            asked_late: BTreeMap::new(),
             analyzed: 0,
             rejected: BTreeMap::new(),
             refused: Refused::default(),
@@ -207,6 +210,7 @@ impl Communication {
         self.connecting.clear();
         self.unacked.clear();
         self.discovering.clear();
+        self.asked_late.clear();
     }
 
     /// A command to the partner has failed. The skew is forgotten (ha-protocol 8 no. 16).
@@ -342,22 +346,58 @@ impl Communication {
         asked: Asked,
         max_ack_delay_ms: u32,
     ) -> Seen {
-        self.analyzed = self.analyzed.saturating_add(1);
         match asked {
             Asked::Any if self.discovering.len() < HA_CLIENTS_MAX => {
                 self.discovering.insert(key(client));
             }
             Asked::One if self.discovering.contains(&key(client)) => {
+                self.analyzed = self.analyzed.saturating_add(1);
                 self.forget_clients();
                 return Seen::Offered;
             }
-            Asked::One => return Seen::Known,
+            Asked::One => {
+                self.analyzed = self.analyzed.saturating_add(1);
+                return Seen::Known;
+            }
             Asked::Any | Asked::Other => {}
         }
+        self.count(client, secs, true, max_ack_delay_ms)
+    }
+
+    /// The same once the partner has been silent for so long that it has to acknowledge leases, if it lives: offers say
+    /// nothing any more. Who has waited until now may ask again after a long pause only, and is served then; so a client
+    /// counts when it is still asking `max-ack-delay` after it has asked for the first time.
+    pub fn analyze_late(
+        &mut self,
+        now_ns: u64,
+        client: &ClientIdentity,
+        secs: u16,
+        asked: Asked,
+        max_ack_delay_ms: u32,
+    ) -> Seen {
+        let delay_ns = u64::from(max_ack_delay_ms) * 1_000_000;
+        let is_full = self.asked_late.len() >= HA_CLIENTS_MAX;
+        let counts = match self.asked_late.get(&key(client)) {
+            _ if asked == Asked::Other || is_full => true,
+            Some(first_ns) => now_ns.saturating_sub(*first_ns) >= delay_ns,
+            None => self.asked_late.insert(key(client), now_ns).is_some(),
+        };
+        self.count(client, secs, counts, max_ack_delay_ms)
+    }
+
+    /// One query more; `may_be_unacked` where it may show that nobody answers its client.
+    fn count(
+        &mut self,
+        client: &ClientIdentity,
+        secs: u16,
+        may_be_unacked: bool,
+        max_ack_delay_ms: u32,
+    ) -> Seen {
+        self.analyzed = self.analyzed.saturating_add(1);
         // Some clients send the field with its octets swapped; they are found by a low octet of zero.
         let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
         let key = key(client);
-        if u64::from(secs) * 1000 > u64::from(max_ack_delay_ms) {
+        if may_be_unacked && u64::from(secs) * 1000 > u64::from(max_ack_delay_ms) {
             self.connecting.remove(&key);
             let fits = self.unacked.len() < HA_CLIENTS_MAX;
             return if fits && self.unacked.insert(key) { Seen::Unacked } else { Seen::Known };
@@ -558,6 +598,32 @@ mod tests {
         assert_eq!(analyze(2, Asked::One), Seen::Known, "the offer is as old as the proof that it was made");
         assert_eq!(analyze(2, Asked::Other), Seen::Unacked);
         assert_eq!(communication.unacked(), 2);
+    }
+
+    #[test]
+    fn beyond_the_trust_a_client_counts_that_goes_on_asking() {
+        let mut communication = Communication::new(0);
+        // (ms, client, secs, asked, result); max-ack-delay is 2 s.
+        for (at_ms, number, secs, asked, seen) in [
+            (0, 1, 12, Asked::One, Seen::Connecting),
+            (0, 2, 12, Asked::Any, Seen::Connecting),
+            // The offer that it was made is taken at once.
+            (10, 2, 12, Asked::One, Seen::Known),
+            (1_999, 1, 14, Asked::One, Seen::Known),
+            (2_000, 1, 14, Asked::One, Seen::Unacked),
+            (2_000, 3, 0, Asked::Any, Seen::Connecting),
+            (6_000, 3, 4, Asked::Any, Seen::Unacked),
+            (6_000, 4, 3, Asked::Other, Seen::Unacked),
+            (9_000, 2, 21, Asked::One, Seen::Unacked),
+        ] {
+            let now_ns = at_ms * 1_000_000;
+            let found = communication.analyze_late(now_ns, &client(number), secs, asked, 2_000);
+            assert_eq!(found, seen, "{number} at {at_ms}");
+        }
+        assert_eq!((communication.unacked(), communication.analyzed()), (4, 9));
+        communication.poke(9_000_000_000);
+        let found = communication.analyze_late(9_000_000_001, &client(1), 60, Asked::One, 2_000);
+        assert_eq!(found, Seen::Connecting, "the contact begins anew");
     }
 
     #[test]

@@ -254,12 +254,12 @@ impl Machine {
         if !self.is_interrupted(now) {
             return;
         }
-        let asked = if self.communication.silent_for_ns(now.monotonic_ns) <= self.trust_ns() {
-            asked
+        let delay_ms = self.relationship.max_ack_delay_ms;
+        let seen = if self.communication.silent_for_ns(now.monotonic_ns) <= self.trust_ns() {
+            self.communication.analyze(client, secs, asked, delay_ms)
         } else {
-            Asked::Other
+            self.communication.analyze_late(now.monotonic_ns, client, secs, asked, delay_ms)
         };
-        let seen = self.communication.analyze(client, secs, asked, self.relationship.max_ack_delay_ms);
         self.proof = match self.proof {
             _ if !self.traffic_proves_failure() => Proof::None,
             Proof::None => Proof::Counts(now.monotonic_ns.saturating_add(PROOF_STANDS_NS)),

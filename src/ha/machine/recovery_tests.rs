@@ -144,6 +144,9 @@ fn a_link_that_is_cut_for_long_makes_nobody_take_over_while_no_client_waits() {
     assert!(view.interrupted && view.service_on);
     assert_eq!((rig.machine.state(), view.scopes), (OwnState::CommunicationRecovery, Scopes::SECONDARY));
     rig.unanswered(1..=3, 11);
+    assert_eq!(rig.machine.state(), OwnState::CommunicationRecovery, "they may be served now");
+    rig.wait_until(611.0);
+    rig.unanswered(1..=3, 22);
     assert_eq!(rig.machine.state(), OwnState::PartnerDown, "4.6 three clients are more than two");
     assert_eq!(rig.machine.view().unwrap().scopes, Scopes::BOTH);
 }

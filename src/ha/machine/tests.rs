@@ -191,8 +191,19 @@ fn a_standby_does_not_take_over_from_a_primary_that_makes_offers() {
         ("leases end", &[(1..=3, Other, 0.6)], OwnState::PartnerDown),
         (
             "it makes offers, and acknowledges nothing for good",
-            &[(1..=9, Any, 0.1), (1..=9, One, 75.0), (1..=9, One, 0.6)],
+            &[(1..=9, Any, 0.1), (1..=9, One, 75.0), (1..=9, One, 11.0), (1..=9, One, 0.6)],
             OwnState::PartnerDown,
+        ),
+        (
+            "it acknowledges by now, and who has waited for long comes back",
+            &[
+                (1..=9, Any, 0.1),
+                (1..=9, One, 75.0),
+                (1..=9, One, 0.1),
+                (5..=9, Any, 0.1),
+                (5..=9, One, 20.0),
+            ],
+            OwnState::HotStandby,
         ),
     ];
     for (case, steps, state) in rows {
