@@ -162,14 +162,9 @@ pub fn decide_without_subnet(state: RequestState, direct_broadcast: bool, author
     }
 }
 
-/// Remaining lifetime in seconds when `old` can be given again as it is (ALC-51), where `new` is what would be
-/// written otherwise; `None` when it has to be written.
-pub fn reusable_lifetime(subnet: &Subnet, old: &Lease, new: &Lease, wall_s: u64) -> Option<u32> {
-    let (threshold, max_age_s) = (subnet.cache_threshold, subnet.cache_max_age_s);
-    if max_age_s == Some(0) || (threshold.is_none() && max_age_s.is_none()) {
-        return None;
-    }
-    let unchanged = old.state == LeaseState::Default
+/// Whether the lease that would be written says nothing else than `old`, but for its time.
+pub fn is_unchanged(old: &Lease, new: &Lease) -> bool {
+    old.state == LeaseState::Default
         && old.subnet_id == new.subnet_id
         && old.pool_id == new.pool_id
         && old.hwaddr == new.hwaddr
@@ -177,8 +172,17 @@ pub fn reusable_lifetime(subnet: &Subnet, old: &Lease, new: &Lease, wall_s: u64)
         && old.hostname == new.hostname
         && (old.fqdn_fwd, old.fqdn_rev) == (new.fqdn_fwd, new.fqdn_rev)
         && old.user_context == new.user_context
-        && old.valid_lifetime == new.valid_lifetime;
-    if !unchanged || old.is_expired(wall_s) {
+        && old.valid_lifetime == new.valid_lifetime
+}
+
+/// Remaining lifetime in seconds when `old` can be given again as it is (ALC-51), where `new` is what would be
+/// written otherwise; `None` when it has to be written.
+pub fn reusable_lifetime(subnet: &Subnet, old: &Lease, new: &Lease, wall_s: u64) -> Option<u32> {
+    let (threshold, max_age_s) = (subnet.cache_threshold, subnet.cache_max_age_s);
+    if max_age_s == Some(0) || (threshold.is_none() && max_age_s.is_none()) {
+        return None;
+    }
+    if !is_unchanged(old, new) || old.is_expired(wall_s) {
         return None;
     }
     if old.valid_lifetime == INFINITE_LIFETIME {

@@ -169,10 +169,12 @@ impl Shard {
             .filter(|(own, _)| relation.partner_knows(own) && !self.parking.awaits_partner(address))
             .map(|(_, left_s)| left_s);
         // A newer query of a client whose lease is committed and waits: it is promised what is left of that lease. One that
-        // was given while nobody was asked is given anew where somebody is by now.
+        // was given while nobody was asked is given anew where somebody is by now, and so is one that asks for something
+        // else, such as another name.
         let waiting = match duplicate {
             Some(Duplicate::NewerTransaction(park)) if !relation.asks() || self.parking.is_told(park) => {
-                let left_s = own.map_or(0, |own| request::remaining_lifetime(own, wall_s));
+                let same = own.filter(|own| request::is_unchanged(own, &new));
+                let left_s = same.map_or(0, |own| request::remaining_lifetime(own, wall_s));
                 (left_s > 0).then_some((park, left_s))
             }
             _ => None,

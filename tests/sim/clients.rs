@@ -137,6 +137,8 @@ pub struct Ask {
     pub requested: Option<Ipv4Addr>,
     pub server_id: bool,
     pub unicast: bool,
+    /// Option 12; none is sent if empty.
+    pub host_name: &'static str,
     /// Payload of option 82; none is sent if empty.
     pub agent_options: Vec<u8>,
 }
@@ -153,6 +155,7 @@ impl Ask {
             requested: None,
             server_id: false,
             unicast: false,
+            host_name: "",
             agent_options: Vec::new(),
         }
     }
@@ -197,6 +200,9 @@ impl Ask {
         }
         if let Some(client_id) = &self.client_id {
             writer.option(codes::DHCP_CLIENT_IDENTIFIER, client_id).expect("room");
+        }
+        if !self.host_name.is_empty() {
+            writer.option(codes::HOST_NAME, self.host_name.as_bytes()).expect("room");
         }
         if !self.agent_options.is_empty() {
             writer.option(codes::DHCP_AGENT_OPTIONS, &self.agent_options).expect("room");

@@ -105,6 +105,23 @@ fn a_retransmission_while_parked_is_dropped_and_a_newer_transaction_takes_the_re
     assert_eq!(world.updates.len(), 1);
 }
 
+/// The newer query has another name: its lease is written and told, and both replies wait for their own.
+#[test]
+fn a_newer_transaction_with_another_name_is_given_a_lease_with_that_name() {
+    let mut world = replicating(3, "");
+    let address = offered(&mut world, 1);
+    world.partner = Partner::Silent;
+    assert_eq!(world.ask(&Ask { host_name: "first", ..Ask::select(1, address) }), None);
+    assert_eq!(world.ask(&Ask { xid: 4242, host_name: "second", ..Ask::select(1, address) }), None);
+    assert_eq!(world.lease(address).map(|lease| lease.hostname.to_vec()), Some(b"second".to_vec()));
+    let told: Vec<Vec<u8>> = world.updates.iter().map(|update| update.lease.hostname.to_vec()).collect();
+    assert_eq!(told, [b"first".to_vec(), b"second".to_vec()]);
+    world.answer_updates(UpdateOutcome::Acked);
+    let xids: Vec<u32> =
+        world.wire.iter().map(|(_, bytes)| Query::decode(bytes).expect("a reply").xid()).collect();
+    assert!(xids.contains(&4242), "{xids:?}");
+}
+
 /// The lease waits since 5 s: the ACK to the newer query promises what is left of it, not more than the row says.
 #[test]
 fn a_newer_transaction_is_promised_what_is_left_of_the_lease_that_waits() {
