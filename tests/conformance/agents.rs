@@ -75,7 +75,10 @@ fn start_agent(site: &Site, server: usize, certificates: Option<&Path>) -> Proce
     let run = member.folder.to_str().expect("a UTF-8 path");
     let environment = [("KEA_PIDFILE_DIR", run), ("KEA_LOCKFILE_DIR", run), ("KEA_CONTROL_SOCKET_DIR", run)];
     let words = ["-c", file.to_str().expect("a UTF-8 path")];
-    Process::start(&member.host, AGENT, &words, &environment, &member.folder.join("agent-output"))
+    let output = member.folder.join("agent-output");
+    let mut agent = Process::start(&member.host, AGENT, &words, &environment, &output);
+    agent.wait_for(None, "CTRL_AGENT_STARTED", SOON);
+    agent
 }
 
 /// Credentials for both directions, and a Kea without a listener of its own: `password` is what Tandem shows the agent.
@@ -253,6 +256,10 @@ fn agent_life(seats: [Seat; 2]) {
         site.ha_servers(tandem)["remote"]["last-state"] == "unavailable"
     });
     let _agent = start_agent(&site, kea, Some(folder.path()));
+    // Until it is missed for long enough it is a partner in its normal state, heard or not.
+    eventually("the partner heard again", SOON, || {
+        site.ha_servers(tandem)["remote"]["last-state"] != "unavailable"
+    });
     site.wait_for_states(&WHOLE, TOGETHER);
     let answer = site.command(tandem, "status-get", Value::Null);
     assert_eq!(answer["result"], 0);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::states::WHOLE;
-use crate::support::clients::{mac, macs};
+use crate::support::clients::{PATIENCE, mac, macs};
 use crate::support::control;
 use crate::support::http::response;
 use crate::support::k3::{Script, listed, now_s, remote_locks, updated};
@@ -77,7 +77,7 @@ fn copying(exchanges: Vec<Exchange>) -> Vec<Exchange> {
 }
 
 /// How long a pair with many leases may take to come together.
-const COPIED: Duration = Duration::from_secs(90);
+const COPIED: Duration = Duration::from_secs(180);
 
 /// The source is alone and serves; the copier comes with an empty store.
 fn f1(seats: [Seat; 2], limit: u32, leases: u32) {
@@ -279,32 +279,39 @@ fn f6() {
     site.wait_for_state(0, "hot-standby", SOON);
 }
 
+/// Whether a client gets an offer soon.
 fn serves(site: &Site, number: u16) -> bool {
     site.clients.discover(mac(6, number), 0, Duration::from_millis(250)).is_some()
 }
 
-/// `max-period` is 3 s.
+/// The same where it has to.
+fn must_serve(site: &Site, number: u16) {
+    assert!(site.clients.discover(mac(6, number), 0, PATIENCE).is_some(), "no offer for client {number}");
+}
+
+/// `max-period` is 3 s for a copier that vanishes, and longer for one that is there again within half of it, each time.
 fn f7() {
     let (site, script) = with_script(Plan::hot_standby([N, S]));
-    let disable = || {
-        let arguments = json!({ "max-period": 3, "origin": "ha-partner" });
+    let disable = |period_s: u64| {
+        let arguments = json!({ "max-period": period_s, "origin": "ha-partner" });
         let answer = script.post(&site, 0, "dhcp-disable", arguments);
-        assert_eq!(answer, json!({ "result": 0, "text": "DHCPv4 service disabled for 3 seconds" }));
+        let text = format!("DHCPv4 service disabled for {period_s} seconds");
+        assert_eq!(answer, json!({ "result": 0, "text": text }));
     };
-    assert!(serves(&site, 1));
-    disable();
+    must_serve(&site, 1);
     let start = Instant::now();
+    disable(3);
     assert!(!serves(&site, 2));
-    eventually("service again", Duration::from_secs(5), || serves(&site, 3));
+    eventually("service again", SOON, || serves(&site, 3));
     let took = start.elapsed();
-    assert!((2_800..4_500).contains(&took.as_millis()), "{took:?}");
-    disable();
+    assert!((3_000..8_000).contains(&took.as_millis()), "{took:?}");
+    disable(6);
     for number in 0..4 {
-        std::thread::sleep(Duration::from_millis(1700));
+        std::thread::sleep(Duration::from_millis(2200));
         assert!(!serves(&site, 10 + number), "the copier has come back in time");
-        disable();
+        disable(6);
     }
-    eventually("service again", Duration::from_secs(5), || serves(&site, 20));
+    eventually("service again", SOON, || serves(&site, 20));
 }
 
 /// A Kea copies twice: from a Tandem that was alone, and from one in the normal state on its administrator's word.
@@ -315,13 +322,14 @@ fn f8() {
     site.clients.lease(mac(1, 1), &[]);
     site.start(1);
     site.wait_for_states(&WHOLE, TOGETHER);
-    assert!(serves(&site, 1));
+    must_serve(&site, 1);
     site.tap(1, 0).forget();
     let copied = control::command(&site.socket(1), "ha-sync", json!({ "server-name": "server1" }));
     assert_eq!(copied["result"], 0, "{copied}");
     let notify = site.tap(1, 0).of("ha-sync-complete-notify").pop().expect("a notification");
     assert!(notify.arguments().is_null(), "a Kea of 2.2 sends no id");
-    assert!(serves(&site, 2), "service right after the notification");
+    // Right after the notification.
+    must_serve(&site, 2);
     assert_eq!(site.command(0, "status-get", Value::Null)["result"], 0);
 }
 
@@ -357,7 +365,7 @@ fn f10(heard: usize) {
     let mut site = Site::new(Plan::hot_standby([N, S]).ha("heartbeat-delay", json!(4000)));
     site.start(0);
     site.wait_for_state(0, "partner-down", SOON);
-    assert!(serves(&site, 1));
+    must_serve(&site, 1);
     let script = Script::new(&site, 1, "syncing");
     script.say(|says| says.is_k3 = false);
     let arguments = json!({ "max-period": 60, "origin": "ha-partner" });
@@ -373,7 +381,7 @@ fn f10(heard: usize) {
     eventually("service again", SOON, || serves(&site, 3));
     // The request that is closed upon may be sent once more, on a connection of its own.
     let mut failed = script.tap.of("ha-heartbeat");
-    failed.dedup_by_key(|heartbeat| heartbeat.request.at.elapsed().as_secs());
+    failed.dedup_by(|next, one| next.request.at.duration_since(one.request.at) < Duration::from_secs(2));
     assert_eq!(failed.len(), 1, "one heartbeat");
     assert_eq!(site.state(0), "partner-down");
 }
@@ -387,6 +395,7 @@ fn f12() {
         site.post(1, &json!({ "command": "lease4-update", "arguments": lease })).answer()["result"],
         0
     );
+    [0, 1].iter().for_each(|server| site.wait_for_log(*server, "to HOT-STANDBY"));
     let changes = [0, 1].map(|server| site.logged(server, "HA_STATE_TRANSITION"));
     let answer = control::command(&site.socket(0), "ha-sync", json!({ "server-name": "server2" }));
     assert_eq!(answer, json!({ "result": 0, "text": "Lease database synchronization complete." }));

@@ -331,7 +331,7 @@ fn at_the_tls_listener() {
         let mut dice = Dice::new(20 + number as u64);
         while !stop.load(Ordering::Relaxed) {
             if number == 0 {
-                let answered = heartbeat_through(&site, relay, folder.path());
+                let answered = heartbeat_through(&site, relay, folder.path(), "3");
                 let mut outcomes = outcomes.lock().expect("the counts");
                 *if answered { &mut outcomes.0 } else { &mut outcomes.1 } += 1;
             } else {
@@ -345,15 +345,15 @@ fn at_the_tls_listener() {
     assert_eq!([site.state(0), site.state(1)], ["hot-standby"; 2]);
     assert_eq!(site.logged(0, "HA_HEARTBEAT_COMMUNICATIONS_FAILED"), failed_before);
     site.wait_for_equal_stores([0, 1], SOON);
-    assert!(heartbeat_through(&site, address(0), folder.path()), "a sane client");
+    assert!(heartbeat_through(&site, address(0), folder.path(), "30"), "a sane client");
 }
 
-/// A heartbeat by curl with server 2's certificate; whether it was answered.
-fn heartbeat_through(site: &Site, at: SocketAddr, folder: &Path) -> bool {
+/// A heartbeat by curl with server 2's certificate, which waits for so many seconds; whether it was answered.
+fn heartbeat_through(site: &Site, at: SocketAddr, folder: &Path, patience_s: &str) -> bool {
     let file = |name: &str| folder.join(name).to_str().expect("UTF-8").to_owned();
     let url = format!("https://{at}/");
     let out = std::process::Command::new("ip")
-        .args(["netns", "exec", site.outside.name(), "curl", "-sS", "-k", "-m", "3"])
+        .args(["netns", "exec", site.outside.name(), "curl", "-sS", "-k", "-m", patience_s])
         .args(["-H", "Content-Type: application/json", "-d", r#"{"command": "ha-heartbeat"}"#])
         .args(["--cert", &file("server2_cert.pem"), "--key", &file("server2_key.pem"), &url])
         .output()

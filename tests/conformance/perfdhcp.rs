@@ -23,9 +23,6 @@ use crate::{Scenario, scenario};
 const RATE: &str = "40";
 /// How long a fault lasts that ends by itself: longer than `max-response-delay`, so that the other server takes over.
 const FAULT: Duration = Duration::from_secs(7);
-/// How long after a cut a Kea may still find out that it was alone, by a heartbeat of before its end; until then both are
-/// in their normal states.
-const LATE: Duration = Duration::from_secs(4);
 
 /// The scenarios of this file.
 pub fn scenarios() -> Vec<Scenario> {
@@ -99,7 +96,7 @@ impl Load {
     /// Stops the clients; what they were told.
     fn end(mut self) -> HashMap<Ipv4Addr, Acknowledged> {
         self.process.signal("INT");
-        self.process.wait(Duration::from_secs(15));
+        self.process.wait(SOON);
         // What is on its way is noted.
         std::thread::sleep(Duration::from_millis(500));
         self.record.lock().expect("the record").clone()
@@ -196,8 +193,9 @@ fn cuts(seats: [Seat; 2]) {
         std::thread::sleep(FAULT);
         assert_ne!(site.state(1), "partner-down", "two servers of one scope");
         cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
-        std::thread::sleep(LATE);
-        site.wait_for_states(&WHOLE, TOGETHER);
+        // A Kea may find out that it was alone after the end, by a heartbeat of before; until then both are in their normal
+        // states.
+        site.wait_for_states_since(Instant::now(), &WHOLE, TOGETHER);
         load.goes_on("leases of the whole pair");
     }
     let record = load.end();

@@ -171,7 +171,7 @@ fn b4(seats: [Seat; 2]) {
     let firsts = [0, 1]
         .map(|from: usize| octet_tap(&site.members[from].host, tap_address(1 - from), address(1 - from)));
     site.start_all();
-    site.wait_for_states(&["partner-down"; 2], Duration::from_secs(25));
+    site.wait_for_states(&["partner-down"; 2], TOGETHER);
     assert_eq!(site.ha_servers(0)["remote"]["last-state"], "unavailable");
     for firsts in firsts {
         let firsts = firsts.lock().expect("the list");
@@ -182,7 +182,7 @@ fn b4(seats: [Seat; 2]) {
 
 /// A heartbeat by curl over TLS, with or without a certificate.
 fn heartbeat_over_tls(site: &Site, with: Option<(&Path, &str)>) -> bool {
-    let mut words = vec!["-sS", "-k", "-m", "5", "-H", "Content-Type: application/json"];
+    let mut words = vec!["-sS", "-k", "-m", "20", "-H", "Content-Type: application/json"];
     words.extend(["-d", r#"{"command": "ha-heartbeat"}"#, "https://10.98.0.1:8001/"]);
     let mut curl = Command::new("ip");
     curl.args(["netns", "exec", site.outside.name(), "curl"]).args(words);

@@ -1,6 +1,5 @@
 //! Group C, first half: start, the loss of a partner, and its return.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -85,18 +84,19 @@ fn unsent(site: &Site, server: usize) -> u64 {
 fn c3_c4(seats: [Seat; 2], first: usize) {
     let second = 1 - first;
     let mut site = Site::new(Plan::hot_standby(seats).tapped());
+    let start = Instant::now();
     site.start(first);
-    while site.state(first) != "waiting" {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    site.wait_for_state(first, "waiting", SOON);
     assert!(site.clients.discover(mac(1, 0), 0, Duration::from_secs(1)).is_none(), "served in waiting");
-    let missed = site.wait_for_state(first, "partner-down", SOON);
-    assert!((1..6).contains(&missed.as_secs()), "{missed:?} after the first second");
+    site.wait_for_state(first, "partner-down", SOON);
+    // `max-response-delay`, and what a busy machine takes to start a server.
+    let missed = start.elapsed();
+    assert!((4_000..15_000).contains(&missed.as_millis()), "{missed:?} after the start");
     assert_eq!(site.scopes(first), ["server1"]);
     assert_eq!(unsent(&site, first), 0);
     for number in 1..=3 {
         site.clients.lease(mac(1, number), &[]);
-        eventually("one more unsent", Duration::from_secs(2), || unsent(&site, first) == u64::from(number));
+        eventually("one more unsent", SOON, || unsent(&site, first) == u64::from(number));
     }
     site.clients.discover(mac(1, 9), 0, PATIENCE).expect("an offer");
     assert_eq!(unsent(&site, first), 3, "an offer is no lease");
@@ -126,9 +126,20 @@ fn c3_c4(seats: [Seat; 2], first: usize) {
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 4);
 }
 
+/// How long a server may take to notice that its partner is dead: `max-response-delay`, a heartbeat, and what a busy
+/// machine takes.
+const MISSED_WITHIN: Duration = Duration::from_secs(12);
+
+/// When a server was last answered by the other one: it may count it as lost `max-response-delay` later, not before.
+fn last_heard(site: &Site, server: usize) -> Instant {
+    let heard =
+        site.tap(server, 1 - server).exchanges().into_iter().filter_map(|exchange| exchange.answered_at);
+    heard.max().expect("an answer")
+}
+
 /// No lease is acknowledged that the other one lacks, until there is no other one; then they are at once.
 fn c5(seats: [Seat; 2]) {
-    let mut site = Site::whole(Plan::hot_standby(seats), "hot-standby");
+    let mut site = Site::whole(Plan::hot_standby(seats).tapped(), "hot-standby");
     site.clients.lease_all(&macs(1, 10));
     site.kill(1);
     let killed = Instant::now();
@@ -136,16 +147,17 @@ fn c5(seats: [Seat; 2]) {
     let first = loop {
         let before = site.state(0);
         number += 1;
-        let ack = site.clients.try_lease(mac(2, number), &[], Duration::from_millis(300));
+        let is_alone = before == "partner-down";
+        let patience = if is_alone { PATIENCE } else { Duration::from_millis(300) };
+        let ack = site.clients.try_lease(mac(2, number), &[], patience);
         if let Some(ack) = ack {
             assert_eq!(site.state(0), "partner-down", "an ACK in {before}");
             break ack;
         }
-        assert!(killed.elapsed() < Duration::from_secs(10), "no ACK");
+        assert!(!is_alone && killed.elapsed() < MISSED_WITHIN, "no ACK in {before}");
     };
-    // max-response-delay, a heartbeat, and the client's own patience.
-    let took = first.at.duration_since(killed);
-    assert!((3_000..6_500).contains(&took.as_millis()), "the first ACK after {took:?}");
+    let silent = first.at.duration_since(last_heard(&site, 0));
+    assert!(silent >= Duration::from_secs(4), "the first ACK after {silent:?} of silence");
     site.start(1);
     site.wait_for_states(&WHOLE, TOGETHER);
     site.wait_for_equal_stores([0, 1], SOON);
@@ -173,13 +185,14 @@ fn c6(seats: [Seat; 2]) {
     ask(1, 12, 2);
     ask(2, 0x0500, 3);
     ask(3, 3, 4);
+    eventually("all three are seen", SOON, || site.ha_servers(1)["remote"]["connecting-clients"] == 3);
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(unacked(&site), 2);
     assert_eq!(site.ha_servers(1)["remote"]["connecting-clients"], 3);
     assert_eq!(site.state(1), "hot-standby", "two clients are no proof");
     assert!(site.clients.discover(mac(3, 5), 0, Duration::from_millis(300)).is_none());
     ask(3, 20, 5);
-    site.wait_for_state(1, "partner-down", Duration::from_secs(3));
+    site.wait_for_state(1, "partner-down", SOON);
     assert_eq!(site.scopes(1), ["server1"]);
     site.clients.lease_all(&macs(4, 5));
     site.start(0);
@@ -202,20 +215,13 @@ fn link_alone(seats: [Seat; 2], cuts: &[(usize, usize)]) {
         preset.into_iter().fold(Plan::hot_standby(seats), |plan, (key, value)| plan.ha(key, json!(value)));
     let site = Site::whole(plan, "hot-standby");
     let mut load = Load::new(&site, 1).patient();
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| load.run(&stop, Duration::from_millis(30)));
+    load.during(Duration::from_millis(30), || {
         std::thread::sleep(Duration::from_secs(1));
         cuts.iter().for_each(|(from, to)| site.cut(*from, *to));
-        let cut = Instant::now();
-        while site.logged(0, "to PARTNER-DOWN") == 0 && cut.elapsed() < Duration::from_secs(16) {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        site.wait_for_log(0, "to PARTNER-DOWN");
         std::thread::sleep(Duration::from_secs(6));
         cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
-        stop.store(true, Ordering::Relaxed);
     });
-    assert!(site.logged(0, "to PARTNER-DOWN") > 0, "the primary has not noticed");
     assert_eq!(site.logged(1, "to PARTNER-DOWN"), 0, "the standby has taken over beside it");
     site.wait_for_states(&WHOLE, TOGETHER);
     load.finish(TOGETHER);
@@ -225,10 +231,15 @@ fn link_alone(seats: [Seat; 2], cuts: &[(usize, usize)]) {
 }
 
 fn c7() {
-    let mut site = Site::whole(Plan::hot_standby([K, N]).ha("max-unacked-clients", json!(0)), "hot-standby");
+    let plan = Plan::hot_standby([K, N]).tapped().ha("max-unacked-clients", json!(0));
+    let mut site = Site::whole(plan, "hot-standby");
     site.kill(0);
     let took = site.wait_for_state(1, "partner-down", SOON);
-    assert!((2_500..6_000).contains(&took.as_millis()), "{took:?}");
+    let silent = last_heard(&site, 1).elapsed();
+    assert!(
+        silent >= Duration::from_secs(4) && took < MISSED_WITHIN,
+        "{took:?}, after {silent:?} of silence"
+    );
     site.clients.lease_all(&macs(4, 5));
 }
 
@@ -255,6 +266,7 @@ fn c10() {
     let mut site = Site::new(Plan::hot_standby([N, S]).ha("heartbeat-delay", json!(0)));
     let script = crate::support::k3::Script::new(&site, 1, "hot-standby");
     site.start(0);
+    site.wait_for_state(0, "waiting", SOON);
     std::thread::sleep(Duration::from_secs(1));
     let before = cpu_ticks(&site);
     std::thread::sleep(Duration::from_secs(4));

@@ -206,19 +206,19 @@ fn site_for(seats: [Seat; 2]) -> Site {
     Site::new(plan_for(seats)).with_clocks().until_whole("hot-standby")
 }
 
-/// A fault for seven seconds, under load.
-fn endure(site: &mut Site, load: &mut Load, fault: Fault, pause: Duration) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| load.run(&stop, pause));
+/// A fault for seven seconds, and until it has `shown`, under load.
+fn endure(site: &mut Site, load: &mut Load, fault: Fault, pause: Duration, shown: impl Fn(&Site)) {
+    let ended = load.during(pause, || {
         std::thread::sleep(Duration::from_secs(1));
         fault.begin(site);
         std::thread::sleep(Duration::from_secs(7));
+        shown(site);
         fault.end(site);
+        let ended = Instant::now();
         std::thread::sleep(Duration::from_secs(1));
-        stop.store(true, Ordering::Relaxed);
+        ended
     });
-    site.wait_for_states(&WHOLE, TOGETHER);
+    site.wait_for_states_since(ended, &WHOLE, TOGETHER);
     load.finish(TOGETHER);
     check(site, &load.held);
 }
@@ -226,7 +226,7 @@ fn endure(site: &mut Site, load: &mut Load, fault: Fault, pause: Duration) {
 fn h2_fault(seats: [Seat; 2], fault: Fault) {
     let mut site = site_for(seats);
     let mut load = Load::new(&site, 1);
-    endure(&mut site, &mut load, fault, PAUSE);
+    endure(&mut site, &mut load, fault, PAUSE, |_| ());
     assert!(load.held.len() > 20, "{} clients were served", load.held.len());
     let ack = site.clients.lease(mac(9, 1), &[]);
     assert_eq!(ack.server, site.lan_address(0));
@@ -239,7 +239,7 @@ fn h2_first() {
     let plan = plan.ha_of(0, "heartbeat-delay", json!(300)).ha_of(1, "heartbeat-delay", json!(3000));
     let mut site = Site::new(plan).until_whole("hot-standby");
     let mut load = Load::new(&site, 1);
-    endure(&mut site, &mut load, Fault::CutBothWays, PAUSE);
+    endure(&mut site, &mut load, Fault::CutBothWays, PAUSE, |site| site.wait_for_log(0, "to PARTNER-DOWN"));
     assert_eq!(site.logged(0, "to PARTNER-DOWN"), 1);
     assert_eq!(site.logged(1, "to PARTNER-DOWN"), 0, "the primary served all the time");
 }
@@ -253,6 +253,6 @@ fn h2_soak(seats: [Seat; 2], duration: Duration) {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let fault = FAULTS[(seed >> 33) % FAULTS.len()].0;
         println!("{:4} s: {fault:?}, {} clients", start.elapsed().as_secs(), load.held.len());
-        endure(&mut site, &mut load, fault, PAUSE_LONG);
+        endure(&mut site, &mut load, fault, PAUSE_LONG, |_| ());
     }
 }

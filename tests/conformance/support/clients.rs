@@ -13,8 +13,9 @@ pub const DECLINE: u8 = 4;
 pub const NAK: u8 = 6;
 pub const RELEASE: u8 = 7;
 
-/// How long a client listens for an answer that it expects.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a client listens for an answer that it expects: however busy the machine is, and yet not as long as a server
+/// waits for another one that does not answer.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// All clients of a site share one interface.
 pub struct Clients {
@@ -133,20 +134,23 @@ impl Clients {
         self.answers(request.xid, 1, patience).pop().filter(|reply| reply.message_type == ACK)
     }
 
-    /// A whole exchange that has to succeed, asked again for as long as a patient client does.
+    /// A whole exchange that has to succeed, asked again for as long as a patient client does, which listens for longer
+    /// each time.
     pub fn lease(&self, mac: [u8; 6], extra: &[(u8, Vec<u8>)]) -> Reply {
         let start = Instant::now();
+        let mut patience = Duration::from_secs(1);
         loop {
-            if let Some(ack) = self.try_lease(mac, extra, Duration::from_secs(1)) {
+            if let Some(ack) = self.try_lease(mac, extra, patience) {
                 return ack;
             }
-            assert!(start.elapsed() < Duration::from_secs(20), "no lease for {mac:02x?}");
+            assert!(start.elapsed() < Duration::from_secs(50), "no lease for {mac:02x?}");
+            patience = PATIENCE.min(patience + Duration::from_millis(500));
         }
     }
 
     /// A lease for each of `macs`; what they got.
     pub fn lease_all(&self, macs: &[[u8; 6]]) -> HashMap<[u8; 6], Ipv4Addr> {
-        let leased = dhcp::lease(&self.wire, macs, &|_| Vec::new(), Duration::from_secs(30));
+        let leased = dhcp::lease(&self.wire, macs, &|_| Vec::new(), Duration::from_secs(90));
         assert_eq!(leased.len(), macs.len(), "clients without a lease");
         leased
     }

@@ -70,7 +70,7 @@ pub struct Connection {
 impl Connection {
     /// A connection from `host` to `to`; reads give up after `patience`.
     pub fn open(host: &Namespace, to: SocketAddr, patience: Duration) -> Self {
-        let stream = host.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(5)));
+        let stream = host.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(10)));
         Self::over(stream.unwrap_or_else(|error| panic!("{to}: {error}")), patience)
     }
 

@@ -41,6 +41,15 @@ pub struct Ack {
     pub at: Instant,
 }
 
+/// Becomes true with the end of the value, so that no thread is waited for that was never told to end.
+pub struct Stop<'a>(pub &'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 struct Asking {
     query: Query,
     since: Instant,
@@ -80,6 +89,16 @@ impl Load {
             }
             self.turn();
         }
+    }
+
+    /// Runs `fault` while new clients come, `pause` apart. They end with it, also where it panics.
+    pub fn during<T>(&mut self, pause: Duration, fault: impl FnOnce() -> T) -> T {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.run(&stop, pause));
+            let _stop = Stop(&stop);
+            fault()
+        })
     }
 
     /// Nobody new comes; those who wait are served. Panics when they are not.

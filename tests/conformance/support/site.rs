@@ -14,7 +14,7 @@ use super::http::{Connection, Message, request};
 use super::lan::Lan;
 use super::namespace::Namespace;
 use super::plan::{PORT, Plan, Seat, address, tap_address};
-use super::process::Process;
+use super::process::{Process, eventually};
 use super::rows;
 use super::server::{Kind, start};
 use super::tap::{Tap, Verdict};
@@ -22,10 +22,11 @@ use super::tap::{Tap, Verdict};
 /// Debian's library that shifts the wall clock of one process.
 pub const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
 
-/// How long a pair may take to come together; with a Kea it takes a dozen seconds.
-pub const TOGETHER: Duration = Duration::from_secs(40);
-/// How long anything else that is expected may take.
-pub const SOON: Duration = Duration::from_secs(15);
+/// How long a pair may take to come together, or a Kea to go on alone; with a Kea it takes a dozen seconds.
+pub const TOGETHER: Duration = Duration::from_secs(90);
+/// How long anything else that is expected may take. A busy machine takes its time, and a Kea of 2.2 notices that its
+/// partner is silent when a heartbeat is given up, `heartbeat-delay` and ten seconds after the last one.
+pub const SOON: Duration = Duration::from_secs(40);
 
 /// One place of the relationship.
 pub struct Member {
@@ -191,7 +192,7 @@ impl Site {
     pub fn end(&mut self, server: usize, signal: &str) {
         let mut process = self.members[server].process.take().expect("a running server");
         process.signal(signal);
-        process.wait(Duration::from_secs(10));
+        process.wait(SOON);
     }
 
     /// Sends a signal.
@@ -278,6 +279,33 @@ impl Site {
         let seen = || (0..states.len()).map(|server| self.state(server)).collect::<Vec<_>>();
         while seen() != states {
             assert!(start.elapsed() < patience, "states {:?}, expected {states:?}", seen());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until every server has heard its partner since `since`, and they are in the states given. A server that has
+    /// not noticed a fault yet is in its normal state as well, and may leave it after the fault is over.
+    pub fn wait_for_states_since(&self, since: Instant, states: &[&str], patience: Duration) {
+        let has_heard = |server: usize| {
+            let elapsed_s = since.elapsed().as_secs();
+            let answer = control::try_command(&self.socket(server), "status-get", Value::Null);
+            let age_s = answer.and_then(|answer| {
+                let remote = &answer["arguments"]["high-availability"][0]["ha-servers"]["remote"];
+                if remote["last-state"] == "unavailable" { None } else { remote["age"].as_u64() }
+            });
+            age_s.is_some_and(|age_s| age_s < elapsed_s)
+        };
+        for server in 0..states.len() {
+            eventually(&format!("server{} hears its partner", server + 1), patience, || has_heard(server));
+        }
+        self.wait_for_states(states, patience);
+    }
+
+    /// Waits until a server has logged `text`, which a thread of its own may do later than what it speaks of.
+    pub fn wait_for_log(&self, server: usize, text: &str) {
+        let start = Instant::now();
+        while self.logged(server, text) == 0 {
+            assert!(start.elapsed() < SOON, "no {text:?} in the log of server{}", server + 1);
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -1,6 +1,7 @@
 //! Who sits between two servers, or in the place of one: requests are read as a partner reads them, noted, and a
 //! function decides what becomes of each.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,6 +11,8 @@ use serde_json::Value;
 
 use super::http::{Connection, Message};
 use super::namespace::Namespace;
+use super::process::eventually;
+use super::site::SOON;
 
 /// What becomes of a request.
 pub enum Verdict {
@@ -27,6 +30,8 @@ pub enum Verdict {
     PassOnce(Arc<AtomicBool>),
     /// It is answered with these octets after a while.
     Late(Duration, Vec<u8>),
+    /// It is answered with these octets once this is true.
+    AnswerOnce(Arc<AtomicBool>, Vec<u8>),
 }
 
 /// A request with its answer, where there was one.
@@ -59,7 +64,9 @@ type Judge = dyn FnMut(&Message) -> Verdict + Send;
 
 struct Shared {
     judge: Mutex<Box<Judge>>,
-    exchanges: Mutex<Vec<Exchange>>,
+    /// By number, in the order of the requests.
+    exchanges: Mutex<BTreeMap<usize, Exchange>>,
+    requests: AtomicUsize,
     connections: AtomicUsize,
     stopped: AtomicBool,
 }
@@ -82,6 +89,7 @@ impl Tap {
         let shared = Arc::new(Shared {
             judge: Mutex::new(Box::new(judge)),
             exchanges: Mutex::default(),
+            requests: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
         });
@@ -108,7 +116,7 @@ impl Tap {
 
     /// Everything so far, in the order of the requests.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.shared.exchanges.lock().expect("the list").clone()
+        self.shared.exchanges.lock().expect("the list").values().cloned().collect()
     }
 
     /// Those of one command.
@@ -119,6 +127,14 @@ impl Tap {
     /// Forgets what was noted.
     pub fn forget(&self) {
         self.shared.exchanges.lock().expect("the list").clear();
+    }
+
+    /// Waits until a request of this command has been answered after this moment, so that what the server does with the
+    /// next one has nothing to do with what it is told now.
+    pub fn wait_for_another(&self, command: &str) {
+        let answered = || self.of(command).iter().filter(|exchange| exchange.answer.is_some()).count();
+        let before = answered();
+        eventually(&format!("another {command}"), SOON, || answered() > before);
     }
 
     /// How many connections there were.
@@ -141,18 +157,18 @@ impl Shared {
             if self.stopped.load(Ordering::Relaxed) {
                 return;
             }
+            let exchange = Exchange {
+                connection: number,
+                is_pipelined: front.has_more(),
+                request: request.clone(),
+                answer: None,
+                answered_at: None,
+            };
             let index = {
                 let mut exchanges = self.exchanges.lock().expect("the list");
-                let request = request.clone();
-                let is_pipelined = front.has_more();
-                exchanges.push(Exchange {
-                    connection: number,
-                    is_pipelined,
-                    request,
-                    answer: None,
-                    answered_at: None,
-                });
-                exchanges.len() - 1
+                let index = self.requests.fetch_add(1, Ordering::Relaxed);
+                exchanges.insert(index, exchange);
+                index
             };
             let verdict = (self.judge.lock().expect("the judge"))(&request);
             let (wait, octets) = match verdict {
@@ -160,12 +176,14 @@ impl Shared {
                 Verdict::Close => return,
                 Verdict::Hang => continue,
                 Verdict::Late(wait, octets) => (wait, octets),
+                Verdict::AnswerOnce(may_answer, octets) => {
+                    self.wait_for(&may_answer);
+                    (Duration::ZERO, octets)
+                }
                 pass @ (Verdict::Pass | Verdict::PassLate(_) | Verdict::PassOnce(_)) => {
                     let wait = if let Verdict::PassLate(wait) = pass { wait } else { Duration::ZERO };
                     if let Verdict::PassOnce(may_pass) = pass {
-                        while !may_pass.load(Ordering::Relaxed) && !self.stopped.load(Ordering::Relaxed) {
-                            std::thread::sleep(Duration::from_millis(5));
-                        }
+                        self.wait_for(&may_pass);
                     }
                     let Some(answer) = self.pass(host, behind, &mut back, &request) else { return };
                     (wait, answer.octets())
@@ -179,13 +197,19 @@ impl Shared {
         }
     }
 
+    fn wait_for(&self, done: &AtomicBool) {
+        while !done.load(Ordering::Relaxed) && !self.stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn note(&self, index: usize, octets: &[u8]) {
         let text = octets.windows(4).position(|window| window == b"\r\n\r\n");
         let Some(end) = text else { return };
         let head = String::from_utf8_lossy(&octets[..end + 2]).into_owned();
         let answer = Message { head, body: octets[end + 4..].to_vec(), at: Instant::now() };
         // A list that was forgotten meanwhile has no place for it.
-        if let Some(exchange) = self.exchanges.lock().expect("the list").get_mut(index) {
+        if let Some(exchange) = self.exchanges.lock().expect("the list").get_mut(&index) {
             exchange.answer = Some(answer);
             exchange.answered_at = Some(Instant::now());
         }

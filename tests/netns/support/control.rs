@@ -19,7 +19,7 @@ pub fn try_command(socket: &Path, command: &str, arguments: Value) -> Option<Val
 /// Sends octets and returns those of the answer.
 pub fn try_octets(socket: &Path, request: &[u8]) -> Option<Vec<u8>> {
     let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
     stream.write_all(request).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
