@@ -270,7 +270,19 @@ impl Site {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        start.elapsed()
+        let took = start.elapsed();
+        self.wait_for_shards(server);
+        took
+    }
+
+    /// A Tandem may be in any state a moment before it listens to clients, and before its shards know of the state. What
+    /// they are asked next comes behind that.
+    fn wait_for_shards(&self, server: usize) {
+        let member = &self.members[server];
+        if member.seat == Seat::Server(Kind::Tandem) && member.process.is_some() {
+            self.wait_for_log(server, "DHCP4_STARTED");
+            self.statistic(server, "pkt4-received");
+        }
     }
 
     /// Waits until the servers are in the states given.
@@ -281,6 +293,7 @@ impl Site {
             assert!(start.elapsed() < patience, "states {:?}, expected {states:?}", seen());
             std::thread::sleep(Duration::from_millis(50));
         }
+        (0..states.len()).for_each(|server| self.wait_for_shards(server));
     }
 
     /// Waits until every server has heard its partner since `since`, and they are in the states given. A server that has
