@@ -46,7 +46,7 @@ fn a_standby_copies_from_a_primary_that_goes_on_serving() {
     let file = pair.members[0].folder.join("kea-leases4.csv");
     std::fs::write(&file, format!("{HEADER}{rows}")).expect("a lease file");
     pair.start(0);
-    eventually("the primary alone", Duration::from_secs(20), || {
+    eventually("the primary alone", Duration::from_secs(40), || {
         control::ha_state(&pair.socket(0)) == "partner-down"
     });
     let mut load = Command::new("ip")
@@ -61,17 +61,17 @@ fn a_standby_copies_from_a_primary_that_goes_on_serving() {
         let answer = control::command(&socket, "statistic-get", json!({ "name": "pkt4-ack-sent" }));
         answer["arguments"]["pkt4-ack-sent"][0][0].as_i64().unwrap_or_else(|| panic!("{answer}"))
     };
-    eventually("leases", Duration::from_secs(10), || acks() > 100);
+    eventually("leases", Duration::from_secs(30), || acks() > 100);
     pair.start(1);
-    eventually("a page", Duration::from_secs(20), || pair.log(1).contains("received 500 leases"));
+    eventually("a page", Duration::from_secs(40), || pair.log(1).contains("received 500 leases"));
     pair.kill(1);
     pair.start(1);
     pair.wait_for_states(WHOLE, Duration::from_secs(40));
     let before = acks();
-    eventually("service goes on", Duration::from_secs(10), || acks() > before + 100);
+    eventually("service goes on", Duration::from_secs(30), || acks() > before + 100);
     load.kill().expect("kill");
     load.wait().expect("perfdhcp");
-    assert!(pair.wait_for_equal_leases(Duration::from_secs(10)) > 20_000);
+    assert!(pair.wait_for_equal_leases(Duration::from_secs(30)) > 20_000);
     let log = pair.log(1);
     assert!(log.contains("HA_SYNC_SUCCESSFUL"), "{log}");
     assert!(!pair.log(0).contains("TANDEM_HA_COPY_OUTDATED"), "{}", pair.log(0));
@@ -87,10 +87,10 @@ fn released_while_the_standby_was_away(changes: &[(&str, &str)], left: usize) {
     let clients = pair.lan.host("clients", "cli0", &[]);
     let wire = Direct(clients.packet_socket("cli0", 100));
     let macs: Vec<[u8; 6]> = (0..6).map(|number| [2, 7, 0, 0, 0, number]).collect();
-    let leased = lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(20));
-    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), 6);
+    let leased = lease(&wire, &macs, &|_| Vec::new(), Duration::from_secs(40));
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(30)), 6);
     pair.kill(1);
-    eventually("the primary alone", Duration::from_secs(20), || {
+    eventually("the primary alone", Duration::from_secs(40), || {
         control::ha_state(&pair.socket(0)) == "partner-down"
     });
     for mac in &macs[..2] {
@@ -108,10 +108,10 @@ fn released_while_the_standby_was_away(changes: &[(&str, &str)], left: usize) {
         let leases = control::leases(&pair.socket(index));
         leases.iter().filter(|lease| lease["state"] == 0).count()
     };
-    eventually("both are released", Duration::from_secs(5), || held(0) == 4);
+    eventually("both are released", Duration::from_secs(30), || held(0) == 4);
     pair.start(1);
     pair.wait_for_states(WHOLE, Duration::from_secs(40));
-    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), left);
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(30)), left);
     let leases = control::leases(&pair.socket(1));
     for mac in &macs[..2] {
         let address = leased[mac].to_string();

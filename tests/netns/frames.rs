@@ -27,7 +27,7 @@ impl Alone {
     /// Takes `count` clients of a family of their own through to their leases.
     fn lease(&self, family: u8, count: u8) {
         let macs: Vec<_> = (0..count).map(|number| [2, 0, 0, 0, family, number]).collect();
-        assert_eq!(lease(&self.wire, &macs, &|_| Vec::new(), Duration::from_secs(20)).len(), macs.len());
+        assert_eq!(lease(&self.wire, &macs, &|_| Vec::new(), Duration::from_secs(40)).len(), macs.len());
     }
 }
 
@@ -103,13 +103,13 @@ fn a_link_is_served_after_its_mtu_was_raised_and_after_it_was_down() {
     for (number, long_options) in mixed {
         sys::send(&site.wire.0, &discover(mac(number), long_options)).expect("send");
     }
-    eventually("all of them", Duration::from_secs(5), || {
+    eventually("all of them", Duration::from_secs(30), || {
         site.statistic("pkt4-discover-received") == received + mixed.len() as u64
     });
     let (fits, long) = (discover(mac(20), 7), discover(mac(21), 10));
     assert!(fits.len() > 1_514 && fits.len() < 1_900 && long.len() > 2_048, "{} {}", fits.len(), long.len());
-    assert!(site.is_offered(mac(20), &fits, Duration::from_secs(5)), "more than the MTU was");
-    assert!(site.is_offered(mac(21), &long, Duration::from_secs(5)), "longer than a slot");
+    assert!(site.is_offered(mac(20), &fits, Duration::from_secs(30)), "more than the MTU was");
+    assert!(site.is_offered(mac(21), &long, Duration::from_secs(30)), "longer than a slot");
     assert_eq!(site.statistic("tandem-unreadable"), 0);
 
     for (family, down) in [(2, Duration::from_millis(50)), (3, Duration::from_millis(2_500))] {
@@ -118,7 +118,7 @@ fn a_link_is_served_after_its_mtu_was_raised_and_after_it_was_down() {
         site.server.ip(&["link", "set", "srv0", "up"]);
         let number = 30 + family;
         let offered = || site.is_offered(mac(number), &discover(mac(number), 0), Duration::from_millis(300));
-        eventually("service after the link is up", Duration::from_secs(10), offered);
+        eventually("service after the link is up", Duration::from_secs(30), offered);
         site.lease(family, 16);
     }
     for counter in ["tandem-forward-home", "tandem-unreadable", "tandem-kernel-drops"] {

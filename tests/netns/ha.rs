@@ -86,28 +86,28 @@ fn a_slow_disk_delays_the_take_over_and_no_command() {
     edit(&folder.join("kea-dhcp4.conf"), &[(&real, anchor.to_str().expect("a UTF-8 path"))]);
     pair.members[0].process.as_ref().expect("running").signal("HUP");
     pair.kill(1);
-    eventually("the state is left", Duration::from_secs(8), || {
+    eventually("the state is left", Duration::from_secs(30), || {
         control::ha_state(&pair.socket(0)) == "partner-down"
     });
     assert_eq!(lease(&wire, &macs(1, 1), &|_| Vec::new(), Duration::from_secs(2)).len(), 0, "not noted yet");
     let at_once = |options: &mut OpenOptions| options.custom_flags(libc::O_NONBLOCK).clone();
     let mut reader = at_once(OpenOptions::new().read(true)).open(&pipe).expect("a pipe");
     let mut written = Vec::new();
-    eventually("a note", Duration::from_secs(5), || {
+    eventually("a note", Duration::from_secs(30), || {
         // Nothing has come yet, or nobody writes yet.
         let _ = reader.read_to_end(&mut written);
         String::from_utf8_lossy(&written).contains("server2")
     });
     std::fs::remove_file(&pipe).expect("the pipe");
     drop(reader);
-    assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(10)).len(), 8);
-    eventually("the note", Duration::from_secs(5), || pair.log(0).contains("TANDEM_HA_BEHIND_KEPT"));
+    assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(30)).len(), 8);
+    eventually("the note", Duration::from_secs(30), || pair.log(0).contains("TANDEM_HA_BEHIND_KEPT"));
     assert_eq!(pair.log(0).matches("TANDEM_HA_BEHIND_NOT_KEPT").count(), 1);
     assert!(!pair.log(0).contains("TANDEM_HA_STOOD_STILL"));
     assert!(folder.join("kea-leases4.csv.tandem-behind").exists());
     drop(at_once(OpenOptions::new().write(true)).open(&anchor).expect("a pipe that the reload reads"));
     pair.start(1);
-    pair.wait_for_states(WHOLE, Duration::from_secs(20));
+    pair.wait_for_states(WHOLE, Duration::from_secs(40));
     assert!(!folder.join("kea-leases4.csv.tandem-behind").exists());
 }
 
@@ -116,7 +116,7 @@ fn a_slow_disk_delays_the_take_over_and_no_command() {
 #[test]
 fn a_reload_keeps_the_pair_its_connections_and_its_counters() {
     let Some((pair, _clients, wire)) = whole_pair([Kind::Tandem; 2], &[]) else { return };
-    assert_eq!(lease(&wire, &macs(1, 8), &|_| Vec::new(), Duration::from_secs(20)).len(), 8);
+    assert_eq!(lease(&wire, &macs(1, 8), &|_| Vec::new(), Duration::from_secs(40)).len(), 8);
     let (sockets, acks) = (connections(&pair), statistic(&pair, "pkt4-ack-sent"));
     assert!(sockets.iter().any(|socket| socket.starts_with("LISTEN")), "{sockets:?}");
     assert!(sockets.iter().any(|socket| socket.starts_with("ESTAB")), "{sockets:?}");
@@ -127,7 +127,7 @@ fn a_reload_keeps_the_pair_its_connections_and_its_counters() {
     let reload = || {
         let before = news(0).matches("DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS").count();
         pair.members[0].process.as_ref().expect("running").signal("HUP");
-        eventually("the reload", Duration::from_secs(10), || {
+        eventually("the reload", Duration::from_secs(30), || {
             news(0).matches("DHCP4_DYNAMIC_RECONFIGURATION_SUCCESS").count() > before
         });
     };
@@ -139,7 +139,7 @@ fn a_reload_keeps_the_pair_its_connections_and_its_counters() {
     assert!(news(0).contains("TANDEM_HA_RECONFIGURED"), "{}", news(0));
     std::thread::sleep(Duration::from_secs(3));
 
-    assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(20)).len(), 8);
+    assert_eq!(lease(&wire, &macs(2, 8), &|_| Vec::new(), Duration::from_secs(40)).len(), 8);
     for index in [0, 1] {
         assert_eq!(control::ha_state(&pair.socket(index)), "hot-standby");
         assert!(!news(index).contains("HA_STATE_TRANSITION"), "{}", news(index));
@@ -148,7 +148,7 @@ fn a_reload_keeps_the_pair_its_connections_and_its_counters() {
     let after = connections(&pair);
     assert!(after.is_superset(&sockets), "before {sockets:?}, after {after:?}");
     assert_eq!(statistic(&pair, "pkt4-ack-sent"), acks + 8);
-    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(5)), 16);
+    assert_eq!(pair.wait_for_equal_leases(Duration::from_secs(30)), 16);
 }
 
 /// Rule: ha-protocol 5.11. Method: under load, again and again the service is switched off and the leases are listed at
@@ -165,7 +165,7 @@ fn no_lease_changes_once_dhcp_disable_is_answered() {
         .spawn()
         .expect("perfdhcp");
     let socket = pair.socket(0);
-    eventually("leases", Duration::from_secs(10), || control::leases(&socket).len() > 20);
+    eventually("leases", Duration::from_secs(30), || control::leases(&socket).len() > 20);
     for round in 0..15 {
         let off = control::command(&socket, "dhcp-disable", json!({ "max-period": 20 }));
         assert_eq!(off["result"], 0, "{off}");
@@ -175,7 +175,7 @@ fn no_lease_changes_once_dhcp_disable_is_answered() {
         assert_eq!(statistic(&pair, "pkt4-ack-sent"), acks, "round {round}: an ACK after the answer");
         let on = control::command(&socket, "dhcp-enable", Value::Null);
         assert_eq!(on["result"], 0, "{on}");
-        eventually("service again", Duration::from_secs(5), || statistic(&pair, "pkt4-ack-sent") > acks);
+        eventually("service again", Duration::from_secs(30), || statistic(&pair, "pkt4-ack-sent") > acks);
     }
     load.kill().expect("kill");
     load.wait().expect("perfdhcp");
@@ -216,8 +216,8 @@ fn a_member_that_is_stopped_loses_nothing_and_is_missed_once() {
             let start = Instant::now();
             let mut process = pair.members[stopped].process.take().expect("running");
             process.signal("TERM");
-            assert_eq!(process.wait(Duration::from_secs(10)).code(), Some(0));
-            assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+            assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(0));
+            assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
             leasing.join().expect("clients")
         });
         let file =
@@ -236,6 +236,6 @@ fn a_member_that_is_stopped_loses_nothing_and_is_missed_once() {
         assert!(!news.contains(" ERROR "), "{news}");
         pair.start(stopped);
         pair.wait_for_states(WHOLE, Duration::from_secs(40));
-        pair.wait_for_equal_leases(Duration::from_secs(5));
+        pair.wait_for_equal_leases(Duration::from_secs(30));
     }
 }

@@ -59,7 +59,7 @@ impl Site {
     fn stop(&mut self, signal: &str) -> Option<i32> {
         let mut process = self.process.take().expect("a running server");
         process.signal(signal);
-        process.wait(Duration::from_secs(10)).code()
+        process.wait(Duration::from_secs(30)).code()
     }
 
     fn lease(&self, family: u8, count: u16) -> HashMap<[u8; 6], Ipv4Addr> {
@@ -226,7 +226,7 @@ fn leases_that_run_out_are_reclaimed_and_their_addresses_given_again() {
     let mut site = Site::new(no_lfc(), &more);
     site.start(Kind::Tandem);
     site.lease(1, 10);
-    eventually("all reclaimed", Duration::from_secs(20), || {
+    eventually("all reclaimed", Duration::from_secs(40), || {
         let answer = control::command(&site.socket(), "lease4-get-all", Value::Null);
         answer["result"] == 3
     });
@@ -288,10 +288,10 @@ fn no_ack_leaves_before_its_row_is_synced() {
         &[],
         &site.folder.path().join("strace-output"),
     );
-    strace.wait_for(None, "attached", Duration::from_secs(10));
+    strace.wait_for(None, "attached", Duration::from_secs(30));
     site.lease(1, 60);
     strace.signal("INT");
-    strace.wait(Duration::from_secs(10));
+    strace.wait(Duration::from_secs(30));
     let seen = Trace::read(&std::fs::read_to_string(&trace).expect("a trace"));
     assert!(seen.acks >= 60 && seen.syncs > 0, "strace did not see the exchange: {seen:?}");
     assert_eq!(seen.too_early, 0, "an ACK left before its row was synced: {seen:?}");

@@ -90,7 +90,7 @@ impl Pair {
     pub fn kill(&mut self, index: usize) {
         let mut process = self.members[index].process.take().expect("a running server");
         process.signal("KILL");
-        process.wait(Duration::from_secs(5));
+        process.wait(Duration::from_secs(30));
     }
 
     /// The control socket of one server.
