@@ -281,7 +281,7 @@ impl Site {
         let member = &self.members[server];
         if member.seat == Seat::Server(Kind::Tandem) && member.process.is_some() {
             self.wait_for_log(server, "DHCP4_STARTED");
-            self.statistic(server, "pkt4-received");
+            self.command(server, "lease4-get-page", json!({ "from": "start", "limit": 1 }));
         }
     }
 
@@ -478,8 +478,9 @@ impl Drop for Site {
         if std::thread::panicking() {
             for server in 0..self.members.len() {
                 let log = self.log(server);
-                let lines = log.lines().filter(|line| !line.contains("COMMAND_RECEIVED"));
-                let last: Vec<&str> = lines.rev().take(25).collect();
+                let is_noise =
+                    |line: &&str| line.contains("COMMAND_RECEIVED") || line.contains("DHCP4_LEASE_A");
+                let last: Vec<&str> = log.lines().filter(|line| !is_noise(line)).rev().take(60).collect();
                 eprintln!("== server{} of {:?}, the last lines first", server + 1, self.plan.seats);
                 last.iter().for_each(|line| eprintln!("{line}"));
             }
