@@ -3,7 +3,8 @@
 //! One [`Engine`] per shard decides every query that reaches its shard: it reads it ([`receive`]), sends it on to
 //! the shard that can decide it ([`routing`]), decides it ([`serve`]), commits the lease ([`commit`]) and parks
 //! the reply until every obligation is cleared ([`parking`], [`completion`]). Commands of control and partner are
-//! in [`command`], reclamation of expired leases in [`reclaim`], what a copy must hear of in [`changes`]. It is pure: inputs and `now` in, actions out.
+//! in [`command`], reclamation of expired leases in [`reclaim`], what a copy must hear of in [`changes`]. It is pure:
+//! inputs and `now` in, actions out.
 //!
 //! Invariants others rely on:
 //! - a lease changes only in [`commit`] and [`reclaim`], after room was reserved for everything that follows;

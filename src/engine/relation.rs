@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 
-use shards::Lease;
+use shards::{Lease, SmallBytes};
 
 use crate::engine::standing::is_same_client;
 use crate::ha::fence::Seen;
@@ -196,13 +196,17 @@ impl Unacknowledged {
 }
 
 /// The last lease of each address whose update was refused: the partner has answered nobody on the strength of it.
+/// Without what may be large, because a partner that lies may send as many as it likes.
 #[derive(Debug, Default)]
 pub(super) struct Refused(BTreeMap<Ipv4Addr, Lease>);
 
 impl Refused {
     pub fn insert(&mut self, theirs: &Lease) {
         if self.0.len() < limits::REFUSED_UPDATES_MAX || self.0.contains_key(&theirs.address) {
-            self.0.insert(theirs.address, theirs.clone());
+            let (hwaddr, client_id) = (theirs.hwaddr.clone(), theirs.client_id.clone());
+            let kept =
+                Lease { hwaddr, client_id, hostname: SmallBytes::empty(), user_context: None, ..*theirs };
+            self.0.insert(theirs.address, kept);
         }
     }
 
@@ -215,5 +219,43 @@ impl Refused {
 
     fn clear(&mut self) {
         self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ha::test_support::lease;
+
+    #[test]
+    fn a_refused_lease_is_known_again_by_its_client_and_second_and_its_context_is_not_kept() {
+        let theirs = Lease { user_context: Some(b"{}".as_slice().into()), ..lease(1) };
+        let mut refused = Refused::default();
+        refused.insert(&theirs);
+        let later = Lease { cltt: theirs.cltt + 1, ..theirs.clone() };
+        let anothers =
+            Lease { hwaddr: SmallBytes::new(b"another"), client_id: SmallBytes::empty(), ..theirs.clone() };
+        for (case, lease, expected) in [
+            ("the same", &theirs, true),
+            ("given later", &later, false),
+            ("another client's", &anothers, false),
+        ] {
+            assert_eq!(refused.contains(lease), expected, "{case}");
+        }
+        assert!(refused.0.values().all(|kept| kept.user_context.is_none() && kept.hostname.is_empty()));
+        refused.clear();
+        assert!(!refused.contains(&theirs));
+    }
+
+    #[test]
+    fn of_more_refused_leases_than_the_limit_nothing_is_known() {
+        let mut refused = Refused::default();
+        for number in 0..=limits::REFUSED_UPDATES_MAX as u32 {
+            refused.insert(&Lease { address: Ipv4Addr::from(number), ..lease(1) });
+        }
+        assert_eq!(refused.0.len(), limits::REFUSED_UPDATES_MAX);
+        let renewed = Lease { address: Ipv4Addr::from(0), cltt: lease(1).cltt + 1, ..lease(1) };
+        refused.insert(&renewed);
+        assert!(refused.contains(&renewed), "of an address that is known the last one counts");
     }
 }

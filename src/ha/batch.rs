@@ -50,7 +50,7 @@ const HEAD: &[u8] = b"tandem-lease4-batch\n";
 /// The first line of a batch with a stamp behind it.
 const STAMPED_HEAD: &[u8] = b"tandem-lease4-stamped-batch\n";
 
-// What a request carries beside contexts, and one that is larger than all others together may, fits as well.
+// The largest rows without their contexts fit a request, with as many contexts as one may carry.
 const _: () = assert!(
     STAMPED_HEAD.len()
         + 32
@@ -119,8 +119,8 @@ pub struct Received {
 }
 
 impl Received {
-    /// Reads a batch that came to the listener of `relationship` and deals its updates to the owners of their addresses, as many as there are `shards`; also what
-    /// to ask of which shard.
+    /// Reads a batch that came to the listener of `relationship` and deals its updates to the owners of their addresses,
+    /// as many as there are `shards`; also what to ask of which shard.
     ///
     /// # Errors
     /// The answer to give; then nothing was read, and nothing may be carried out.

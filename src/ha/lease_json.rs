@@ -7,13 +7,13 @@
 use std::io::Write;
 use std::net::Ipv4Addr;
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use shards::{Lease, LeaseState};
 
 use super::command::{Envelope, Reply, result};
 use super::json;
 use super::lease_fields::{Field, Members, Problem, malformed};
+use super::lease_rows;
 use crate::engine::message::UpdateKind;
 use crate::policy::Snapshot;
 
@@ -145,11 +145,9 @@ fn write_lease(lease: &Lease, shape: Shape, output: &mut Vec<u8>) {
     output.extend_from_slice(b" }");
 }
 
-/// A context that is no JSON map (it came from an edited lease file) is left out: the command around it must
-/// stay readable.
+/// A context that is no JSON map is left out.
 fn write_user_context(context: &[u8], output: &mut Vec<u8>) {
-    let is_map = context.trim_ascii_start().first() == Some(&b'{');
-    if !is_map || serde_json::from_slice::<IgnoredAny>(context).is_err() {
+    if !lease_rows::is_map(context) {
         return;
     }
     output.extend_from_slice(b", \"user-context\": ");

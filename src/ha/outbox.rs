@@ -277,8 +277,8 @@ mod tests {
     fn large_contexts_end_a_request_before_it_is_too_large_for_the_peer() {
         const LARGE: usize = HTTP_REQUEST_BODY_OCTETS_MAX - 2_000;
         for (contexts, expected) in [
-            ([0, HA_BATCH_OCTETS_MAX / 2, HA_BATCH_OCTETS_MAX / 2, 1], vec![0, 1, 2]),
-            ([HA_BATCH_OCTETS_MAX, 0, 1, 0], vec![0, 1]),
+            ([0, HA_BATCH_OCTETS_MAX / 2, HA_BATCH_OCTETS_MAX / 2, 2], vec![0, 1, 2]),
+            ([HA_BATCH_OCTETS_MAX, 0, 2, 0], vec![0, 1]),
             ([LARGE, LARGE, 0, 0], vec![0]),
             ([100, LARGE, 0, 0], vec![0]),
         ] {
@@ -286,7 +286,8 @@ mod tests {
             outbox.waiting_max = 9;
             for (number, octets) in (0..).zip(contexts) {
                 let mut update = update(number, 1);
-                update.lease.user_context = (octets > 0).then(|| vec![b' '; octets].into());
+                let map = || [b"{", &vec![b' '; octets - 2][..], b"}"].concat();
+                update.lease.user_context = (octets > 0).then(|| map().into());
                 outbox.push(0, update).unwrap();
             }
             let (mut taken, mut body) = (Vec::new(), Vec::new());

@@ -202,7 +202,7 @@ fn say_configured(prepared: &Prepared, topology: Topology) {
 fn say_placed(leases: Arc<LoadedLeases>, placed: Duration, all: Duration) {
     log::info!(
         target: "kea-dhcp4.dhcpsrv",
-        "TANDEM_LEASES_PLACED {} leases are with their owners after {} ms, {} ms of them until each lease had an owner",
+        "TANDEM_LEASES_PLACED {} leases are with their shards after {} ms; it was known after {} ms with which",
         leases.len(), all.as_millis(), placed.as_millis()
     );
     // A million leases on their way take a hundred megabytes.

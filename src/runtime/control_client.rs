@@ -13,7 +13,10 @@ const ANSWER_OCTETS_MAX: u64 = 64 << 20;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody listens, or nobody answers in time.
+    /// The socket is not there, or nobody has it open.
+    #[error("the server does not run: its control socket says {0}")]
+    NotRunning(io::Error),
+    /// Nobody answers in time.
     #[error("no answer to {command}: {source}")]
     NoAnswer {
         /// The command.
@@ -54,8 +57,11 @@ pub fn command(
     if !arguments.is_null() {
         request["arguments"] = arguments;
     }
-    let bytes = exchange(socket, request.to_string().as_bytes(), patience)
-        .map_err(|source| ControlError::NoAnswer { command: command.to_owned(), source })?;
+    let bytes =
+        exchange(socket, request.to_string().as_bytes(), patience).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning(source),
+            _ => ControlError::NoAnswer { command: command.to_owned(), source },
+        })?;
     let nonsense = |text: String| ControlError::Nonsense { command: command.to_owned(), text };
     let mut answer: Value = serde_json::from_slice(&bytes).map_err(|error| nonsense(error.to_string()))?;
     match answer["result"].as_i64() {
@@ -113,7 +119,14 @@ mod tests {
             let error = ask_one_that_says(answer).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
-        let nobody = command(Path::new("/nowhere/socket"), "x", Value::Null, Duration::from_secs(1));
-        assert!(nobody.unwrap_err().to_string().contains("no answer to x"));
+        let ask =
+            |path: &Path| command(path, "x", Value::Null, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(ask(Path::new("/nowhere/socket")).contains("the server does not run"));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        assert!(ask(&path).contains("no answer to x"), "it takes no connection");
+        drop(listener);
+        assert!(ask(&path).contains("the server does not run"), "it has ended without a word");
     }
 }

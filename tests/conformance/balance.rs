@@ -19,7 +19,7 @@ use crate::support::tap::{Exchange, Verdict};
 use crate::{Scenario, scenario};
 
 /// The normal state.
-const WHOLE: [&str; 2] = ["load-balancing", "load-balancing"];
+pub const WHOLE: [&str; 2] = ["load-balancing", "load-balancing"];
 
 /// The scenarios of this group.
 pub fn scenarios() -> Vec<Scenario> {

@@ -1,7 +1,7 @@
 //! Faults while `perfdhcp`, the load generator of Kea's own project, keeps new clients coming: each server of a pair with a
-//! real Kea is killed and paused (and of two Tandems paused), the link is cut both ways and either way, and both servers
-//! are started again in either order. Whatever was acknowledged on the wire has to be in both stores afterwards, which are
-//! compared row by row.
+//! real Kea is killed, in hot-standby and in load-balancing, and paused (and of two Tandems paused), the link is cut both
+//! ways and either way, and both servers are started again in either order. Whatever was acknowledged on the wire has to
+//! be in both stores afterwards, which are compared row by row.
 //!
 //! These clients never ask again, so leases that nobody was told of are left behind where a server died or was cut off
 //! before its update was heard: a partner of 2.2 has no way to learn of them, and such rows do not count.
@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::balance::{WHOLE as BALANCED, balanced};
 use crate::states::WHOLE;
 use crate::support::dhcp::{self, ACK, Direct, Wire};
 use crate::support::plan::{K, N, Plan, Seat};
@@ -29,7 +30,10 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, seats) in [("tandem_kea", [N, K]), ("kea_tandem", [K, N])] {
         let of = |what: &str| format!("under_perfdhcp_{what}_{name}");
-        all.push(scenario(&["H2"], of("each_server_is_killed"), 45, move || kills(seats)));
+        all.push(scenario(&["H2"], of("each_server_is_killed"), 45, move || kills(pair(seats), &WHOLE)));
+        all.push(scenario(&["H2"], of("each_of_two_that_share_the_clients_is_killed"), 45, move || {
+            kills(Site::whole(balanced(seats), BALANCED[0]), &BALANCED)
+        }));
         all.push(scenario(&["H2"], of("each_server_is_paused"), 50, move || pauses(seats)));
         all.push(scenario(&["H2"], of("the_link_is_cut_every_way"), 60, move || cuts(seats)));
         all.push(scenario(&["H2"], of("both_start_again_in_each_order"), 50, move || restarts(seats)));
@@ -153,16 +157,15 @@ fn pair(seats: [Seat; 2]) -> Site {
     Site::whole(Plan::hot_standby(seats), "hot-standby")
 }
 
-/// The standby dies and returns, then the primary.
-fn kills(seats: [Seat; 2]) {
-    let mut site = pair(seats);
+/// The second server dies and returns, then the first one.
+fn kills(mut site: Site, whole: &[&str; 2]) {
     let load = Load::start(&site, true);
     for dies in [1, 0] {
         site.kill(dies);
         site.wait_for_state(1 - dies, "partner-down", TOGETHER);
         load.goes_on("leases of the survivor");
         site.start(dies);
-        site.wait_for_states(&WHOLE, TOGETHER);
+        site.wait_for_states(whole, TOGETHER);
         load.goes_on("leases of the whole pair");
     }
     check(&site, &load.end());

@@ -24,6 +24,7 @@ pub const WHOLE: [&str; 2] = ["hot-standby", "hot-standby"];
 /// The scenarios of this half.
 pub fn scenarios() -> Vec<Scenario> {
     let mut all = vec![
+        scenario(&["C1"], "files_that_differ_are_named_until_one_is_put_right", 8, c1_files),
         scenario(&["C6"], "a_standby_takes_over_when_enough_clients_go_unanswered_tandem", 20, || c6([N, N])),
         scenario(&["C6"], "a_standby_takes_over_when_enough_clients_go_unanswered_kea", 20, || c6([K, N])),
         scenario(&["C7"], "without_traffic_analysis_a_standby_takes_over_at_once", 12, c7),
@@ -70,6 +71,30 @@ fn c1(seats: [Seat; 2]) {
     assert!(copied(0) < copied(1), "the primary copies first");
     site.clients.lease_all(&macs(1, 20));
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 20);
+}
+
+/// Two Tandems become whole whatever their files say; each names the subnet whose pools differ, until it is put right.
+fn c1_files() {
+    const ENDS_BEFORE: &str = "10.99.7.255";
+    let plan = Plan::hot_standby([N, N]).edit(|server, dhcp4| {
+        if server == 1 {
+            dhcp4["subnet4"][0]["pools"][0]["pool"] = json!(format!("10.99.1.0 - {ENDS_BEFORE}"));
+        }
+    });
+    let site = Site::whole(plan, "hot-standby");
+    let differs = |server: usize| site.ha_servers(server)["remote"]["tandem-configuration-differs"].clone();
+    for server in [0, 1] {
+        eventually("the difference", SOON, || site.logged(server, "TANDEM_HA_CONFIGURATION_DIFFERS") == 1);
+        assert_eq!(differs(server), json!({ "in": ["pools"], "subnets": [1] }));
+    }
+    let file = site.folder().join("server2/dhcp4.conf");
+    let text = std::fs::read_to_string(&file).expect("the second server's file");
+    std::fs::write(&file, text.replace(ENDS_BEFORE, "10.99.8.255")).expect("the second server's file");
+    site.signal(1, "HUP");
+    for server in [0, 1] {
+        eventually("the end of it", SOON, || differs(server).is_null());
+    }
+    assert_eq!([site.state(0), site.state(1)], WHOLE);
 }
 
 /// What the heartbeat of a server says of leases it has granted and not sent.

@@ -420,8 +420,8 @@ impl HaDriver {
         .detach();
     }
 
-    /// Gives the view to every shard and to the executors of the relationship; one whose lane is full gets it as soon as there is room, unless a newer one has
-    /// come by then.
+    /// Gives the view to every shard and to the executors of the relationship; one whose lane is full gets it as soon as
+    /// there is room, unless a newer one has come by then.
     fn publish(self: &Rc<Self>, view: Arc<HaView>) {
         *self.view.borrow_mut() = view.clone();
         let (own, topology) = (self.control.node().id(), self.control.node().topology());

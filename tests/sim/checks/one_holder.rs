@@ -130,7 +130,8 @@ impl Holders {
         self.current.get(member).is_some_and(Option::is_some)
     }
 
-    /// A client has taken the lease of ACK `ack`, or of a server that is not ours; `holds` says what each client holds, and until when.
+    /// A client has taken the lease of ACK `ack`, or of a server that is not ours; `holds` says what each client holds, and
+    /// until when.
     pub fn granted(
         &mut self,
         now_ns: u64,
