@@ -2,8 +2,8 @@
 //!
 //! rustls with `ring`, versions 1.2 and 1.3, no server name indication, no ALPN. A listening end resumes sessions, a
 //! connecting one only with [`ClientConfigs::resuming`]; for how long, [`super::tls_resumption`] knows. The handshake
-//! itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in [`super::tls_verify`]. This file reads the three PEM files Kea names (`trust-anchor`, `cert-file`,
-//! `key-file`) and says which of them is wrong, and how.
+//! itself runs over byte buffers in [`super::tls_session`]; who is accepted is decided in [`super::tls_verify`]. This file
+//! reads the three PEM files Kea names (`trust-anchor`, `cert-file`, `key-file`) and says which of them is wrong, and how.
 
 use std::io;
 use std::path::{Path, PathBuf};
