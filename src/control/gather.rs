@@ -257,11 +257,9 @@ impl Gather {
                 leases.dedup_by_key(|lease| lease.address);
                 let mut rendered = Vec::new();
                 leases.iter().for_each(|lease| append(&mut rendered, b", ", lease, writer));
-                Answer::leases(&rendered, leases.len(), false)
+                Answer::leases(rendered, leases.len(), false)
             }
-            Kind::Leases(merge) => {
-                Answer::leases(&merge.rendered, merge.count, merge.request.limit.is_some())
-            }
+            Kind::Leases(merge) => Answer::leases(merge.rendered, merge.count, merge.request.limit.is_some()),
             Kind::One { lease, writer, .. } => single(lease.as_ref(), writer),
             Kind::Statistics { shards, writer } => writer(shards),
         }

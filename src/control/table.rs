@@ -282,7 +282,7 @@ fn lease4_get_all(envelope: &Envelope, facts: &Facts<'_>) -> Result<Plan, Reply>
     };
     // An empty list of subnets asks for none; for a shard it means all.
     if subnets.is_empty() && arguments.contains_key("subnets") {
-        return Ok(Plan::Answer(Answer::leases(b"", 0, false)));
+        return Ok(Plan::Answer(Answer::leases(Vec::new(), 0, false)));
     }
     subnets.sort_unstable();
     let request = ListRequest { after: None, limit: None, subnets };

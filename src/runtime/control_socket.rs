@@ -175,10 +175,10 @@ async fn serve_one(mut stream: UnixStream, handler: &CommandHandler) -> io::Resu
             Reply::error(format!("a command is longer than {CONTROL_REQUEST_OCTETS_MAX} octets")).into()
         }
     };
-    let mut output = Vec::new();
-    answer.render(&mut output);
-    for piece in output.chunks(WRITE_OCTETS) {
-        within(WRITE_WITHIN, stream.write_all(piece)).await?;
+    for part in answer.into_parts() {
+        for piece in part.chunks(WRITE_OCTETS) {
+            within(WRITE_WITHIN, stream.write_all(piece)).await?;
+        }
     }
     stream.close().await
 }

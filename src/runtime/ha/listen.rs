@@ -307,7 +307,7 @@ impl Listener {
     async fn list(&self, after: Option<Ipv4Addr>, limit: Option<usize>, peer: Option<usize>) -> Vec<u8> {
         let given = self.given();
         if given.ids().is_some_and(<[u32]>::is_empty) {
-            return Answer::leases(b"", 0, limit.is_some()).render_list();
+            return Answer::leases(Vec::new(), 0, limit.is_some()).render_list();
         }
         let request = ListRequest { after, limit, subnets: given.ids().unwrap_or_default().to_vec() };
         let knows_released = peer.is_none_or(|peer| peer == 0) && self.view.borrow().partner_knows_released;
