@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::balance::{balanced, clients_of_first};
-use crate::states::{WHOLE, c13, unsent};
+use crate::states::{WHOLE, c13};
 use crate::support::clients::{Clients, PATIENCE, mac, macs};
 use crate::support::http::response;
 use crate::support::k3::{Script, listed, now_s, updated};
@@ -254,11 +254,15 @@ fn c15_balancing() {
     script.instead(|_, _| Some(Verdict::Close));
     site.wait_for_state(0, "communication-recovery", SOON);
     let clients = clients_of_first(5);
+    // A shard that does not know of the state yet asks the partner, in vain; the client asks again.
+    let mut attempts = 0;
     for client in &clients {
-        site.clients.lease(*client, &[]);
+        let is_served = || {
+            attempts += 1;
+            site.clients.try_lease(*client, &[], Duration::from_secs(2)).is_some()
+        };
+        eventually("a lease", SOON, is_served);
     }
-    let given_up = unsent(&site, 0);
-    assert!(given_up >= clients.len() as u64, "{given_up}");
     let copies = script.tap.of("lease4-get-page").len();
     assert_eq!(reset(&script, &site), RESET, "communication-recovery");
     site.wait_for_state(0, "waiting", SOON);
@@ -268,10 +272,8 @@ fn c15_balancing() {
     eventually("another copy", SOON, || script.tap.of("lease4-get-page").len() > copies);
     site.wait_for_state(0, "load-balancing", SOON);
     let answer = script.post(&site, 0, "ha-heartbeat", Value::Null);
-    assert_eq!(
-        answer["arguments"]["unsent-update-count"], given_up,
-        "the backlog that was given up: {answer}"
-    );
+    let given_up = answer["arguments"]["unsent-update-count"].as_u64();
+    assert!(given_up.is_some_and(|count| (5..=attempts).contains(&count)), "the backlog: {answer}");
 }
 
 /// Where there is nothing to begin anew, nothing changes (ha-protocol 8 no. 10): the service goes on.

@@ -98,7 +98,7 @@ fn c1_files() {
 }
 
 /// What the heartbeat of a server says of leases it has granted and not sent.
-pub fn unsent(site: &Site, server: usize) -> u64 {
+fn unsent(site: &Site, server: usize) -> u64 {
     let heartbeat = json!({ "command": "ha-heartbeat", "service": ["dhcp4"] });
     let answer = site.post(server, &heartbeat).answer();
     answer["arguments"]["unsent-update-count"].as_u64().unwrap_or_else(|| panic!("{answer}"))
