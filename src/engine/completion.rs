@@ -75,7 +75,8 @@ impl Shard {
         if let Some(deadline) = self.parking.next_deadline() {
             next = next.min(deadline);
         }
-        if !self.outbox.is_empty() || self.relations.have_unreported() {
+        let keeps = !self.outbox.is_empty() || !self.handed_back.is_empty();
+        if keeps || self.relations.have_unreported() {
             next = next.min(self.outbox_retry_ns);
         }
         next

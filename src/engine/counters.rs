@@ -112,6 +112,8 @@ counters! {
         ParkedExpired = "tandem-parked-expired",
         /// Answers of partner or shard for a parked query that is gone.
         LateAnswer = "tandem-late-answer",
+        /// Updates that were put off, given back by the control node, and had to wait for room at their sender.
+        HandedBackWaits = "tandem-handed-back-waits",
         /// Queries out of our HA scope.
         OutOfScope = "tandem-out-of-scope",
         /// Queries whose lease updates were not sent (ha-protocol 4.8).

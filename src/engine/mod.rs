@@ -97,8 +97,8 @@ impl Engine {
 
     /// What the shard holds, to be looked at from outside.
     pub fn inspect(&self) -> Inspection<'_> {
-        let Shard { partition, parking, statistics, outbox, .. } = &self.shard;
-        Inspection { partition, parking, statistics, kept: outbox.len() }
+        let Shard { partition, parking, statistics, outbox, handed_back, .. } = &self.shard;
+        Inspection { partition, parking, statistics, kept: outbox.len() + handed_back.len() }
     }
 }
 

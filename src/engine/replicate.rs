@@ -4,15 +4,16 @@
 //! through the same sender, deletions before updates as the commit has them. While the partner is away and the view
 //! says so, its commands go to the backlog at the control node instead.
 //!
-//! Room for all of them has been reserved before; nothing here can fail.
+//! Room for all of them has been reserved before, but for updates of a backlog that come after all: these wait.
 
 use std::net::Ipv4Addr;
 
 use shards::{Lane, Lease, LeaseState, NodeId};
 
 use crate::engine::commit::Change;
+use crate::engine::counters::OwnCounter;
 use crate::engine::message::{Message, ParkId, PartnerUpdate, UpdateKind};
-use crate::engine::shard::{Shard, Turn};
+use crate::engine::shard::{NS_PER_MS, Shard, Turn};
 use crate::ha::view::{BackupPeers, BackupUpdates, UpdateMode};
 
 /// Which other servers are told of a commit (ha-protocol 5.2).
@@ -132,8 +133,32 @@ impl Shard {
     }
 
     /// Sends what the address of an update is by now: one that was put off and could not be sent in its turn, or one of
-    /// these that has come back. Where it cannot be sent it goes back to the control node, which knows what is to be done.
-    pub fn send_after_all(&mut self, turn: &mut Turn, mut update: Box<PartnerUpdate>) {
+    /// these that has come back. It waits for room at its sender; where it cannot be sent at all it goes back to the control
+    /// node, which knows what is to be done.
+    pub fn send_after_all(&mut self, turn: &mut Turn, update: Box<PartnerUpdate>) {
+        if let Some(waits) = self.try_after_all(turn, update) {
+            self.statistics.bump_own(OwnCounter::HandedBackWaits);
+            self.handed_back.push_back(waits);
+            self.outbox_retry_ns = turn.now.monotonic_ns + NS_PER_MS;
+        }
+    }
+
+    /// Sends updates that wait for room at their senders, up to the first that finds none. The next time another one is
+    /// first, so that a sender that takes nothing does not hold up the others for good.
+    pub fn send_handed_back(&mut self, turn: &mut Turn) {
+        while let Some(update) = self.handed_back.pop_front() {
+            if let Some(waits) = self.try_after_all(turn, update) {
+                return self.handed_back.push_back(waits);
+            }
+        }
+    }
+
+    /// Gives the update back where its sender has no room.
+    fn try_after_all(
+        &mut self,
+        turn: &mut Turn,
+        mut update: Box<PartnerUpdate>,
+    ) -> Option<Box<PartnerUpdate>> {
         let (address, relationship) = (update.lease.address, update.relationship);
         if self.partition.owns(address) {
             let change = match self.partition.get(address) {
@@ -141,19 +166,24 @@ impl Shard {
                 None => Change::Delete(update.lease.clone()),
             };
             let view = &self.relations.of(relationship).view;
+            let (is_sent, epoch) = (view.updates == UpdateMode::Send && update.outcome.is_none(), view.epoch);
             update.kind = kind_of(&change, view.sends_released);
             let (Change::Put(lease) | Change::Delete(lease)) = change;
             update.lease = lease;
             let sender = self.sender_of(relationship, address);
-            let is_sent = view.updates == UpdateMode::Send && update.outcome.is_none();
-            if is_sent && turn.actions.reserve(sender, Lane::State, 1) {
-                (update.shard, update.epoch) = (self.number, view.epoch);
+            if is_sent && !turn.actions.reserve(sender, Lane::State, 1) {
+                return Some(update);
+            }
+            if is_sent {
+                (update.shard, update.epoch) = (self.number, epoch);
                 // Until the partner has it, nobody is answered from the cache on the strength of it.
                 self.relations.of_mut(relationship).unacknowledged.insert(address);
-                return turn.actions.send(sender, Lane::State, Message::Update(update));
+                turn.actions.send(sender, Lane::State, Message::Update(update));
+                return None;
             }
         }
         self.send_or_keep(turn, self.topology.control(), Message::Backlog(update));
+        None
     }
 
     /// An update in a box that came back, or in a new one.

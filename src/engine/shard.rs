@@ -81,7 +81,10 @@ pub(super) struct Shard {
     /// Messages that follow from work already done and found no credit. At most a few per parked entry and per
     /// command, both of which are limited; sent as soon as there is credit.
     pub outbox: VecDeque<(NodeId, Message)>,
-    /// When to try the outbox again, on the monotonic clock.
+    /// Updates that the control node has handed back and that found no room at their sender: no more than its backlog
+    /// held. What each address is by then is what is sent.
+    pub handed_back: VecDeque<Box<PartnerUpdate>>,
+    /// When to try both again, on the monotonic clock.
     pub outbox_retry_ns: u64,
     /// Credit a commit needs per node; kept for its capacity.
     pub credit: Vec<u32>,
@@ -133,6 +136,7 @@ impl Shard {
             foreign_log: ConflictLog::default(),
             plans: Vec::new(),
             outbox: VecDeque::new(),
+            handed_back: VecDeque::new(),
             outbox_retry_ns: now.monotonic_ns,
             credit: vec![0; topology.nodes()],
             drains: Vec::new(),
@@ -195,6 +199,7 @@ impl Shard {
     /// Sends what was kept, oldest first, as far as credit goes; a full lane does not hold up another.
     pub fn flush_outbox(&mut self, turn: &mut Turn) {
         self.outbox_retry_ns = turn.now.monotonic_ns + NS_PER_MS;
+        self.send_handed_back(turn);
         for _ in 0..self.outbox.len() {
             let Some((node, message)) = self.outbox.pop_front() else { return };
             if turn.actions.reserve(node, Lane::State, 1) {

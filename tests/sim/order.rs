@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use tandem::engine::counters::OwnCounter;
 use tandem::engine::message::{
     Applied, CopySlice, Message, PartnerUpdate, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind,
     UpdateOutcome,
@@ -121,6 +122,32 @@ fn what_the_partner_does_not_take_after_all_comes_back_to_the_control_node() {
     let back = take_put_off(&mut world);
     assert_eq!(back.len(), 1, "a shard that has not heard of the change yet puts it off again");
     assert_eq!((back[0].outcome, world.updates.len()), (None, 0));
+}
+
+/// The control node knows no better than to hand it back at once.
+#[test]
+fn what_is_handed_back_waits_for_room_at_its_sender_and_does_not_return() {
+    let (mut world, address) = recovering(5);
+    let late = take_put_off(&mut world).pop().expect("one that was put off");
+    let view = world.replicating_view();
+    world.set_view(view.clone());
+    let places = std::mem::replace(&mut world.mesh.state_lane, 0);
+    hand_back(&mut world, &late);
+    world.settle();
+    world.pass_s(3);
+    world.mesh.state_lane = places;
+    assert_eq!(take_put_off(&mut world).len(), 0, "it has not gone back");
+    world.pass_s(1);
+    assert_eq!(world.updates.last().map(|update| update.lease.clone()), world.lease(address));
+    assert_eq!((take_put_off(&mut world).len(), world.own(OwnCounter::HandedBackWaits)), (0, 1));
+    // Where updates are put off again meanwhile, it goes back.
+    world.mesh.state_lane = 0;
+    hand_back(&mut world, &late);
+    world.settle();
+    world.mesh.state_lane = places;
+    world.set_view(HaView { epoch: view.epoch + 1, updates: UpdateMode::Queue, ..view });
+    world.pass_s(1);
+    assert_eq!((take_put_off(&mut world).len(), world.updates.len()), (1, 1));
 }
 
 /// A request that was given up after ten seconds is carried out after the one that followed it over another connection.
