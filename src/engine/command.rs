@@ -243,6 +243,25 @@ impl Shard {
         Some(ours)
     }
 
+    /// Takes those out of the updates of a request whose leases are of another relationship; gives their addresses.
+    fn refuse_foreign(
+        &mut self,
+        turn: &mut Turn,
+        asker: Asker,
+        updates: &mut Vec<(UpdateKind, Lease)>,
+    ) -> Vec<Ipv4Addr> {
+        let mut foreign = Vec::new();
+        if self.relations.are_several() {
+            updates.retain(|(kind, lease)| {
+                let next = (*kind == UpdateKind::Update).then_some(lease.subnet_id);
+                let is_foreign = self.is_foreign(turn, asker, lease.address, next);
+                foreign.extend(is_foreign.then_some(lease.address));
+                !is_foreign
+            });
+        }
+        foreign
+    }
+
     /// Takes those out of the updates of a request whose addresses keep the leases they have here; gives these.
     fn refuse_defended(
         &mut self,
@@ -251,6 +270,11 @@ impl Shard {
         updates: &mut Vec<(UpdateKind, Lease)>,
     ) -> Vec<Lease> {
         let mut given_alone: Vec<Lease> = Vec::new();
+        // Nearly always the whole request is believed.
+        if !updates.first().is_some_and(|(_, first)| self.standing(turn, asker.relationship, first).defends())
+        {
+            return given_alone;
+        }
         for (kind, theirs) in updates.iter() {
             let standing = self.standing(turn, asker.relationship, theirs);
             let is_known = given_alone.iter().any(|ours| ours.address == theirs.address);
@@ -323,13 +347,7 @@ impl Shard {
         if updates.iter().any(|(_, lease)| !self.partition.owns(lease.address)) {
             return self.answer(turn, from, request, ShardReplyBody::Busy);
         }
-        let mut foreign = Vec::new();
-        updates.retain(|(kind, lease)| {
-            let next = (*kind == UpdateKind::Update).then_some(lease.subnet_id);
-            let is_foreign = self.is_foreign(turn, asker, lease.address, next);
-            foreign.extend(is_foreign.then_some(lease.address));
-            !is_foreign
-        });
+        let foreign = self.refuse_foreign(turn, asker, &mut updates);
         let given_alone = self.refuse_defended(turn, asker, &mut updates);
         // Of one address the last update is what it comes to. The sort keeps their order, so that is the first one
         // behind a reversal.
