@@ -341,6 +341,28 @@ fn a_tandem_server_is_copied_from_while_it_serves_and_rests_for_the_end_alone() 
     }
 }
 
+/// While it rests nobody is served, so it is given up, given its service back, and copied from as a Kea the next time.
+#[test]
+fn a_source_that_rests_and_always_has_more_to_tell_is_given_up() {
+    let until_it_rests = [rows(false, 1, 0..3), rows(false, 2, 0..0), ok()];
+    let endless = |last: std::ops::Range<u8>| vec![rows(true, 3, last); 10_000];
+    // What each answer brings, and after how many of them it is enough.
+    for (label, last, enough) in [("changes", 0..1, 4_096), ("nothing", 0..0, 1)] {
+        let mut rig = Rig::new(Role::Primary);
+        rig.handle(Event::Start);
+        let actions = announced(&mut rig);
+        let answers = [until_it_rests.to_vec(), endless(last)].concat();
+        let (seen, _) = copy(&mut rig, actions, &answers);
+        // The last answer is to `dhcp-enable`.
+        assert_eq!(seen.len(), until_it_rests.len() + enough + 1, "{label}");
+        assert_eq!(seen.last().map(String::as_str), Some("dhcp-enable"), "{label}");
+        assert!(rig.machine.synchronisation.is_none(), "{label}: nothing is left over");
+        rig.wait_until(1.1);
+        let actions = announced(&mut rig);
+        assert_eq!(copy(&mut rig, actions, &[]).0, ["dhcp-disable"], "{label}: as from a Kea");
+    }
+}
+
 fn in_full(command: &str) -> String {
     match command {
         "notify" => "ha-sync-complete-notify".to_owned(),

@@ -16,6 +16,7 @@ use super::super::copy::{CopyError, CopyPage, CopyRequest, CopyRows, Mark};
 use super::super::event::{Action, CallId};
 use super::{CallIds, Context, Failure, Progress};
 use crate::engine::message::UpdateKind;
+use crate::limits::{CHANGES_MAX, COPY_LEASES, EXECUTORS_MAX};
 
 /// Changes in one answer that are few enough to let the service rest for the rest of them: they are applied within
 /// milliseconds.
@@ -24,6 +25,10 @@ const FEW: usize = 256;
 /// Answers with changes after which the service rests however many there are: the source changes as fast as they are
 /// copied.
 const ROUNDS_MAX: u32 = 64;
+
+/// Answers while the service rests, at most: four times what all that a source notes in all of its shards takes where
+/// leases are small. One that has more to say changes all the time, or does not tell the truth.
+const ENDING_ROUNDS_MAX: u32 = (4 * CHANGES_MAX * EXECUTORS_MAX as usize / COPY_LEASES) as u32;
 
 /// One copy.
 #[derive(Clone, Debug)]
@@ -40,7 +45,9 @@ pub(super) struct Live {
     applying: Option<CallId>,
     /// Rows that wait for those.
     held: Option<Vec<(UpdateKind, Lease)>>,
+    /// Answers with changes: while the source serves, then while it rests.
     rounds: u32,
+    ending_rounds: u32,
     failure: Option<Failure>,
 }
 
@@ -80,6 +87,7 @@ impl Live {
             applying: None,
             held: None,
             rounds: 0,
+            ending_rounds: 0,
             failure: None,
         };
         live.go_on(context, ids, actions);
@@ -188,10 +196,18 @@ impl Live {
             }
             _ => {
                 self.mark = head.mark;
-                self.next = if head.more { changes(&self.mark) } else { None };
-                if self.next.is_none() {
-                    self.stage = Stage::Told;
-                }
+                self.ending_rounds += 1;
+                self.next = match head.more {
+                    // Nobody is served there while it says so.
+                    true if count == 0 || self.ending_rounds >= ENDING_ROUNDS_MAX => {
+                        return Err(Failure::Copy("the source rests and its changes do not end".to_owned()));
+                    }
+                    true => changes(&self.mark),
+                    false => {
+                        self.stage = Stage::Told;
+                        None
+                    }
+                };
             }
         }
         self.held = (!rows.is_empty()).then_some(rows);
