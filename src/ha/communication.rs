@@ -86,6 +86,13 @@ fn key(client: &ClientIdentity) -> ClientKey {
     (client.hwaddr.as_slice().into(), client.client_id.as_slice().into())
 }
 
+/// For how long a client says that it has been asking, milliseconds. Some send the field with its octets swapped; they are
+/// found by a low octet of zero.
+pub fn waited_ms(secs: u16) -> u64 {
+    let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
+    u64::from(secs) * 1000
+}
+
 /// What a report of the traffic analysis changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Seen {
@@ -111,6 +118,8 @@ pub struct Communication {
     batch_max: u16,
     /// It has said that it is about to end, and nothing else since.
     has_stopped: bool,
+    /// It served alone when it was last heard.
+    served_alone: bool,
     copies: bool,
     follows: bool,
     fence: Option<Fence>,
@@ -122,6 +131,8 @@ pub struct Communication {
     discovering: BTreeSet<ClientKey>,
     /// Who has asked for an address since the partner had to be serving, if it lives, and when first (monotonic).
     asked_late: BTreeMap<ClientKey, u64>,
+    /// One of them has waited for long.
+    waits_for_long: bool,
     analyzed: u64,
     rejected: BTreeMap<ClientKey, u64>,
     refused: Refused,
@@ -156,6 +167,7 @@ impl Communication {
             scopes: Vec::new(),
             batch_max: 1,
             has_stopped: false,
+            served_alone: false,
             copies: false,
             follows: false,
             fence: None,
@@ -165,6 +177,7 @@ impl Communication {
             unacked: BTreeSet::new(),
             discovering: BTreeSet::new(),
             asked_late: BTreeMap::new(),
+            waits_for_long: false,
             analyzed: 0,
             rejected: BTreeMap::new(),
             refused: Refused::default(),
@@ -173,7 +186,7 @@ impl Communication {
 
     /// A good heartbeat.
     pub fn record(&mut self, now_ns: u64, now_wall_s: u64, reply: HeartbeatReply) {
-        self.partner = reply.state;
+        self.told(reply.state);
         self.terminated_since_ns = match reply.state {
             PartnerState::Terminated => self.terminated_since_ns.or(Some(now_ns)),
             _ => None,
@@ -211,6 +224,7 @@ impl Communication {
         self.unacked.clear();
         self.discovering.clear();
         self.asked_late.clear();
+        self.waits_for_long = false;
     }
 
     /// A command to the partner has failed. The skew is forgotten (ha-protocol 8 no. 16).
@@ -229,7 +243,7 @@ impl Communication {
     /// The partner serves nobody any longer and is about to end: it counts as gone, without further proof.
     pub fn stop(&mut self) {
         self.fail();
-        self.has_stopped = true;
+        (self.has_stopped, self.served_alone) = (true, false);
     }
 
     /// Whether the partner has said that it is about to end, and nothing else since.
@@ -240,6 +254,17 @@ impl Communication {
     /// The partner has told its state in a command, or is about to take one that is not known (ha-protocol 4.9).
     pub fn told(&mut self, partner: PartnerState) {
         self.partner = partner;
+        self.served_alone = matches!(partner, PartnerState::PartnerDown | PartnerState::PartnerInMaintenance);
+    }
+
+    /// The partner has heard that this server is ready.
+    pub fn serves_alone_no_longer(&mut self) {
+        self.served_alone = false;
+    }
+
+    /// Whether the partner served alone when it was last heard, however long it has been silent since.
+    pub fn served_alone(&self) -> bool {
+        self.served_alone
     }
 
     /// Whether the partner is a Tandem server. One that does not answer is none: what comes back may be another.
@@ -394,16 +419,24 @@ impl Communication {
         max_ack_delay_ms: u32,
     ) -> Seen {
         self.analyzed = self.analyzed.saturating_add(1);
-        // Some clients send the field with its octets swapped; they are found by a low octet of zero.
-        let secs = if secs > 255 && secs & 0xff == 0 { secs >> 8 } else { secs };
         let key = key(client);
-        if may_be_unacked && u64::from(secs) * 1000 > u64::from(max_ack_delay_ms) {
+        if may_be_unacked && waited_ms(secs) > u64::from(max_ack_delay_ms) {
             self.connecting.remove(&key);
             let fits = self.unacked.len() < HA_CLIENTS_MAX;
             return if fits && self.unacked.insert(key) { Seen::Unacked } else { Seen::Known };
         }
         let fits = self.connecting.len() < HA_CLIENTS_MAX && !self.unacked.contains(&key);
         if fits && self.connecting.insert(key) { Seen::Connecting } else { Seen::Known }
+    }
+
+    /// A client of the silent partner has waited for long, whatever `max-ack-delay` is.
+    pub fn note_long_wait(&mut self) {
+        self.waits_for_long = true;
+    }
+
+    /// Whether one has, and none has shown since that the partner lives.
+    pub fn waits_for_long(&self) -> bool {
+        self.waits_for_long
     }
 
     /// Clients beyond `max-ack-delay`.

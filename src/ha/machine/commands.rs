@@ -61,7 +61,13 @@ impl Machine {
             }
             // It has been told so, and a state that serves would be no news of one that has ended.
             HaCommand::Heartbeat { .. } if self.is_stopping() => Reply::error("the server is about to end"),
-            HaCommand::Heartbeat { fingerprint, .. } => self.heartbeat_reply(now, fingerprint.as_deref()),
+            HaCommand::Heartbeat { fingerprint, .. } => {
+                // A partner that hears it serves with this server from then on, and no longer alone.
+                if self.state == OwnState::Ready && source == CommandSource::Partner {
+                    self.communication.serves_alone_no_longer();
+                }
+                self.heartbeat_reply(now, fingerprint.as_deref())
+            }
             HaCommand::MaintenanceCancel => return self.cancel_maintenance(token, actions),
             HaCommand::MaintenanceNotify { cancel, state, .. } => {
                 match source {
@@ -334,6 +340,10 @@ impl Machine {
         self.log(Message::Reset { state: self.state }, actions);
         // Clocks may have been set right: what is known of them is from before.
         self.communication.forget_skew();
+        // Who waits takes over without proof, so it begins anew to wait, as a server that has started; a partner that was
+        // silent may have sent the command itself.
+        self.communication.poke(now.monotonic_ns);
+        self.interrupted_noticed = false;
         self.enter(now, OwnState::Waiting, actions);
         self.evaluate(now, actions);
         Reply::success("HA state machine reset.")

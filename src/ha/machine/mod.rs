@@ -597,6 +597,8 @@ mod pair;
 #[cfg(test)]
 mod pair_tests;
 #[cfg(test)]
+mod proof_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod recovery_tests;

@@ -3,15 +3,20 @@
 use shards::Now;
 
 use super::super::command::{Reply, ReplyError, request};
-use super::super::communication::{HeartbeatReply, Seen};
+use super::super::communication::{HeartbeatReply, Seen, waited_ms};
 use super::*;
+use crate::dhcp4::scope::bucket;
 use crate::engine::message::Asked;
+use crate::policy::Scope;
 
 /// How long a Kea waits for the answer to a heartbeat.
 const HEARTBEAT_TIMEOUT_NS: u64 = 10 * NS_PER_S;
 /// How long the proof by traffic that the partner serves nobody has to stand. Many clients may ask within a moment, and
 /// one that lives makes offers in the next, which they take; a Kea looks at its next heartbeat only.
 const PROOF_STANDS_NS: u64 = NS_PER_S / 2;
+/// How long one client has to have waited that proves it by itself, milliseconds: `max-ack-delay` of a Kea that is not told
+/// another one, so that a client has asked three times.
+const LONG_WAIT_MS: u64 = 10_000;
 /// Longest pause between two heartbeats of a terminated server to a partner that does not heal by itself.
 const TERMINATED_POLL_MS_MAX: u64 = 60_000;
 
@@ -251,7 +256,7 @@ impl Machine {
         asked: Asked,
         actions: &mut Vec<Action>,
     ) {
-        if !self.is_interrupted(now) {
+        if !self.is_interrupted(now) || self.waits_for_us(client) {
             return;
         }
         let delay_ms = self.relationship.max_ack_delay_ms;
@@ -260,6 +265,10 @@ impl Machine {
         } else {
             self.communication.analyze_late(now.monotonic_ns, client, secs, asked, delay_ms)
         };
+        let for_long = self.communication.silent_for_ns(now.monotonic_ns) >= PATIENCE_NS;
+        if for_long && seen != Seen::Offered && waited_ms(secs) > LONG_WAIT_MS {
+            self.communication.note_long_wait();
+        }
         self.proof = match self.proof {
             _ if !self.traffic_proves_failure() => Proof::None,
             Proof::None => Proof::Counts(now.monotonic_ns.saturating_add(PROOF_STANDS_NS)),
@@ -324,8 +333,11 @@ impl Machine {
         2 * u64::from(self.relationship.max_response_delay_ms) * NS_PER_MS + HEARTBEAT_TIMEOUT_NS
     }
 
+    /// More clients than `max-unacked-clients` do. Where there are not so many, a server that serves nobody in its state
+    /// would never serve again unless its partner comes back: after ten minutes one that has waited for long is enough.
     fn traffic_proves_failure(&self) -> bool {
         self.communication.traffic_proves_failure(self.relationship.max_unacked_clients)
+            || self.listens() && self.communication.waits_for_long()
     }
 
     /// When nobody has taken an offer for long enough.
@@ -365,13 +377,26 @@ impl Machine {
 
     /// Whether this server, which serves nobody in its state, listens to the clients of a partner that has fallen silent. A
     /// survivor of maintenance must not leave its clients alone. Who copies has heard a partner that served a moment ago: if
-    /// the link alone is cut, that goes on.
+    /// the link alone is cut, that goes on. So a primary of hot-standby, whose clients they are, listens as well where its
+    /// standby serves alone; where nobody does it is the one that begins.
     pub(super) fn listens(&self) -> bool {
         match self.state {
             OwnState::InMaintenance => true,
-            OwnState::Ready | OwnState::Syncing => self.sees_traffic(),
+            OwnState::Ready | OwnState::Syncing => self.sees_traffic() || self.communication.served_alone(),
             _ => false,
         }
+    }
+
+    /// Where the servers share the clients: whether it is one of this server's, which copies and serves nobody. It waits
+    /// whatever the partner does for its own.
+    fn waits_for_us(&self, client: &ClientIdentity) -> bool {
+        let copies = matches!(self.state, OwnState::Ready | OwnState::Syncing);
+        let own = match self.relationship.role {
+            Role::Primary => Scope::Primary,
+            _ => Scope::Secondary,
+        };
+        let bucket = || bucket(client.client_id.as_slice(), client.hwaddr.as_slice());
+        copies && self.relationship.mode == Mode::LoadBalancing && bucket() == Some(own)
     }
 
     /// A partner that has been judged dead holds nobody's service, however long its locks were to last: one that is in
@@ -380,11 +405,11 @@ impl Machine {
         if self.state == OwnState::PartnerDown && self.is_interrupted(now) {
             self.locks.release_remote(self.relationship.index);
         }
-        if !self.listens() {
+        if !matches!(self.state, OwnState::InMaintenance | OwnState::Ready | OwnState::Syncing) {
             return;
         }
         let local = Holder::Local(self.relationship.index);
-        if self.is_interrupted(now) {
+        if self.listens() && self.is_interrupted(now) {
             self.locks.release(local);
         } else {
             self.locks.take(local, None);

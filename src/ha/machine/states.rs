@@ -94,8 +94,8 @@ impl Machine {
         let rejected_max = self.relationship.max_rejected_lease_updates as usize;
         let rejected = self.communication.rejected(now.monotonic_ns);
         let interrupted = self.is_interrupted(now);
-        // A primary of hot-standby, and a server that waits for a partner it has yet to hear, see no traffic to judge by
-        // (ha-protocol 4.6).
+        // A primary of hot-standby that serves, and a server that waits for a partner it has yet to hear, see no traffic to
+        // judge by (ha-protocol 4.6).
         let needs_proof = self.listens() || self.sees_traffic() && self.locks.service_on();
         // Its own word needs no other proof.
         let stops = self.communication.has_stopped();

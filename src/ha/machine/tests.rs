@@ -145,32 +145,6 @@ fn a_standby_needs_proof_by_traffic_and_a_primary_does_not() {
     }
 }
 
-/// What it copies from has just been heard, and may go on serving where the link alone is cut.
-#[test]
-fn who_copies_takes_over_from_a_silent_source_only_with_proof_where_it_sees_traffic() {
-    use Mode::{HotStandby, LoadBalancing};
-    for (mode, role, waits) in [
-        (HotStandby, Role::Primary, false),
-        (HotStandby, Role::Standby, true),
-        (LoadBalancing, Role::Primary, true),
-        (LoadBalancing, Role::Secondary, true),
-    ] {
-        for state in [OwnState::Syncing, OwnState::Ready] {
-            let mut rig = Rig::of(relationship(mode, role), state, PartnerState::PartnerDown);
-            rig.machine.relationship.max_unacked_clients = 2;
-            rig.end_heartbeat(Err("refused".into()));
-            rig.wait_until(61.0);
-            let expected = if waits { state } else { OwnState::PartnerDown };
-            assert_eq!(rig.machine.state(), expected, "{mode:?} {role:?}");
-            let view = rig.machine.view().unwrap();
-            assert!(view.service_on && view.interrupted, "it listens");
-            assert_eq!(view.scopes.any(), !waits, "and answers nobody");
-            rig.unanswered(0..3, 11);
-            assert_eq!(rig.machine.state(), OwnState::PartnerDown, "{mode:?} {role:?} {state}");
-        }
-    }
-}
-
 /// The link alone is cut: the primary makes offers, and acknowledges nothing before it finds out that it is alone, which
 /// may take it a heartbeat longer than the standby.
 #[test]
