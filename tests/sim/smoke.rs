@@ -174,8 +174,10 @@ type Broken = (&'static str, &'static str);
 
 /// Each planted fault with the invariants that it breaks, what else is said of each, and in how many of the first seeds it
 /// has to be seen: an excuse that hides a fault in most of them is too wide. The rare ones need a conflict, or a full shard.
-const PLANTS: [(Plant, &[Broken], usize); 7] = [
+const PLANTS: [(Plant, &[Broken], usize); 8] = [
     (Plant::AckBeforePartner, &[("invariant 2", "its partner's disk")], 150),
+    // Ten of the seeds have a link that is cut alone.
+    (Plant::BelieveRequests, &[("invariant 8", "takes over from")], 3),
     // These two are of hubs, and ten of the seeds have one.
     (Plant::BelieveSpokes, &[("relationships apart", "is of another link")], 5),
     // By the view of another relationship a reply waits for no partner, or leases go to none.

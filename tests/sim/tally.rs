@@ -4,6 +4,9 @@ use std::fmt;
 
 use tandem::engine::message::UpdateOutcome;
 
+/// Of a smoke run: fewer cuts of the link alone, withstood, prove little.
+const WITHSTOOD_LEAST: u64 = 30;
+
 /// Counts of one run or of many.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tally {
@@ -64,6 +67,10 @@ pub struct Tally {
     pub out_of_turn: u64,
     /// Requests that carried several updates.
     pub batches: u64,
+    /// Silences of a partner that serves in which clients were found waiting, and the link alone was cut; and take-overs
+    /// from one that serves where it was not the link alone.
+    pub withstood: u64,
+    pub overtaken: u64,
     /// Two holders of one address that the fault model allows.
     pub excused: u64,
 }
@@ -108,6 +115,7 @@ impl Tally {
             ("wrong configurations", self.mistakes),
             ("spills", self.spills),
             ("batches", self.batches),
+            ("cuts of the link alone", u64::from(self.withstood >= WITHSTOOD_LEAST)),
             ("words out of turn", self.out_of_turn),
             ("terminations", self.terminations),
             ("commands of operators", self.commands),
@@ -156,6 +164,8 @@ impl Tally {
             ("spills", &mut self.spills),
             ("words out of turn", &mut self.out_of_turn),
             ("batches", &mut self.batches),
+            ("cuts of the link alone withstood", &mut self.withstood),
+            ("excused take-overs", &mut self.overtaken),
             ("excused double holders", &mut self.excused),
         ]
     }

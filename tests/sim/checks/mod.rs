@@ -11,6 +11,7 @@
 //! | [`healed`] | 6: once all is well the partners' leases are equal |
 //! | [`apart`] | beyond them: relationships of a hub leave each other alone |
 //! | [`limited`] | 7: limits and the hop bound are respected, counters never fall |
+//! | [`overtaken`] | 8: where the link alone is cut, nobody takes over from a partner that serves |
 //!
 //! They look at disks, wires, tables and clients, and do not ask the code under test whether it did well, but for what it
 //! counts itself ([`limited`]). Each has a test beside it that shows what it sees.
@@ -21,6 +22,7 @@ pub mod healed;
 pub mod indexed;
 pub mod limited;
 pub mod one_holder;
+pub mod overtaken;
 pub mod owners;
 pub mod replayed;
 pub mod serving;
@@ -30,6 +32,7 @@ use std::collections::BTreeSet;
 pub use acknowledged::{Ack, Requests};
 pub use apart::Apart;
 pub use one_holder::Holders;
+pub use overtaken::Overtaken;
 pub use serving::Serving;
 
 /// All checks of a run, and the first thing that did not hold.
@@ -37,6 +40,7 @@ pub struct Checks {
     /// Of the clients on each link.
     pub holders: [Holders; 2],
     pub apart: Apart,
+    pub overtaken: Overtaken,
     pub requests: Requests,
     pub serving: Serving,
     lives_of_take_overs: BTreeSet<u32>,
@@ -51,6 +55,7 @@ impl Checks {
         Self {
             apart: Apart::new(unharmed),
             holders: Default::default(),
+            overtaken: Overtaken::default(),
             requests: Requests::default(),
             serving: Serving::default(),
             lives_of_take_overs: BTreeSet::new(),
@@ -67,7 +72,9 @@ impl Checks {
     /// An error as soon as something did not hold.
     pub fn verdict(&mut self) -> Result<(), String> {
         let held = self.holders.iter_mut().find_map(Holders::take_violation);
-        if let Some(what) = held.or_else(|| self.apart.take_violation()) {
+        if let Some(what) =
+            held.or_else(|| self.apart.take_violation()).or_else(|| self.overtaken.take_violation())
+        {
             self.fail(what);
         }
         self.violation.clone().map_or(Ok(()), Err)

@@ -16,6 +16,8 @@ use crate::sim::clients::hardware;
 const ALLOWED_SKEW_MS: i64 = 300;
 /// Seconds it has to stay so: a partner that has not been heard for a moment may not be missed yet.
 const STAYS_WHOLE_S: u64 = 5;
+/// What a client takes into its head that begins anew ([`Simulation::act`]).
+pub const RESTARTS: u64 = 5;
 /// A pair whose link and hosts are well is whole within this time.
 const WHOLE_WITHIN_NS: u64 = 300 * NS_PER_S;
 
@@ -24,6 +26,9 @@ impl Simulation {
     pub fn take_chance(&mut self) {
         if self.calm {
             return;
+        }
+        if self.plan.link_alone {
+            return self.take_chance_of_link();
         }
         match self.draw(100) {
             0..8 => self.strike(),
@@ -72,6 +77,37 @@ impl Simulation {
         self.schedule(pause_ns, Event::Chance);
     }
 
+    /// The same where nothing goes wrong but the link: it is cut for longer than a partner may be silent, now and then while
+    /// one copies.
+    fn take_chance_of_link(&mut self) {
+        let copies = |seat| matches!(self.state(seat), Some(PartnerState::Ready | PartnerState::Syncing));
+        let is_copied = self.links.is_open(Cut::Between(0, 1)) && self.plan.seats().any(copies);
+        match self.draw(100) {
+            0..6 => self.cut_link(),
+            _ if is_copied && self.chance(400) => self.cut_link(),
+            6..9 => self.strike(),
+            9..60 => {
+                let member = self.draw(self.population.len() as u64) as usize;
+                let what = self.draw(14);
+                self.act(member, what);
+            }
+            _ => {}
+        }
+        let pause_ns = 20 * NS_PER_MS + self.draw(900 * NS_PER_MS);
+        self.schedule(pause_ns, Event::Chance);
+    }
+
+    /// Some clients begin anew in that moment: what they are promised waits for the other server.
+    fn cut_link(&mut self) {
+        let ways = vec![Cut::Between(0, 1), Cut::Between(1, 0)];
+        let while_ns = 4 * NS_PER_S + self.draw(12 * NS_PER_S);
+        self.cut_ways(ways, while_ns);
+        for _ in 0..4 {
+            let member = self.draw(self.population.len() as u64) as usize;
+            self.act(member, RESTARTS);
+        }
+    }
+
     /// A server that something happens to: the one that suffers, if there is one alone.
     fn draw_server(&mut self) -> usize {
         if let Some(link) = self.plan.one_suffers {
@@ -98,13 +134,17 @@ impl Simulation {
             1 => vec![both[1]],
             _ => both.to_vec(),
         };
+        let while_ns = 200 * NS_PER_MS + self.draw(12 * NS_PER_S);
+        self.cut_ways(ways, while_ns);
+    }
+
+    fn cut_ways(&mut self, ways: Vec<Cut>, while_ns: u64) {
         for way in &ways {
             self.links.cut(*way);
         }
         self.tally.cuts += 1;
         self.tally.cuts_one_way += u64::from(ways.len() == 1);
         self.trace(|| format!("cut: {ways:?}"));
-        let while_ns = 200 * NS_PER_MS + self.draw(12 * NS_PER_S);
         self.schedule(while_ns, Event::Mend { ways });
     }
 
@@ -113,7 +153,14 @@ impl Simulation {
         self.trace(|| format!("mended: {ways:?}"));
         for way in ways {
             self.links.mend(*way);
+            if let Cut::ToClients(_) | Cut::FromClients(_) = way {
+                self.harm_all();
+            }
         }
+    }
+
+    pub fn harm_all(&mut self) {
+        (0..self.servers.len()).for_each(|server| self.checks.overtaken.harmed(self.now_ns, server));
     }
 
     /// A server will go down at one of the next steps of its disk.
@@ -130,6 +177,7 @@ impl Simulation {
         let until_ns = self.now_ns + 100 * NS_PER_MS + self.draw(15 * NS_PER_S);
         let until_ns = until_ns.max(self.servers[server].paused_until_ns);
         self.servers[server].paused_until_ns = until_ns;
+        self.checks.overtaken.harmed(until_ns, server);
         self.tally.pauses += 1;
         self.trace(|| format!("server{} is stopped until {} ms", server + 1, until_ns / NS_PER_MS));
     }
@@ -148,6 +196,7 @@ impl Simulation {
         self.tally.steps += 1;
         self.trace(|| format!("the clock of server{} is set by {by_ms} ms", server + 1));
         self.checks.requests.stepped(server, by_ms);
+        self.checks.overtaken.harmed(self.now_ns, server);
         let links: Vec<usize> =
             (0..self.plan.places(server)).map(|place| self.plan.link_of(seat_of(server, place))).collect();
         for link in links {
@@ -260,6 +309,7 @@ impl Simulation {
 
     /// From now on everything works.
     pub fn heal(&mut self) {
+        self.harm_all();
         self.trace(|| "everything is well from here".to_owned());
         self.calm = true;
         self.checks.apart.end(self.now_ns);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use shards::{Lane, NodeId};
 use tandem::engine::message::{
-    Applied, CopySlice, Line, Message, PartnerCall, PartnerUpdate, ShardCommand, ShardCommandBody,
+    Applied, Asked, CopySlice, Line, Message, PartnerCall, PartnerUpdate, ShardCommand, ShardCommandBody,
     ShardReply, ShardReplyBody,
 };
 use tandem::ha::OwnState;
@@ -71,6 +71,7 @@ impl Simulation {
                 if from == process.topology.listener(place as u8) {
                     return self.run_command(seat, call);
                 }
+                self.note_heard(seat, &call);
                 let result = match call.failure {
                     None => Ok(call.body),
                     Some(failure) => Err(failure),
@@ -84,7 +85,11 @@ impl Simulation {
                 }
             }
             Message::Unanswered(client) => {
-                let (seat, secs, asked) = (seat(client.relationship), client.secs, client.asked);
+                let (seat, secs, mut asked) = (seat(client.relationship), client.secs, client.asked);
+                if self.plan.plant == Some(Plant::BelieveRequests) && asked == Asked::One {
+                    asked = Asked::Other;
+                }
+                self.note_waiting(seat, &client);
                 let client = ClientIdentity { hwaddr: client.hwaddr, client_id: client.client_id };
                 self.feed(seat, Event::Unanswered { client, secs, asked });
             }
@@ -98,7 +103,10 @@ impl Simulation {
             Message::UpdatesSettled { relationship, outcome, client } => {
                 self.feed(seat(relationship), Event::UpdatesSettled { outcome, client: *client });
             }
-            Message::SnapshotApplied { .. } => process.reloading -= 1,
+            Message::SnapshotApplied { .. } => {
+                process.reloading -= 1;
+                self.checks.overtaken.harmed(self.now_ns, server);
+            }
             other => panic!("control does not take {other:?}"),
         }
     }

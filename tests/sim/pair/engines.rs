@@ -148,7 +148,7 @@ impl Simulation {
             return;
         }
         let life = self.servers[server].life;
-        let delay_ns = self.disk_delay_ns();
+        let delay_ns = self.disk_delay_ns(server);
         self.schedule(delay_ns, Event::DiskWrite { server, life, shard });
     }
 
@@ -185,7 +185,7 @@ impl Simulation {
             self.drive(server, shard, |now, engine, actions| engine.handle_persisted(now, last, actions));
             return self.start_write(server, shard);
         }
-        let delay_ns = self.disk_delay_ns();
+        let delay_ns = self.disk_delay_ns(server);
         self.schedule(delay_ns, Event::DiskSync { server, life, shard });
     }
 
@@ -231,9 +231,11 @@ impl Simulation {
         }
     }
 
-    fn disk_delay_ns(&mut self) -> u64 {
+    fn disk_delay_ns(&mut self, server: usize) -> u64 {
         if self.chance(self.plan.slow_disk_permille) {
-            self.draw(600_000_000)
+            let delay_ns = self.draw(600_000_000);
+            self.checks.overtaken.harmed(self.now_ns + delay_ns, server);
+            delay_ns
         } else {
             50_000 + self.draw(3_000_000)
         }

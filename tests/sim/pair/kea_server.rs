@@ -97,6 +97,7 @@ impl Simulation {
             numbers: 0,
         });
         self.trace(|| format!("server{} starts as {version:?}", server + 1));
+        self.checks.overtaken.started(server);
         self.settle_kea(server);
     }
 
@@ -117,6 +118,7 @@ impl Simulation {
             self.trace(|| format!("server{} is {state}", server + 1));
             self.record(&[b"kea", state.name().as_bytes()]);
         }
+        self.note_service(server);
         for (purpose, request) in calls {
             let worker = call_worker(0, purpose.line());
             self.call_of_kea(server, worker, purpose, request.to_string().into_bytes());

@@ -11,6 +11,7 @@
 //! | [`disk`] | the lease file: written, synced, lost, torn, full |
 //! | [`kea`], [`kea_server`] | a model of Kea as the partner |
 //! | [`operators`] | what operators ask of servers |
+//! | [`overtaking`] | who takes over from whom, and what kept that one from serving |
 //! | [`links`] | which ways are cut |
 //! | [`stream`] | byte streams between the servers: pieces, stalls, resets, cuts |
 //! | [`sender`] | the sending end of the HA link over the real HTTP client |
@@ -32,6 +33,7 @@ pub mod kea_server;
 pub mod links;
 pub mod listener;
 pub mod operators;
+pub mod overtaking;
 pub mod plan;
 pub mod population;
 pub mod reload;

@@ -29,6 +29,7 @@ impl Simulation {
         }
         self.trace(|| format!("server{} is told {command:?}", host_of(seat) + 1));
         self.tally.commands += 1;
+        self.harm_all();
         let source = CommandSource::Administrator;
         self.feed(seat, HaEvent::Command { token: super::control::OPERATORS_TOKEN, source, command });
     }

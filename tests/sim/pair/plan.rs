@@ -19,6 +19,8 @@ pub enum Plant {
     SkipSync,
     /// A hub believes a spoke whatever the lease.
     BelieveSpokes,
+    /// A REQUEST for an offer of the silent partner counts as proof that it serves nobody.
+    BelieveRequests,
     /// A hub publishes the views of its second relationship as those of the first.
     MixViews,
     /// A shard that is asked for an address because another one has none left forgets who has one of its own.
@@ -28,7 +30,11 @@ pub enum Plant {
 impl Plant {
     /// Whether a seed has what the fault is planted in.
     pub fn concerns(self, seed: u64) -> bool {
-        !matches!(self, Self::BelieveSpokes | Self::MixViews) || has_hub(seed)
+        match self {
+            Self::BelieveRequests => has_link_alone(seed),
+            Self::BelieveSpokes | Self::MixViews => has_hub(seed),
+            _ => true,
+        }
     }
 }
 
@@ -45,6 +51,8 @@ pub struct Plan {
     pub hub: bool,
     /// The hub is the primary of both relationships, and not the standby.
     pub hub_serves: bool,
+    /// Nothing goes wrong but that the link between the servers is cut, and once in a while a server goes down.
+    pub link_alone: bool,
     /// Only this spoke and its relationship suffer.
     pub one_suffers: Option<usize>,
     /// Backup servers, behind the pair or, without one, behind a primary whose replies wait for them or not.
@@ -180,10 +188,14 @@ impl Plan {
             seed,
             plant,
             hub,
+            link_alone: has_link_alone(seed),
             hub_serves: hub && random.next_u32() % 3 == 0,
             one_suffers: suffers,
             kea: kea_of(seed).filter(|_| plant.is_none()),
-            balancing: seed % 5 == 3 || backed && seed % 60 == 1 || shares_with_kea(seed),
+            balancing: seed % 5 == 3
+                || backed && seed % 60 == 1
+                || has_link_alone(seed) && seed % 40 < 20
+                || shares_with_kea(seed),
             backups: if passive { behind.0 as u8 } else { u8::from(backed) },
             passive,
             wait_backup_ack: passive && behind.1,
@@ -219,9 +231,24 @@ impl Plan {
             chaos_ms: 90_000,
         };
         // What stalls anywhere would be nobody's fault.
-        match suffers {
-            Some(_) => Self { stalled_permille: 0, ..plan },
-            None => plan,
+        let stalled_permille = if suffers.is_some() { 0 } else { plan.stalled_permille };
+        let plan = Self { stalled_permille, ..plan };
+        if plan.link_alone { plan.with_the_link_alone() } else { plan }
+    }
+
+    /// Nobody but clients can tell what has become of the partner, and they are asked.
+    fn with_the_link_alone(self) -> Self {
+        Self {
+            operators: false,
+            clients: 8,
+            pool: 16,
+            lost_permille: self.lost_permille.min(20),
+            late_permille: 0,
+            stalled_permille: 0,
+            slow_disk_permille: 0,
+            double_failures: false,
+            max_unacked_clients: 1,
+            ..self
         }
     }
 }
@@ -229,6 +256,11 @@ impl Plan {
 /// Of twenty seeds one has a hub.
 fn has_hub(seed: u64) -> bool {
     seed % 20 == 10
+}
+
+/// Of twenty seeds one has a pair whose link alone is cut.
+fn has_link_alone(seed: u64) -> bool {
+    seed % 20 == 12
 }
 
 /// Every fifth seed pairs Tandem with a Kea: each release in each role, and in a fourth of these the two share the clients.

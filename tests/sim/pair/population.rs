@@ -7,6 +7,7 @@ use tandem::ha::{OwnState, PartnerState};
 use tandem::wire::Query;
 use tandem::wire::codes::MessageType;
 
+use super::chance::RESTARTS;
 use super::links::{Cut, host_of};
 use super::server::{Clock, address, pool};
 use super::simulation::{Event, NS_PER_MS, NS_PER_S, Simulation};
@@ -120,18 +121,20 @@ impl Simulation {
         if !self.links.is_open(Cut::FromClients(server)) {
             return;
         }
-        for delay_ns in self.journeys(gives_back) {
+        for delay_ns in self.journeys(gives_back, bytes) {
             let bytes = bytes.to_vec();
             self.schedule(delay_ns, Event::ToServer { server, link, source, unicast, bytes });
         }
     }
 
-    /// How long each copy of a datagram travels; none if it is lost.
-    fn journeys(&mut self, prompt: bool) -> Vec<u64> {
+    /// How long each copy of a datagram of a client, or for one, travels; none if it is lost.
+    fn journeys(&mut self, prompt: bool, bytes: &[u8]) -> Vec<u64> {
         if self.calm {
             return vec![200_000 + self.draw(NS_PER_MS)];
         }
+        let member = Query::decode(bytes).ok().and_then(|it| self.member_of(it.chaddr()));
         if self.chance(self.plan.lost_permille) {
+            member.into_iter().for_each(|member| self.checks.overtaken.lost(self.now_ns, member));
             return Vec::new();
         }
         let copies = if !prompt && self.chance(self.plan.doubled_permille) { 2 } else { 1 };
@@ -139,7 +142,11 @@ impl Simulation {
         for _ in 0..copies {
             let late = !prompt && self.chance(self.plan.late_permille);
             let spread_ns = if late { 3 * NS_PER_S } else { 2 * NS_PER_MS };
-            journeys.push(200_000 + self.draw(spread_ns));
+            let journey_ns = 200_000 + self.draw(spread_ns);
+            if let Some(member) = member.filter(|_| late) {
+                self.checks.overtaken.lost(self.now_ns + journey_ns, member);
+            }
+            journeys.push(journey_ns);
         }
         journeys
     }
@@ -171,7 +178,7 @@ impl Simulation {
         if !self.links.is_open(Cut::ToClients(server)) {
             return;
         }
-        for delay_ns in self.journeys(false) {
+        for delay_ns in self.journeys(false, bytes) {
             self.schedule(delay_ns, Event::ToClient { bytes: bytes.to_vec(), ack });
         }
     }
@@ -336,7 +343,7 @@ impl Simulation {
                 moved.hardware_address[1] ^= 1;
                 it.client = Client::new(own_ns, moved);
             }
-            5 => it.client.restart(own_ns),
+            RESTARTS => it.client.restart(own_ns),
             _ if it.client.state() == ClientState::Released => it.client.restart(own_ns),
             _ => it.client.renew(own_ns),
         }

@@ -143,6 +143,8 @@ impl Simulation {
         let violation = simulation.live().err();
         let Self { hash, mut tally, checks, .. } = simulation;
         tally.excused += checks.excused();
+        tally.withstood += checks.overtaken.withstood;
+        tally.overtaken += checks.overtaken.excused;
         Outcome { hash: hash.value(), tally, violation }
     }
 
@@ -213,7 +215,10 @@ impl Simulation {
             Event::Operator { server, command, .. } => self.operate(server, command),
             Event::Reload { server, .. } => self.correct(server),
             Event::Reset { stream, way } => self.reset(stream, way),
-            Event::Room { server } => self.servers[server].disk.full = false,
+            Event::Room { server } => {
+                self.servers[server].disk.full = false;
+                self.checks.overtaken.harmed(self.now_ns, server);
+            }
             Event::Start { server } => self.start(server),
             Event::ToClient { bytes, ack } => self.client_hears(&bytes, ack),
             Event::ToServer { server, link, source, unicast, bytes } => {
@@ -283,6 +288,7 @@ impl Simulation {
         };
         for place in 0..self.plan.places(server) {
             self.checks.serving.started(seat_of(server, place));
+            self.checks.overtaken.started(seat_of(server, place));
         }
         self.checks.replayed_is_possible(server, &possible, &leases);
         host.disk.begin(&leases);
@@ -311,6 +317,10 @@ impl Simulation {
         }
         let process = host.process.take();
         host.end();
+        for place in 0..self.plan.places(server) {
+            self.checks.overtaken.note(self.now_ns, seat_of(server, place), false);
+        }
+        let host = &mut self.servers[server];
         host.kea_disk.boot(power);
         self.tally.crashes += 1;
         let journals = process.iter().flat_map(|process| &process.journals);
@@ -346,7 +356,8 @@ impl Simulation {
         let monotonic_ns = self.clock_of(host_of(seat)).monotonic_ns;
         let Some(end) = self.end_mut(seat) else { return };
         let state = end.machine.state();
-        let changed = std::mem::replace(&mut end.state, state) != state;
+        let from = std::mem::replace(&mut end.state, state);
+        let changed = from != state;
         // Scopes named by hand have no part in whether clients are served in a state, but in whose.
         let by_hand = end.scopes_by_hand.as_ref().map(|scopes| {
             let someone = Role::Primary;
@@ -354,6 +365,7 @@ impl Simulation {
         });
         let serves = by_hand.unwrap_or_else(|| serves(state, end.machine.relationship().role));
         self.checks.serving.note(seat, monotonic_ns, serves);
+        self.note_service(seat);
         if changed {
             self.record(&[b"state", &[seat as u8], state.name().as_bytes()]);
             self.tally.syncs += u64::from(state == OwnState::Ready);
@@ -362,6 +374,9 @@ impl Simulation {
             self.tally.terminations += u64::from(state == OwnState::Terminated);
             self.checks.holders[link].state_changed(now_ns, seat, state);
             self.checks.apart.entered(link, state);
+            if state == OwnState::PartnerDown {
+                self.note_take_over(seat, from);
+            }
         }
         if self.is_united(link) {
             self.checks.holders[link].reunited(now_ns);
