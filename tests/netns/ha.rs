@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::Read;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,13 +11,15 @@ use serde_json::{Value, json};
 
 use crate::support::certificates::Version;
 use crate::support::control;
-use crate::support::dhcp::{Direct, lease};
+use crate::support::dhcp::{Direct, address_at, lease, lease_noting, options};
 use crate::support::namespace::Namespace;
 use crate::support::pair::{FAST, Pair, template};
 use crate::support::process::eventually;
 use crate::support::server::Kind;
 
 const WHOLE: [&str; 2] = ["hot-standby", "hot-standby"];
+/// Where the members are on the clients' LAN.
+const SERVERS: [[u8; 4]; 2] = [[192, 168, 1, 2], [192, 168, 1, 3]];
 
 /// A pair in its normal state, with clients that are packet sockets, or nothing where the template is missing.
 fn whole_pair(kinds: [Kind; 2], changes: &[(&str, &str)]) -> Option<(Pair, Namespace, Direct)> {
@@ -209,26 +210,40 @@ fn a_member_that_is_stopped_loses_nothing_and_is_missed_once() {
         let Some((mut pair, _clients, wire)) = whole_pair([Kind::Tandem; 2], &[]) else { return };
         let other = 1 - stopped;
         let logged = pair.log(other).len();
-        let leased = std::thread::scope(|scope| {
+        let mut acked = Vec::new();
+        let mut note = |ack: &[u8]| {
+            let server = options(ack).into_iter().find(|(code, _)| *code == 54).expect("option 54").1;
+            acked.push((address_at(ack, 16), server == SERVERS[stopped], Instant::now()));
+        };
+        let signalled = std::thread::scope(|scope| {
+            let patience = Duration::from_millis(2500);
+            let (wire, note) = (&wire, &mut note);
             let leasing =
-                scope.spawn(|| lease(&wire, &macs(1, 90), &|_| Vec::new(), Duration::from_millis(2500)));
+                scope.spawn(move || lease_noting(wire, &macs(1, 90), &|_| Vec::new(), patience, note));
             std::thread::sleep(Duration::from_millis(150));
             let start = Instant::now();
             let mut process = pair.members[stopped].process.take().expect("running");
             process.signal("TERM");
             assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(0));
             assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
-            leasing.join().expect("clients")
+            leasing.join().expect("clients");
+            start
         });
         let file =
             std::fs::read_to_string(pair.members[stopped].folder.join("kea-leases4.csv")).expect("leases");
         let in_file: HashSet<&str> = file.lines().filter_map(|row| row.split(',').next()).collect();
         let listed = control::leases(&pair.socket(other));
         let in_list: HashSet<&str> = listed.iter().filter_map(|lease| lease["ip-address"].as_str()).collect();
-        for address in leased.values().map(Ipv4Addr::to_string) {
-            assert!(in_list.contains(address.as_str()), "{address} is not at the one that stays");
-            // What the primary acknowledged alone, after its standby was gone, cannot be there: nothing was.
-            assert!(in_file.contains(address.as_str()), "{address} is not in the file of the one that went");
+        assert!(acked.iter().any(|(_, _, at)| *at < signalled), "nobody was served before");
+        for (address, by_stopped, at) in acked {
+            let text = address.to_string();
+            assert!(in_list.contains(text.as_str()), "{address} is not at the one that stays");
+            // What the other one acknowledged alone afterwards cannot be there.
+            let is_in_both = at < signalled || by_stopped;
+            assert!(
+                !is_in_both || in_file.contains(text.as_str()),
+                "{address} is not in the file of who went"
+            );
         }
         let news = pair.log(other)[logged..].to_owned();
         let missed = news.lines().filter(|line| line.contains("HA_HEARTBEAT_COMMUNICATIONS_FAILED")).count();

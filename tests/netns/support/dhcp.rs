@@ -134,6 +134,17 @@ pub fn lease(
     extra: &dyn Fn([u8; 6]) -> Vec<(u8, Vec<u8>)>,
     patience: Duration,
 ) -> HashMap<[u8; 6], Ipv4Addr> {
+    lease_noting(wire, macs, extra, patience, &mut |_| {})
+}
+
+/// The same with a look at each ACK as it comes.
+pub fn lease_noting(
+    wire: &dyn Wire,
+    macs: &[[u8; 6]],
+    extra: &dyn Fn([u8; 6]) -> Vec<(u8, Vec<u8>)>,
+    patience: Duration,
+    note: &mut dyn FnMut(&[u8]),
+) -> HashMap<[u8; 6], Ipv4Addr> {
     const WINDOW: usize = 8;
     let mut leased = HashMap::new();
     let mut state: HashMap<[u8; 6], (Query, Instant)> = HashMap::new();
@@ -169,6 +180,7 @@ pub fn lease(
                 *sent = Instant::now();
             }
             (REQUEST, ACK) => {
+                note(&reply);
                 leased.insert(mac, address_at(&reply, 16));
                 state.remove(&mac);
             }

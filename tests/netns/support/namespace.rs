@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::sys;
@@ -57,6 +57,11 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
+        // Some clients leave helpers behind that would keep a namespace without a name alive.
+        let left = Command::new("ip").args(["netns", "pids", &self.name]).output();
+        for process in left.iter().flat_map(|left| std::str::from_utf8(&left.stdout)).flat_map(str::lines) {
+            let _ = Command::new("kill").args(["-KILL", process]).stderr(Stdio::null()).status();
+        }
         // A namespace that cannot be removed would only be noise here; the next test has its own.
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
