@@ -1,7 +1,7 @@
 //! Faults while `perfdhcp`, the load generator of Kea's own project, keeps new clients coming: each server of a pair with a
-//! real Kea is killed, in hot-standby and in load-balancing, and paused (and of two Tandems paused), the link is cut both
-//! ways and either way, and both servers are started again in either order. Whatever was acknowledged on the wire has to
-//! be in both stores afterwards, which are compared row by row.
+//! real Kea is killed and paused (and of two Tandems paused), the link is cut both ways and either way, and both servers
+//! are started again in either order, in hot-standby and in load-balancing. Whatever was acknowledged on the wire has to be
+//! in both stores afterwards, which are compared row by row.
 //!
 //! These clients never ask again, so leases that nobody was told of are left behind where a server died or was cut off
 //! before its update was heard: a partner of 2.2 has no way to learn of them, and such rows do not count.
@@ -11,6 +11,8 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::balance::{WHOLE as BALANCED, balanced};
 use crate::states::WHOLE;
@@ -30,16 +32,23 @@ pub fn scenarios() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, seats) in [("tandem_kea", [N, K]), ("kea_tandem", [K, N])] {
         let of = |what: &str| format!("under_perfdhcp_{what}_{name}");
+        let shared = |what: &str| of(&format!("two_that_share_the_clients_{what}"));
+        let sharing = move || pair_that_shares(seats);
         all.push(scenario(&["H2"], of("each_server_is_killed"), 45, move || kills(pair(seats), &WHOLE)));
-        all.push(scenario(&["H2"], of("each_of_two_that_share_the_clients_is_killed"), 45, move || {
-            kills(Site::whole(balanced(seats), BALANCED[0]), &BALANCED)
-        }));
-        all.push(scenario(&["H2"], of("each_server_is_paused"), 50, move || pauses(seats)));
+        all.push(scenario(&["H2"], shared("are_killed"), 45, move || kills(sharing(), &BALANCED)));
+        all.push(scenario(&["H2"], of("each_server_is_paused"), 50, move || pauses(pair(seats), &WHOLE)));
+        all.push(scenario(&["H2"], shared("are_paused"), 50, move || pauses(sharing(), &BALANCED)));
         all.push(scenario(&["H2"], of("the_link_is_cut_every_way"), 60, move || cuts(seats)));
-        all.push(scenario(&["H2"], of("both_start_again_in_each_order"), 50, move || restarts(seats)));
+        all.push(scenario(&["H2"], shared("are_cut_off_every_way"), 60, move || parts(sharing())));
+        all.push(scenario(&["H2"], of("both_start_again_in_each_order"), 50, move || {
+            restarts(pair(seats), &WHOLE)
+        }));
+        all.push(scenario(&["H2"], shared("start_again_in_each_order"), 50, move || {
+            restarts(sharing(), &BALANCED)
+        }));
     }
     let name = "under_perfdhcp_each_server_is_paused_tandem_tandem".to_owned();
-    all.push(scenario(&["H2"], name, 50, || pauses([N, N])));
+    all.push(scenario(&["H2"], name, 50, || pauses(pair([N, N]), &WHOLE)));
     all
 }
 
@@ -165,6 +174,18 @@ fn pair(seats: [Seat; 2]) -> Site {
     Site::whole(Plan::hot_standby(seats), "hot-standby")
 }
 
+/// Two in load-balancing, with room for all that come.
+fn pair_that_shares(seats: [Seat; 2]) -> Site {
+    let plan = balanced(seats).edit(|_, dhcp4| {
+        let pools = dhcp4["subnet4"][0]["pools"].as_array_mut().expect("pools");
+        for (pool, range) in pools.iter_mut().zip(["10.99.1.0 - 10.99.63.255", "10.99.64.0 - 10.99.127.255"])
+        {
+            pool["pool"] = json!(range);
+        }
+    });
+    Site::whole(plan, BALANCED[0])
+}
+
 /// The second server dies and returns, then the first one.
 fn kills(mut site: Site, whole: &[&str; 2]) {
     let load = Load::start(&site, true);
@@ -180,8 +201,7 @@ fn kills(mut site: Site, whole: &[&str; 2]) {
 }
 
 /// The same with servers that stand still, and go on as if nothing had been.
-fn pauses(seats: [Seat; 2]) {
-    let site = pair(seats);
+fn pauses(site: Site, whole: &[&str; 2]) {
     let load = Load::start(&site, true);
     let mut woken = Vec::new();
     for pauses in [1, 0] {
@@ -192,7 +212,7 @@ fn pauses(seats: [Seat; 2]) {
             woken.push((site.lan_address(pauses), Instant::now()));
         }
         site.signal(pauses, "CONT");
-        site.wait_for_states(&WHOLE, TOGETHER);
+        site.wait_for_states(whole, TOGETHER);
         load.goes_on("leases of the whole pair");
     }
     check(&site, &load.end(), &woken);
@@ -218,9 +238,24 @@ fn cuts(seats: [Seat; 2]) {
     check(&site, &record, &[]);
 }
 
+/// The same where each has clients of its own: neither sees a reason to take those of the other.
+fn parts(site: Site) {
+    let load = Load::start(&site, false);
+    for cuts in [&[(0, 1), (1, 0)][..], &[(0, 1)], &[(1, 0)]] {
+        cuts.iter().for_each(|(from, to)| site.cut(*from, *to));
+        std::thread::sleep(FAULT);
+        for server in [0, 1] {
+            assert_ne!(site.state(server), "partner-down", "server{} took over", server + 1);
+        }
+        cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
+        site.wait_for_states_since(Instant::now(), &BALANCED, TOGETHER);
+        load.goes_on("leases of the whole pair");
+    }
+    check(&site, &load.end(), &[]);
+}
+
 /// Both lose their power at once, and come back one before the other has been missed, in either order.
-fn restarts(seats: [Seat; 2]) {
-    let mut site = pair(seats);
+fn restarts(mut site: Site, whole: &[&str; 2]) {
     let load = Load::start(&site, true);
     for first in [0, 1] {
         site.kill(0);
@@ -228,7 +263,7 @@ fn restarts(seats: [Seat; 2]) {
         site.start(first);
         std::thread::sleep(Duration::from_secs(1));
         site.start(1 - first);
-        site.wait_for_states(&WHOLE, TOGETHER);
+        site.wait_for_states(whole, TOGETHER);
         load.goes_on("leases of the whole pair");
     }
     check(&site, &load.end(), &[]);
