@@ -186,7 +186,12 @@ impl Unacknowledged {
     }
 
     pub fn contains(&self, address: Ipv4Addr) -> bool {
-        self.overflowed || self.addresses.contains(&address)
+        self.overflowed || self.is_known(address)
+    }
+
+    /// Whether it is one of those that are kept.
+    pub fn is_known(&self, address: Ipv4Addr) -> bool {
+        self.addresses.contains(&address)
     }
 
     pub fn clear(&mut self) {

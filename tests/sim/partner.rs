@@ -40,7 +40,7 @@ fn outcomes(world: &World) -> Vec<UpdateOutcome> {
 }
 
 /// An offered address, so that the next query can be a REQUEST for it.
-fn offered(world: &mut World, number: u32) -> Ipv4Addr {
+pub(super) fn offered(world: &mut World, number: u32) -> Ipv4Addr {
     match world.ask(&Ask::new(MessageType::Discover, number)) {
         Some(Heard::Offer(address)) => address,
         other => panic!("no offer: {other:?}"),

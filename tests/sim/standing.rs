@@ -7,13 +7,13 @@ use shards::{Lease, LeaseState, SmallBytes};
 use tandem::engine::counters::OwnCounter;
 use tandem::engine::event::{ConflictSide, Event, EventKind};
 use tandem::engine::message::{
-    Applied, CopySlice, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind,
+    Applied, CopySlice, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
 };
-use tandem::ha::view::{Alone, HaView, UpdateMode};
+use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
 
-use super::clients::plain;
-use super::partner::{POOL, address_of, batch_of, replicating};
-use super::world::{World, snapshot};
+use super::clients::{Ask, Heard, plain};
+use super::partner::{POOL, address_of, batch_of, offered, replicating};
+use super::world::{Partner, World, snapshot};
 
 /// Three clients hold leases, the first and the last of which were given alone; what the partner lists decides which of
 /// them it is sent.
@@ -64,6 +64,41 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
             }
         }
         assert_eq!(sent, expected, "{case}");
+    }
+}
+
+/// The link is cut: what is given waits for the partner, is acknowledged when this server counts it as lost, and its update
+/// fails only then. The lease is of before it was alone.
+#[test]
+fn what_was_given_before_and_its_update_was_lost_is_sent_where_it_is_not_listed() {
+    for (outcome, expected) in [(UpdateOutcome::Failed, 1), (UpdateOutcome::Acked, 0)] {
+        let mut world = replicating(12, "");
+        world.join(plain(1));
+        world.partner = Partner::Silent;
+        let address = offered(&mut world, 2);
+        assert_eq!(world.ask(&Ask::select(2, address)), None, "it waits for the partner");
+        world.pass_s(2);
+        let alone = Alone { since_s: world.now.wall_s(), partner_since_s: None, partner_knows_since_s: None };
+        let view = HaView { updates: UpdateMode::None, alone: Some(alone), ..world.replicating_view() };
+        world.set_view(view);
+        assert_eq!(world.heard(), Some(Heard::Ack(address)), "nobody is there to acknowledge it");
+        world.answer_updates(outcome);
+        // It copies, as the partner does that served alone too, and both serve again.
+        let whole = HaView { alone: Some(alone), ..world.replicating_view() };
+        let copies =
+            HaView { service_on: false, scopes: Scopes::NONE, updates: UpdateMode::None, ..whole.clone() };
+        for view in [copies, whole] {
+            world.set_view(HaView { epoch: world.view.epoch + 1, ..view });
+        }
+        let mut sent = 0;
+        for shard in 0..world.rules.owners.shards() {
+            let slice = CopySlice { rows: Vec::new(), terms: Terms::Comparison(Span::default()) };
+            match world.command(shard, ShardCommandBody::Synchronised(Arc::new(slice))) {
+                Some(ShardReplyBody::Applied(applied)) => sent += applied.sent_back,
+                other => panic!("{outcome:?}: {other:?}"),
+            }
+        }
+        assert_eq!(sent, expected, "{outcome:?}");
     }
 }
 
