@@ -85,6 +85,8 @@ pub enum Message {
     LocalDhcpEnable { state: OwnState },
     /// The partner is in a state of another mode: the configurations do not match.
     InvalidPartnerState { partner: PartnerState, mode: &'static str },
+    /// The partner has gone back into maintenance that was called off.
+    MaintenanceCalledOffAgain { partner: String },
     /// The partner asked for maintenance in a state that does not allow it.
     MaintenanceRefused { state: OwnState },
     /// The partner is about to end, cleanly.
@@ -160,6 +162,7 @@ impl Message {
             | Self::LeaseUpdatesEnabled { .. }
             | Self::LocalDhcpDisable { .. }
             | Self::LocalDhcpEnable { .. }
+            | Self::MaintenanceCalledOffAgain { .. }
             | Self::PartnerStops { .. }
             | Self::Reset { .. }
             | Self::ServiceStarted { .. }
@@ -211,6 +214,7 @@ impl Message {
                 "HA_INVALID_PARTNER_STATE_HOT_STANDBY"
             }
             Self::InvalidPartnerState { .. } => "HA_INVALID_PARTNER_STATE_LOAD_BALANCING",
+            Self::MaintenanceCalledOffAgain { .. } => "TANDEM_HA_MAINTENANCE_CALLED_OFF_AGAIN",
             Self::MaintenanceRefused { .. } => "HA_MAINTENANCE_NOTIFY_REFUSED",
             Self::PartnerStops { .. } => "TANDEM_HA_PARTNER_STOPS",
             Self::Reset { .. } => "HA_RESET",
@@ -265,9 +269,6 @@ impl fmt::Display for Message {
             Self::LocalDhcpEnable { state } => {
                 write!(f, "local DHCP service is enabled while in the {state} state")
             }
-            Self::InvalidPartnerState { partner, mode } => {
-                write!(f, "partner is in the {partner} state, unknown to the {mode} mode: check its mode")
-            }
             Self::MaintenanceRefused { state } => {
                 write!(f, "the partner's request for maintenance is refused in the {state} state")
             }
@@ -309,6 +310,8 @@ impl fmt::Display for Message {
             | Self::CommunicationRestored { .. }
             | Self::ConfigurationAgrees { .. }
             | Self::ConfigurationDiffers { .. }
+            | Self::InvalidPartnerState { .. }
+            | Self::MaintenanceCalledOffAgain { .. }
             | Self::PartnerStops { .. }
             | Self::ResetPartnerFailed { .. }
             | Self::HeartbeatCommunicationsFailed { .. }
@@ -342,6 +345,12 @@ impl Message {
             }
             Self::ConfigurationDiffers { partner, difference } => {
                 write!(f, "the configuration of {partner} differs in {difference}")
+            }
+            Self::InvalidPartnerState { partner, mode } => {
+                write!(f, "partner is in the {partner} state, unknown to the {mode} mode: check its mode")
+            }
+            Self::MaintenanceCalledOffAgain { partner } => {
+                write!(f, "{partner} is in maintenance again, which was called off: it is told once more")
             }
             Self::StoodStill { partner, gap_ms } => write!(
                 f,

@@ -112,7 +112,7 @@ impl Machine {
         let mut arguments = json!({
             "date-time": rfc1123_date(now.wall_s()),
             "scopes": self.scope_names(),
-            "state": self.state.name(),
+            "state": self.maintenance.state_to_tell(self.state).name(),
             super::super::batch::ANNOUNCEMENT: HA_BATCH_UPDATES_MAX,
             super::super::copy::ANNOUNCEMENT: super::super::copy::VERSION,
             fence::ANNOUNCEMENT: self.published.as_ref().map(|view| view.fence.to_text()),

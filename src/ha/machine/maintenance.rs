@@ -24,13 +24,15 @@ pub(super) struct Maintenance {
     pub(super) partner_alone_since_ns: Option<u64>,
     /// That was ten minutes ago.
     pub(super) forgotten: bool,
+    /// This server has called maintenance off, and has not heard since in which state the partner is.
+    called_off: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Notification {
     cancel: bool,
-    /// The administrator's command that waits for it.
-    token: u64,
+    /// The administrator's command that waits for it; `None` where the cancellation is repeated.
+    token: Option<u64>,
 }
 
 impl Maintenance {
@@ -47,6 +49,7 @@ impl Maintenance {
         self.serves_all = to == OwnState::PartnerDown
             && (from == OwnState::PartnerInMaintenance || std::mem::take(&mut self.serves_all));
         self.partner_is_behind = to == OwnState::PartnerInMaintenance && !from.sends_updates();
+        self.called_off &= !to.is_maintenance();
         (self.partner_alone_since_ns, self.forgotten) = (None, false);
     }
 
@@ -57,6 +60,13 @@ impl Maintenance {
             _ => None,
         };
         self.forgotten &= self.partner_alone_since_ns.is_some();
+    }
+
+    /// The state to tell the partner where the own one is `own`. While the end of maintenance is on its way the partner may
+    /// have heard of it already: told of a survivor, it would go back into maintenance.
+    pub(super) fn state_to_tell(&self, own: OwnState) -> OwnState {
+        let cancels = self.call.is_some_and(|(_, notification)| notification.cancel);
+        if cancels && own == OwnState::PartnerInMaintenance { self.state_before() } else { own }
     }
 
     /// Where to return to. What was put off or half copied has to be done again.
@@ -85,7 +95,7 @@ impl Machine {
                 self.state.name()
             )));
         }
-        self.notify_maintenance(false, self.state, token, actions)
+        self.notify_maintenance(false, self.state, Some(token), actions)
     }
 
     /// `ha-maintenance-cancel`; `None` when the answer waits for the partner.
@@ -95,14 +105,27 @@ impl Machine {
                 "Unable to cancel maintenance request because the server is not in the partner-in-maintenance state.",
             ));
         }
-        self.notify_maintenance(true, self.maintenance.state_before(), token, actions)
+        self.notify_maintenance(true, self.maintenance.state_before(), Some(token), actions)
+    }
+
+    /// The partner has been told that maintenance is over, and says that it is in maintenance. A heartbeat that it sent before
+    /// has shown it a survivor (ha-protocol 4.9): it is told once more. Returns whether what it says is to be passed over.
+    pub(super) fn repeats_cancellation(&mut self, partner: PartnerState, actions: &mut Vec<Action>) -> bool {
+        let fell_back = partner == PartnerState::InMaintenance && !self.state.is_maintenance();
+        let repeats = std::mem::take(&mut self.maintenance.called_off) && fell_back;
+        if repeats {
+            self.log(Message::MaintenanceCalledOffAgain { partner: self.partner() }, actions);
+            // Refused only where an administrator begins maintenance at this moment: that one is meant then.
+            _ = self.notify_maintenance(true, self.state, None, actions);
+        }
+        fell_back && self.maintenance.call.is_some_and(|(_, notification)| notification.cancel)
     }
 
     fn notify_maintenance(
         &mut self,
         cancel: bool,
         state: OwnState,
-        token: u64,
+        token: Option<u64>,
         actions: &mut Vec<Action>,
     ) -> Option<Reply> {
         if self.maintenance.call.is_some() {
@@ -136,7 +159,7 @@ impl Machine {
                 ))
             }
         };
-        actions.push(Action::Answer { token, reply });
+        actions.extend(token.map(|token| Action::Answer { token, reply }));
     }
 
     /// Whether the partner has given leases that this server has yet to copy.
@@ -231,6 +254,7 @@ impl Machine {
         if self.state == OwnState::PartnerInMaintenance {
             let state = self.maintenance.state_before();
             self.enter(now, state, actions);
+            self.maintenance.called_off = true;
         }
         self.evaluate(now, actions);
         self.believe_what_was_told(now);

@@ -25,6 +25,10 @@ fn run(rig: &mut Rig, command: HaCommand, answer: Result<Vec<u8>, String>) -> (i
     Rig::answers(&actions).remove(0)
 }
 
+fn notifies(actions: &[Action]) -> bool {
+    calls(actions).iter().any(|(_, name)| name == "ha-maintenance-notify")
+}
+
 fn done(arguments: serde_json::Value) -> Result<Vec<u8>, String> {
     Ok(Reply::success("").with_arguments(arguments).to_http_body())
 }
@@ -201,13 +205,75 @@ fn the_answer_to_a_heartbeat_sent_before_maintenance_was_called_off_moves_nobody
                 let result = Ok(heartbeat_body(stale, rig.now.wall_s(), 0));
                 rig.handle(Event::CallDone { id, result });
                 assert_eq!((rig.machine.state(), rig.machine.partner_state()), (normal, heard), "{label}");
-                // The next one is believed.
+                // The next one is believed where the partner stays; one that should be back is told once more.
                 assert_eq!(calls(&rig.wait_until(1.1)).len(), 1, "{label}");
-                rig.heartbeat_reply(stale, 0, 0);
-                assert!(rig.machine.state().is_maintenance(), "{label}");
+                let told_again = notifies(&rig.heartbeat_reply(stale, 0, 0));
+                assert_eq!(
+                    (told_again, rig.machine.state().is_maintenance()),
+                    (survives, !survives),
+                    "{label}"
+                );
             }
         }
     }
+}
+
+/// 4.9: a heartbeat of the partner that crosses with the end of maintenance would lead it back.
+#[test]
+fn while_maintenance_is_called_off_the_partner_is_shown_the_state_to_come() {
+    for (answer, shown) in [
+        (done(json!({})), "hot-standby"),
+        (Ok(Reply::error("not in maintenance").to_http_body()), "partner-in-maintenance"),
+    ] {
+        let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+        let shows = |rig: &mut Rig| {
+            let reply = rig.command(
+                CommandSource::Partner,
+                HaCommand::Heartbeat { server_name: None, fingerprint: None },
+            );
+            reply.arguments.unwrap()["state"].clone()
+        };
+        run(&mut rig, START, done(json!({})));
+        assert_eq!(shows(&mut rig), "partner-in-maintenance");
+        let by_hand = Event::Command { token: 7, source: CommandSource::Administrator, command: CANCEL };
+        let id = Rig::call(&rig.handle(by_hand), "ha-maintenance-notify");
+        assert_eq!(shows(&mut rig), "hot-standby");
+        assert_eq!(rig.machine.state(), OwnState::PartnerInMaintenance, "it serves all until it is over");
+        rig.handle(Event::CallDone { id, result: answer });
+        assert_eq!(shows(&mut rig), shown);
+    }
+}
+
+/// The partner's heartbeat may have been answered before maintenance was called off, and read after.
+#[test]
+fn a_partner_that_falls_back_into_maintenance_is_told_once_more_and_then_believed() {
+    let back = || Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
+    for (second, third, state) in [
+        ("hot-standby", "in-maintenance", OwnState::PartnerInMaintenance),
+        ("in-maintenance", "hot-standby", OwnState::HotStandby),
+        ("in-maintenance", "in-maintenance", OwnState::PartnerInMaintenance),
+    ] {
+        let mut rig = back();
+        run(&mut rig, START, done(json!({})));
+        run(&mut rig, CANCEL, done(json!({})));
+        let told = rig.heartbeat_reply(second, 0, 0);
+        if second == "in-maintenance" {
+            let id = Rig::call(&told, "ha-maintenance-notify");
+            rig.heartbeat_reply("in-maintenance", 0, 0);
+            assert_eq!(rig.machine.state(), OwnState::HotStandby, "not before the answer");
+            assert!(Rig::answers(&rig.handle(Event::CallDone { id, result: done(json!({})) })).is_empty());
+        }
+        let after = rig.heartbeat_reply(third, 0, 0);
+        assert!(!notifies(&after), "{second}, {third}");
+        assert_eq!(rig.machine.state(), state, "{second}, {third}");
+    }
+    // Begun anew by hand, it is meant.
+    let mut rig = back();
+    run(&mut rig, START, done(json!({})));
+    run(&mut rig, CANCEL, done(json!({ "state": "hot-standby" })));
+    run(&mut rig, START, done(json!({})));
+    rig.heartbeat_reply("in-maintenance", 0, 0);
+    assert_eq!(rig.machine.state(), OwnState::PartnerInMaintenance);
 }
 
 #[test]

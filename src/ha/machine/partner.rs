@@ -169,6 +169,9 @@ impl Machine {
         // A Kea keeps a lease whose update has failed, and does not count it (ha-protocol 5.3).
         self.served_beside |= self.state == OwnState::PartnerDown && is == normal.as_seen_by_partner();
         self.maintenance.heard(is, now.monotonic_ns);
+        if self.repeats_cancellation(is, actions) {
+            self.communication.told(PartnerState::Unknown);
+        }
         self.compare_configurations(fingerprint, actions);
         self.warn_of_skew(now, actions);
         if !self.generation_probed && is != PartnerState::Unavailable {
