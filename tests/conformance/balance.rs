@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::states::PAIRINGS;
 use crate::support::clients::{PATIENCE, Reply, mac, query};
-use crate::support::dhcp::{DISCOVER, Query};
+use crate::support::dhcp::{ACK, DISCOVER, Query};
 use crate::support::http::response;
 use crate::support::k3::Script;
 use crate::support::plan::{N, Plan, S, Seat};
@@ -222,7 +222,9 @@ fn e4(seats: [Seat; 2], limit: u32) {
     let mut served = [Vec::new(), Vec::new()];
     for number in 0..16 {
         // The first answer comes: nobody waits for the other server.
-        let ack = site.clients.try_lease(mac(1, number), &[], PATIENCE).expect("served at once");
+        let request = site.clients.request(mac(1, number), &[], PATIENCE).expect("an OFFER at once");
+        let ack = site.clients.answers(request.xid, 1, PATIENCE).pop().expect("an ACK at once");
+        assert_eq!(ack.message_type, ACK);
         served[usize::from(server(ack.server))].push(mac(1, number));
     }
     site.tap(0, 1).forget();

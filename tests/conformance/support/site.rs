@@ -271,16 +271,20 @@ impl Site {
             std::thread::sleep(Duration::from_millis(50));
         }
         let took = start.elapsed();
-        self.wait_for_shards(server);
+        self.wait_for_shards(server, state);
         took
     }
 
-    /// A Tandem may be in any state a moment before it listens to clients, and before its shards know of the state. What
-    /// they are asked next comes behind that.
-    fn wait_for_shards(&self, server: usize) {
+    /// A Tandem may be in any state a moment before it listens to clients, and before its shards know of the state: what has
+    /// to be on the disk first may take a while. It logs that it is in `state` when the shards are being told. What they
+    /// are asked next comes behind that.
+    fn wait_for_shards(&self, server: usize, state: &str) {
         let member = &self.members[server];
         if member.seat == Seat::Server(Kind::Tandem) && member.process.is_some() {
             self.wait_for_log(server, "DHCP4_STARTED");
+            eventually(&format!("the shards of server{} know of {state}", server + 1), SOON, || {
+                self.logged_state(server) == state || self.state(server) != state
+            });
             self.command(server, "lease4-get-page", json!({ "from": "start", "limit": 1 }));
         }
     }
@@ -293,7 +297,7 @@ impl Site {
             assert!(start.elapsed() < patience, "states {:?}, expected {states:?}", seen());
             std::thread::sleep(Duration::from_millis(50));
         }
-        (0..states.len()).for_each(|server| self.wait_for_shards(server));
+        states.iter().enumerate().for_each(|(server, state)| self.wait_for_shards(server, state));
     }
 
     /// Waits until every server has heard its partner since `since`, and they are in the states given. A server that has
@@ -450,6 +454,16 @@ impl Site {
     /// How many lines of its log hold `text`.
     pub fn logged(&self, server: usize, text: &str) -> usize {
         self.log(server).lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// The state a server has last logged to have entered since it was started.
+    fn logged_state(&self, server: usize) -> String {
+        let log = self.log(server);
+        let since = log.rfind("DHCP4_STARTING").unwrap_or(0);
+        let entered =
+            log[since..].lines().rev().find_map(|line| line.split_once(" server transitions from "));
+        let state = entered.and_then(|(_, change)| change.split(' ').nth(2));
+        state.unwrap_or("WAITING").to_ascii_lowercase()
     }
 
     /// Whether a server is a Kea.
