@@ -101,7 +101,7 @@ pub const BACKUP_WAITING_MAX: usize = 8_192;
 pub const CONTROL_REQUEST_OCTETS_MAX: usize = 16 * 1024 * 1024;
 /// Connections of a unix control socket served at a time; one more waits in the kernel.
 pub const CONTROL_CONNECTIONS_MAX: usize = 32;
-/// Addresses per shard of which it is remembered what a partner without stamps said last; one is 24 octets. An update is
+/// Addresses per shard of which it is remembered what a partner without stamps said last; one is 32 octets. An update is
 /// overtaken by milliseconds, and 1,000 updates a second take four seconds to fill it. An address that loses its place to
 /// another one is told right by the next renewal.
 pub const HEARD_LEASES_MAX: usize = 4096;

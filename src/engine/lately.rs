@@ -72,24 +72,14 @@ mod tests {
     use shards::{LeaseState, SmallBytes};
 
     use super::*;
+    use crate::ha::test_support;
 
     const S: u64 = 1_000_000_000;
 
     fn lease(address: u32, client: u8, cltt: u64, state: LeaseState, valid_lifetime: u32) -> Lease {
-        Lease {
-            address: Ipv4Addr::from(0xC000_0200 + address),
-            subnet_id: 1,
-            pool_id: 0,
-            hwaddr: SmallBytes::new(&[2, 0, 0, 0, 0, client]),
-            client_id: SmallBytes::empty(),
-            valid_lifetime,
-            cltt,
-            state,
-            fqdn_fwd: false,
-            fqdn_rev: false,
-            hostname: SmallBytes::empty(),
-            user_context: None,
-        }
+        let address = Ipv4Addr::from(0xC000_0200 + address);
+        let hwaddr = SmallBytes::new(&[2, 0, 0, 0, 0, client]);
+        Lease { address, hwaddr, valid_lifetime, cltt, state, ..test_support::lease(1) }
     }
 
     #[test]

@@ -171,13 +171,13 @@ impl Shard {
             let (Change::Put(lease) | Change::Delete(lease)) = change;
             update.lease = lease;
             let sender = self.sender_of(relationship, address);
-            if is_sent && !turn.actions.reserve(sender, Lane::State, 1) {
-                return Some(update);
-            }
             if is_sent {
-                (update.shard, update.epoch) = (self.number, epoch);
                 // Until the partner has it, nobody is answered from the cache on the strength of it.
                 self.relations.of_mut(relationship).unacknowledged.insert(address);
+                if !turn.actions.reserve(sender, Lane::State, 1) {
+                    return Some(update);
+                }
+                (update.shard, update.epoch) = (self.number, epoch);
                 turn.actions.send(sender, Lane::State, Message::Update(update));
                 return None;
             }

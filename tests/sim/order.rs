@@ -19,9 +19,11 @@ use super::world::{Partner, World, snapshot};
 
 const POOL: &str = "192.0.2.100 - 192.0.2.199";
 
-/// A server in communication-recovery, whose client 1 has the address.
+/// A server in communication-recovery, whose client 1 has the address since the process has run for a while: it
+/// could have it from the cache.
 fn recovering(seed: u64) -> (World, Ipv4Addr) {
     let mut world = World::new(seed, 4, snapshot(POOL, r#", "cache-threshold": 0.5"#), Vec::new());
+    world.pass_s(2);
     let view = HaView { updates: UpdateMode::Queue, ..world.replicating_view() };
     world.set_view(view);
     let address = world.join(plain(1)).lease().expect("a lease").address;
@@ -55,7 +57,7 @@ fn an_update_put_off_that_comes_late_never_follows_a_newer_one() {
         let view = world.replicating_view();
         world.set_view(view);
         world.partner = Partner::Silent;
-        let newer = Ask { xid: 5, ..Ask::renew(1, address) };
+        let newer = Ask { xid: 5, host_name: "new", ..Ask::renew(1, address) };
         if seed % 2 == 0 {
             hand_back(&mut world, &late);
             assert_eq!(world.ask(&newer), None, "the partner has not answered");
@@ -135,6 +137,7 @@ fn what_is_handed_back_waits_for_room_at_its_sender_and_does_not_return() {
     hand_back(&mut world, &late);
     world.settle();
     world.pass_s(3);
+    assert_eq!(world.ask(&Ask { xid: 6, ..Ask::renew(1, address) }), None, "not from the cache");
     world.mesh.state_lane = places;
     assert_eq!(take_put_off(&mut world).len(), 0, "it has not gone back");
     world.pass_s(1);
