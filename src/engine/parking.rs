@@ -215,7 +215,8 @@ impl ParkingLot {
         self.awaiting_others
     }
 
-    /// Parks an entry with at least one obligation; `bytes` is the reply. The caller has checked the limit.
+    /// Parks an entry with at least one obligation; `bytes` is the reply. The caller has checked the limit. An older reply
+    /// about the address is void: it promises what the lease was.
     pub fn park(&mut self, parked: Parked, bytes: &[u8]) -> ParkId {
         debug_assert!(!parked.obligations.are_clear(), "an entry without obligations is not parked");
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -234,11 +235,15 @@ impl ParkingLot {
             self.awaiting_others += 1;
             self.by_deadline.push_back((parked.deadline_ns, id));
         }
-        if parked.deduplicate {
-            self.by_address.insert(parked.address.into(), id);
-        }
+        let older = match parked.deduplicate {
+            true => self.by_address.insert(parked.address.into(), id),
+            false => None,
+        };
         place.entry = Some(Entry { parked, dropped: false, worst: None });
         self.parked += 1;
+        if let Some(older) = older.and_then(|older| self.entry_mut(older)) {
+            older.dropped = true;
+        }
         id
     }
 
@@ -575,7 +580,8 @@ mod tests {
         let mut lot = ParkingLot::new(0, 10);
         let mut out = Vec::new();
         let good = lot.park(parked(None, 1, 0), b"ack");
-        let bad = lot.park(parked(None, 2, 0), b"nack");
+        let address = Ipv4Addr::new(192, 0, 2, 2);
+        let bad = lot.park(Parked { address, ..parked(None, 2, 0) }, b"nack");
         lot.handle_update(bad, UpdateOutcome::Failed, &mut out);
         let sent = lot.waive(0, 2, &mut out).iter().filter(|progress| is_sent(progress)).count();
         assert_eq!((sent, out.as_slice()), (1, &b"ack"[..]));
@@ -595,6 +601,22 @@ mod tests {
         ];
         for (client, found) in rows {
             assert_eq!(lot.duplicate(ADDRESS, &client), found, "{client}");
+        }
+    }
+
+    #[test]
+    fn of_two_replies_about_an_address_the_newer_one_is_sent_until_it_is_revoked() {
+        let newer = || Parked { client: ClientLabel::new(1, &[1], &[], 8), ..parked(None, 1, 0) };
+        for revoked in [false, true] {
+            let mut lot = ParkingLot::new(0, 10);
+            let mut out = Vec::new();
+            let ids = [lot.park(parked(None, 1, 0), b"older"), lot.park(newer(), b"newer")];
+            if revoked {
+                lot.revoke(ADDRESS, None);
+            }
+            let sent = ids.map(|id| is_sent(&lot.handle_update(id, UpdateOutcome::Acked, &mut out)));
+            assert_eq!(sent, [false, !revoked]);
+            assert_eq!(out, if revoked { &b""[..] } else { b"newer" });
         }
     }
 
