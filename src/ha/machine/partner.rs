@@ -216,11 +216,11 @@ impl Machine {
     /// Only release 2.7.1 and later has `dhcp-state`, and 2.7.0 brought lease state 3 (ha-protocol 0.5). A Tandem that
     /// answers in the dialect of 2.2, because its file is in it, says who it is.
     fn handle_generation(&mut self, result: Result<Vec<u8>, String>) {
-        // One that has not come through says nothing; the next heartbeat asks again.
-        self.generation_probed = result.is_ok();
-        let reply = result.ok().and_then(|body| Reply::parse_success(&body).ok());
-        self.partner_knows_released = reply
-            .and_then(|reply| reply.arguments)
+        // Without an answer, or with an error for one, nothing is known; the next heartbeat asks again.
+        let answer = result.ok().and_then(|body| Reply::parse_success(&body).ok());
+        self.generation_probed = answer.is_some();
+        self.partner_knows_released = answer
+            .and_then(|answer| answer.arguments)
             .is_some_and(|arguments| arguments.get("dhcp-state").or(arguments.get("tandem")).is_some());
         if self.generation_probed {
             self.partner_knew_released = self.partner_knows_released;
