@@ -117,6 +117,8 @@ pub enum Message {
     SyncSuccessful { partner: String, applied: usize, duration_ms: u64 },
     /// High availability has been given up.
     Terminated,
+    /// The partner is terminated and does not leave that state by itself: it is told to.
+    TerminatedPartnerReset { partner: String, attempt: u32 },
     /// The partner is still terminated: it must leave that state too.
     TerminatedRestartPartner,
     /// A lease update failed for another reason than a conflict.
@@ -171,7 +173,8 @@ impl Message {
             | Self::StateTransition { .. }
             | Self::SyncCompleteNotified
             | Self::SyncStart { .. }
-            | Self::SyncSuccessful { .. } => log::Level::Info,
+            | Self::SyncSuccessful { .. }
+            | Self::TerminatedPartnerReset { .. } => log::Level::Info,
         }
     }
 
@@ -230,6 +233,7 @@ impl Message {
             Self::SyncStart { .. } => "HA_SYNC_START",
             Self::SyncSuccessful { .. } => "HA_SYNC_SUCCESSFUL",
             Self::Terminated => "HA_TERMINATED",
+            Self::TerminatedPartnerReset { .. } => "TANDEM_HA_TERMINATED_PARTNER_RESET",
             Self::TerminatedRestartPartner => "HA_TERMINATED_RESTART_PARTNER",
             Self::UpdateFailed { .. } => "HA_LEASE_UPDATE_COMMUNICATIONS_FAILED",
         }
@@ -321,6 +325,7 @@ impl fmt::Display for Message {
             | Self::LeaseUpdateConflict { .. }
             | Self::LeaseUpdateRejectsCausedTermination { .. }
             | Self::StoodStill { .. }
+            | Self::TerminatedPartnerReset { .. }
             | Self::UpdateFailed { .. } => self.fmt_link(f),
         }
     }
@@ -361,6 +366,11 @@ impl Message {
             Self::ResetPartnerFailed { partner, reason } => {
                 write!(f, "failed to reset the state machine of {partner}: {reason}")
             }
+            Self::TerminatedPartnerReset { partner, attempt } => write!(
+                f,
+                "{partner} is terminated and stays so, although its cause is gone as far as this server can tell; it is \
+                 told to begin anew (attempt {attempt})"
+            ),
             Self::CommunicationInterrupted { partner } => {
                 write!(f, "communication with {partner} is interrupted")
             }

@@ -15,7 +15,8 @@
 //! `normal` is hot-standby or load-balancing. The cells are Kea's but for these, none of which a Kea can tell from
 //! the doings of an administrator:
 //!
-//! - terminated is left by itself, as if by `ha-reset` ([`Conditions::healed`]);
+//! - terminated is left by itself, as if by `ha-reset` ([`Conditions::healed`]), and a partner that does not leave it is
+//!   told to ([`PartnerReset`]);
 //! - in-maintenance is left when the survivor is found dead or terminated, or goes on alone for ten minutes;
 //! - in partner-down a partner without the leases given since is told to copy them;
 //! - the normal state is left where the partner gave leases alone, unnoticed, and is normal again, and ready is left
@@ -58,8 +59,23 @@ pub struct Conditions {
     pub healed: bool,
     /// The partner leaves `terminated` by itself, too.
     pub partner_heals: bool,
+    /// What is to be done with one that does not.
+    pub partner_reset: PartnerReset,
     /// In maintenance, and the partner has served alone for ten minutes all the same.
     pub maintenance_forgotten: bool,
+}
+
+/// What is to be done with a terminated partner that does not leave that state by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PartnerReset {
+    /// It is time to tell it to begin anew.
+    Due,
+    /// It was told, and stays terminated while nobody is served here.
+    InVain,
+    /// Nothing, for now or at all.
+    Unwanted,
+    /// It was told, and asks how this server is: it will begin anew once this one waits.
+    Works,
 }
 
 /// What to do.
@@ -129,10 +145,17 @@ fn from_unavailable(own: OwnState, conditions: &Conditions) -> Step {
 }
 
 fn from_terminated_partner(own: OwnState, conditions: &Conditions) -> Step {
-    let waits_in_vain =
-        conditions.partner_terminated_long && !(conditions.healed && conditions.partner_heals);
-    let follows = own != OwnState::Waiting || waits_in_vain;
-    if follows { Step::Go(OwnState::Terminated) } else { Step::Stay }
+    if own != OwnState::Waiting {
+        return Step::Go(OwnState::Terminated);
+    }
+    let heals = conditions.healed && conditions.partner_heals;
+    match conditions.partner_reset {
+        PartnerReset::Due if !conditions.partner_heals => Step::ResetPartner,
+        PartnerReset::InVain if !conditions.partner_heals => Step::Go(OwnState::Terminated),
+        PartnerReset::Works if !conditions.partner_heals => Step::Stay,
+        _ if conditions.partner_terminated_long && !heals => Step::Go(OwnState::Terminated),
+        _ => Step::Stay,
+    }
 }
 
 /// A partner that is neither silent nor terminated nor of another mode.
@@ -235,7 +258,7 @@ fn from_in_maintenance(conditions: &Conditions) -> Step {
 }
 
 /// High availability is taken up again once the cause of its end is gone. A partner of another make stays terminated
-/// until somebody resets it, and then says something else; this server goes on serving until then.
+/// until it is reset, and then says something else; this server goes on serving until then.
 fn from_terminated(conditions: &Conditions) -> Step {
     use PartnerState as P;
     if conditions.must_terminate || conditions.partner_is_foreign() {
@@ -244,7 +267,11 @@ fn from_terminated(conditions: &Conditions) -> Step {
     match conditions.partner {
         P::Unavailable if conditions.failure => Step::Go(OwnState::PartnerDown),
         P::Backup | P::PassiveBackup | P::Unavailable | P::Unknown => Step::Stay,
-        P::Terminated if !conditions.partner_heals => Step::Stay,
+        P::Terminated if !conditions.partner_heals => match conditions.partner_reset {
+            PartnerReset::Due => Step::ResetPartner,
+            PartnerReset::Works => Step::Go(OwnState::Waiting),
+            PartnerReset::InVain | PartnerReset::Unwanted => Step::Stay,
+        },
         _ if conditions.healed => Step::Go(OwnState::Waiting),
         _ => Step::Stay,
     }

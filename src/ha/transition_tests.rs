@@ -4,7 +4,7 @@ use super::backlog::BacklogState;
 use super::state::{Mode, Role};
 use super::state::{OwnState as O, PartnerState as P};
 use super::transition::Step::{self, Copy, Flush, Go, ResetPartner, Stay};
-use super::transition::{Conditions, transition};
+use super::transition::{Conditions, PartnerReset, transition};
 
 const CALM: Conditions = Conditions {
     mode: Mode::HotStandby,
@@ -22,6 +22,7 @@ const CALM: Conditions = Conditions {
     copy_outdated: false,
     healed: false,
     partner_heals: false,
+    partner_reset: PartnerReset::Unwanted,
     maintenance_forgotten: false,
 };
 
@@ -269,11 +270,35 @@ const CHANGES: &[(&str, Change, Cell)] = &[
     ),
     ("terminated, and the partner alone heals", |c| c.partner_heals = true, |_, _| None),
     (
+        "a terminated partner is to be told to begin anew",
+        |c| c.partner_reset = PartnerReset::Due,
+        |own, c| is_beside_terminated(own, c).then_some(ResetPartner),
+    ),
+    (
+        "one that heals by itself is not",
+        |c| (c.partner_reset, c.partner_heals) = (PartnerReset::Due, true),
+        |_, _| None,
+    ),
+    (
+        "a terminated partner that was told to begin anew asks how this server is",
+        |c| c.partner_reset = PartnerReset::Works,
+        |own, c| (own == O::Terminated && c.partner == P::Terminated).then_some(W),
+    ),
+    (
+        "a terminated partner was told to begin anew and stays what it is",
+        |c| c.partner_reset = PartnerReset::InVain,
+        |own, c| (own == O::Waiting && c.partner == P::Terminated).then_some(T),
+    ),
+    (
         "in maintenance, forgotten",
         |c| c.maintenance_forgotten = true,
         |own, c| (own == O::InMaintenance && c.partner == P::PartnerDown).then_some(W),
     ),
 ];
+
+fn is_beside_terminated(own: O, conditions: &Conditions) -> bool {
+    matches!(own, O::Terminated | O::Waiting) && conditions.partner == P::Terminated
+}
 
 /// Whatever the partner says, nothing that needs the link is begun; where it leaves this state all the same, it goes.
 fn recovery_while_interrupted(conditions: &Conditions) -> Option<Step> {
@@ -319,6 +344,12 @@ fn numbered(mode: Mode, role: Role, partner: P, bits: u32) -> Conditions {
         healed: bit(10),
         partner_heals: bit(11),
         maintenance_forgotten: bit(12),
+        partner_reset: match (bit(13), bit(14)) {
+            (false, false) => PartnerReset::Unwanted,
+            (false, true) => PartnerReset::Due,
+            (true, false) => PartnerReset::Works,
+            (true, true) => PartnerReset::InVain,
+        },
     }
 }
 
@@ -334,7 +365,7 @@ fn no_chain_of_transitions_under_fixed_conditions_is_endless() {
     ];
     for (mode, role) in servers {
         for partner in P::ALL {
-            for bits in 0..1 << 13 {
+            for bits in 0..1 << 15 {
                 let conditions = numbered(mode, role, partner, bits);
                 for own in O::ALL {
                     let mut state = own;

@@ -38,8 +38,10 @@ pub fn scenarios() -> Vec<Scenario> {
         scenario(&["C11"], "beside_a_script_of_another_mode_nobody_is_served", 8, c11_script),
         scenario(&["C13"], "a_terminated_partner_is_followed", 5, c13),
         scenario(&["C14"], "a_clock_35_seconds_off_is_warned_of_and_61_too_many", 8, c14_script),
-        scenario(&["C14"], "clocks_apart_terminate_both_until_one_is_right_kea", 25, || c14([N, K], 1)),
-        scenario(&["C14"], "clocks_apart_terminate_both_until_both_restart_tandem", 25, || c14([K, N], 1)),
+        scenario(&["C14"], "clocks_apart_terminate_both_until_one_restarts_right_kea", 25, || c14([N, K], 1)),
+        scenario(&["C14"], "clocks_apart_terminate_both_until_one_restarts_right_tandem", 25, || {
+            c14([K, N], 1)
+        }),
         scenario(&["C15"], "a_reset_leads_back_from_every_state", 15, c15),
         scenario(&["C15"], "a_reset_leads_back_from_maintenance", 10, c15_maintenance),
         scenario(&["C15"], "a_reset_leads_back_to_balancing", 10, c15_balancing),
@@ -130,8 +132,8 @@ fn shift(site: &mut Site, server: usize, by: &str) {
     }
 }
 
-/// The clock of one server is 65 s ahead. Its clock corrected, it waits for the other one, where that is a Kea until it is
-/// restarted too; a Tandem sees that the cause is gone.
+/// The clock of one server is 65 s ahead. Its clock corrected, it is restarted and waits for the other one. A Tandem sees
+/// that the cause is gone; a Kea, which remembers it, is told to begin anew by the Tandem.
 fn c14(seats: [Seat; 2], wrong: usize) {
     let mut site = Site::new(Plan::hot_standby(seats));
     shift(&mut site, wrong, "+65s");
@@ -140,13 +142,6 @@ fn c14(seats: [Seat; 2], wrong: usize) {
     site.kill(wrong);
     site.members[wrong].forget_environment();
     site.start(wrong);
-    site.wait_for_state(wrong, "waiting", SOON);
-    if site.is_kea(1 - wrong) {
-        std::thread::sleep(Duration::from_millis(2500));
-        assert_eq!([site.state(wrong), site.state(1 - wrong)], ["waiting", "terminated"]);
-        site.kill(1 - wrong);
-        site.start(1 - wrong);
-    }
     site.wait_for_states(&WHOLE, TOGETHER);
     site.clients.lease_all(&macs(1, 5));
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 5);
@@ -336,6 +331,12 @@ fn c17() {
     site.signal(1, "HUP");
     eventually("the Kea begins again", SOON, || site.logged(1, "HA_STATE_TRANSITION") > changes);
     site.wait_for_states(&WHOLE, TOGETHER);
+    for s in [0, 1] {
+        eprintln!(
+            "=== {s}\n{}",
+            site.log(s).lines().filter(|l| l.contains("HA_")).collect::<Vec<_>>().join("\n")
+        );
+    }
     site.clients.lease_all(&macs(3, 5));
     assert_eq!(site.wait_for_equal_stores([0, 1], SOON), 15);
 }

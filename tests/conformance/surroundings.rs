@@ -141,9 +141,10 @@ fn file(site: &Site, server: usize, full: usize) -> PathBuf {
 }
 
 /// The clock of the second server drifts away while clients are served, and is put right again: 35 s are warned of, 65
-/// end high availability, and whoever can heals by itself.
+/// end high availability, and whoever can heals by itself. A Kea 2.2 remembers how far apart it has found the clocks: told
+/// to begin anew it is terminated again at once, measures once more, and is told again. Nobody touches it.
 fn clocks(seats: [Seat; 2]) {
-    let mut site = Site::new(Plan::hot_standby(seats)).with_clocks().until_whole("hot-standby");
+    let site = Site::new(Plan::hot_standby(seats)).with_clocks().until_whole("hot-standby");
     site.clients.lease_all(&macs(1, 10));
     site.set_clock(1, 35);
     let warned = |server| site.logged(server, "HA_HIGH_CLOCK_SKEW") > 0;
@@ -163,13 +164,6 @@ fn clocks(seats: [Seat; 2]) {
         let now = SystemTime::now() + Duration::from_secs(5);
         date.is_some_and(|date| date < now)
     });
-    for server in [0, 1] {
-        if site.is_kea(server) {
-            // A Kea stays so until it is restarted; the other one sees that, and follows.
-            site.kill(server);
-            site.start(server);
-        }
-    }
     site.wait_for_states(&WHOLE, TOGETHER);
     site.clients.lease_all(&macs(4, 10));
     assert_eq!(site.wait_for_equal_stores([0, 1], TOGETHER), 31);

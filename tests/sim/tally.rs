@@ -49,8 +49,8 @@ pub struct Tally {
     pub commands_of_backups: u64,
     /// Servers in maintenance that an operator had to reset, because nobody was left to end it.
     pub resets_by_hand: u64,
-    /// Terminated Keas that had to be started again, and addresses they were busy with.
-    pub kea_restarts: u64,
+    /// Times a terminated Kea was told to begin anew, and addresses Keas were busy with.
+    pub kea_resets: u64,
     pub busy: u64,
     /// Streams reset.
     pub resets: u64,
@@ -154,7 +154,7 @@ impl Tally {
             ("copies to backups", &mut self.copies_to_backups),
             ("commands of backups", &mut self.commands_of_backups),
             ("resets by hand", &mut self.resets_by_hand),
-            ("Keas started again", &mut self.kea_restarts),
+            ("terminated Keas reset", &mut self.kea_resets),
             ("busy addresses", &mut self.busy),
             ("reset streams", &mut self.resets),
             ("updates acknowledged", &mut self.updates_acked),

@@ -87,6 +87,7 @@ impl Machine {
             self.poll_after_pause(now.monotonic_ns);
         }
         self.termination.forget_refusals();
+        self.forget_partner_resets();
         self.paused &= self.relationship.pause(self.state) != crate::ha::relationship::Pause::Never;
         // A longer delay may turn an interruption that was noticed into none.
         self.interrupted_noticed &= self.is_interrupted(now);

@@ -66,6 +66,9 @@ impl Machine {
                 if self.state == OwnState::Ready && source == CommandSource::Partner {
                     self.communication.serves_alone_no_longer();
                 }
+                if !matches!(source, CommandSource::Backup(_)) {
+                    self.asked_by_partner(now, actions);
+                }
                 self.heartbeat_reply(now, fingerprint.as_deref())
             }
             HaCommand::MaintenanceCancel => return self.cancel_maintenance(token, actions),
@@ -338,6 +341,7 @@ impl Machine {
             self.abort_synchronisation(actions);
         }
         self.log(Message::Reset { state: self.state }, actions);
+        self.forget_partner_resets();
         // Clocks may have been set right: what is known of them is from before.
         self.communication.forget_skew();
         // Who waits takes over without proof, so it begins anew to wait, as a server that has started; a partner that was

@@ -9,6 +9,7 @@
 //! | here | events, timers, what a step ends with |
 //! | [`partner`](self) | `partner`: heartbeats, settled updates, the silent partner's clients |
 //! | `states` | conditions, the table, entering a state, pauses, the end of `terminated` |
+//! | `partner_resets` | a Kea that is terminated is told to begin anew |
 //! | `recovery` | the backlog and its flush, `ha-reset` to the partner |
 //! | `copying` | synchronisation: what its progress means |
 //! | `comparison` | what is made good after a Kea that went on serving could not be heard |
@@ -34,6 +35,7 @@ mod comparison;
 mod copying;
 mod maintenance;
 mod partner;
+mod partner_resets;
 mod recovery;
 mod states;
 mod status;
@@ -184,6 +186,7 @@ pub struct Machine {
     resets: u32,
     maintenance: maintenance::Maintenance,
     termination: states::Termination,
+    partner_resets: partner_resets::PartnerResets,
     /// States in which the machine has paused already, and whether it does now.
     paused_in: BTreeSet<OwnState>,
     paused: bool,
@@ -250,6 +253,7 @@ impl Machine {
             resets: 0,
             maintenance: maintenance::Maintenance::default(),
             termination: states::Termination::default(),
+            partner_resets: partner_resets::PartnerResets::default(),
             paused_in: BTreeSet::new(),
             paused: false,
             presence: wake::Presence::new(now.monotonic_ns),

@@ -10,7 +10,7 @@ use crate::engine::message::Asked;
 use crate::policy::Scope;
 
 /// How long a Kea waits for the answer to a heartbeat.
-const HEARTBEAT_TIMEOUT_NS: u64 = 10 * NS_PER_S;
+pub(super) const HEARTBEAT_TIMEOUT_NS: u64 = 10 * NS_PER_S;
 /// How long the proof by traffic that the partner serves nobody has to stand. Many clients may ask within a moment, and
 /// one that lives makes offers in the next, which they take; a Kea looks at its next heartbeat only.
 const PROOF_STANDS_NS: u64 = NS_PER_S / 2;
@@ -130,6 +130,7 @@ impl Machine {
         self.evaluate(now, actions);
         self.compare_if_due(now, actions);
         self.poll_after_pause(now.monotonic_ns);
+        self.poll_for_reset(now.monotonic_ns);
     }
 
     fn handle_heartbeat_reply(&mut self, now: Now, mut reply: HeartbeatReply, actions: &mut Vec<Action>) {

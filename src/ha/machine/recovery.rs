@@ -162,13 +162,18 @@ impl Machine {
     }
 
     /// Tells the partner to begin again, so that it copies our leases.
-    pub(super) fn reset_partner(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn reset_partner(&mut self, now: Now, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.reset_waits, true) {
             return;
         }
-        self.resets += 1;
-        if self.state == OwnState::PartnerDown {
-            self.log(Message::CopyOutdated { partner: self.partner() }, actions);
+        match self.state {
+            OwnState::Terminated | OwnState::Waiting => self.note_partner_reset(now, actions),
+            state => {
+                self.resets += 1;
+                if state == OwnState::PartnerDown {
+                    self.log(Message::CopyOutdated { partner: self.partner() }, actions);
+                }
+            }
         }
         let body = request::reset(&self.relationship.this_server_name);
         self.reset_call = Some(self.private_call(body, actions));
@@ -191,6 +196,9 @@ impl Machine {
                 self.partner_failed();
                 self.reset_waits = false;
             }
+        } else if matches!(self.state, OwnState::Terminated | OwnState::Waiting) {
+            self.partner_resets.obeyed();
+            self.poll_at(now.monotonic_ns);
         } else if self.state == OwnState::CommunicationRecovery {
             // Both lack something, so both copy, one after the other (ha-protocol 4.4 d).
             self.enter(now, OwnState::Waiting, actions);

@@ -9,9 +9,9 @@ use crate::ha::relationship::Pause;
 
 /// First pause of a server that was terminated because updates were refused. It doubles each time, so that a cause
 /// that no copy removes does not take the service away again and again.
-const HEAL_AFTER_NS: u64 = 30 * NS_PER_S;
+pub(super) const HEAL_AFTER_NS: u64 = 30 * NS_PER_S;
 /// Longest such pause.
-const HEAL_AFTER_NS_MAX: u64 = 3_600 * NS_PER_S;
+pub(super) const HEAL_AFTER_NS_MAX: u64 = 3_600 * NS_PER_S;
 
 /// Why the own high availability was given up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +70,21 @@ impl Termination {
         waits.then_some(self.until_ns)
     }
 
+    /// Since when, while it lasts.
+    pub(super) fn since_ns(&self) -> Option<u64> {
+        self.cause.map(|_| self.since_ns)
+    }
+
+    /// Until when a partner that stays terminated is let be.
+    pub(super) fn rests_until_ns(&self) -> u64 {
+        match self.cause {
+            None | Some(Cause::Skew) => 0,
+            // Why is for the partner to know, and may pass.
+            Some(Cause::Partner) => self.since_ns.saturating_add(HEAL_AFTER_NS),
+            Some(Cause::Refusals) => self.until_ns,
+        }
+    }
+
     /// The cause in words, while it lasts.
     pub(super) fn reason(&self) -> Option<&'static str> {
         self.cause.map(|cause| match cause {
@@ -122,6 +137,7 @@ impl Machine {
             copy_outdated: self.relationship.sync_leases && !self.copied && self.resets < RESETS_MAX,
             healed: self.has_healed(now),
             partner_heals: self.communication.is_tandem(),
+            partner_reset: self.partner_reset(now),
             maintenance_forgotten: self.maintenance.forgotten,
         }
     }
@@ -166,7 +182,7 @@ impl Machine {
                     return;
                 }
                 Step::Flush => return self.flush(actions),
-                Step::ResetPartner => return self.reset_partner(actions),
+                Step::ResetPartner => return self.reset_partner(now, actions),
                 Step::Go(next) => {
                     if next == OwnState::Terminated {
                         self.begin_termination(now, actions);
@@ -208,6 +224,7 @@ impl Machine {
             self.communication.restart_terminated(now.monotonic_ns);
         }
         self.maintenance.entered(from, next);
+        self.partner_resets.entered(from, next);
         // A Kea keeps what it takes for newer when it copies, and does not tell; and a Tandem that was told to copy again
         // so often, and was away each time, may lack what was given since.
         let has_copied = self.copied && self.communication.is_tandem();

@@ -241,21 +241,10 @@ impl Simulation {
         }
     }
 
-    /// What an operator has to do once everything works: maintenance that nobody else can end is ended, and a Kea that
-    /// has given up is started again.
+    /// What an operator has to do once everything works: maintenance that nobody else can end is ended.
     fn reset_by_hand(&mut self) {
         if self.plan.commands {
             self.go_on();
-        }
-        for server in 0..self.servers.len() {
-            if self.servers[server]
-                .kea
-                .as_ref()
-                .is_some_and(|kea| kea.machine.state == PartnerState::Terminated)
-            {
-                self.tally.kea_restarts += 1;
-                self.crash(server, false);
-            }
         }
         for seat in self.plan.seats() {
             match self.state(seat) {

@@ -2,8 +2,8 @@
 //!
 //! After ha-protocol 4, 5.6 and 8: one update in each request, every update overwrites, a copy disables the source
 //! before each page and starts again from the first one, the backlog is sent one update at a time and loses the one that
-//! fails, deadlines are noticed at heartbeats and answers only, `terminated` is left by a restart alone, and a restart
-//! forgets all but the leases. Release 2.2 has one flag for the service, whose timer is not stopped, and tells a conflict
+//! fails, deadlines are noticed at heartbeats and answers only, `terminated` is left by a restart or `ha-reset` alone,
+//! after which the first handler runs without those that follow (4.2), and a restart forgets all but the leases. Release 2.2 has one flag for the service, whose timer is not stopped, and tells a conflict
 //! as an error; release 3 has a lock for each origin.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -74,7 +74,11 @@ const REMOTE: u32 = 2000;
 pub struct Machine {
     pub settings: Settings,
     pub state: State,
+    /// What is done on entry to it has yet to be done.
+    unentered: bool,
     partner: State,
+    /// Since when the partner is known as terminated.
+    partner_terminated_ns: Option<u64>,
     contact_ns: u64,
     skew_s: Option<i64>,
     /// Updates not sent, and the partner's count at the last two heartbeats.
@@ -102,7 +106,9 @@ impl Machine {
         let mut this = Self {
             settings,
             state: State::Waiting,
+            unentered: false,
             partner: State::Unknown,
+            partner_terminated_ns: None,
             contact_ns: now.monotonic_ns,
             skew_s: None,
             unsent: 0,
@@ -250,6 +256,10 @@ impl Machine {
             "ha-reset" => {
                 (self.copying, self.flushing) = (false, false);
                 self.enter(now, State::Waiting);
+                // Its heartbeat is on its way, whatever the state becomes.
+                if let Some(next) = self.next_state(now) {
+                    (self.state, self.unentered) = (next, true);
+                }
                 (0, "HA state machine reset.".to_owned(), None)
             }
             "status-get" if self.settings.version == Version::K3 => {
@@ -342,6 +352,8 @@ impl Machine {
         match (state.and_then(State::from_name), date) {
             (Some(state), Some(date)) => {
                 self.partner = state;
+                let since_ns = self.partner_terminated_ns.or(Some(now.monotonic_ns));
+                self.partner_terminated_ns = since_ns.filter(|_| state == State::Terminated);
                 let theirs_s = date.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
                 self.skew_s = Some(theirs_s.cast_signed() - now.wall_s().cast_signed());
                 let unsent = arguments.and_then(|arguments| arguments.get("unsent-update-count"));
@@ -397,6 +409,9 @@ impl Machine {
 
     /// Runs handlers until one stays.
     pub fn evaluate(&mut self, now: Now) {
+        if std::mem::take(&mut self.unentered) {
+            self.enter(now, self.state);
+        }
         while !self.copying && !self.flushing {
             let Some(next) = self.next_state(now) else { break };
             self.enter(now, next);
@@ -433,7 +448,8 @@ impl Machine {
             return puts_off.then_some(S::CommunicationRecovery);
         }
         if self.partner == S::Terminated {
-            return (self.state != S::Waiting).then_some(S::Terminated);
+            let waits = self.state == S::Waiting && !self.has_waited_long(now);
+            return (!waits).then_some(S::Terminated);
         }
         match (self.state, self.partner) {
             (S::Waiting, S::Waiting) => self.settings.primary.then_some(S::Syncing),
@@ -457,6 +473,12 @@ impl Machine {
             }
             _ => None,
         }
+    }
+
+    /// Release 3 follows a partner that has been terminated for ten minutes.
+    fn has_waited_long(&self, now: Now) -> bool {
+        let is_long = |since_ns| now.monotonic_ns >= since_ns + 600 * NS_PER_S;
+        self.settings.version == Version::K3 && self.partner_terminated_ns.is_some_and(is_long)
     }
 
     /// Sends the oldest update that was put off; without one the pair is whole.

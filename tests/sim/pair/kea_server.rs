@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use shards::{Lease, LeaseState, SmallBytes};
 use tandem::dhcp4::scope::bucket;
 use tandem::engine::message::{PartnerCall, UpdateKind};
+use tandem::ha::PartnerState;
 use tandem::ha::command::{Envelope, PageRequest, Reply};
 use tandem::ha::lease_json::{LeaseUpdate, Listing, write_listing, write_update_request};
 use tandem::ha::lease_page::Page;
@@ -176,6 +177,8 @@ impl Simulation {
     /// A request of the partner: carried out at once, answered after a moment.
     pub fn kea_request(&mut self, server: usize, stream: StreamId, body: &[u8]) {
         let envelope = Envelope::parse(body).unwrap_or_else(|error| panic!("Kea cannot read this: {error}"));
+        let is_terminated = self.kea_state == Some(PartnerState::Terminated);
+        self.tally.kea_resets += u64::from(is_terminated && envelope.command == "ha-reset");
         let reply = self.kea_reply(server, &envelope);
         self.settle_kea(server);
         let delay_ns = 200_000 + self.draw(COMMAND_NS);
