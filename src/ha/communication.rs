@@ -12,6 +12,7 @@ use super::command::Reply;
 use super::event::ClientIdentity;
 use super::fence::{self, Fence};
 use super::fingerprint::Fingerprint;
+use super::refusals::Refusals;
 use super::state::PartnerState;
 use crate::engine::message::Asked;
 use crate::http::parse_rfc1123_date;
@@ -22,9 +23,6 @@ pub const TERMINATED_BECAUSE: &str = "tandem-terminated-because";
 
 /// The reason of one that has no other than its partner's termination.
 pub const PARTNER_TERMINATED: &str = "partner-terminated";
-
-/// A refused client is remembered this long.
-const REJECTED_NS: u64 = 86_400 * 1_000_000_000;
 
 /// The partner's answer to a heartbeat.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,9 +78,10 @@ impl HeartbeatReply {
     }
 }
 
-type ClientKey = (Box<[u8]>, Box<[u8]>);
+/// Who a client is: hardware address and client identifier.
+pub(super) type ClientKey = (Box<[u8]>, Box<[u8]>);
 
-fn key(client: &ClientIdentity) -> ClientKey {
+pub(super) fn key(client: &ClientIdentity) -> ClientKey {
     (client.hwaddr.as_slice().into(), client.client_id.as_slice().into())
 }
 
@@ -134,25 +133,7 @@ pub struct Communication {
     /// One of them has waited for long.
     waits_for_long: bool,
     analyzed: u64,
-    rejected: BTreeMap<ClientKey, u64>,
-    refused: Refused,
-}
-
-/// Clients whose updates were refused without a conflict: by a partner that takes none, or for its moment.
-#[derive(Clone, Debug, Default)]
-struct Refused {
-    /// When the first of them was, monotonic.
-    from_ns: Option<u64>,
-    /// Since the last heartbeat was sent.
-    since: BTreeSet<ClientKey>,
-    /// Before it: its answer tells.
-    before: BTreeSet<ClientKey>,
-}
-
-impl Refused {
-    fn is_empty(&self) -> bool {
-        self.since.is_empty() && self.before.is_empty()
-    }
+    refusals: Refusals,
 }
 
 impl Communication {
@@ -179,8 +160,7 @@ impl Communication {
             asked_late: BTreeMap::new(),
             waits_for_long: false,
             analyzed: 0,
-            rejected: BTreeMap::new(),
-            refused: Refused::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -237,7 +217,7 @@ impl Communication {
         self.copies = false;
         self.follows = false;
         self.terminated_since_ns = None;
-        self.refused = Refused::default();
+        self.refusals.forget_moments();
     }
 
     /// The partner serves nobody any longer and is about to end: it counts as gone, without further proof.
@@ -462,77 +442,9 @@ impl Communication {
             || self.unacked.len() >= HA_CLIENTS_MAX
     }
 
-    /// The partner refused an update of `client` as a conflict.
-    pub fn reject(&mut self, now_ns: u64, client: &ClientIdentity) {
-        self.forget_old_rejections(now_ns);
-        self.reject_key(now_ns, key(client));
-    }
-
-    fn reject_key(&mut self, now_ns: u64, client: ClientKey) {
-        if self.rejected.len() < HA_CLIENTS_MAX {
-            self.rejected.insert(client, now_ns.saturating_add(REJECTED_NS));
-        }
-    }
-
-    /// The partner refused an update of `client`, and did not say that it is a conflict. That counts as much as a
-    /// conflict (ha-protocol 8 no. 5), but only of a partner that goes on serving with this server all the same: a control
-    /// agent says it for a dead server, a server whose disk is full until it is silent, and a Kea until there is room.
-    pub fn refuse(&mut self, now_ns: u64, client: &ClientIdentity) {
-        self.refused.from_ns.get_or_insert(now_ns);
-        if self.refused.since.len() < HA_CLIENTS_MAX {
-            self.refused.since.insert(key(client));
-        }
-    }
-
-    /// A heartbeat is sent, whose answer tells how the partner is that has refused.
-    pub fn ask_about_refusals(&mut self) {
-        let Refused { since, before, .. } = &mut self.refused;
-        let room = HA_CLIENTS_MAX.saturating_sub(before.len());
-        before.extend(std::mem::take(since).into_iter().take(room));
-    }
-
-    /// The partner has answered it; `serves` is as one that takes updates. Clients count who were refused by one that has
-    /// done so for `lasting_ns`.
-    pub fn settle_refusals(&mut self, now_ns: u64, serves: bool, lasting_ns: u64) {
-        if !serves {
-            self.refused = Refused::default();
-        } else if self.refused.from_ns.is_some_and(|from_ns| now_ns >= from_ns.saturating_add(lasting_ns)) {
-            for client in std::mem::take(&mut self.refused.before) {
-                self.reject_key(now_ns, client);
-            }
-        }
-    }
-
-    /// Whether a success of some client would be news.
-    pub fn awaits_success(&mut self, now_ns: u64) -> bool {
-        !self.refused.is_empty() || self.rejected(now_ns) > 0
-    }
-
-    /// The partner took an update of `client`.
-    pub fn forgive(&mut self, client: &ClientIdentity) {
-        let client = key(client);
-        self.rejected.remove(&client);
-        self.refused.since.remove(&client);
-        self.refused.before.remove(&client);
-        if self.refused.is_empty() {
-            self.refused.from_ns = None;
-        }
-    }
-
-    /// Forgets every refused client.
-    pub fn forgive_all(&mut self) {
-        self.rejected.clear();
-        self.refused = Refused::default();
-    }
-
-    /// Refused clients at `now_ns`.
-    pub fn rejected(&mut self, now_ns: u64) -> usize {
-        self.forget_old_rejections(now_ns);
-        self.rejected.len()
-    }
-
-    fn forget_old_rejections(&mut self, now_ns: u64) {
-        self.rejected.retain(|_, until_ns| now_ns < *until_ns);
+    /// Clients whose updates the partner refuses.
+    pub fn refusals(&mut self) -> &mut Refusals {
+        &mut self.refusals
     }
 }
 
@@ -687,45 +599,6 @@ mod tests {
                 communication.acknowledge_unsent();
             }
             assert_eq!(communication.has_unsent(), news, "{life:?} {unsent}");
-        }
-    }
-
-    #[test]
-    fn a_refused_client_is_forgotten_after_a_day_or_a_success() {
-        let mut communication = Communication::new(0);
-        communication.reject(0, &client(1));
-        communication.reject(5, &client(1));
-        communication.reject(10, &client(2));
-        assert_eq!(communication.rejected(11), 2);
-        communication.forgive(&client(2));
-        assert_eq!(communication.rejected(11), 1);
-        assert_eq!(communication.rejected(5 + REJECTED_NS), 0);
-    }
-
-    #[test]
-    fn a_refusal_counts_once_the_partner_has_refused_for_long_and_answers_as_one_that_serves() {
-        // Whether the heartbeat was sent after the refusal, when and how it was answered, what counts then, what is open.
-        let rows = [
-            (false, Some((110, true)), 0, true),
-            (true, Some((109, true)), 0, true),
-            (true, Some((110, true)), 1, false),
-            (true, Some((110, false)), 0, false),
-            (true, None, 0, false),
-        ];
-        for (is_later, answer, counts, is_open) in rows {
-            let mut communication = Communication::new(0);
-            communication.refuse(4, &client(2));
-            communication.forgive(&client(2));
-            communication.refuse(10, &client(1));
-            if is_later {
-                communication.ask_about_refusals();
-            }
-            match answer {
-                Some((at_ns, serves)) => communication.settle_refusals(at_ns, serves, 100),
-                None => communication.fail(),
-            }
-            assert_eq!(communication.rejected(111), counts, "{is_later} {answer:?}");
-            assert_eq!(communication.awaits_success(111), counts > 0 || is_open, "{is_later} {answer:?}");
         }
     }
 

@@ -18,6 +18,7 @@
 //! | [`copy`] | copying from a Tandem server that goes on serving |
 //! | [`lease_rows`] | leases in octets, in bulk between two Tandem servers |
 //! | [`relationship`] | the configuration of the pair |
+//! | [`refusals`] | whose lease updates the partner refuses, and whose of them count |
 //! | [`dispatch`] | which relationship of a hub a command is for |
 //! | [`nodes`] | which executors serve which relationship of a hub |
 //! | [`state`], [`view`] | names of states; what shards must know |
@@ -47,6 +48,7 @@ pub mod machine;
 pub mod nodes;
 pub mod outbox;
 pub mod profile;
+pub mod refusals;
 pub mod relationship;
 pub mod state;
 pub mod sync;

@@ -437,7 +437,7 @@ impl Machine {
         if self.timer(Timer::Heartbeat).is_some_and(|at| at <= now.monotonic_ns) {
             self.heartbeat_at_ns = None;
             self.heartbeat_tells = self.communication.is_tandem();
-            self.communication.ask_about_refusals();
+            self.communication.refusals().asked(now.monotonic_ns);
             let fingerprint = Some(&self.fingerprint).filter(|_| self.heartbeat_tells);
             let body = request::heartbeat(&self.relationship.this_server_name, fingerprint);
             self.heartbeat = Some(self.call(body, self.relationship.heartbeat_timeout_ms(), actions));
@@ -504,7 +504,7 @@ impl Machine {
             alone: self.comparison.alone(now),
             interrupted: self.is_interrupted(now),
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
-            report_acks: self.communication.awaits_success(now.monotonic_ns),
+            report_acks: self.communication.refusals().await_success(now.monotonic_ns),
             partner_knows_released: self.partner_knows_released,
             sends_released: self.partner_knew_released,
             partner_batch_max: self.communication.batch_max(),

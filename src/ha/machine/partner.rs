@@ -143,7 +143,7 @@ impl Machine {
         let is = self.communication.partner();
         let normal = self.relationship.mode.normal_state();
         let lasting_ns = self.trust_ns();
-        self.communication.settle_refusals(now.monotonic_ns, is == normal.as_seen_by_partner(), lasting_ns);
+        self.communication.refusals().settle(now.monotonic_ns, is == normal.as_seen_by_partner(), lasting_ns);
         if std::mem::take(&mut self.unsent_settles) {
             self.communication.acknowledge_unsent();
         }
@@ -299,11 +299,11 @@ impl Machine {
         actions: &mut Vec<Action>,
     ) {
         match outcome {
-            UpdateOutcome::Acked => self.communication.forgive(client),
+            UpdateOutcome::Acked => self.communication.refusals().forgive(client),
             UpdateOutcome::Conflict => {
                 // A late answer to an update of a state that has been left is no news of this one.
                 if self.relationship.max_rejected_lease_updates > 0 && self.state.sends_updates() {
-                    self.communication.reject(now.monotonic_ns, client);
+                    self.communication.refusals().reject(now.monotonic_ns, client);
                 }
                 let message =
                     Message::LeaseUpdateConflict { partner: self.partner(), client: describe(client) };
@@ -312,7 +312,7 @@ impl Machine {
             // The sender has logged what the partner says. Whether it still serves is for a heartbeat to find out.
             UpdateOutcome::Refused => {
                 if self.relationship.max_rejected_lease_updates > 0 && self.state.sends_updates() {
-                    self.communication.refuse(now.monotonic_ns, client);
+                    self.communication.refusals().refuse(now.monotonic_ns, client);
                 }
                 self.poll_at(now.monotonic_ns.saturating_add(CONVERGING_POLL_MS * NS_PER_MS));
             }

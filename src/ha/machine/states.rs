@@ -107,7 +107,7 @@ impl Machine {
     fn conditions(&mut self, now: Now) -> Conditions {
         let skew_s = self.communication.skew_s().map_or(0, i64::unsigned_abs);
         let rejected_max = self.relationship.max_rejected_lease_updates as usize;
-        let rejected = self.communication.rejected(now.monotonic_ns);
+        let rejected = self.communication.refusals().count(now.monotonic_ns);
         let interrupted = self.is_interrupted(now);
         // A primary of hot-standby that serves, and a server that waits for a partner it has yet to hear, see no traffic to
         // judge by (ha-protocol 4.6).
@@ -197,7 +197,7 @@ impl Machine {
 
     fn begin_termination(&mut self, now: Now, actions: &mut Vec<Action>) {
         let skew_s = self.communication.skew_s().filter(|skew| skew.unsigned_abs() > SKEW_TERMINATE_S);
-        let rejected = self.communication.rejected(now.monotonic_ns);
+        let rejected = self.communication.refusals().count(now.monotonic_ns);
         let cause = if let Some(skew_s) = skew_s {
             self.log(Message::HighClockSkewCausesTermination { skew_s }, actions);
             Cause::Skew
@@ -217,7 +217,7 @@ impl Machine {
         self.log(Message::StateTransition { from, to: next, partner: self.communication.partner() }, actions);
         self.state = next;
         if next.forgives_on_entry() {
-            self.communication.forgive_all();
+            self.communication.refusals().forgive_all();
         }
         if from == OwnState::Terminated {
             self.termination.end(now.monotonic_ns);
