@@ -1,8 +1,9 @@
 //! Leases in octets: what two Tandem servers send each other in bulk, where JSON would cost ten times as much.
 //!
 //! A row is a tag and a whole lease; numbers are big-endian, strings have their length before them. Rows follow one
-//! another without anything between; whatever carries them says where they end. Reading checks everything that
-//! reading the same lease as JSON checks (ha-protocol 3.0), so a row that was read can be stored.
+//! another without anything between; whatever carries them says where they end. Reading checks everything that reading
+//! a row of a lease file checks, so whatever a server has loaded its partner takes, and a row that was read can be
+//! stored. Whether there is such a subnet is for whoever takes it as an update.
 
 use std::net::Ipv4Addr;
 
@@ -134,12 +135,6 @@ fn state(tag: u8) -> LeaseState {
 }
 
 fn check(lease: &Lease) -> Result<(), RowError> {
-    if lease.subnet_id == 0 {
-        return Err(RowError::Range("subnet-id"));
-    }
-    if lease.cltt == 0 {
-        return Err(RowError::Range("cltt"));
-    }
     if lease.hwaddr.len() > HWADDR_OCTETS_MAX {
         return Err(RowError::Range("hw-address"));
     }
@@ -236,13 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn what_reading_json_refuses_is_refused() {
+    fn what_a_lease_file_may_not_have_is_refused() {
         let nobody = Lease { hwaddr: SmallBytes::empty(), client_id: SmallBytes::empty(), ..lease(1) };
         for (case, row, error) in [
             ("nobody's", nobody.clone(), Some(RowError::Identity)),
             ("nobody's, declined", Lease { state: LeaseState::Declined, ..nobody }, None),
-            ("no subnet", Lease { subnet_id: 0, ..lease(1) }, Some(RowError::Range("subnet-id"))),
-            ("no time", Lease { cltt: 0, ..lease(1) }, Some(RowError::Range("cltt"))),
+            // A Kea keeps them, too, and warns of the first.
+            ("no subnet's", Lease { subnet_id: 0, ..lease(1) }, None),
+            ("of 1970", Lease { cltt: 0, ..lease(1) }, None),
             (
                 "a long hardware address",
                 Lease { hwaddr: SmallBytes::new(&[1; 21]), ..lease(1) },

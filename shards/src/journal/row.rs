@@ -28,6 +28,9 @@ const COLUMNS_MIN: usize = 9;
 /// Longest hardware address, octets, as in Kea.
 const HWADDR_OCTETS_MAX: usize = 20;
 
+/// Shortest client identifier, octets, as in Kea, which discards the row of a shorter one.
+const CLIENT_ID_OCTETS_MIN: usize = 2;
+
 /// Longest client identifier, octets: the payload of one option.
 const CLIENT_ID_OCTETS_MAX: usize = 255;
 
@@ -64,7 +67,7 @@ pub enum RowError {
     /// `address` is not a dotted quad.
     #[error("bad address")]
     Address,
-    /// `client_id` is not 1 to 255 octets in hex.
+    /// `client_id` is not 2 to 255 octets in hex.
     #[error("bad client_id")]
     ClientId,
     /// Fewer or more columns than the header names.
@@ -184,7 +187,9 @@ pub fn parse_row(line: &[u8], layout: Layout) -> Result<Row, RowError> {
         fields;
     let address = parse_address(address).ok_or(RowError::Address)?;
     let hwaddr = parse_hex::<HWADDR_OCTETS_MAX>(hwaddr).ok_or(RowError::HardwareAddress)?;
-    let client_id = parse_hex::<CLIENT_ID_OCTETS_MAX>(client_id).ok_or(RowError::ClientId)?;
+    let client_id = parse_hex::<CLIENT_ID_OCTETS_MAX>(client_id)
+        .filter(|id| id.is_empty() || id.len() >= CLIENT_ID_OCTETS_MIN)
+        .ok_or(RowError::ClientId)?;
     let valid_lifetime = parse_u32(valid).ok_or(RowError::ValidLifetime)?;
     let expire = parse_number(expire).ok_or(RowError::Expire)?;
     let subnet_id = parse_u32(subnet_id).ok_or(RowError::SubnetId)?;
@@ -585,6 +590,7 @@ pub(super) mod tests {
             (TWELVE, "192.0.2.1,0g,,5,110,7,0,1,,0,,9", Err(RowError::HardwareAddress)),
             (TWELVE, "192.0.2.1,01:,,5,110,7,0,1,,0,,9", Err(RowError::HardwareAddress)),
             (TWELVE, "192.0.2.1,,012,5,110,7,0,1,,0,,9", Err(RowError::ClientId)),
+            (TWELVE, "192.0.2.1,01,05,5,110,7,0,1,,0,,9", Err(RowError::ClientId)),
             (TWELVE, "192.0.2.1,01,,-5,110,7,0,1,,0,,9", Err(RowError::ValidLifetime)),
             (TWELVE, "192.0.2.1,01,,4294967296,110,7,0,1,,0,,9", Err(RowError::ValidLifetime)),
             (TWELVE, "192.0.2.1,01,,5,18446744073709551616,7,0,1,,0,,9", Err(RowError::Expire)),
