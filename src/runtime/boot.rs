@@ -82,11 +82,17 @@ pub fn control_agent(arguments: impl IntoIterator<Item = OsString>) -> ExitCode 
         Err(ctrl_agent::AgentError::Config(error)) => return print_errors(&error),
         Err(error) => return refused_agent(&error),
     };
+    let folders = Folders::from_environment(|name| std::env::var_os(name));
     if !serve {
         print_warnings(&warnings);
-        return ExitCode::SUCCESS;
+        return match boot_loggers::check_folders(&prepared.document().loggers, &folders, false) {
+            Ok(warnings) => {
+                print_warnings(&warnings);
+                ExitCode::SUCCESS
+            }
+            Err(error) => print_errors(&error),
+        };
     }
-    let folders = Folders::from_environment(|name| std::env::var_os(name));
     let pid_file = match PidFile::create(&folders.pid_file(&file, "kea-ctrl-agent"), PidFile::AGENT) {
         Ok(pid_file) => pid_file,
         Err(error) => return refused_agent(&error),
@@ -128,8 +134,11 @@ fn said(text: String) -> ExitCode {
 fn check(file: &std::path::Path, on_host: bool) -> ExitCode {
     let run = Run { config: file.to_owned(), debug: false, server_port: 67, client_port: None, relax: false };
     let result = server::read_document(file).and_then(|(document, mut warnings)| {
+        let folders = Folders::from_environment(|name| std::env::var_os(name));
+        let loggers = boot_loggers::check_folders(&document.loggers, &folders, on_host);
         let mut prepared = server::compile_for(&run, Arc::new(document), 1, on_host)?;
         warnings.append(&mut prepared.warnings);
+        warnings.append(&mut loggers?);
         Ok(warnings)
     });
     match result {

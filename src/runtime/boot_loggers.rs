@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 
 use config::logger::{LogDestination, LogOutput, Logger, Severity as Configured};
 use config::paths::Folders;
-use config::{ConfigError, Diagnostics, Dialect};
+use config::{ConfigError, Diagnostic, Diagnostics, Dialect};
 
 use super::log_thread::PacketEvent;
 use crate::engine::event::{Event, EventKind, Severity as Loudness};
@@ -69,6 +69,37 @@ pub fn check_outputs(loggers: &[Logger], folders: &Folders) -> Result<(), Config
         }
     }
     report.finish().map(drop)
+}
+
+/// Whether there are folders for the log files, for a check that writes nothing: a warning, or with `on_host` an error,
+/// because the server would not start.
+///
+/// # Errors
+/// All that are missing, with their places.
+pub fn check_folders(
+    loggers: &[Logger],
+    folders: &Folders,
+    on_host: bool,
+) -> Result<Vec<Diagnostic>, ConfigError> {
+    let mut report = Diagnostics::default();
+    for output in loggers.iter().flat_map(|logger| &logger.outputs) {
+        let LogDestination::File(name) = &output.destination.value else { continue };
+        let path = folders.log_file(name);
+        let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())
+        else {
+            continue;
+        };
+        let message = format!(
+            "there is no folder {} for the log file: where it is missing the server does not start",
+            folder.display()
+        );
+        if on_host {
+            report.error(&output.destination.position, "output", message);
+        } else {
+            report.warn(&output.destination.position, "output", message);
+        }
+    }
+    report.finish()
 }
 
 fn threshold(severity: Configured, debuglevel: u8) -> Option<(Severity, u8)> {
@@ -166,6 +197,29 @@ mod tests {
             line(Dialect::Kea3),
             format!("DHCP4_LEASE_OFFER {label}: lease 192.0.2.9 will be offered")
         );
+    }
+
+    #[test]
+    fn a_check_finds_that_the_folder_of_a_log_file_is_missing_and_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let folders = Folders::from_environment(|_| None);
+        let check = |output: &str, on_host| {
+            let text = format!(
+                "{{\"Dhcp4\": {{\"loggers\": [ {{\"name\": \"kea-dhcp4\",\n \"output-options\": [ {{ \"output\": \"{output}\" }} ]}} ]}}}}"
+            );
+            let loggers = config::parse_dhcp4(text.as_bytes(), "test.conf").unwrap().document.loggers;
+            check_folders(&loggers, &folders, on_host)
+        };
+        for good in ["stdout", "stderr", "syslog", &path("log")] {
+            assert_eq!(check(good, true), Ok(Vec::new()), "{good}");
+        }
+        let said = format!("test.conf:2.34: there is no folder {} for the log file", path("none"));
+        let error = check(&path("none/log"), true).unwrap_err();
+        assert!(error.to_string().starts_with(&said), "{error}");
+        let warnings = check(&path("none/log"), false).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].to_string().starts_with(&said), "{warnings:?}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]
