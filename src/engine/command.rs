@@ -409,6 +409,7 @@ impl Shard {
                 None => return self.answer(turn, from, request, ShardReplyBody::Busy),
             }
         }
+        self.hear_rows(turn, slice);
         self.changes.clear();
         for (kind, theirs) in &slice.rows {
             let ours = self.partition.get(theirs.address);
@@ -430,6 +431,17 @@ impl Shard {
             }
         }
         self.commit_changes(turn, from, request, applied);
+    }
+
+    /// What a partner without stamps lists it has said lately: updates that waited in its queue since before it was copied
+    /// come after the copy.
+    fn hear_rows(&mut self, turn: &Turn, slice: &CopySlice) {
+        for (_, theirs) in slice.rows.iter().filter(|(kind, _)| *kind == UpdateKind::Update) {
+            let relationship = self.relationship_of(turn, None, theirs);
+            if self.relations.of(relationship).view.partner_fence.is_none() {
+                self.lately.hear(theirs.address, theirs.cltt, turn.now.monotonic_ns);
+            }
+        }
     }
 
     /// Whether the source has yet to hear that this lease was deleted here: it would bring it back. Who has given it again

@@ -2,7 +2,8 @@
 //!
 //! A Kea sends updates over several connections, and of those that wait in its queue the latest may go first: a client
 //! that has asked again has two updates under way, and the older one comes last. What the partner has said then is what it
-//! said of the later transaction, not what was heard last. Stamps tell that of a Tandem (`ha::fence`).
+//! said of the later transaction, not what was heard last. The leases it lists are its word as well: what waits in its
+//! queue while it is copied comes after the copy. Stamps tell that of a Tandem (`ha::fence`).
 //!
 //! Only what the partner itself has said within the last seconds counts, by the monotonic clock: a lease that this server
 //! has given, or that was told before, says nothing of the order in which two updates were sent, and against it the
@@ -41,7 +42,7 @@ pub(super) struct Lately {
 }
 
 impl Lately {
-    /// The partner's update of the lease of `address` is carried out.
+    /// The partner's update of the lease of `address` is carried out, or it has listed that lease.
     pub fn hear(&mut self, address: Ipv4Addr, cltt: u64, now_ns: u64) {
         if self.words.is_empty() {
             self.words = vec![None; HEARD_LEASES_MAX];

@@ -4,7 +4,7 @@
 //! | The partner's word | Ours stays where |
 //! |---|---|
 //! | an update or a deletion, while both serve | never: the partner's word is final (ha-protocol 0.3 rule 8) |
-//! | … of a Kea, after a later one of the same client | it says no less: it was sent last, see [`super::lately`] |
+//! | … of a Kea, after a later one, or a copied row, of the same client | it says no less: it was sent last, see [`super::lately`] |
 //! | … of a Tandem, from before this server had its clients | it is the same client's, newer and no shorter, and otherwise the same |
 //! | … while this server serves alone | it is newer, or of the same second and another client's |
 //! | … that was *late*, then or up to a minute after | it was given alone, its client has it, and another client would get it |

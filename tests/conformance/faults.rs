@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -345,15 +345,16 @@ fn c17() {
 /// backlog and costs the client nothing. The Kea copies, and takes part again.
 fn c17_balancing() {
     let site = Site::whole(balanced([N, K]).ha("max-response-delay", json!(20_000)), "load-balancing");
-    let stop = AtomicBool::new(false);
+    let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let leased: u16 = std::thread::scope(|scope| {
         let clients = |family| {
-            let (site, stop) = (&site, &stop);
+            let (site, stop, served) = (&site, &stop, &served);
             scope.spawn(move || {
                 let clients = Clients::new(&site.outside, "cli0");
                 let mut leased = 0;
                 while !stop.load(Ordering::Relaxed) {
                     clients.lease(mac(family, leased), &[]);
+                    served.fetch_add(1, Ordering::Relaxed);
                     leased += 1;
                 }
                 leased
@@ -373,6 +374,9 @@ fn c17_balancing() {
             if site.logged(0, "to COMMUNICATION-RECOVERY") > 0 {
                 break;
             }
+            // On a busy machine there may be no moment to serve between two reloads.
+            let before = served.load(Ordering::Relaxed);
+            eventually("clients are served", SOON, || served.load(Ordering::Relaxed) >= before + 4);
         }
         site.wait_for_states(&["load-balancing"; 2], TOGETHER);
         drop(told);

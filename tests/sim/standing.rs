@@ -9,6 +9,7 @@ use tandem::engine::event::{ConflictSide, Event, EventKind};
 use tandem::engine::message::{
     Applied, CopySlice, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
 };
+use tandem::ha::fence::Fence;
 use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
 
 use super::clients::{Ask, Heard, plain};
@@ -307,6 +308,36 @@ fn an_update_that_a_later_one_of_the_partner_has_overtaken_changes_nothing() {
         let (now, counted) = (world.lease(given), world.own(OwnCounter::OvertakenUpdates) - before.1);
         let essence = |lease: Option<Lease>| lease.map(|lease| (lease.cltt, lease.state, lease.hwaddr));
         assert_eq!((essence(now), counted), (essence(expected), count), "{case}");
+    }
+}
+
+/// A Kea sends what waits in its queue also after it was copied.
+#[test]
+fn an_update_from_before_a_copy_of_the_partner_changes_nothing_after_it() {
+    for terms in [Terms::Joining, Terms::Merging] {
+        for (stamped, late_s, taken) in [(false, 9, false), (false, 11, true), (true, 9, true)] {
+            let mut world = replicating(12, "");
+            let given = address_of(&world.join(plain(1)));
+            let owner = world.rules.owners.owner_of(given);
+            let lease = world.lease(given).expect("the lease");
+            let view = world.replicating_view();
+            world.set_view(HaView { partner_fence: stamped.then(Fence::default), ..view });
+            let copied = Lease { cltt: lease.cltt + 1, ..lease.clone() };
+            let slice = CopySlice { rows: vec![(UpdateKind::Update, copied.clone())], terms };
+            world.command(owner, ShardCommandBody::Synchronised(Arc::new(slice)));
+            assert_eq!(world.lease(given), Some(copied.clone()));
+            world.pass_s(late_s);
+            let update = ShardCommandBody::PartnerUpdate {
+                lease: Box::new(lease.clone()),
+                force_create: true,
+                by_partner: true,
+                relationship: Some(0),
+            };
+            let answer = world.command(owner, update);
+            assert!(matches!(answer, Some(ShardReplyBody::Updated { created: false })), "{answer:?}");
+            let expected = if taken { lease } else { copied };
+            assert_eq!(world.lease(given), Some(expected), "{terms:?}, stamped {stamped}, after {late_s} s");
+        }
     }
 }
 

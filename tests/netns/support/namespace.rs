@@ -4,7 +4,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use super::process::eventually;
 use super::sys;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -35,6 +37,19 @@ impl Namespace {
         let mut all = vec!["-n", &self.name];
         all.extend_from_slice(arguments);
         ip(&all);
+    }
+
+    /// Waits until `interface` is running: the kernel says so a while after both ends are up, and a Kea that finds it
+    /// otherwise when it starts never listens.
+    fn wait_for_link(&self, interface: &str) {
+        let show = || {
+            let arguments = ["-n", &self.name, "-o", "link", "show", interface];
+            let out = Command::new("ip").args(arguments).output().expect("ip");
+            String::from_utf8_lossy(&out.stdout).into_owned()
+        };
+        eventually(&format!("{interface} of {} is running", self.name), Duration::from_secs(40), || {
+            show().contains(" state UP ")
+        });
     }
 
     /// Runs `work` on a thread of this namespace; sockets made there stay in it.
@@ -101,6 +116,9 @@ pub fn join(one: (&Namespace, &str, &[&str]), other: (&Namespace, &str, &[&str])
             namespace.ip(&["address", "add", address, "dev", interface]);
         }
         namespace.ip(&["link", "set", interface, "up"]);
+    }
+    for (namespace, interface, _) in [one, other] {
+        namespace.wait_for_link(interface);
     }
 }
 
