@@ -475,13 +475,13 @@ impl Shard {
         sent.then_some((count, goes_on))
     }
 
-    /// Adds what was given alone in the span and is not in the slice to `Shard::changes`: a Kea that served alone as
-    /// well never copies it (ha-protocol 8 no. 15), and who holds it would lose its address with this server. So is what
-    /// was given a moment before, and its update was lost. What else was given in company is left: the source may have
-    /// deleted it. Where to go on, if there is more to look at.
+    /// Adds what was given in the span while the partner was not told, and is not in the slice, to `Shard::changes`: a Kea
+    /// that served alone as well, or whose copy has failed, never copies it (ha-protocol 8 no. 15), and who holds it would
+    /// lose its address with this server. So is what was given a moment before, and its update was lost. What else was
+    /// given is left: the source may have deleted it. Where to go on, if there is more to look at.
     fn find_unlisted(&mut self, turn: &Turn, slice: &CopySlice, span: Span) -> Option<Ipv4Addr> {
-        let alone = self.relations.of(span.relationship).view.alone?;
-        let untold = &self.relations.of(span.relationship).unacknowledged;
+        let relation = self.relations.of(span.relationship);
+        let (untold, lost) = (relation.view.untold?, &relation.unacknowledged);
         let (snapshot, wall_s) = (&turn.rules.snapshot, turn.now.wall_s());
         let (relations, changes) = (&self.relations, &mut self.changes);
         // Without room they are found by the next comparison, to which those before them are no news.
@@ -500,7 +500,7 @@ impl Shard {
                     return;
                 }
                 last = Some(ours.address);
-                let is_sent = (ours.cltt >= alone.since_s || untold.is_known(ours.address))
+                let is_sent = (untold.includes(ours.cltt) || lost.is_known(ours.address))
                     && is_held(&ours, wall_s)
                     && relations.of_subnet(snapshot, ours.subnet_id) == span.relationship
                     && !is_listed();

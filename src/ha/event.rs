@@ -172,8 +172,9 @@ pub enum Action {
     },
     /// Write to the log.
     Log(LogEvent),
-    /// Keep over a restart whether the partner may lack changes made here; before anything that follows is done.
-    PartnerBehind(bool),
+    /// Keep over a restart since when changes were made here that the partner may lack (own wall clock, seconds), or that
+    /// there are none; before anything that follows is done.
+    PartnerBehind(Option<u64>),
     /// The partner knows that this server stops, or need not or cannot be told.
     StopAnnounced,
     /// Hand this view to every shard (and to listeners and senders, who read the partner's generation in it).

@@ -92,6 +92,22 @@ pub struct Alone {
     pub partner_knows_since_s: Option<u64>,
 }
 
+/// When leases were given that the partner was not told of then, by the own wall clock, seconds. It has yet to get them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Untold {
+    /// From then on.
+    pub since_s: u64,
+    /// Until then; `u64::MAX` while it goes on.
+    pub until_s: u64,
+}
+
+impl Untold {
+    /// Whether a lease of the time `cltt` may be one of them.
+    pub fn includes(self, cltt: u64) -> bool {
+        (self.since_s..=self.until_s).contains(&cltt)
+    }
+}
+
 /// The HA machine's word, posted to every shard under a rising epoch.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HaView {
@@ -132,6 +148,8 @@ pub struct HaView {
     pub reclaims_own_scopes_only: bool,
     /// This server serves alone, or has done so up to a minute ago.
     pub alone: Option<Alone>,
+    /// Leases given at that time the partner may lack: they are sent to a Kea that does not list them.
+    pub untold: Option<Untold>,
     /// Partner silent: report queries outside our scopes.
     pub interrupted: bool,
     /// `max-ack-delay`, milliseconds.

@@ -433,7 +433,6 @@ pub(super) fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::ha::behind::Who;
 
     const HEADER: &str = "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context,pool_id\n";
 
@@ -482,7 +481,7 @@ mod tests {
         fs::write(&path, format!("{HEADER}{rows}")).unwrap();
         let loaded = LeaseFile::open(&path, 0, 1).unwrap();
         assert_eq!((loaded.leases.len(), loaded.deletions.len()), (1, 0));
-        loaded.file.behind().set(Who::Partner, "server1", "server2", true);
+        loaded.file.behind().set_partner("server1", "server2", Some(7));
         loaded.file.clean_up(&[], &[]).unwrap();
         let kept = format!("{HEADER}{deletion}{}", row("192.0.2.2", 1000));
         assert_eq!(fs::read_to_string(&path).unwrap(), kept);
@@ -490,7 +489,7 @@ mod tests {
         let loaded = LeaseFile::open(&path, 0, 1).unwrap();
         let told: Vec<_> = loaded.deletions.iter().map(|lease| (lease.address, lease.cltt)).collect();
         assert_eq!((loaded.leases.len(), told), (1, vec![("192.0.2.1".parse().unwrap(), 1000)]));
-        loaded.file.behind().set(Who::Partner, "server1", "server2", false);
+        loaded.file.behind().set_partner("server1", "server2", None);
         loaded.file.clean_up(&[], &[]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{HEADER}{}", row("192.0.2.2", 1000)));
     }

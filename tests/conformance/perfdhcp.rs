@@ -1,7 +1,7 @@
 //! Faults while `perfdhcp`, the load generator of Kea's own project, keeps new clients coming: each server of a pair with a
-//! real Kea is killed and paused (and of two Tandems paused) and both servers are started again in either order, in
-//! hot-standby and in load-balancing; in hot-standby the link is cut both ways and either way. Whatever was acknowledged on
-//! the wire has to be in both stores afterwards, which are compared row by row.
+//! real Kea is killed and paused (and of two Tandems paused), the link is cut both ways and either way, and both servers
+//! are started again in either order, in hot-standby and in load-balancing. Whatever was acknowledged on the wire has to be
+//! in both stores afterwards, which are compared row by row.
 //!
 //! These clients never ask again, so leases that nobody was told of are left behind where a server died or was cut off
 //! before its update was heard: a partner of 2.2 has no way to learn of them, and such rows do not count.
@@ -39,6 +39,7 @@ pub fn scenarios() -> Vec<Scenario> {
         all.push(scenario(&["H2"], of("each_server_is_paused"), 50, move || pauses(pair(seats), &WHOLE)));
         all.push(scenario(&["H2"], shared("are_paused"), 50, move || pauses(sharing(), &BALANCED)));
         all.push(scenario(&["H2"], of("the_link_is_cut_every_way"), 60, move || cuts(seats)));
+        all.push(scenario(&["H2"], shared("are_cut_off_every_way"), 60, move || parts(sharing())));
         all.push(scenario(&["H2"], of("both_start_again_in_each_order"), 50, move || {
             restarts(pair(seats), &WHOLE)
         }));
@@ -235,6 +236,22 @@ fn cuts(seats: [Seat; 2]) {
     let record = load.end();
     assert!(record.values().all(|acknowledged| acknowledged.server == site.lan_address(0)));
     check(&site, &record, &[]);
+}
+
+/// The same where each has clients of its own: neither sees a reason to take those of the other.
+fn parts(site: Site) {
+    let load = Load::start(&site, false);
+    for cuts in [&[(0, 1), (1, 0)][..], &[(0, 1)], &[(1, 0)]] {
+        cuts.iter().for_each(|(from, to)| site.cut(*from, *to));
+        std::thread::sleep(FAULT);
+        for server in [0, 1] {
+            assert_ne!(site.state(server), "partner-down", "server{} took over", server + 1);
+        }
+        cuts.iter().for_each(|(from, to)| site.mend(*from, *to));
+        site.wait_for_states_since(Instant::now(), &BALANCED, TOGETHER);
+        load.goes_on("leases of the whole pair");
+    }
+    check(&site, &load.end(), &[]);
 }
 
 /// Both lose their power at once, and come back one before the other has been missed, in either order.

@@ -10,25 +10,25 @@ use tandem::engine::message::{
     Applied, CopySlice, ShardCommandBody, ShardReplyBody, Span, Terms, UpdateKind, UpdateOutcome,
 };
 use tandem::ha::fence::Fence;
-use tandem::ha::view::{Alone, HaView, Scopes, UpdateMode};
+use tandem::ha::view::{Alone, HaView, Scopes, Untold, UpdateMode};
 
 use super::clients::{Ask, Heard, plain};
 use super::partner::{POOL, address_of, batch_of, offered, replicating};
 use super::world::{Partner, World, snapshot};
 
-/// Three clients hold leases, the first and the last of which were given alone; what the partner lists decides which of
-/// them it is sent.
+/// Four clients hold leases, the first and the third of which were given while the partner was not told, one before and one
+/// after; what the partner lists decides which of them it is sent.
 #[test]
-fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
+fn what_the_partner_was_not_told_and_does_not_list_is_sent_and_nothing_else() {
     let mut world = replicating(12, "");
-    let leases: Vec<Lease> = (1..=3)
+    let leases: Vec<Lease> = (1..=4)
         .map(|client| {
             let address = address_of(&world.join(plain(client)));
             world.lease(address).expect("a lease")
         })
         .collect();
     let since_s = leases[1].cltt + 100;
-    for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 1]) {
+    for (lease, cltt) in leases.iter().zip([since_s, since_s - 1, since_s + 7, since_s + 8]) {
         let owner = world.rules.owners.owner_of(lease.address);
         let moved = Lease { cltt, ..lease.clone() };
         let update = ShardCommandBody::PartnerUpdate {
@@ -39,18 +39,18 @@ fn what_was_given_alone_and_is_not_listed_is_sent_and_nothing_else() {
         };
         assert!(matches!(world.command(owner, update), Some(ShardReplyBody::Updated { .. })));
     }
-    let alone = Alone { since_s, partner_since_s: Some(since_s), partner_knows_since_s: None };
+    let untold = Untold { since_s, until_s: since_s + 7 };
     let first = leases.iter().map(|lease| lease.address).min().expect("an address");
     let below = Ipv4Addr::from(u32::from(first) - 1);
-    let listed = leases.iter().map(|lease| lease.address).max().expect("an address");
-    for (case, alone, span, lists, expected) in [
-        ("nothing was given alone", None, Span::default(), false, 0),
-        ("nothing is listed", Some(alone), Span::default(), false, 2),
-        ("one is listed as it is", Some(alone), Span::default(), true, 1),
-        ("a page before them", Some(alone), Span { upto: Some(below), ..Span::default() }, false, 0),
-        ("a page behind them", Some(alone), Span { after: Some(listed), ..Span::default() }, false, 0),
+    let last = leases.iter().map(|lease| lease.address).max().expect("an address");
+    for (case, untold, span, lists, expected) in [
+        ("everything was told", None, Span::default(), false, 0),
+        ("nothing is listed", Some(untold), Span::default(), false, 2),
+        ("one is listed as it is", Some(untold), Span::default(), true, 1),
+        ("a page before them", Some(untold), Span { upto: Some(below), ..Span::default() }, false, 0),
+        ("a page behind them", Some(untold), Span { after: Some(last), ..Span::default() }, false, 0),
     ] {
-        world.set_view(HaView { alone, ..world.replicating_view() });
+        world.set_view(HaView { untold, ..world.replicating_view() });
         let mut sent = 0;
         for shard in 0..world.rules.owners.shards() {
             let known = world.lease(leases[2].address).expect("the lease");
@@ -79,13 +79,13 @@ fn what_was_given_before_and_its_update_was_lost_is_sent_where_it_is_not_listed(
         let address = offered(&mut world, 2);
         assert_eq!(world.ask(&Ask::select(2, address)), None, "it waits for the partner");
         world.pass_s(2);
-        let alone = Alone { since_s: world.now.wall_s(), partner_since_s: None, partner_knows_since_s: None };
-        let view = HaView { updates: UpdateMode::None, alone: Some(alone), ..world.replicating_view() };
+        let untold = Untold { since_s: world.now.wall_s(), until_s: u64::MAX };
+        let view = HaView { updates: UpdateMode::None, untold: Some(untold), ..world.replicating_view() };
         world.set_view(view);
         assert_eq!(world.heard(), Some(Heard::Ack(address)), "nobody is there to acknowledge it");
         world.answer_updates(outcome);
         // It copies, as the partner does that served alone too, and both serve again.
-        let whole = HaView { alone: Some(alone), ..world.replicating_view() };
+        let whole = HaView { untold: Some(untold), ..world.replicating_view() };
         let copies =
             HaView { service_on: false, scopes: Scopes::NONE, updates: UpdateMode::None, ..whole.clone() };
         for view in [copies, whole] {

@@ -15,7 +15,7 @@ fn kept(actions: &[Action]) -> Vec<bool> {
     let is_kept = |action: &Action| matches!(action, Action::PartnerBehind(_));
     assert!(actions.iter().rposition(is_kept).is_none_or(|at| view.is_none_or(|view| at < view)));
     let told = |action: &Action| match action {
-        Action::PartnerBehind(is_behind) => Some(*is_behind),
+        Action::PartnerBehind(since_s) => Some(since_s.is_some()),
         _ => None,
     };
     actions.iter().filter_map(told).collect()
@@ -55,7 +55,7 @@ fn what_was_put_off_is_kept_until_the_partner_has_it() {
     for was_behind in [false, true] {
         let mut rig = Rig::in_state(Role::Secondary, OwnState::LoadBalancing, PartnerState::LoadBalancing);
         if was_behind {
-            rig.machine.recall_behind(rig.now);
+            rig.machine.recall_behind(rig.now, 7);
         }
         let lost = feed(&mut rig, Kind::Failed);
         assert_eq!(kept(&lost), if was_behind { vec![] } else { vec![true] });
@@ -79,7 +79,7 @@ fn a_partner_is_told_after_a_restart_to_copy_what_it_may_lack() {
     rig.handle(Event::Start);
     assert_eq!(unsent(&mut rig), 0, "a pair that was whole");
     let mut rig = Rig::new(Role::Primary);
-    rig.machine.recall_behind(rig.now);
+    rig.machine.recall_behind(rig.now, 7);
     assert_eq!(kept(&rig.handle(Event::Start)), [false; 0]);
     let told = unsent(&mut rig);
     let mut partner = Rig::in_state(Role::Standby, OwnState::PartnerDown, PartnerState::Unavailable);
@@ -92,7 +92,7 @@ fn a_partner_is_told_after_a_restart_to_copy_what_it_may_lack() {
     let first = unsent(&mut rig);
     let mut later = Rig::new(Role::Primary);
     later.now.wall_ms += 5_000;
-    later.machine.recall_behind(later.now);
+    later.machine.recall_behind(later.now, 7);
     assert_ne!(unsent(&mut later), first, "not what was told before");
 }
 
@@ -113,7 +113,7 @@ fn a_backup_that_has_copied_is_not_taken_for_the_partner() {
             tell(&mut rig, source, off);
             tell(&mut rig, source, copied(None));
             assert_eq!(rig.machine.copied, is_partner, "{partner:?} {source:?}");
-            assert_eq!(rig.machine.behind, !is_partner, "{partner:?} {source:?}");
+            assert_eq!(rig.machine.untold.is_some(), !is_partner, "{partner:?} {source:?}");
         }
         let mut rig = Rig::of(with_backup, OwnState::PartnerDown, PartnerState::Syncing);
         tell(&mut rig, CommandSource::Partner, copied(Some("b")));

@@ -321,7 +321,7 @@ impl Machine {
         }
         if of_partner {
             self.copying = CopyOfOurs::None;
-            self.behind &= !rested;
+            self.untold = self.untold.filter(|_| !rested);
         }
         self.poll_at(now.monotonic_ns);
         self.log(Message::SyncCompleteNotified, actions);

@@ -3,8 +3,9 @@
 //! A Kea commits a lease before it sends the update, keeps it when the update fails, and counts it nowhere (ha-protocol
 //! 5.3); and its update of before a cut may arrive long after it, and overwrite what was given since. So once both are
 //! in the normal state again, its leases are listed page by page, while both go on serving: what is newer there is
-//! taken, what is newer here is sent to it as an update of a client's lease would be, in order with those. That is
-//! done again until there is nothing to do, and for as long as updates of before the silence may still arrive.
+//! taken, what is newer here, or was given while it was not told (`untold`) and is not listed, is sent to it as an update
+//! of a client's lease would be, in order with those. That is done again until there is nothing to do, and for as long as
+//! updates of before the silence may still arrive.
 //!
 //! Whose lease of an address stays is the shards' to say (`engine::standing`); here it is known since when this server has
 //! served alone, and the partner as well (from when it was last heard to serve with this server).
@@ -169,6 +170,10 @@ impl Machine {
         let is_late = self.comparison.until_ns.is_some_and(|until_ns| now.monotonic_ns >= until_ns);
         self.comparison.doubted &= !is_late || differs && self.comparison.late_rounds < LATE_ROUNDS_MAX;
         self.comparison.due_ns = now.monotonic_ns.saturating_add(PAUSE_NS);
+        if !self.comparison.doubted {
+            // The partner has everything.
+            self.untold = None;
+        }
         self.evaluate(now, actions);
     }
 

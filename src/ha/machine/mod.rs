@@ -17,6 +17,7 @@
 //! | `commands` | the other commands, the partner's and an administrator's |
 //! | `calls` | the machine's own deadline for each call; reloads; the end of the server |
 //! | `status` | `status-get` |
+//! | `untold` | what the partner may lack, because leases were given that it was not told of |
 //! | `wake` | a server that has stood still: nobody is served before the partner was heard |
 //!
 //! The arrows between states are in [`super::transition`]. Differences to Kea, none visible as anything but timing:
@@ -39,6 +40,7 @@ mod partner_resets;
 mod recovery;
 mod states;
 mod status;
+mod untold;
 mod wake;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +60,7 @@ use super::profile;
 use super::relationship::Relationship;
 use super::state::{Mode, OwnState, PartnerState, Role};
 use super::sync::{CallIds, Purpose, Synchronisation};
-use super::view::{HaView, Scopes, UpdateMode};
+use super::view::{HaView, Scopes, Untold, UpdateMode};
 use crate::engine::message::{Line, UpdateOutcome};
 
 /// Polling interval while the pair comes together.
@@ -172,11 +174,11 @@ pub struct Machine {
     copying: CopyOfOurs,
     /// The partner has copied our leases, and nobody was served since.
     copied: bool,
-    /// The partner may lack changes made here, by this process or by one before it; and what of that is kept over a
+    /// The partner may lack changes made here, by this process or by one before it; and since when by what is kept over a
     /// restart.
-    behind: bool,
-    kept_behind: bool,
-    /// The same when communication-recovery began.
+    untold: Option<Untold>,
+    kept_since_s: Option<u64>,
+    /// It did already when communication-recovery began.
     was_behind: bool,
     /// In partner-down the partner was found serving: it may have given leases that no counter of its tells of.
     served_beside: bool,
@@ -244,8 +246,8 @@ impl Machine {
             ends_generation: false,
             copying: CopyOfOurs::None,
             copied: false,
-            behind: false,
-            kept_behind: false,
+            untold: None,
+            kept_since_s: None,
             was_behind: false,
             served_beside: false,
             reset_call: None,
@@ -276,14 +278,6 @@ impl Machine {
             in_flight: BTreeMap::new(),
             published: None,
         }
-    }
-
-    /// An earlier process has left changes behind that the partner may lack. The number of its unsent updates went with
-    /// it; the partner is told one that it cannot have heard before, and copies. A Kea that does not is compared with.
-    pub fn recall_behind(&mut self, now: Now) {
-        (self.behind, self.kept_behind) = (true, true);
-        self.unsent_given_up = now.wall_s();
-        self.comparison.doubt();
     }
 
     /// The own state.
@@ -453,7 +447,8 @@ impl Machine {
         let last = self.published.clone();
         view.epoch = last.as_ref().map_or(0, |last| last.epoch);
         view.fence = last.as_ref().map_or(Fence { life: self.life, generation: 0 }, |last| last.fence);
-        self.note_behind(&view, first, actions);
+        self.note_untold(now, &view, first, actions);
+        view.untold = self.untold;
         if last.as_deref() == Some(&view) && !self.ends_generation {
             return;
         }
@@ -468,17 +463,6 @@ impl Machine {
         self.published = Some(Arc::clone(&view));
         let place = first + usize::from(matches!(actions.get(first), Some(Action::PartnerBehind(_))));
         actions.insert(place, Action::Publish(view));
-    }
-
-    /// Notes whether the partner may lack changes made from here on, before they can be made.
-    fn note_behind(&mut self, view: &HaView, first: usize, actions: &mut Vec<Action>) {
-        let serves = view.service_on && view.scopes.any();
-        let untold = matches!(view.updates, UpdateMode::None | UpdateMode::Queue);
-        let copies = self.relationship.has_partner() && self.relationship.sync_leases;
-        self.behind |= serves && untold && copies;
-        if std::mem::replace(&mut self.kept_behind, self.behind) != self.behind {
-            actions.insert(first, Action::PartnerBehind(self.behind));
-        }
     }
 
     fn current_view(&mut self, now: Now) -> HaView {
@@ -502,6 +486,7 @@ impl Machine {
             backup_peers: self.relationship.backup_peers(),
             reclaims_own_scopes_only: self.state == OwnState::Terminated,
             alone: self.comparison.alone(now),
+            untold: None,
             interrupted: self.is_interrupted(now),
             max_ack_delay_ms: self.relationship.max_ack_delay_ms,
             report_acks: self.communication.refusals().await_success(now.monotonic_ns),

@@ -54,8 +54,8 @@ pub(super) struct Server {
     changed: Vec<Ipv4Addr>,
     restarts: u64,
     unsent: u64,
-    /// What it has kept for its next life: the partner may lack changes.
-    behind: bool,
+    /// What it has kept for its next life: since when the partner may lack changes.
+    behind: Option<u64>,
 }
 
 enum Delivery {
@@ -89,7 +89,7 @@ impl Pair {
                 changed: Vec::new(),
                 restarts: 0,
                 unsent: 0,
-                behind: false,
+                behind: None,
             }
         };
         let now_ns = at(0.0).monotonic_ns;
@@ -102,8 +102,8 @@ impl Pair {
         let server = &mut self.servers[index];
         server.rig = Rig::with(configured.clone());
         server.rig.machine = Machine::new(configured, now);
-        if server.behind {
-            server.rig.machine.recall_behind(now);
+        if let Some(since_s) = server.behind {
+            server.rig.machine.recall_behind(now, since_s);
         }
         server.alive = true;
         server.restarts += 1;
@@ -152,7 +152,7 @@ impl Pair {
                     self.servers[1 - index].changed.push(lease.address);
                     self.servers[1 - index].leases.insert(lease.address, *lease);
                 }
-                Action::PartnerBehind(is_behind) => self.servers[index].behind = is_behind,
+                Action::PartnerBehind(since_s) => self.servers[index].behind = since_s,
                 Action::Answer { .. }
                 | Action::Close { .. }
                 | Action::Log(_)

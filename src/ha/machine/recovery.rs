@@ -149,7 +149,7 @@ impl Machine {
         }
         let was_put_off = from == OwnState::CommunicationRecovery && self.state.sends_updates();
         if was_put_off && !self.was_behind && self.backlog.state() == BacklogState::Empty {
-            self.behind = false;
+            self.untold = None;
         }
         let count = self.backlog.len().max(1) as u64;
         if self.backlog.clear() {

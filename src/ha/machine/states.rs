@@ -233,7 +233,7 @@ impl Machine {
         self.comparison.entered(now, next);
         self.note_partner_copied(next);
         if next == OwnState::CommunicationRecovery {
-            self.was_behind = self.behind;
+            self.was_behind = self.untold.is_some();
         }
         self.abort_comparison(actions);
         self.leave_backlog(from, actions);

@@ -12,7 +12,7 @@ use crate::engine::message::{Applied, Terms, UpdateKind};
 
 const OK: &[u8] = b"[ { \"result\": 0, \"text\": \"\" } ]";
 
-fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
+pub(super) fn page(addresses: std::ops::Range<u8>) -> Vec<u8> {
     let leases: Vec<Value> = addresses
         .map(|number| {
             json!({
@@ -31,7 +31,7 @@ fn written(written: usize) -> Applied {
 }
 
 /// Answers the calls of a copy by `answers`, applies every page, and returns the commands and addresses seen.
-fn copy(
+pub(super) fn copy(
     rig: &mut Rig,
     mut actions: Vec<Action>,
     answers: &[Result<Vec<u8>, String>],
@@ -64,7 +64,7 @@ fn copy(
 /// A case, the answers, the commands they are answers to, the leases applied and the state at the end.
 type Copy<'a> = (&'a str, Vec<Result<Vec<u8>, String>>, &'a [&'a str], usize, OwnState);
 
-fn ok() -> Result<Vec<u8>, String> {
+pub(super) fn ok() -> Result<Vec<u8>, String> {
     Ok(OK.to_vec())
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use super::behind::{Behind, Who};
+use super::behind::Behind;
 use crate::ha::CommandSource;
 use crate::ha::command::HaCommand;
 use crate::ha::log::TARGET;
@@ -70,10 +70,10 @@ impl Standings {
     /// The same for the server `own`, which remembers in `behind` what an earlier process has left.
     pub fn kept_in(self, behind: Behind, own: String) -> Self {
         for standing in self.list.iter().filter(|standing| standing.backup) {
-            if behind.has(Who::Backup, &own, &standing.name) {
+            if behind.has_backup(&own, &standing.name) {
                 standing.need_copy("this server was ended before it had them all");
             }
-            behind.set(Who::Backup, &own, &standing.name, true);
+            behind.set_backup(&own, &standing.name, true);
         }
         Self { kept: Some((behind, own)), ..self }
     }
@@ -82,7 +82,7 @@ impl Standings {
     pub fn end(&self) {
         let Some((behind, own)) = &self.kept else { return };
         for standing in self.list.iter().filter(|standing| standing.backup) {
-            behind.set(Who::Backup, own, &standing.name, standing.needs_copy.load(Ordering::Relaxed));
+            behind.set_backup(own, &standing.name, standing.needs_copy.load(Ordering::Relaxed));
         }
     }
 

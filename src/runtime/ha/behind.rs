@@ -1,9 +1,9 @@
 //! Which other servers may lack changes that were made here: what must not be forgotten by a restart.
 //!
 //! Beside the lease file `X` lies `X.tandem-behind` while a partner was not told of changes, or while there are
-//! backups, for whom updates are always under way. It is written before the first such change can be made and taken
-//! back when the other server has everything, so that a process that was killed knows when it starts again. While a
-//! partner is in it, the rows of deleted leases stay in the lease file: that partner has yet to hear of them.
+//! backups, for whom updates are always under way. It is written before the first such change can be made, with the time,
+//! and taken back when the other server has everything, so that a process that was killed knows when it starts again.
+//! While a partner is in it, the rows of deleted leases stay in the lease file: that partner has yet to hear of them.
 //!
 //! A file that cannot be understood speaks for every server that is configured; of a server that no longer is, nothing is
 //! kept.
@@ -56,8 +56,12 @@ struct State {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 struct Names {
     backups: BTreeSet<Pair>,
-    partners: BTreeSet<Pair>,
+    /// With the time since when they lack changes, by the own wall clock in seconds.
+    partners: BTreeSet<(String, String, u64)>,
 }
+
+/// Since when, where nobody knows.
+const UNKNOWN: u64 = u64::MAX;
 
 impl Behind {
     /// What an earlier process has left beside the lease file at `lease_file`.
@@ -86,7 +90,10 @@ impl Behind {
     pub fn settle(&self, configured: impl IntoIterator<Item = (Who, String, String)>) {
         let mut everybody = Names::default();
         for (who, own, name) in configured {
-            everybody.of(who).insert((own, name));
+            match who {
+                Who::Backup => everybody.backups.insert((own, name)),
+                Who::Partner => everybody.partners.insert((own, name, UNKNOWN)),
+            };
         }
         let mut state = self.state();
         let names = match state.unreadable.take() {
@@ -106,10 +113,20 @@ impl Behind {
         }
     }
 
-    /// Whether `name` may lack changes of the server that is `own` in the relationship.
-    pub fn has(&self, who: Who, own: &str, name: &str) -> bool {
-        let mut state = self.state();
-        state.unreadable.is_some() || state.names.of(who).contains(&(own.to_owned(), name.to_owned()))
+    /// Whether the backup `name` may lack changes of the server that is `own` in the relationship.
+    pub fn has_backup(&self, own: &str, name: &str) -> bool {
+        let state = self.state();
+        state.unreadable.is_some() || state.names.backups.contains(&(own.to_owned(), name.to_owned()))
+    }
+
+    /// Since when the partner `name` may lack changes of the server that is `own` in the relationship, by the own wall clock
+    /// in seconds; `None` if it has all of them, `u64::MAX` where nobody knows since when.
+    pub fn partner_since_s(&self, own: &str, name: &str) -> Option<u64> {
+        let state = self.state();
+        match state.unreadable {
+            Some(_) => Some(UNKNOWN),
+            None => state.names.partner_since_s(own, name),
+        }
     }
 
     /// Whether any partner may.
@@ -118,13 +135,23 @@ impl Behind {
         state.unreadable.is_some() || !state.names.partners.is_empty()
     }
 
-    /// Notes that `name` may lack changes, or that it has all of them. It is on stable storage then.
-    pub fn set(&self, who: Who, own: &str, name: &str, is_behind: bool) {
+    /// Notes that the backup `name` may lack changes, or that it has all of them. It is on stable storage then.
+    pub fn set_backup(&self, own: &str, name: &str, is_behind: bool) {
         let mut state = self.state();
         let pair = (own.to_owned(), name.to_owned());
-        let names = state.names.of(who);
-        let changes = if is_behind { names.insert(pair) } else { names.remove(&pair) };
+        let backups = &mut state.names.backups;
+        let changes = if is_behind { backups.insert(pair) } else { backups.remove(&pair) };
         if changes {
+            self.save(&state);
+        }
+    }
+
+    /// Notes since when the partner `name` may lack changes, or that it has all of them. It is on stable storage then.
+    pub fn set_partner(&self, own: &str, name: &str, since_s: Option<u64>) {
+        let mut state = self.state();
+        if state.names.partner_since_s(own, name) != since_s {
+            state.names.partners.retain(|noted| !is_of(noted, own, name));
+            state.names.partners.extend(since_s.map(|since_s| (own.to_owned(), name.to_owned(), since_s)));
             self.save(&state);
         }
     }
@@ -165,17 +192,20 @@ impl Behind {
 }
 
 impl Names {
-    fn of(&mut self, who: Who) -> &mut BTreeSet<Pair> {
-        match who {
-            Who::Backup => &mut self.backups,
-            Who::Partner => &mut self.partners,
-        }
+    fn partner_since_s(&self, own: &str, name: &str) -> Option<u64> {
+        self.partners.iter().find(|noted| is_of(noted, own, name)).map(|(_, _, since_s)| *since_s)
     }
 
     /// Those of them that are in `others` as well.
     fn within(&self, others: &Self) -> Self {
-        Self { backups: &self.backups & &others.backups, partners: &self.partners & &others.partners }
+        let is_kept = |(own, name, _): &&(String, String, u64)| others.partner_since_s(own, name).is_some();
+        let partners = self.partners.iter().filter(is_kept).cloned().collect();
+        Self { backups: &self.backups & &others.backups, partners }
     }
+}
+
+fn is_of(noted: &(String, String, u64), own: &str, name: &str) -> bool {
+    noted.0 == own && noted.1 == name
 }
 
 impl State {
@@ -210,21 +240,18 @@ mod tests {
         let file = folder.path().join("leases.csv.tandem-behind");
         let opened = || Behind::beside(&lease_file).unwrap();
         assert!(!opened().has_partner());
-        opened().set(Who::Backup, "a", "c", true);
-        assert!(!opened().has_partner() && opened().has(Who::Backup, "a", "c"));
-        opened().set(Who::Partner, "a", "b", true);
-        for (who, own, name, expected) in [
-            (Who::Partner, "a", "b", true),
-            (Who::Partner, "b", "a", false),
-            (Who::Backup, "a", "b", false),
-            (Who::Backup, "a", "c", true),
-        ] {
-            assert_eq!(opened().has(who, own, name), expected, "{who:?} {own} {name}");
+        opened().set_backup("a", "c", true);
+        assert!(!opened().has_partner() && opened().has_backup("a", "c"));
+        for since_s in [7, 8] {
+            opened().set_partner("a", "b", Some(since_s));
+            assert_eq!(opened().partner_since_s("a", "b"), Some(since_s));
         }
+        assert_eq!(opened().partner_since_s("b", "a"), None);
+        assert!(!opened().has_backup("a", "b") && opened().has_backup("a", "c"));
         assert!(opened().has_partner());
-        opened().set(Who::Partner, "a", "b", false);
+        opened().set_partner("a", "b", None);
         assert!(!opened().has_partner() && file.exists());
-        opened().set(Who::Backup, "a", "c", false);
+        opened().set_backup("a", "c", false);
         assert!(!file.exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left over");
     }
@@ -240,21 +267,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lease_file = folder.path().join("leases.csv");
         let file = folder.path().join("leases.csv.tandem-behind");
-        for damaged in ["", "{", "[]", r#"{"backups":[],"partners":[["a"]]}"#, "\u{0}\u{0}"] {
+        for damaged in ["", "{", "[]", r#"{"backups":[],"partners":[["a","b"]]}"#, "\u{0}\u{0}"] {
             fs::write(&file, damaged).unwrap();
             let opened = || Behind::beside(&lease_file).unwrap();
             let first = opened();
-            assert!(first.has_partner() && first.has(Who::Backup, "a", "c"), "{damaged:?}");
+            assert!(first.has_partner() && first.has_backup("a", "c"), "{damaged:?}");
+            assert_eq!(first.partner_since_s("a", "b"), Some(UNKNOWN), "{damaged:?}");
             first.settle(configured());
-            first.set(Who::Backup, "a", "c", true);
-            first.set(Who::Partner, "a", "b", false);
+            first.set_backup("a", "c", true);
+            first.set_partner("a", "b", None);
             for behind in [first, opened()] {
-                assert!(!behind.has(Who::Partner, "a", "b"), "{damaged:?}");
-                assert!(
-                    behind.has(Who::Partner, "x", "y") && behind.has(Who::Backup, "a", "c"),
-                    "{damaged:?}"
-                );
-                assert!(!behind.has(Who::Backup, "a", "stranger"), "{damaged:?}");
+                assert_eq!(behind.partner_since_s("a", "b"), None, "{damaged:?}");
+                assert_eq!(behind.partner_since_s("x", "y"), Some(UNKNOWN), "{damaged:?}");
+                assert!(behind.has_backup("a", "c"), "{damaged:?}");
+                assert!(!behind.has_backup("a", "stranger"), "{damaged:?}");
             }
         }
     }
@@ -265,11 +291,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lease_file = folder.path().join("leases.csv");
         let opened = || Behind::beside(&lease_file).unwrap();
-        opened().set(Who::Partner, "a", "before it was renamed", true);
-        opened().set(Who::Partner, "x", "y", true);
+        opened().set_partner("a", "before it was renamed", Some(7));
+        opened().set_partner("x", "y", Some(8));
         opened().settle(configured());
-        assert!(opened().has(Who::Partner, "x", "y"));
-        assert!(!opened().has(Who::Partner, "a", "before it was renamed"));
+        assert_eq!(opened().partner_since_s("x", "y"), Some(8));
+        assert_eq!(opened().partner_since_s("a", "before it was renamed"), None);
         opened().settle([]);
         assert!(!opened().has_partner());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left over");
@@ -283,19 +309,20 @@ mod tests {
         let in_the_way = folder.path().join("leases.csv.tandem-behind-new");
         fs::create_dir(&in_the_way).unwrap();
         let behind = Behind::beside(&lease_file).unwrap();
-        behind.set(Who::Partner, "a", "b", true);
+        behind.set_partner("a", "b", Some(7));
         assert!(behind.is_unsaved() && behind.has_partner());
         behind.save_again();
         assert!(behind.is_unsaved() && !Behind::beside(&lease_file).unwrap().has_partner());
         fs::remove_dir(&in_the_way).unwrap();
         behind.save_again();
-        assert!(!behind.is_unsaved() && Behind::beside(&lease_file).unwrap().has(Who::Partner, "a", "b"));
+        assert!(!behind.is_unsaved());
+        assert_eq!(Behind::beside(&lease_file).unwrap().partner_since_s("a", "b"), Some(7));
     }
 
     #[test]
     fn without_a_lease_file_nothing_is_kept() {
         let behind = Behind::default();
-        behind.set(Who::Partner, "a", "b", true);
+        behind.set_partner("a", "b", Some(7));
         assert!(behind.has_partner());
     }
 }

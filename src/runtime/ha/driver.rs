@@ -28,7 +28,6 @@ use crate::ha::view::HaView;
 use crate::limits;
 use crate::runtime::clock;
 use crate::runtime::control_node::{AskError, ControlNode};
-use crate::runtime::ha::behind::Who;
 use crate::runtime::local::{Answers, Inbox};
 
 /// How long the end of the server waits for its partner to take notice.
@@ -88,8 +87,8 @@ impl HaDriver {
                 let behind = &control.server().behind;
                 let name = machine.relationship().partner().map(|partner| partner.name.as_str());
                 let own = &machine.relationship().this_server_name;
-                if name.is_some_and(|name| behind.has(Who::Partner, own, name)) {
-                    machine.recall_behind(clock::now());
+                if let Some(since_s) = name.and_then(|name| behind.partner_since_s(own, name)) {
+                    machine.recall_behind(clock::now(), since_s);
                 }
                 let view = HaView { relationship: place, configured: true, ..HaView::default() };
                 (Kind::Pair(Box::new(machine)), view)
@@ -307,15 +306,15 @@ impl HaDriver {
             Action::Log(event) => {
                 log::log!(target: crate::ha::log::TARGET, event.message.level(), "{event}");
             }
-            Action::PartnerBehind(is_behind) => self.keep_behind(is_behind),
+            Action::PartnerBehind(since_s) => self.keep_behind(since_s),
             Action::Publish(view) => self.publish(view),
             Action::StopAnnounced => self.stop_announced.push(()),
         }
     }
 
-    /// Keeps over a restart whether the partner may lack changes. Nothing else is done before that is on the disk; a slow
+    /// Keeps over a restart since when the partner may lack changes. Nothing else is done before that is on the disk; a slow
     /// one holds up this relationship, and neither the machine's time nor whatever else is done here.
-    fn keep_behind(self: &Rc<Self>, is_behind: bool) {
+    fn keep_behind(self: &Rc<Self>, since_s: Option<u64>) {
         let names = match &*self.kind.borrow() {
             Kind::Alone(_) => None,
             Kind::Pair(machine) => machine
@@ -325,7 +324,7 @@ impl HaDriver {
         };
         let Some((own, partner)) = names else { return };
         let behind = self.control.server().behind.clone();
-        self.write(move || behind.set(Who::Partner, &own, &partner, is_behind));
+        self.write(move || behind.set_partner(&own, &partner, since_s));
     }
 
     /// Writes once more what could not be written, if there is any.

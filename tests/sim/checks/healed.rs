@@ -1,6 +1,8 @@
 //! Invariant 6: once everything is well, the partners' leases are equal, and every lease a client holds is there.
 //!
-//! Of a Kea nothing is asked: it does not repair itself. Tandem has every lease it gave and a client holds.
+//! A Kea does not repair itself, but what a Tandem gave and a client holds it has as well, as soon as both are in their
+//! normal state: while nobody asks for anything, so before the client's next renewal would tell it. Tandem has every lease
+//! it gave and a client holds.
 //!
 //! Leases that have ended are left out: each server reclaims its own copy in its own time. Deletions made while the
 //! partner was away are not repaired by a copy (ha-protocol 6.10); the pair is given the lifetime of a lease, after
@@ -8,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use shards::LeaseState;
+use shards::{Lease, LeaseState};
 
 use crate::sim::pair::disk::Leases;
 use crate::sim::pair::links::host_of;
@@ -66,6 +68,31 @@ impl Simulation {
                 self.checks
                     .fail(format!("invariant 6: client {number} holds {address}, but its row is {row:?}"));
             }
+        }
+    }
+
+    /// What a client holds and a Tandem gave is at its partner as well, a Kea, unless that one took it and has lost it.
+    pub fn check_known_to_kea(&mut self, kea: usize) {
+        let ours = self.leases_in_force(1 - kea);
+        let disk = &self.servers[kea].kea_disk;
+        let took = |lease: &Lease| {
+            let taken = disk.accepted.get(&lease.address);
+            taken.is_some_and(|taken| taken.hwaddr == lease.hwaddr && taken.cltt >= lease.cltt)
+        };
+        let mut lacking = None;
+        for (number, member) in self.population.iter().enumerate() {
+            let Some((address, _)) = member.holds().filter(|_| self.checks.holders[0].is_ours(number)) else {
+                continue;
+            };
+            let is_its = |lease: &&Lease| lease.hwaddr.as_slice() == member.hardware();
+            let row = ours.get(&address).filter(is_its);
+            if let Some(lease) = row.filter(|row| !disk.written.contains_key(&address) && !took(row)) {
+                lacking =
+                    Some(format!("invariant 6: client {number} holds {lease:?}, but the Kea has no row"));
+            }
+        }
+        if let Some(what) = lacking {
+            self.checks.fail(what);
         }
     }
 

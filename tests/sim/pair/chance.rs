@@ -30,6 +30,11 @@ impl Simulation {
         if self.plan.link_alone {
             return self.take_chance_of_link();
         }
+        // A Kea that is told to copy what was put off and given up, and cannot.
+        let shares = self.plan.balancing && self.plan.kea.is_some();
+        if shares && self.is_copied() && self.chance(400) {
+            self.cut_link();
+        }
         match self.draw(100) {
             0..8 => self.strike(),
             8..12 if self.plan.cuts => self.cut(),
@@ -80,8 +85,7 @@ impl Simulation {
     /// The same where nothing goes wrong but the link: it is cut for longer than a partner may be silent, now and then while
     /// one copies.
     fn take_chance_of_link(&mut self) {
-        let copies = |seat| matches!(self.state(seat), Some(PartnerState::Ready | PartnerState::Syncing));
-        let is_copied = self.links.is_open(Cut::Between(0, 1)) && self.plan.seats().any(copies);
+        let is_copied = self.is_copied();
         match self.draw(100) {
             0..6 => self.cut_link(),
             _ if is_copied && self.chance(400) => self.cut_link(),
@@ -95,6 +99,12 @@ impl Simulation {
         }
         let pause_ns = 20 * NS_PER_MS + self.draw(900 * NS_PER_MS);
         self.schedule(pause_ns, Event::Chance);
+    }
+
+    /// Whether one server copies, and hears the other one.
+    fn is_copied(&self) -> bool {
+        let copies = |seat| matches!(self.state(seat), Some(PartnerState::Ready | PartnerState::Syncing));
+        self.links.is_open(Cut::Between(0, 1)) && self.plan.seats().any(copies)
     }
 
     /// Some clients begin anew in that moment: what they are promised waits for the other server.
@@ -335,6 +345,7 @@ impl Simulation {
             self.reset_by_hand();
         }
         self.copy_to_backups()?;
+        self.compare_with_kea()?;
         // Leases written by a clock that was wrong may last longer by as much.
         let wrong_s = self.plan.steps_ms.unsigned_abs().div_ceil(1000);
         self.run_until(self.now_ns + (u64::from(LIFETIME_S) + wrong_s + 5) * NS_PER_S)?;

@@ -207,8 +207,8 @@ impl Simulation {
                     self.post(host_of(seat), from, to, Lane::State, Message::Backlog(Box::new(update)));
                 }
                 Action::Log(event) => self.trace(|| format!("{event}")),
-                Action::PartnerBehind(is_behind) => {
-                    self.servers[host_of(seat)].behind[place_of(seat)] = is_behind
+                Action::PartnerBehind(since_s) => {
+                    self.servers[host_of(seat)].behind[place_of(seat)] = since_s
                 }
                 // A process ends by being killed here.
                 Action::StopAnnounced => {}

@@ -160,6 +160,17 @@ impl Simulation {
         self.checks.verdict()
     }
 
+    /// A Kea has every lease that a client holds and its partner gave, while no client asks for anything.
+    pub fn compare_with_kea(&mut self) -> Result<(), String> {
+        let Some((kea, _)) = self.plan.kea else { return Ok(()) };
+        self.silent = true;
+        // What was on its way has come or is given up by then.
+        self.run_until(self.now_ns + 12 * NS_PER_S)?;
+        self.check_known_to_kea(kea);
+        self.silent = false;
+        self.checks.verdict()
+    }
+
     fn answer_of(&self, server: usize) -> Option<bool> {
         self.end(server).and_then(|end| end.answered)
     }

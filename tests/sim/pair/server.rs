@@ -45,8 +45,8 @@ const SENDERS: u8 = 2;
 pub struct Server {
     pub clock: Clock,
     pub disk: Disk,
-    /// Kept beside the lease file, for each relationship: the partner may lack changes made here.
-    pub behind: [bool; 2],
+    /// Kept beside the lease file, for each relationship: since when the partner may lack changes made here.
+    pub behind: [Option<u64>; 2],
     /// Rises whenever a process starts or ends: what belongs to an earlier life finds nobody.
     pub life: u32,
     /// Without power a host does not even refuse a connection.
@@ -156,7 +156,7 @@ impl Server {
         Self {
             clock,
             disk: Disk::default(),
-            behind: [false; 2],
+            behind: [None; 2],
             life: 0,
             powered: true,
             process: None,
@@ -215,7 +215,7 @@ impl Process {
         index: usize,
         now: Now,
         leases: &Leases,
-        (behind, deletions): ([bool; 2], Vec<Lease>),
+        (behind, deletions): ([Option<u64>; 2], Vec<Lease>),
     ) -> Self {
         let places = plan.places(index) as u8;
         let topology = Topology { shards: plan.shards[index], listeners: places, senders: SENDERS * places };
@@ -238,8 +238,8 @@ impl Process {
         let end = |place: usize| {
             let seat = seat_of(index, place);
             let mut machine = Machine::new(relationship(plan, seat), now);
-            if behind[place] {
-                machine.recall_behind(now);
+            if let Some(since_s) = behind[place] {
+                machine.recall_behind(now, since_s);
             }
             let peers = plan.peers_of(seat).into_iter();
             End {

@@ -280,7 +280,7 @@ impl Simulation {
         let now = self.clock_of(server);
         let host = &mut self.servers[server];
         let possible = host.disk.possible();
-        let is_behind = host.behind.contains(&true);
+        let is_behind = host.behind.iter().any(Option::is_some);
         let deletions = if is_behind { host.disk.deletions() } else { Vec::new() };
         let leases = match host.disk.boot(is_behind) {
             Ok((leases, _)) => leases,
