@@ -334,8 +334,12 @@ impl Machine {
                 "Unable to cancel the maintenance for the server not in the in-maintenance state.",
             );
         }
+        // A word that comes late: its sender has given this server up since, and serves without telling it.
+        let next = match self.communication.partner() {
+            PartnerState::PartnerDown => OwnState::Waiting,
+            _ => self.maintenance.state_before(),
+        };
         self.communication.told(state.unwrap_or(PartnerState::Unknown));
-        let next = self.maintenance.state_before();
         self.enter(now, next, actions);
         self.evaluate(now, actions);
         self.believe_what_was_told(now);

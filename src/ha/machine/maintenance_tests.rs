@@ -276,6 +276,24 @@ fn a_partner_that_falls_back_into_maintenance_is_told_once_more_and_then_believe
     assert_eq!(rig.machine.state(), OwnState::PartnerInMaintenance);
 }
 
+/// The survivor took it for lost before its word came.
+#[test]
+fn maintenance_that_is_called_off_late_leads_to_a_copy() {
+    use OwnState as O;
+    for (before, survivor, next) in [
+        (O::HotStandby, "partner-in-maintenance", O::HotStandby),
+        (O::PartnerDown, "partner-in-maintenance", O::PartnerDown),
+        (O::HotStandby, "partner-down", O::Waiting),
+        (O::PartnerDown, "partner-down", O::Waiting),
+    ] {
+        let mut rig = Rig::in_state(Role::Standby, before, PartnerState::Unknown);
+        rig.command(CommandSource::Partner, notify(false, None));
+        rig.heartbeat_reply(survivor, 0, 0);
+        rig.command(CommandSource::Partner, notify(true, None));
+        assert_eq!(rig.machine.state(), next, "{before}, {survivor}");
+    }
+}
+
 #[test]
 fn cancelling_is_refused_where_there_is_nothing_to_cancel_and_failing_changes_nothing() {
     let mut rig = Rig::in_state(Role::Primary, OwnState::HotStandby, PartnerState::HotStandby);
