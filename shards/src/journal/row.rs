@@ -642,6 +642,8 @@ pub(super) mod tests {
                         3 => LeaseState::Released,
                         _ => LeaseState::Default,
                     };
+                    // Nobody has an identifier of one octet (RFC 2132 section 9.14).
+                    let client_id = if client_id.len() == 1 { Vec::new() } else { client_id };
                     let nameless = hwaddr.is_empty() && client_id.is_empty() && state != LeaseState::Declined;
                     Lease {
                         address: address.into(),
